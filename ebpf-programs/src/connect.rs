@@ -1,0 +1,140 @@
+//! `connect(2)` hooks: mark the sockets of enrolled pods, so that their packets reach the proxy.
+
+use aya_ebpf::{
+    EbpfContext,
+    bindings::bpf_sock_addr,
+    helpers::{
+        bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_netns_cookie,
+        bpf_get_socket_cookie, bpf_setsockopt,
+    },
+    programs::SockAddrContext,
+};
+use fairlead_ebpf::{
+    CAPTURE_MARK, NetnsCookie, PodAddresses, ProxyProcess, REGISTRATION_ADDRESS,
+};
+
+use crate::maps::{ENROLLED, PROXIES, REGISTRATIONS};
+
+const IPPROTO_TCP: u32 = 6;
+const SOL_SOCKET: i32 = 1;
+const SO_MARK: i32 = 36;
+
+/// What becomes of a `connect` call.
+pub(crate) enum Verdict {
+    /// It proceeds.
+    Allow,
+    /// It fails with `EPERM`.
+    Refuse,
+}
+
+// === impl Verdict ===
+
+impl From<Verdict> for i32 {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Refuse => 0,
+            Verdict::Allow => 1,
+        }
+    }
+}
+
+pub(crate) fn connect4(ctx: &SockAddrContext) -> Verdict {
+    // SAFETY: the kernel passes a valid context to the hook.
+    let sock_addr = unsafe { &*ctx.sock_addr };
+    if sock_addr.protocol != IPPROTO_TCP {
+        return Verdict::Allow;
+    }
+    decide_v4(ctx, sock_addr.user_ip4.to_ne_bytes())
+}
+
+pub(crate) fn connect6(ctx: &SockAddrContext) -> Verdict {
+    // SAFETY: the kernel passes a valid context to the hook.
+    let sock_addr = unsafe { &*ctx.sock_addr };
+    if sock_addr.protocol != IPPROTO_TCP {
+        return Verdict::Allow;
+    }
+    let words = destination6(sock_addr);
+    if words[0] == 0 && words[1] == 0 && words[2] == u32::from_be_bytes([0, 0, 0xff, 0xff]).to_be()
+    {
+        return decide_v4(ctx, words[3].to_ne_bytes());
+    }
+    if is_local6(words) {
+        return Verdict::Allow;
+    }
+    let Some(pod) = captured_pod(ctx) else { return Verdict::Allow };
+    if words == pod.v6_words() {
+        return Verdict::Allow;
+    }
+    mark(ctx)
+}
+
+fn decide_v4(ctx: &SockAddrContext, destination: [u8; 4]) -> Verdict {
+    match destination {
+        REGISTRATION_ADDRESS => return register(ctx),
+        [127, ..] | [0, 0, 0, 0] => return Verdict::Allow,
+        _ => {}
+    }
+    let Some(pod) = captured_pod(ctx) else { return Verdict::Allow };
+    if destination == pod.v4 {
+        return Verdict::Allow;
+    }
+    mark(ctx)
+}
+
+/// Returns the pod that makes the call, if its connections are captured.
+fn captured_pod(ctx: &SockAddrContext) -> Option<&'static PodAddresses> {
+    // SAFETY: the context is the hook's own.
+    let netns = NetnsCookie(unsafe { bpf_get_netns_cookie(ctx.as_ptr()) });
+    // SAFETY: user space replaces values whole and the kernel frees them after a grace period.
+    let pod = unsafe { ENROLLED.get(netns) }?;
+    // SAFETY: as above.
+    let exempt = unsafe { PROXIES.get(current_process()) }.is_some();
+    (!exempt).then_some(pod)
+}
+
+fn mark(ctx: &SockAddrContext) -> Verdict {
+    let mut mark = CAPTURE_MARK;
+    // SAFETY: the option's value outlives the call and has the length given.
+    let failed = unsafe {
+        bpf_setsockopt(
+            ctx.as_ptr(),
+            SOL_SOCKET,
+            SO_MARK,
+            (&raw mut mark).cast(),
+            size_of::<u32>() as i32,
+        )
+    };
+    // A connection that cannot be captured must not leave in plaintext.
+    if failed == 0 { Verdict::Allow } else { Verdict::Refuse }
+}
+
+fn register(ctx: &SockAddrContext) -> Verdict {
+    // SAFETY: the context is the hook's own.
+    let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
+    // SAFETY: user space replaces values whole and the kernel frees them after a grace period.
+    if unsafe { REGISTRATIONS.get(cookie) }.is_some() {
+        // A full map leaves the process unregistered; it finds that out by reading the map.
+        let _ = PROXIES.insert(current_process(), 1u8, 0);
+    }
+    Verdict::Refuse
+}
+
+fn current_process() -> ProxyProcess {
+    ProxyProcess {
+        // SAFETY: the helper has no preconditions in a cgroup hook.
+        cgroup: unsafe { bpf_get_current_cgroup_id() },
+        tgid: (bpf_get_current_pid_tgid() >> 32) as u32,
+        reserved: 0,
+    }
+}
+
+fn destination6(sock_addr: &bpf_sock_addr) -> [u32; 4] {
+    // The verifier accepts loads of single words from the context only.
+    let ip = &sock_addr.user_ip6;
+    [ip[0], ip[1], ip[2], ip[3]]
+}
+
+/// The unspecified address connects to the loopback interface, as `::1` does.
+fn is_local6(words: [u32; 4]) -> bool {
+    words[0] == 0 && words[1] == 0 && words[2] == 0 && matches!(u32::from_be(words[3]), 0 | 1)
+}

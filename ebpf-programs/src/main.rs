@@ -1,0 +1,37 @@
+//! The BPF object: attach points only; each program has its own file.
+#![no_std]
+#![no_main]
+#![expect(missing_docs, unreachable_pub, reason = "the attach macros generate public items")]
+
+mod connect;
+mod maps;
+mod steer;
+
+use aya_ebpf::{
+    macros::{cgroup_sock_addr, sk_lookup},
+    programs::{SkLookupContext, SockAddrContext},
+};
+
+#[cgroup_sock_addr(connect4)]
+pub fn fairlead_connect4(ctx: SockAddrContext) -> i32 {
+    connect::connect4(&ctx).into()
+}
+
+#[cgroup_sock_addr(connect6)]
+pub fn fairlead_connect6(ctx: SockAddrContext) -> i32 {
+    connect::connect6(&ctx).into()
+}
+
+#[sk_lookup]
+pub fn fairlead_steer(ctx: SkLookupContext) -> u32 {
+    steer::steer(&ctx).into()
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 4] = *b"GPL\0";

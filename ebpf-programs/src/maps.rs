@@ -1,0 +1,26 @@
+//! Maps of the object. User space pins them by name, so that they outlive a crash of the proxy.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{HashMap, SockHash},
+};
+use fairlead_ebpf::{
+    ListenerKey, MAX_PODS, MAX_PROXIES, NetnsCookie, PodAddresses, ProxyProcess,
+};
+
+/// Pods whose outbound connections are captured.
+#[map]
+pub(crate) static ENROLLED: HashMap<NetnsCookie, PodAddresses> =
+    HashMap::with_max_entries(MAX_PODS, 0);
+
+/// Processes that are never captured.
+#[map]
+pub(crate) static PROXIES: HashMap<ProxyProcess, u8> = HashMap::with_max_entries(MAX_PROXIES, 0);
+
+/// Cookies of the sockets by which a proxy process registers itself.
+#[map]
+pub(crate) static REGISTRATIONS: HashMap<u64, u8> = HashMap::with_max_entries(MAX_PROXIES, 0);
+
+/// Listening sockets, three a pod.
+#[map]
+pub(crate) static LISTENERS: SockHash<ListenerKey> = SockHash::with_max_entries(MAX_PODS * 3, 0);

@@ -1,0 +1,116 @@
+//! Socket lookup: gives each new connection of an enrolled pod to the proxy's listening socket.
+//!
+//! Each pod has its own instance of the program, with the pod's addresses as constants: the
+//! context names no namespace, and addresses alone cannot tell the proxy's connection to one pod
+//! from another local pod's captured connection.
+
+use aya_ebpf::{bindings::bpf_sk_lookup, programs::SkLookupContext};
+use fairlead_ebpf::{
+    HBONE_PORT, Listener, ListenerKey, NetnsCookie, PodAddresses, PodConfig,
+};
+
+use crate::maps::LISTENERS;
+
+const AF_INET: u32 = 2;
+const IPPROTO_TCP: u32 = 6;
+const LOOPBACK_IFINDEX: u32 = 1;
+
+/// Set by user space before the program is loaded.
+#[unsafe(no_mangle)]
+static POD: PodConfig = PodConfig {
+    netns: NetnsCookie(0),
+    addresses: PodAddresses { v6: [0; 16], v4: [0; 4] },
+    reserved: [0; 4],
+};
+
+/// What becomes of a new connection.
+pub(crate) enum Verdict {
+    /// The kernel goes on: to the chosen socket, or else to its ordinary lookup.
+    Pass,
+    /// The peer gets a reset.
+    Drop,
+}
+
+// === impl Verdict ===
+
+impl From<Verdict> for u32 {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Drop => 0,
+            Verdict::Pass => 1,
+        }
+    }
+}
+
+pub(crate) fn steer(ctx: &SkLookupContext) -> Verdict {
+    // SAFETY: the kernel passes a valid context to the program.
+    let lookup = unsafe { &*ctx.lookup };
+    if lookup.protocol != IPPROTO_TCP {
+        return Verdict::Pass;
+    }
+    let pod = pod();
+    let Some(listener) = listener_for(lookup, &pod.addresses) else { return Verdict::Pass };
+    match LISTENERS.redirect_sk_lookup(ctx, ListenerKey::new(pod.netns, listener), 0) {
+        Ok(()) => Verdict::Pass,
+        // No proxy: fail closed.
+        Err(_) => Verdict::Drop,
+    }
+}
+
+fn listener_for(lookup: &bpf_sk_lookup, pod: &PodAddresses) -> Option<Listener> {
+    let ends = Ends::of(lookup, pod);
+    if lookup.ingress_ifindex == LOOPBACK_IFINDEX {
+        // The proxy's connections to the application, and the pod's connections to itself.
+        let inside = ends.to_pod || ends.to_self || ends.loopback;
+        return (!inside).then_some(Listener::Outbound);
+    }
+    if ends.to_pod && lookup.local_port == u32::from(HBONE_PORT) {
+        return Some(Listener::InboundHbone);
+    }
+    Some(Listener::InboundPlaintext)
+}
+
+/// What the addresses of a connection say about it.
+struct Ends {
+    to_pod: bool,
+    to_self: bool,
+    loopback: bool,
+}
+
+// === impl Ends ===
+
+impl Ends {
+    fn of(lookup: &bpf_sk_lookup, pod: &PodAddresses) -> Self {
+        if lookup.family == AF_INET {
+            let (local, remote) = (lookup.local_ip4, lookup.remote_ip4);
+            return Self {
+                to_pod: local == u32::from_ne_bytes(pod.v4),
+                to_self: local == remote,
+                loopback: is_loopback4(local) || is_loopback4(remote),
+            };
+        }
+        // The verifier accepts loads of single words from the context only.
+        let l = &lookup.local_ip6;
+        let r = &lookup.remote_ip6;
+        let (local, remote) = ([l[0], l[1], l[2], l[3]], [r[0], r[1], r[2], r[3]]);
+        Self {
+            to_pod: local == pod.v6_words(),
+            to_self: local == remote,
+            loopback: is_loopback6(local) || is_loopback6(remote),
+        }
+    }
+}
+
+fn pod() -> PodConfig {
+    // SAFETY: the static is initialised and never written after loading; the volatile read keeps
+    // the compiler from folding in the value it has at compile time.
+    unsafe { core::ptr::read_volatile(&raw const POD) }
+}
+
+fn is_loopback4(address: u32) -> bool {
+    address.to_ne_bytes()[0] == 127
+}
+
+fn is_loopback6(words: [u32; 4]) -> bool {
+    words == [0, 0, 0, 1u32.to_be()]
+}

@@ -1,0 +1,117 @@
+//! Services.
+
+use std::collections::HashSet;
+
+use super::{InvalidField, Problem, enumeration, list, name, port, range, required, unsupported};
+use crate::{
+    proto::workload as proto,
+    workload::{IpFamilies, Network, Service, ServiceAddress, ServiceKey, ServicePort},
+};
+
+// === impl Service ===
+
+impl TryFrom<proto::Service> for Service {
+    type Error = InvalidField;
+
+    fn try_from(wire: proto::Service) -> Result<Self, InvalidField> {
+        unsupported("waypoint", wire.waypoint.is_some())?;
+        unsupported("weighted_waypoints", !wire.weighted_waypoints.is_empty())?;
+        unsupported("ingress_use_waypoint", wire.ingress_use_waypoint)?;
+        let (allow_unhealthy, passthrough) = load_balancing(wire.load_balancing.as_ref())
+            .map_err(|error| error.within("load_balancing"))?;
+        Ok(Self {
+            key: ServiceKey {
+                namespace: name("namespace", &wire.namespace)?,
+                hostname: required("hostname", wire.hostname)?.into(),
+            },
+            name: wire.name.into(),
+            addresses: list("addresses", wire.addresses, ServiceAddress::try_from)?,
+            ports: ports(&wire.ports)?,
+            subject_alt_names: list("subject_alt_names", wire.subject_alt_names, |text| {
+                name("", &text)
+            })?,
+            ip_families: ip_families(wire.ip_families)?,
+            canonical: wire.canonical,
+            namespace_local: namespace_local(wire.visibility)?,
+            allow_unhealthy,
+            passthrough,
+        })
+    }
+}
+
+// === impl ServiceAddress ===
+
+impl TryFrom<proto::NetworkAddress> for ServiceAddress {
+    type Error = InvalidField;
+
+    fn try_from(wire: proto::NetworkAddress) -> Result<Self, InvalidField> {
+        let bits = u32::try_from(wire.address.len()).map_or(u32::MAX, |bytes| bytes * u8::BITS);
+        let address =
+            range(&wire.address, wire.length.unwrap_or(bits)).map_err(|problem| problem.at(""))?;
+        Ok(Self { network: Network(wire.network.into()), address })
+    }
+}
+
+// === impl ServicePort ===
+
+impl TryFrom<&proto::Port> for ServicePort {
+    type Error = InvalidField;
+
+    fn try_from(wire: &proto::Port) -> Result<Self, InvalidField> {
+        let convert = |field, number| port(number).map_err(|problem| problem.at(field));
+        let target_port = match wire.target_port {
+            0 => None,
+            number => Some(convert("target_port", number)?),
+        };
+        Ok(Self { service_port: convert("service_port", wire.service_port)?, target_port })
+    }
+}
+
+/// Returns whether unhealthy endpoints are candidates, and whether no endpoint is chosen at all.
+fn load_balancing(wire: Option<&proto::LoadBalancing>) -> Result<(bool, bool), InvalidField> {
+    use proto::load_balancing::{HealthPolicy, Mode};
+
+    let Some(wire) = wire else { return Ok((false, false)) };
+    unsupported("routing_preference", !wire.routing_preference.is_empty())?;
+    let mode = enumeration("mode", wire.mode)?;
+    let passthrough = match mode {
+        Mode::UnspecifiedMode => false,
+        Mode::Passthrough => true,
+        Mode::Strict | Mode::Failover => {
+            return Err(Problem::UnsupportedValue(mode.as_str_name()).at("mode"));
+        }
+    };
+    let allow_unhealthy = match enumeration("health_policy", wire.health_policy)? {
+        HealthPolicy::OnlyHealthy => false,
+        HealthPolicy::AllowAll => true,
+    };
+    Ok((allow_unhealthy, passthrough))
+}
+
+fn ports(wire: &[proto::Port]) -> Result<Vec<ServicePort>, InvalidField> {
+    let mut seen = HashSet::new();
+    let ports = list("ports", wire, ServicePort::try_from)?;
+    for (i, ServicePort { service_port, target_port: _ }) in ports.iter().enumerate() {
+        if !seen.insert(*service_port) {
+            let field = format!("ports[{i}].service_port");
+            return Err(Problem::DuplicatePort(*service_port).at(&field));
+        }
+    }
+    Ok(ports)
+}
+
+fn ip_families(number: i32) -> Result<IpFamilies, InvalidField> {
+    Ok(match enumeration("ip_families", number)? {
+        proto::IpFamilies::Automatic => IpFamilies::Automatic,
+        proto::IpFamilies::Ipv4Only => IpFamilies::V4Only,
+        proto::IpFamilies::Ipv6Only => IpFamilies::V6Only,
+        proto::IpFamilies::Dual => IpFamilies::Dual,
+    })
+}
+
+fn namespace_local(number: i32) -> Result<bool, InvalidField> {
+    Ok(match enumeration("visibility", number)? {
+        proto::Visibility::Public => false,
+        proto::Visibility::Namespace => true,
+    })
+}

@@ -1,0 +1,29 @@
+//! Wire types, generated from `proto/`.
+//!
+//! The same types are read from the local configuration file (`yaml`) and from the control plane.
+
+pub(crate) mod yaml;
+
+/// Workloads and services (`istio.workload`).
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::pedantic,
+    reason = "generated code; its documentation is in proto/workload.proto"
+)]
+pub mod workload {
+    include!(concat!(env!("OUT_DIR"), "/istio.workload.rs"));
+}
+
+/// Authorization policies (`istio.security`).
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::pedantic,
+    reason = "generated code; its documentation is in proto/authorization.proto"
+)]
+pub mod security {
+    include!(concat!(env!("OUT_DIR"), "/istio.security.rs"));
+}

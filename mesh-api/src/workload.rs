@@ -1,0 +1,222 @@
+//! Workloads and services as the data plane uses them: validated, with a type for each kind of name.
+//!
+//! The wire form (`istio.workload` in `proto/workload.proto`) and the local configuration file are
+//! both converted into these types; nothing behind the conversion sees an unchecked value.
+
+use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
+
+use ipnet::IpNet;
+
+use crate::identity::{Identity, Namespace};
+
+/// Key of a workload, such as `Kubernetes//Pod/shop/cart-0`. Not the Kubernetes UID of the pod.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WorkloadUid(pub Arc<str>);
+
+/// Network a workload's addresses belong to; addresses are unique within one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Network(pub Arc<str>);
+
+/// Name of a node of the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeName(pub Arc<str>);
+
+/// Key of a service: `namespace/hostname`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServiceKey {
+    /// Namespace that defines the service.
+    pub namespace: Namespace,
+    /// Fully qualified host name.
+    pub hostname: Arc<str>,
+}
+
+/// Key of a policy: `namespace/name`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PolicyKey {
+    /// Namespace of the policy object.
+    pub namespace: Namespace,
+    /// Name of the policy object.
+    pub name: Arc<str>,
+}
+
+/// How a workload receives mesh traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TunnelProtocol {
+    /// Plain TCP only.
+    None,
+    /// HTTP/2 CONNECT over mutual TLS on port 15008.
+    Hbone,
+}
+
+/// Whether a workload may be chosen as an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// Ready for traffic.
+    Healthy,
+    /// Known, not ready.
+    Unhealthy,
+}
+
+/// Which network namespace a workload lives in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NetworkMode {
+    /// Its own.
+    Standard,
+    /// Its node's; its address is not unique to it.
+    HostNetwork,
+}
+
+/// Where a workload runs, from the widest to the narrowest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Locality {
+    /// Region label of the node.
+    pub region: Arc<str>,
+    /// Zone label of the node.
+    pub zone: Arc<str>,
+    /// Subzone label of the node.
+    pub subzone: Arc<str>,
+}
+
+/// A running instance that traffic comes from or goes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workload {
+    /// Unique key.
+    pub uid: WorkloadUid,
+    /// Name of the pod or entry.
+    pub name: Arc<str>,
+    /// SPIFFE identity; its namespace is the workload's.
+    pub identity: Identity,
+    /// Addresses of the workload in `network`.
+    pub addresses: Vec<IpAddr>,
+    /// Network of the addresses.
+    pub network: Network,
+    /// How the workload receives mesh traffic.
+    pub tunnel_protocol: TunnelProtocol,
+    /// Node the workload runs on.
+    pub node: NodeName,
+    /// Name of the owner, such as a Deployment; used in telemetry.
+    pub workload_name: Arc<str>,
+    /// `pod`, `deployment`, `cronjob` or `job`: the key of the baggage entry that names the owner.
+    pub workload_type: WorkloadType,
+    /// Canonical service name; used in telemetry.
+    pub canonical_name: Arc<str>,
+    /// Canonical revision; used in telemetry.
+    pub canonical_revision: Arc<str>,
+    /// Cluster the workload belongs to.
+    pub cluster_id: Arc<str>,
+    /// Where it runs.
+    pub locality: Locality,
+    /// Services that select it, with the ports it maps for each: service port to target port.
+    pub services: BTreeMap<ServiceKey, BTreeMap<u16, u16>>,
+    /// Policies that name it.
+    pub authorization_policies: Vec<PolicyKey>,
+    /// Whether it takes traffic.
+    pub health: Health,
+    /// Which network namespace it lives in.
+    pub network_mode: NetworkMode,
+    /// Relative share of connections; 0 takes none.
+    pub capacity: u32,
+}
+
+/// Kind of a workload's owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkloadType {
+    /// A Deployment.
+    Deployment,
+    /// A `CronJob`.
+    CronJob,
+    /// A bare pod.
+    Pod,
+    /// A Job.
+    Job,
+}
+
+/// A virtual address of a service.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ServiceAddress {
+    /// Network the address belongs to.
+    pub network: Network,
+    /// One address, or a range.
+    pub address: IpNet,
+}
+
+/// A port of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServicePort {
+    /// Port that clients use.
+    pub service_port: u16,
+    /// Port of the endpoints; `None` where each endpoint maps a named port itself.
+    pub target_port: Option<u16>,
+}
+
+/// Address families a service may be reached by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IpFamilies {
+    /// Any family an endpoint has.
+    Automatic,
+    /// IPv4 endpoints only.
+    V4Only,
+    /// IPv6 endpoints only.
+    V6Only,
+    /// Both.
+    Dual,
+}
+
+/// A named group of workloads with virtual addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches, as on the wire")]
+pub struct Service {
+    /// Unique key.
+    pub key: ServiceKey,
+    /// Short name; used in telemetry.
+    pub name: Arc<str>,
+    /// Virtual addresses; none for a headless service.
+    pub addresses: Vec<ServiceAddress>,
+    /// Ports, in the order given.
+    pub ports: Vec<ServicePort>,
+    /// Identities that its endpoints may present besides their own.
+    pub subject_alt_names: Vec<Identity>,
+    /// Address families of its endpoints.
+    pub ip_families: IpFamilies,
+    /// Whether it wins over services of the same address in other namespaces.
+    pub canonical: bool,
+    /// Whether only its own namespace sees it.
+    pub namespace_local: bool,
+    /// Whether unhealthy workloads are endpoints too.
+    pub allow_unhealthy: bool,
+    /// Whether connections pass to the address that the client named.
+    pub passthrough: bool,
+}
+
+// === impl WorkloadUid ===
+
+impl fmt::Display for WorkloadUid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+// === impl ServiceKey ===
+
+impl fmt::Display for ServiceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.hostname)
+    }
+}
+
+// === impl PolicyKey ===
+
+impl fmt::Display for PolicyKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+// === impl Workload ===
+
+impl Workload {
+    /// Returns the namespace of the workload.
+    pub fn namespace(&self) -> &Namespace {
+        &self.identity.namespace
+    }
+}

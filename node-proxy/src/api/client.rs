@@ -1,0 +1,164 @@
+//! The API's client, for `fairlead-node pod add|remove|list`.
+
+use std::{
+    error::Error,
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, header::HOST};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use tokio::{net::UnixStream, time::timeout};
+
+use super::{PODS_PATH, PodKey, PodSpec, PodStatus, socket_path, types::ErrorBody};
+
+/// Time for a whole request; more than the server takes before it gives up.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(35);
+
+/// Largest answer, in bytes: a list of 10,000 pods.
+const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
+
+/// A client of the API; each request makes its own connection.
+#[derive(Clone, Debug)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+/// Why a request failed, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The socket does not exist.
+    #[error("no socket at {}: is fairlead-node running, and with the same --run-dir?", .0.display())]
+    NoSocket(PathBuf),
+    /// The socket exists and nobody listens.
+    #[error("nobody listens on {}: fairlead-node died; start it again", .0.display())]
+    NotRunning(PathBuf),
+    /// This user may not connect.
+    #[error("no permission for {}: run this command as the user of fairlead-node (root)", .0.display())]
+    NotPermitted(PathBuf),
+    /// The connect failed in another way.
+    #[error("cannot connect to {}: {source}", path.display())]
+    Connect {
+        /// The socket.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The server did not answer in time.
+    #[error("no answer within {} s: see the log of fairlead-node", REQUEST_TIMEOUT.as_secs())]
+    Timeout,
+    /// The server closed the connection, or does not speak this protocol.
+    #[error("the connection to fairlead-node broke: {0}; see its log")]
+    Broken(#[from] hyper::Error),
+    /// The answer cannot be read.
+    #[error("unusable answer: {0}; is fairlead-node of the same version as this command?")]
+    Answer(Box<dyn Error + Send + Sync>),
+    /// The server refused the request.
+    #[error("{error}: {remedy}")]
+    Refused {
+        /// Status of the answer.
+        status: StatusCode,
+        /// What happened.
+        error: String,
+        /// What to do.
+        remedy: String,
+    },
+}
+
+// === impl Client ===
+
+impl Client {
+    /// Creates a client of the process with this run directory.
+    pub fn new(run_dir: &Path) -> Self {
+        Self { socket: socket_path(run_dir) }
+    }
+
+    /// Enrols a pod.
+    pub async fn add(&self, spec: &PodSpec) -> Result<PodStatus, ClientError> {
+        let body = serde_json::to_vec(spec).map_err(unusable)?;
+        self.request(Method::POST, PODS_PATH, body).await
+    }
+
+    /// Releases a pod.
+    pub async fn remove(&self, pod: &PodKey) -> Result<(), ClientError> {
+        let path = format!("{PODS_PATH}/{pod}");
+        let _: serde_json::Value = self.request(Method::DELETE, &path, Vec::new()).await?;
+        Ok(())
+    }
+
+    /// Returns the enrolled pods.
+    pub async fn list(&self) -> Result<Vec<PodStatus>, ClientError> {
+        self.request(Method::GET, PODS_PATH, Vec::new()).await
+    }
+
+    async fn request<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<T, ClientError> {
+        let (status, body) = timeout(REQUEST_TIMEOUT, self.exchange(method, path, body))
+            .await
+            .map_err(|_| ClientError::Timeout)??;
+        if status.is_success() {
+            return serde_json::from_slice(&body).map_err(unusable);
+        }
+        let ErrorBody { error, remedy } = serde_json::from_slice(&body).map_err(unusable)?;
+        Err(ClientError::Refused { status, error, remedy })
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<(StatusCode, Bytes), ClientError> {
+        let stream = UnixStream::connect(&self.socket).await.map_err(|e| self.unreachable(e))?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let request: Request<Full<Bytes>> = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, "localhost")
+            .body(Full::from(body))
+            .map_err(unusable)?;
+        let answer = async {
+            let answer = sender.send_request(request).await?;
+            let status = answer.status();
+            let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect().await;
+            Ok((status, body.map_err(unusable)?.to_bytes()))
+        };
+        let connection = async {
+            match connection.await {
+                // The answer tells the outcome; the connection has none of its own.
+                Ok(()) | Err(_) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            answer = answer => answer,
+            never = connection => never,
+        }
+    }
+
+    fn unreachable(&self, source: io::Error) -> ClientError {
+        let path = self.socket.clone();
+        let kind = source.kind();
+        if kind == io::ErrorKind::NotFound {
+            ClientError::NoSocket(path)
+        } else if kind == io::ErrorKind::ConnectionRefused {
+            ClientError::NotRunning(path)
+        } else if kind == io::ErrorKind::PermissionDenied {
+            ClientError::NotPermitted(path)
+        } else {
+            ClientError::Connect { path, source }
+        }
+    }
+}
+
+fn unusable(error: impl Into<Box<dyn Error + Send + Sync>>) -> ClientError {
+    ClientError::Answer(error.into())
+}

@@ -1,0 +1,224 @@
+use std::{cell::RefCell, fs, os::unix::fs::PermissionsExt, path::Path};
+
+use http::StatusCode;
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixStream,
+};
+
+use super::{
+    ApiError, ApiErrorKind, ApiSocket, PodControl, PodKey, PodName, PodSpec, PodState, PodStatus,
+    SocketError,
+    client::{Client, ClientError},
+    serve,
+    server::MAX_BODY_BYTES,
+    socket_path,
+};
+use crate::telemetry::{logging::DroppedLines, metrics::NodeMetrics};
+
+/// Keeps pods in memory.
+#[derive(Default)]
+struct Fake(RefCell<Vec<PodStatus>>);
+
+impl PodControl for Fake {
+    async fn add(&self, spec: PodSpec) -> Result<PodStatus, ApiError> {
+        let mut pods = self.0.borrow_mut();
+        if pods.iter().any(|pod| pod.name == spec.name) {
+            return Err(ApiError::new(
+                ApiErrorKind::Conflict,
+                format!("{} is enrolled", spec.key()),
+                "remove it first",
+            ));
+        }
+        let status = PodStatus {
+            identity: format!("spiffe://td/ns/{}/sa/{}", spec.namespace, spec.service_account),
+            namespace: spec.namespace,
+            name: spec.name,
+            service_account: spec.service_account,
+            netns: spec.netns,
+            addresses: vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
+            state: PodState::Ready,
+            problem: None,
+            connections: 0,
+            enrolled_in_ms: 1.5,
+        };
+        pods.push(status.clone());
+        Ok(status)
+    }
+
+    async fn remove(&self, pod: &PodKey) -> Result<(), ApiError> {
+        let mut pods = self.0.borrow_mut();
+        let index = pods.iter().position(|p| p.namespace == pod.namespace && p.name == pod.name);
+        let index = index.ok_or_else(|| {
+            ApiError::new(ApiErrorKind::NotFound, format!("no pod {pod}"), "list the pods")
+        })?;
+        pods.remove(index);
+        Ok(())
+    }
+
+    async fn list(&self) -> Vec<PodStatus> {
+        self.0.borrow().clone()
+    }
+}
+
+fn spec(name: &str) -> PodSpec {
+    PodSpec {
+        uid: None,
+        namespace: "shop".parse().unwrap(),
+        name: name.parse().unwrap(),
+        service_account: "cart".parse().unwrap(),
+        netns: "/run/netns/cart".into(),
+    }
+}
+
+/// Runs `test` while a server with a fake control serves in a fresh directory.
+async fn with_server<F: Future>(test: impl FnOnce(Box<Path>) -> F) {
+    let dir = TempDir::new().unwrap();
+    let run_dir = dir.path().join("run");
+    let socket = ApiSocket::bind(&run_dir).unwrap();
+    let (control, metrics) = (Fake::default(), NodeMetrics::new(DroppedLines::default()));
+    tokio::select! {
+        never = serve(&socket, &control, &metrics) => never,
+        _ = test(run_dir.into()) => {}
+    }
+}
+
+/// Sends a request as text and returns the answer as text.
+async fn raw(run_dir: &Path, request: &str) -> String {
+    let mut stream = UnixStream::connect(socket_path(run_dir)).await.unwrap();
+    // The server may answer and close before it has read everything.
+    let _ = stream.write_all(request.as_bytes()).await;
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8(answer).unwrap()
+}
+
+async fn post(run_dir: &Path, body: &str) -> String {
+    let length = body.len();
+    let head = format!("POST /v1/pods HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n");
+    raw(run_dir, &(head + body)).await
+}
+
+#[tokio::test]
+async fn a_pod_is_added_listed_and_removed() {
+    with_server(async |run_dir| {
+        let client = Client::new(&run_dir);
+        let added = client.add(&spec("cart-0")).await.unwrap();
+        assert_eq!(added.identity, "spiffe://td/ns/shop/sa/cart");
+        assert_eq!(client.list().await.unwrap(), [added]);
+        let key = spec("cart-0").key();
+        client.remove(&key).await.unwrap();
+        assert_eq!(client.list().await.unwrap(), []);
+        let error = client.remove(&key).await.unwrap_err();
+        assert_eq!(error.to_string(), "no pod shop/cart-0: list the pods");
+        let not_found = StatusCode::NOT_FOUND;
+        assert!(matches!(error, ClientError::Refused { status, .. } if status == not_found));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_added_pod_is_answered_with_201_and_its_status_in_json() {
+    with_server(async |run_dir| {
+        let body = r#"{"namespace":"shop","name":"cart-0","service_account":"cart",
+            "netns":"/run/netns/cart","uid":"u1"}"#;
+        let answer = post(&run_dir, body).await;
+        assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+        assert!(
+            answer.contains(r#""addresses":["10.0.0.1","fd00::1"],"state":"ready""#),
+            "{answer}"
+        );
+        let answer = post(&run_dir, body).await;
+        assert!(answer.starts_with("HTTP/1.1 409"), "{answer}");
+        assert!(
+            answer.ends_with(r#"{"error":"shop/cart-0 is enrolled","remedy":"remove it first"}"#)
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn broken_requests_are_refused_with_an_error_and_a_remedy() {
+    let valid = r#""namespace":"shop","name":"a","service_account":"a""#;
+    let oversized = format!(r#"{{"uid":"{}"}}"#, "x".repeat(MAX_BODY_BYTES));
+    let cases = [
+        ("{".to_owned(), "400", "EOF"),
+        (format!(r#"{{{valid},"netns":"/n","colour":"red"}}"#), "400", "unknown field `colour`"),
+        (format!("{{{valid}}}"), "400", "missing field `netns`"),
+        (format!(r#"{{{valid},"netns":"n"}}"#), "400", "not an absolute path"),
+        (valid.replace("shop", "../x").replace('\\', ""), "400", "not a pod specification"),
+        (oversized, "413", "65536 bytes"),
+    ];
+    with_server(async |run_dir| {
+        for (body, status, part) in &cases {
+            let answer = post(&run_dir, body).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+            assert!(answer.contains(part) && answer.contains("\"remedy\":"), "{answer}");
+        }
+        for (request, status) in [
+            ("DELETE /v1/pods/shop", "400"),
+            ("DELETE /v1/pods/shop/a/b", "400"),
+            ("DELETE /v1/pods/shop/..", "400"),
+            ("DELETE /v1/pods/shop/none", "404"),
+            ("PUT /v1/pods", "404"),
+            ("GET /v1/podsx", "404"),
+            ("GET /", "404"),
+        ] {
+            let answer = raw(&run_dir, &format!("{request} HTTP/1.1\r\nhost: x\r\n\r\n")).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{request}: {answer}");
+            assert!(answer.contains("\"remedy\":"), "{request}: {answer}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_directory_and_the_socket_are_private() {
+    with_server(async |run_dir| {
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&run_dir), 0o700);
+        assert_eq!(mode(&socket_path(&run_dir)), 0o600);
+    })
+    .await;
+    let dir = TempDir::new().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let error = ApiSocket::bind(dir.path()).unwrap_err();
+    assert!(matches!(error, SocketError::NotPrivate { mode: 0o777, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_client_without_a_server_is_told_what_to_check() {
+    let dir = TempDir::new().unwrap();
+    let client = Client::new(dir.path());
+    let error = client.list().await.unwrap_err();
+    assert!(matches!(error, ClientError::NoSocket(_)), "{error}");
+    assert!(error.to_string().contains("--run-dir"), "{error}");
+    drop(std::os::unix::net::UnixListener::bind(socket_path(dir.path())).unwrap());
+    let error = client.list().await.unwrap_err();
+    assert!(matches!(error, ClientError::NotRunning(_)), "{error}");
+}
+
+#[tokio::test]
+async fn a_stale_socket_is_replaced_and_a_live_one_is_left_alone() {
+    let dir = TempDir::new().unwrap();
+    drop(std::os::unix::net::UnixListener::bind(socket_path(dir.path())).unwrap());
+    let socket = ApiSocket::bind(dir.path()).unwrap();
+    let error = ApiSocket::bind(dir.path()).unwrap_err();
+    assert!(matches!(error, SocketError::InUse(_)), "{error}");
+    UnixStream::connect(socket.path()).await.unwrap();
+    drop(socket);
+    assert!(!socket_path(dir.path()).exists());
+    ApiSocket::bind(dir.path()).unwrap();
+}
+
+#[test]
+fn pod_names_are_those_that_kubernetes_allows() {
+    for good in ["a", "cart-6f9-x2k", "a.b", &"x".repeat(253)] {
+        assert!(good.parse::<PodName>().is_ok(), "{good}");
+    }
+    for bad in ["", "-a", "a-", "A", "a/b", "..", "a b", "a\n", &"x".repeat(254)] {
+        assert!(bad.parse::<PodName>().is_err(), "{bad:?}");
+    }
+    assert_eq!(spec("cart-0").uid(), "shop/cart-0");
+}

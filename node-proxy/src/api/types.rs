@@ -1,0 +1,221 @@
+//! What the API speaks.
+
+use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr};
+
+use mesh_api::identity::{Namespace, ServiceAccount};
+use serde::{Deserialize, Serialize};
+
+/// Longest name of a Kubernetes object, in bytes (RFC 1123 subdomain).
+const MAX_NAME_BYTES: usize = 253;
+
+/// Name of a pod.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PodName(String);
+
+/// Why a string is not the name of a pod.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "invalid pod name \"{}\": use at most {MAX_NAME_BYTES} lower-case letters, digits, '-' and '.'",
+    .0.escape_debug()
+)]
+pub struct InvalidPodName(String);
+
+/// A pod of this node.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PodKey {
+    /// Namespace of the pod.
+    pub namespace: Namespace,
+    /// Name of the pod.
+    pub name: PodName,
+}
+
+/// A pod to enrol.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PodSpec {
+    /// Unique id of the pod; `namespace/name` where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
+    /// Namespace of the pod.
+    pub namespace: Namespace,
+    /// Name of the pod.
+    pub name: PodName,
+    /// Service account that the pod runs as.
+    pub service_account: ServiceAccount,
+    /// Absolute path of the pod's network namespace, such as `/proc/123/ns/net`.
+    pub netns: PathBuf,
+}
+
+/// What became of a pod.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PodStatus {
+    /// Namespace of the pod.
+    pub namespace: Namespace,
+    /// Name of the pod.
+    pub name: PodName,
+    /// Service account that the pod runs as.
+    pub service_account: ServiceAccount,
+    /// Path of the pod's network namespace.
+    pub netns: PathBuf,
+    /// Addresses found in the network namespace, without loopback.
+    pub addresses: Vec<IpAddr>,
+    /// Where the pod stands.
+    pub state: PodState,
+    /// What is wrong, where something is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    /// SPIFFE identity of the pod.
+    pub identity: String,
+    /// Connections open.
+    pub connections: u64,
+    /// Time that the enrolment took, in milliseconds.
+    pub enrolled_in_ms: f64,
+}
+
+/// Where a pod stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PodState {
+    /// Captured; its certificate is not there yet, so its connections wait or fail.
+    Pending,
+    /// Captured and able to connect.
+    Ready,
+    /// Released; connections of its own are still open.
+    Draining,
+    /// Not captured.
+    Failed,
+}
+
+/// Why a request was not carried out, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}: {remedy}")]
+pub struct ApiError {
+    /// Whose fault it is.
+    pub kind: ApiErrorKind,
+    /// What happened.
+    pub message: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+/// Whose fault a failure is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ApiErrorKind {
+    /// The request cannot be right.
+    Invalid,
+    /// The pod is not enrolled.
+    NotFound,
+    /// The pod is enrolled already, with other data.
+    Conflict,
+    /// The proxy or the kernel failed.
+    Internal,
+}
+
+/// Body of an answer to a failed request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ErrorBody {
+    pub(super) error: String,
+    pub(super) remedy: String,
+}
+
+// === impl PodName ===
+
+impl PodName {
+    /// Returns the name as written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for PodName {
+    type Err = InvalidPodName;
+
+    fn from_str(s: &str) -> Result<Self, InvalidPodName> {
+        s.to_owned().try_into()
+    }
+}
+
+impl TryFrom<String> for PodName {
+    type Error = InvalidPodName;
+
+    fn try_from(s: String) -> Result<Self, InvalidPodName> {
+        let ends_well = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
+        let bytes = s.as_bytes();
+        let valid = bytes.len() <= MAX_NAME_BYTES
+            && ends_well(bytes.first())
+            && ends_well(bytes.last())
+            && bytes.iter().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.'));
+        if valid { Ok(Self(s)) } else { Err(InvalidPodName(s)) }
+    }
+}
+
+impl From<PodName> for String {
+    fn from(name: PodName) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for PodName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+// === impl PodKey ===
+
+impl fmt::Display for PodKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+// === impl PodSpec ===
+
+impl PodSpec {
+    /// Returns the key of the pod.
+    pub fn key(&self) -> PodKey {
+        PodKey { namespace: self.namespace.clone(), name: self.name.clone() }
+    }
+
+    /// Returns the unique id of the pod.
+    pub fn uid(&self) -> String {
+        self.uid.clone().unwrap_or_else(|| self.key().to_string())
+    }
+
+    /// Checks what the types of the fields do not.
+    pub(super) fn validate(&self) -> Result<(), ApiError> {
+        if self.netns.is_absolute() {
+            return Ok(());
+        }
+        let message = format!("netns \"{}\" is not an absolute path", self.netns.display());
+        Err(ApiError::invalid(message, "give a path such as /proc/123/ns/net"))
+    }
+}
+
+// === impl PodState ===
+
+impl fmt::Display for PodState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Pending => "pending",
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+            Self::Failed => "failed",
+        })
+    }
+}
+
+// === impl ApiError ===
+
+impl ApiError {
+    /// Creates an error of a request that cannot be right.
+    pub fn invalid(message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::new(ApiErrorKind::Invalid, message, remedy)
+    }
+
+    /// Creates an error.
+    pub fn new(kind: ApiErrorKind, message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), remedy: remedy.into() }
+    }
+}

@@ -1,0 +1,136 @@
+//! Brings a pod into the mesh and takes it out again.
+//!
+//! Order matters: inbound steering and the routes are in place before the first connection of the
+//! pod is captured, and are undone in reverse, so that no packet escapes in between.
+
+use std::{io, net::IpAddr, os::fd::AsFd, path::Path, sync::Arc};
+
+use fairlead_ebpf::{HBONE_PORT, Listener, PodAddresses, PodConfig};
+
+use super::{
+    programs::{Programs, ProgramsError},
+    routing::{PodRouting, RoutingError},
+};
+use crate::{
+    proxy::pod::Listeners,
+    sys::{netns::Netns, socket::transparent_listener},
+};
+
+/// Port of the listener for connections that the pod opens.
+const OUTBOUND_PORT: u16 = 15001;
+
+/// Port of the listener for plaintext connections to the pod.
+const INBOUND_PLAINTEXT_PORT: u16 = 15006;
+
+/// Why a pod could not be enrolled or released.
+#[derive(Debug, thiserror::Error)]
+pub enum EnrolError {
+    /// The namespace cannot be entered.
+    #[error("cannot enter the network namespace {path}: {source}")]
+    Netns {
+        /// Path of the namespace.
+        path: String,
+        /// What went wrong.
+        source: io::Error,
+    },
+    /// A listening socket could not be opened.
+    #[error(
+        "cannot listen on port {port} inside the pod: {source}; the ports 15001, 15006 and 15008 \
+         must be free there"
+    )]
+    Listen {
+        /// The port.
+        port: u16,
+        /// What went wrong.
+        source: io::Error,
+    },
+    /// The pod's routing could not be changed.
+    #[error(transparent)]
+    Routing(#[from] RoutingError),
+    /// The kernel's maps or programs could not be changed.
+    #[error(transparent)]
+    Programs(#[from] ProgramsError),
+}
+
+/// A pod's network namespace, and what the kernel was told about it.
+#[derive(Debug)]
+pub(super) struct Enrolment {
+    pub(super) netns: Arc<Netns>,
+    pub(super) addresses: Vec<IpAddr>,
+    /// Value of the sysctl before the enrolment, for its undoing.
+    pub(super) fwmark_accept: String,
+}
+
+// === impl Enrolment ===
+
+impl Enrolment {
+    /// Finds out what an enrolment would work on; changes nothing.
+    pub(super) async fn inspect(path: &Path) -> Result<Self, EnrolError> {
+        let netns = Netns::open(path).map_err(|source| EnrolError::Netns {
+            path: path.display().to_string(),
+            source,
+        })?;
+        let (addresses, fwmark_accept) = {
+            let routing = PodRouting::open(&netns)?;
+            (routing.addresses().await?, routing.fwmark_accept()?)
+        };
+        Ok(Self { netns: Arc::new(netns), addresses, fwmark_accept })
+    }
+
+    /// Captures the pod. Undoes what was done if a step fails.
+    pub(super) async fn enrol(&self, programs: &mut Programs) -> Result<Listeners, EnrolError> {
+        match self.try_enrol(programs).await {
+            Ok(listeners) => Ok(listeners),
+            Err(error) => {
+                let undone = programs.release(self.netns.cookie()).map_err(EnrolError::from);
+                let restored = self.restore().await;
+                for failure in [undone, restored].into_iter().filter_map(Result::err) {
+                    tracing::warn!(error = %failure, "could not undo a failed enrolment");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Undoes the routing, after the last captured connection has ended.
+    pub(super) async fn restore(&self) -> Result<(), EnrolError> {
+        let routing = PodRouting::open(&self.netns)?;
+        Ok(routing.restore(&self.addresses, &self.fwmark_accept).await?)
+    }
+
+    async fn try_enrol(&self, programs: &mut Programs) -> Result<Listeners, EnrolError> {
+        let listeners = Listeners {
+            outbound: self.listen(OUTBOUND_PORT)?,
+            inbound_hbone: self.listen(HBONE_PORT)?,
+            inbound_plaintext: self.listen(INBOUND_PLAINTEXT_PORT)?,
+        };
+        let netns = self.netns.cookie();
+        let addresses = self.pod_addresses();
+        let sockets = [
+            (Listener::Outbound, listeners.outbound.as_fd()),
+            (Listener::InboundHbone, listeners.inbound_hbone.as_fd()),
+            (Listener::InboundPlaintext, listeners.inbound_plaintext.as_fd()),
+        ];
+        let pod = PodConfig { netns, addresses, reserved: [0; 4] };
+        PodRouting::open(&self.netns)?.divert(&self.addresses).await?;
+        programs.steer(self.netns.as_fd(), pod, sockets)?;
+        programs.capture(netns, addresses)?;
+        Ok(listeners)
+    }
+
+    fn listen(&self, port: u16) -> Result<std::net::TcpListener, EnrolError> {
+        let socket = self.netns.within(|| transparent_listener(port)).and_then(|opened| opened);
+        socket.map(Into::into).map_err(|source| EnrolError::Listen { port, source })
+    }
+
+    fn pod_addresses(&self) -> PodAddresses {
+        let mut addresses = PodAddresses { v6: [0; 16], v4: [0; 4] };
+        for address in &self.addresses {
+            match address {
+                IpAddr::V4(v4) => addresses.v4 = v4.octets(),
+                IpAddr::V6(v6) => addresses.v6 = v6.octets(),
+            }
+        }
+        addresses
+    }
+}

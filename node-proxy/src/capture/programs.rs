@@ -1,0 +1,287 @@
+//! The BPF object in the kernel: loaded, attached and pinned, so that capture outlives a crash.
+//!
+//! While no proxy runs, the pinned programs go on steering; connections then find no listening
+//! socket and are reset. A successor opens the same maps, attaches its own programs and only then
+//! lets go of its predecessor's, so there is no moment without capture.
+
+use std::{
+    fmt, fs, io,
+    net::{Ipv4Addr, SocketAddrV4, TcpStream},
+    os::fd::BorrowedFd,
+    path::{Path, PathBuf},
+};
+
+use aya::{
+    Btf, Ebpf, EbpfLoader,
+    maps::{HashMap, Map, MapData, MapError, SockHash},
+    programs::{
+        CgroupAttachMode, CgroupSockAddr, ProgramError, SkLookup, links::{FdLink, LinkError},
+    },
+};
+use fairlead_ebpf::{
+    Listener, ListenerKey, NetnsCookie, PodAddresses, PodConfig, ProxyProcess, REGISTRATION_ADDRESS,
+};
+use socket2::{Domain, Socket, Type};
+
+use super::links;
+use crate::sys;
+
+/// Layout of the pinned maps. A release that changes a key, value or name counts it up, and finds
+/// nothing of its predecessor's under the new name.
+const LAYOUT: &str = "v1";
+
+const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/capture.o"));
+const MAPS: [&str; 4] = ["ENROLLED", "PROXIES", "REGISTRATIONS", "LISTENERS"];
+const CONNECT_HOOKS: [&str; 2] = ["fairlead_connect4", "fairlead_connect6"];
+const STEER: &str = "fairlead_steer";
+
+/// Why the kernel's half could not be set up or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ProgramsError {
+    /// The object does not load.
+    #[error("the BPF object was not accepted: {0}; `fairlead-node check` names what the kernel lacks")]
+    Load(#[from] Box<aya::EbpfError>),
+    /// A program does not load or attach.
+    #[error("the BPF program {name} was not accepted: {source}")]
+    Program {
+        /// Name of the program.
+        name: &'static str,
+        /// What the kernel said.
+        source: Box<ProgramError>,
+    },
+    /// A program was attached in a way that cannot be pinned.
+    #[error("the BPF program {name} has no link ({source}); use a kernel of 5.9 or newer")]
+    Link {
+        /// Name of the program.
+        name: &'static str,
+        /// What the library said.
+        source: LinkError,
+    },
+    /// A map could not be read or written.
+    #[error("the BPF map {name} could not be changed: {source}")]
+    Map {
+        /// Name of the map.
+        name: &'static str,
+        /// What the kernel said.
+        source: Box<MapError>,
+    },
+    /// The object lacks something that this program expects.
+    #[error("the BPF object has no {0}; it does not belong to this build")]
+    Missing(&'static str),
+    /// A pin could not be made, replaced or removed.
+    #[error("the pin {} could not be changed: {source}", path.display())]
+    Pin {
+        /// Path of the pin.
+        path: PathBuf,
+        /// What went wrong.
+        source: io::Error,
+    },
+    /// The connect hook did not answer.
+    #[error(
+        "the connect hook did not register this process; is another program in the cgroup tree \
+         refusing connections to loopback addresses?"
+    )]
+    NotRegistered,
+    /// Another system call failed.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was being done.
+        what: &'static str,
+        /// What went wrong.
+        source: io::Error,
+    },
+}
+
+/// The loaded programs and their maps.
+pub struct Programs {
+    dir: PathBuf,
+    btf: Option<Btf>,
+    enrolled: HashMap<MapData, NetnsCookie, PodAddresses>,
+    proxies: HashMap<MapData, ProxyProcess, u8>,
+    registrations: HashMap<MapData, u64, u8>,
+    listeners: SockHash<MapData, ListenerKey>,
+}
+
+// === impl Programs ===
+
+impl fmt::Debug for Programs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Programs").field("dir", &self.dir).finish_non_exhaustive()
+    }
+}
+
+impl Programs {
+    /// Loads the object with its maps pinned under `dir` (on a BPF file system) and attaches the
+    /// connect hooks to `cgroup`. Takes over what a predecessor left under `dir`.
+    pub fn load(dir: &Path, cgroup: &Path) -> Result<Self, ProgramsError> {
+        let dir = dir.join(LAYOUT);
+        fs::create_dir_all(dir.join("pods"))
+            .map_err(|source| ProgramsError::Pin { path: dir.clone(), source })?;
+        let btf = Btf::from_sys_fs().ok();
+        let mut object = load_object(&dir, btf.as_ref(), None)?;
+        let mut programs = Self {
+            enrolled: take_map(&mut object, "ENROLLED")?,
+            proxies: take_map(&mut object, "PROXIES")?,
+            registrations: take_map(&mut object, "REGISTRATIONS")?,
+            listeners: take_map(&mut object, "LISTENERS")?,
+            dir,
+            btf,
+        };
+        programs.attach_hooks(&mut object, cgroup)?;
+        programs.register()?;
+        Ok(programs)
+    }
+
+    /// Steers the new connections of the namespace to `listeners`.
+    pub fn steer(
+        &mut self,
+        netns: BorrowedFd<'_>,
+        pod: PodConfig,
+        listeners: [(Listener, BorrowedFd<'_>); 3],
+    ) -> Result<(), ProgramsError> {
+        for (listener, socket) in listeners {
+            self.listeners
+                .insert(ListenerKey::new(pod.netns, listener), socket, 0)
+                .map_err(map_error("LISTENERS"))?;
+        }
+        let mut object = load_object(&self.dir, self.btf.as_ref(), Some(&pod))?;
+        let program: &mut SkLookup = program(&mut object, STEER)?;
+        let fail = program_error(STEER);
+        program.load().map_err(fail)?;
+        let id = program.attach(netns).map_err(fail)?;
+        let link = program.take_link(id).map_err(fail)?;
+        links::pin(FdLink::from(link), &self.pod_pin(pod.netns))
+    }
+
+    /// Captures the connections that the namespace opens.
+    pub fn capture(&mut self, pod: NetnsCookie, own: PodAddresses) -> Result<(), ProgramsError> {
+        self.enrolled.insert(pod, own, 0).map_err(map_error("ENROLLED"))
+    }
+
+    /// Stops capturing and steering connections of the namespace. Absent parts are no error.
+    pub fn release(&mut self, pod: NetnsCookie) -> Result<(), ProgramsError> {
+        ignore_absent(self.enrolled.remove(&pod)).map_err(map_error("ENROLLED"))?;
+        links::unpin(&self.pod_pin(pod))?;
+        for listener in [Listener::Outbound, Listener::InboundHbone, Listener::InboundPlaintext] {
+            ignore_absent(self.listeners.remove(&ListenerKey::new(pod, listener)))
+                .map_err(map_error("LISTENERS"))?;
+        }
+        Ok(())
+    }
+
+    /// Returns the namespaces that the kernel captures, also those a predecessor left behind.
+    pub fn captured(&self) -> Result<Vec<NetnsCookie>, ProgramsError> {
+        let enrolled = self.enrolled.keys().collect::<Result<_, _>>();
+        let mut pods: Vec<_> = enrolled.map_err(map_error("ENROLLED"))?;
+        pods.extend(links::numbered(&self.dir.join("pods"))?.into_iter().map(NetnsCookie));
+        pods.sort_unstable();
+        pods.dedup();
+        Ok(pods)
+    }
+
+    /// Detaches the programs and removes every pin.
+    pub fn unload(&mut self) -> Result<(), ProgramsError> {
+        for pod in self.captured()? {
+            self.release(pod)?;
+        }
+        for hook in CONNECT_HOOKS {
+            links::unpin(&self.dir.join(hook))?;
+        }
+        for map in MAPS {
+            links::unpin(&self.dir.join(map))?;
+        }
+        links::remove_dirs(&self.dir, &["pods"])
+    }
+
+    fn attach_hooks(&self, object: &mut Ebpf, cgroup: &Path) -> Result<(), ProgramsError> {
+        let cgroup = fs::File::open(cgroup)
+            .map_err(|source| ProgramsError::Io { what: "opening the cgroup v2 root", source })?;
+        for name in CONNECT_HOOKS {
+            let fail = program_error(name);
+            let hook: &mut CgroupSockAddr = program(object, name)?;
+            hook.load().map_err(fail)?;
+            let id = hook.attach(&cgroup, CgroupAttachMode::Single).map_err(fail)?;
+            let link = hook.take_link(id).map_err(fail)?;
+            let link = FdLink::try_from(link).map_err(|source| ProgramsError::Link { name, source })?;
+            links::pin(link, &self.dir.join(name))?;
+        }
+        Ok(())
+    }
+
+    /// Exempts this process from capture, and no other.
+    ///
+    /// The process does not know its id outside its own PID namespace, but the hook does.
+    fn register(&mut self) -> Result<(), ProgramsError> {
+        let stale: Vec<_> = self.proxies.keys().filter_map(Result::ok).collect();
+        for process in stale {
+            ignore_absent(self.proxies.remove(&process)).map_err(map_error("PROXIES"))?;
+        }
+        let io = |source| ProgramsError::Io { what: "registering the proxy process", source };
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).map_err(io)?;
+        let cookie = sys::socket::cookie(&socket).map_err(io)?;
+        self.registrations.insert(cookie, 1, 0).map_err(map_error("REGISTRATIONS"))?;
+        let address = SocketAddrV4::new(Ipv4Addr::from(REGISTRATION_ADDRESS), 1);
+        // The hook refuses the connection; what counts is what it wrote down.
+        let _ = socket.connect(&address.into());
+        drop(TcpStream::from(socket));
+        ignore_absent(self.registrations.remove(&cookie)).map_err(map_error("REGISTRATIONS"))?;
+        if self.proxies.keys().next().is_none() {
+            return Err(ProgramsError::NotRegistered);
+        }
+        Ok(())
+    }
+
+    fn pod_pin(&self, pod: NetnsCookie) -> PathBuf {
+        self.dir.join("pods").join(pod.0.to_string())
+    }
+}
+
+fn load_object(
+    dir: &Path,
+    btf: Option<&Btf>,
+    pod: Option<&PodConfig>,
+) -> Result<Ebpf, ProgramsError> {
+    let mut loader = EbpfLoader::new();
+    loader.btf(btf);
+    for name in MAPS {
+        loader.map_pin_path(name, dir.join(name));
+    }
+    if let Some(pod) = pod {
+        loader.override_global("POD", pod, true);
+    }
+    loader.load(OBJECT).map_err(|e| ProgramsError::Load(Box::new(e)))
+}
+
+fn take_map<M: TryFrom<Map, Error = MapError>>(
+    object: &mut Ebpf,
+    name: &'static str,
+) -> Result<M, ProgramsError> {
+    let map = object.take_map(name).ok_or(ProgramsError::Missing(name))?;
+    M::try_from(map).map_err(map_error(name))
+}
+
+fn program<'a, P>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, ProgramsError>
+where
+    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
+{
+    let program = object.program_mut(name).ok_or(ProgramsError::Missing(name))?;
+    program.try_into().map_err(program_error(name))
+}
+
+fn program_error(name: &'static str) -> impl Fn(ProgramError) -> ProgramsError + Copy {
+    move |source| ProgramsError::Program { name, source: Box::new(source) }
+}
+
+fn map_error(name: &'static str) -> impl Fn(MapError) -> ProgramsError + Copy {
+    move |source| ProgramsError::Map { name, source: Box::new(source) }
+}
+
+fn ignore_absent(result: Result<(), MapError>) -> Result<(), MapError> {
+    match result {
+        Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(e)) if e.io_error.raw_os_error() == Some(nix::libc::ENOENT) => {
+            Ok(())
+        }
+        other => other,
+    }
+}

@@ -1,0 +1,86 @@
+//! Enrolments on disk, so that a restarted node finds its pods again.
+
+use std::{
+    fs, io,
+    net::IpAddr,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::api::{PodKey, PodSpec};
+
+/// Longest record that is read, in bytes; what this program writes is far shorter.
+const MAX_RECORD_BYTES: u64 = 64 << 10;
+
+/// What is remembered of an enrolment.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Record {
+    pub(super) spec: PodSpec,
+    /// Cookie of the namespace: a path may lead to another one after a restart.
+    pub(super) netns_cookie: u64,
+    pub(super) addresses: Vec<IpAddr>,
+    pub(super) fwmark_accept: String,
+    /// Whether the pod was released and only its routing is left.
+    pub(super) draining: bool,
+}
+
+/// The directory of records.
+#[derive(Debug)]
+pub(super) struct Records(PathBuf);
+
+// === impl Records ===
+
+impl Records {
+    pub(super) fn open(run_dir: &Path) -> io::Result<Self> {
+        let dir = run_dir.join("pods");
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
+        Ok(Self(dir))
+    }
+
+    /// Returns all records; unreadable ones are named in the log and left alone.
+    pub(super) fn load(&self) -> io::Result<Vec<Record>> {
+        let mut records = Vec::new();
+        for entry in fs::read_dir(&self.0)? {
+            let path = entry?.path();
+            if path.extension().is_none_or(|e| e != "json") {
+                continue;
+            }
+            match read(&path) {
+                Ok(record) => records.push(record),
+                Err(error) => {
+                    tracing::error!(path = %path.display(), %error, "unreadable enrolment record");
+                }
+            }
+        }
+        Ok(records)
+    }
+
+    pub(super) fn save(&self, record: &Record) -> io::Result<()> {
+        let path = self.path(&record.spec.key());
+        let fresh = path.with_extension("new");
+        fs::write(&fresh, serde_json::to_vec(record)?)?;
+        fs::rename(fresh, path)
+    }
+
+    pub(super) fn remove(&self, key: &PodKey) -> io::Result<()> {
+        match fs::remove_file(self.path(key)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Names hold neither `/` nor `@`: no two pods share a file.
+    fn path(&self, key: &PodKey) -> PathBuf {
+        self.0.join(format!("{}@{}.json", key.name, key.namespace))
+    }
+}
+
+fn read(path: &Path) -> io::Result<Record> {
+    if fs::metadata(path)?.len() > MAX_RECORD_BYTES {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(serde_json::from_slice(&fs::read(path)?)?)
+}

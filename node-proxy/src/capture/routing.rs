@@ -1,0 +1,194 @@
+//! The rule, the route and the sysctl that keep a pod's captured packets inside the pod.
+
+use std::{fs, io, net::IpAddr};
+
+use fairlead_ebpf::CAPTURE_MARK;
+use futures_util::TryStreamExt;
+use rtnetlink::{
+    Handle, RouteMessageBuilder, new_connection,
+    packet_route::{
+        AddressFamily,
+        address::{AddressAttribute, AddressMessage, AddressScope},
+        route::{RouteMessage, RouteScope, RouteType},
+        rule::{RuleAction, RuleAttribute, RuleMessage},
+    },
+};
+
+use crate::sys::netns::Netns;
+
+/// Routing table of the marked packets, in the pod's namespace.
+const TABLE: u32 = 15001;
+
+/// Priority of the rule: after the table of local addresses (0), before the main table (32766).
+const RULE_PRIORITY: u32 = 100;
+
+/// Index of the loopback interface in every namespace.
+const LOOPBACK_IFINDEX: u32 = 1;
+
+/// Lets the application's accepted sockets inherit the mark of the proxy's SYN, so that answers
+/// to a client's address come back to the proxy.
+const FWMARK_ACCEPT: &str = "/proc/sys/net/ipv4/tcp_fwmark_accept";
+
+/// Why a pod's routing could not be changed.
+#[derive(Debug, thiserror::Error)]
+pub enum RoutingError {
+    /// The pod's namespace has no usable address.
+    #[error(
+        "the network namespace has no global address on an interface other than lo; enrol the pod \
+         after its network is set up"
+    )]
+    NoAddress,
+    /// The kernel refused a change.
+    #[error("netlink: {0}")]
+    Netlink(#[from] rtnetlink::Error),
+    /// A namespace or a sysctl could not be used.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was being done.
+        what: &'static str,
+        /// What went wrong.
+        source: io::Error,
+    },
+}
+
+/// A netlink connection to one pod's namespace.
+pub(super) struct PodRouting<'a> {
+    netns: &'a Netns,
+    handle: Handle,
+    connection: tokio::task::JoinHandle<()>,
+}
+
+// === impl PodRouting ===
+
+impl<'a> PodRouting<'a> {
+    pub(super) fn open(netns: &'a Netns) -> Result<Self, RoutingError> {
+        let (connection, handle, _) = netns
+            .within(new_connection)
+            .and_then(|opened| opened)
+            .map_err(|source| RoutingError::Io { what: "opening netlink in the pod", source })?;
+        Ok(Self { netns, handle, connection: tokio::spawn(connection) })
+    }
+
+    /// Returns the pod's addresses: global ones of interfaces other than `lo`, one a family.
+    pub(super) async fn addresses(&self) -> Result<Vec<IpAddr>, RoutingError> {
+        let found: Vec<AddressMessage> =
+            self.handle.address().get().execute().try_collect().await?;
+        let mut addresses: Vec<IpAddr> = Vec::new();
+        for address in found.iter().filter_map(pod_address) {
+            if !addresses.iter().any(|known| known.is_ipv4() == address.is_ipv4()) {
+                addresses.push(address);
+            }
+        }
+        if addresses.is_empty() { Err(RoutingError::NoAddress) } else { Ok(addresses) }
+    }
+
+    /// Routes marked packets of `addresses` to the loopback interface. Repeating it is no error.
+    pub(super) async fn divert(&self, addresses: &[IpAddr]) -> Result<(), RoutingError> {
+        self.set_fwmark_accept("1")?;
+        for address in addresses {
+            let route = self.handle.route().add(route(*address)).replace().execute();
+            route.await?;
+            ignore_present(self.add_rule(*address).await)?;
+        }
+        Ok(())
+    }
+
+    /// Undoes [`Self::divert`]. Absent parts are no error.
+    pub(super) async fn restore(
+        &self,
+        addresses: &[IpAddr],
+        fwmark_accept: &str,
+    ) -> Result<(), RoutingError> {
+        for address in addresses {
+            ignore_absent(self.handle.rule().del(rule(*address)).execute().await)?;
+            ignore_absent(self.handle.route().del(route(*address)).execute().await)?;
+        }
+        self.set_fwmark_accept(fwmark_accept)
+    }
+
+    /// Returns the value of the sysctl that [`Self::divert`] changes.
+    pub(super) fn fwmark_accept(&self) -> Result<String, RoutingError> {
+        let read = self.netns.within(|| fs::read_to_string(FWMARK_ACCEPT)).and_then(|read| read);
+        read.map(|value| value.trim().to_owned())
+            .map_err(|source| RoutingError::Io { what: FWMARK_ACCEPT, source })
+    }
+
+    async fn add_rule(&self, address: IpAddr) -> Result<(), rtnetlink::Error> {
+        let mut request = self.handle.rule().add();
+        *request.message_mut() = rule(address);
+        request.execute().await
+    }
+
+    fn set_fwmark_accept(&self, value: &str) -> Result<(), RoutingError> {
+        self.netns
+            .within(|| fs::write(FWMARK_ACCEPT, value))
+            .and_then(|written| written)
+            .map_err(|source| RoutingError::Io { what: FWMARK_ACCEPT, source })
+    }
+}
+
+impl Drop for PodRouting<'_> {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+/// Returns the address if a pod is known by it.
+pub(super) fn pod_address(message: &AddressMessage) -> Option<IpAddr> {
+    if message.header.index == LOOPBACK_IFINDEX || message.header.scope != AddressScope::Universe {
+        return None;
+    }
+    message.attributes.iter().find_map(|attribute| {
+        if let AddressAttribute::Address(address) = attribute { Some(*address) } else { None }
+    })
+}
+
+fn route(pod: IpAddr) -> RouteMessage {
+    // `src` is set, or the kernel would choose the destination as the source address too.
+    match pod {
+        IpAddr::V4(pod) => RouteMessageBuilder::<std::net::Ipv4Addr>::new()
+            .table_id(TABLE)
+            .kind(RouteType::Local)
+            .scope(RouteScope::Host)
+            .output_interface(LOOPBACK_IFINDEX)
+            .pref_source(pod)
+            .build(),
+        IpAddr::V6(pod) => RouteMessageBuilder::<std::net::Ipv6Addr>::new()
+            .table_id(TABLE)
+            .kind(RouteType::Local)
+            .output_interface(LOOPBACK_IFINDEX)
+            .pref_source(pod)
+            .build(),
+    }
+}
+
+fn rule(pod: IpAddr) -> RuleMessage {
+    let mut rule = RuleMessage::default();
+    rule.header.family = match pod {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    };
+    rule.header.action = RuleAction::ToTable;
+    rule.attributes = vec![
+        RuleAttribute::Table(TABLE),
+        RuleAttribute::Priority(RULE_PRIORITY),
+        RuleAttribute::FwMark(CAPTURE_MARK),
+        RuleAttribute::FwMask(u32::MAX),
+    ];
+    rule
+}
+
+fn ignore_present(result: Result<(), rtnetlink::Error>) -> Result<(), rtnetlink::Error> {
+    ignore(result, nix::libc::EEXIST)
+}
+
+fn ignore_absent(result: Result<(), rtnetlink::Error>) -> Result<(), rtnetlink::Error> {
+    ignore(ignore(result, nix::libc::ENOENT), nix::libc::ESRCH)
+}
+
+fn ignore(result: Result<(), rtnetlink::Error>, errno: i32) -> Result<(), rtnetlink::Error> {
+    match result {
+        Err(rtnetlink::Error::NetlinkError(e)) if e.raw_code() == -errno => Ok(()),
+        other => other,
+    }
+}

@@ -1,0 +1,221 @@
+//! The command line.
+
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use mesh_api::identity::{Namespace, ServiceAccount, TrustDomain};
+
+use crate::{
+    api::{PodKey, PodName},
+    telemetry::logging::LogFormat,
+};
+
+/// Fairlead's node proxy: captures the traffic of enrolled pods and carries it over mutual TLS.
+///
+/// One process serves all pods of a node. Run it once a node, then enrol pods; their connections
+/// are captured, encrypted and checked from then on, without a restart of the pods.
+#[derive(Debug, Parser)]
+#[command(name = "fairlead-node", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve this node until SIGTERM.
+    ///
+    /// Example: fairlead-node run --node-name n1 --local-config mesh.yaml --local-ca /etc/fairlead/ca
+    Run(Box<RunArgs>),
+    /// Enrol pods in the mesh, release them, list them.
+    #[command(subcommand)]
+    Pod(PodCommand),
+    /// Say what this node's kernel offers of what capture needs. Fails if something is missing.
+    Check(CheckArgs),
+}
+
+/// Options of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Name of this node, as workloads name it.
+    #[arg(long, env = "NODE_NAME")]
+    pub node_name: String,
+    /// Configuration file with workloads, services and policies. Changes are applied at once; a
+    /// broken version is reported and the last good one stays.
+    #[arg(long, value_name = "FILE")]
+    pub local_config: PathBuf,
+    /// Directory of the embedded certificate authority; its root is created if the directory holds
+    /// none. All nodes of a mesh use the same root.
+    #[arg(long, value_name = "DIR")]
+    pub local_ca: PathBuf,
+    /// Lifetime of workload certificates, in seconds. They are renewed at half of it.
+    #[arg(long, value_name = "SECONDS", default_value = "3600", value_parser = seconds)]
+    pub svid_ttl: Duration,
+    /// Trust domain of this mesh.
+    #[arg(long, env = "TRUST_DOMAIN", default_value = "cluster.local")]
+    pub trust_domain: TrustDomain,
+    /// Network that this node's addresses belong to.
+    #[arg(long, env = "NETWORK", default_value = "")]
+    pub network: String,
+    /// Directory for the control socket and the records of enrolments.
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_RUN_DIR)]
+    pub run_dir: PathBuf,
+    /// Directory on a BPF file system that keeps capture alive while the proxy is not. One a node.
+    #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf/fairlead")]
+    pub bpf_dir: PathBuf,
+    /// Root of the cgroup v2 tree [default: found in /proc/self/mountinfo].
+    #[arg(long, value_name = "DIR")]
+    pub cgroup_root: Option<PathBuf>,
+    /// Number of proxy threads [default: one a processor].
+    #[arg(long, env = "PROXY_WORKER_THREADS")]
+    pub workers: Option<std::num::NonZeroUsize>,
+    /// Encrypt connections between pods of this node too, instead of passing them on directly
+    /// after the same checks.
+    #[arg(long, env = "FAIRLEAD_SAME_NODE_ENCRYPTION")]
+    pub same_node_encryption: bool,
+    /// Address of the Prometheus metrics.
+    #[arg(long, default_value_t = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 15020)))]
+    pub metrics_address: SocketAddr,
+    /// Address of the readiness probe, /healthz/ready.
+    #[arg(long, default_value_t = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 15021)))]
+    pub readiness_address: SocketAddr,
+    /// Address of the admin interface. It has no access control: keep it on loopback.
+    #[arg(long, default_value_t = SocketAddr::from((Ipv4Addr::LOCALHOST, 15000)))]
+    pub admin_address: SocketAddr,
+    /// Form of log lines.
+    #[arg(long, value_enum, default_value = "plain")]
+    pub log_format: LogFormat,
+    /// What to log: a level, or a list such as `info,access=warn,fairlead_node=debug`.
+    #[arg(long, env = "RUST_LOG", default_value = "info")]
+    pub log_level: String,
+    /// Time that open connections get to finish after SIGTERM, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value = "25", value_parser = seconds)]
+    pub drain_timeout: Duration,
+    /// Leave capture in the kernel at exit: connections of enrolled pods are refused until a
+    /// successor runs. Without it everything is removed and pods go on without the mesh.
+    #[arg(long)]
+    pub keep_capture: bool,
+}
+
+/// Options of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Root of the cgroup v2 tree [default: found in /proc/self/mountinfo].
+    #[arg(long, value_name = "DIR")]
+    pub cgroup_root: Option<PathBuf>,
+}
+
+/// What to do with pods.
+#[derive(Debug, Subcommand)]
+pub enum PodCommand {
+    /// Enrol a running pod: its new connections are captured from now on.
+    Add(PodAddArgs),
+    /// Release a pod: its new connections are no longer captured, open ones go on.
+    Remove(PodRemoveArgs),
+    /// List the enrolled pods of this node.
+    List(PodListArgs),
+}
+
+/// Options of `pod add`.
+#[derive(Debug, Args)]
+pub struct PodAddArgs {
+    /// Namespace of the pod.
+    #[arg(long)]
+    pub namespace: Namespace,
+    /// Name of the pod.
+    #[arg(long)]
+    pub name: PodName,
+    /// Service account that the pod runs as; with the namespace it makes the pod's identity.
+    #[arg(long, default_value = "default")]
+    pub service_account: ServiceAccount,
+    /// Path of the pod's network namespace, such as /run/netns/NAME or /proc/PID/ns/net.
+    #[arg(long, value_name = "PATH")]
+    pub netns: PathBuf,
+    /// Unique id of the pod [default: NAMESPACE/NAME].
+    #[arg(long)]
+    pub uid: Option<String>,
+    /// Directory of the control socket.
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_RUN_DIR)]
+    pub run_dir: PathBuf,
+}
+
+/// Options of `pod remove`.
+#[derive(Debug, Args)]
+pub struct PodRemoveArgs {
+    /// The pod.
+    #[arg(value_name = "NAMESPACE/NAME", value_parser = pod_key)]
+    pub pod: PodKey,
+    /// Directory of the control socket.
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_RUN_DIR)]
+    pub run_dir: PathBuf,
+}
+
+/// Options of `pod list`.
+#[derive(Debug, Args)]
+pub struct PodListArgs {
+    /// Form of the list.
+    #[arg(long, short, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+    /// Directory of the control socket.
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_RUN_DIR)]
+    pub run_dir: PathBuf,
+}
+
+/// Form of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+const DEFAULT_RUN_DIR: &str = "/run/fairlead";
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("give a whole number of seconds, at least 1".to_owned()),
+        Ok(seconds) => Ok(Duration::from_secs(seconds)),
+    }
+}
+
+fn pod_key(text: &str) -> Result<PodKey, String> {
+    let (namespace, name) = text.split_once('/').ok_or("give NAMESPACE/NAME")?;
+    Ok(PodKey {
+        namespace: namespace.parse().map_err(|e| format!("{e}"))?,
+        name: name.parse().map_err(|e| format!("{e}"))?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_pod_is_named_by_namespace_and_name() {
+        assert_eq!(pod_key("shop/cart-0").unwrap().to_string(), "shop/cart-0");
+        for bad in ["cart", "shop/", "/cart", "a/b/c", "a/B"] {
+            assert!(pod_key(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_time_of_zero_is_refused() {
+        assert!(seconds("0").is_err());
+        assert!(seconds("1s").is_err());
+        assert_eq!(seconds("90").unwrap(), Duration::from_secs(90));
+    }
+}

@@ -1,0 +1,26 @@
+//! HBONE: TCP streams as HTTP/2 CONNECT streams over mutual TLS (the wire format of Istio ambient).
+//!
+//! Client and server know nothing of pods or policy: they carry streams between sockets they are
+//! given.
+
+pub mod client;
+pub mod headers;
+pub mod keepalive;
+pub mod limits;
+pub mod pool;
+pub mod server;
+pub mod transport;
+
+/// Why a tunnel could not be made or ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum TunnelError {
+    /// The peer did not answer in time: a handshake, or a PING.
+    #[error("the peer does not answer")]
+    Timeout,
+    /// The peer broke HTTP/2, or the connection broke.
+    #[error("{0}")]
+    Http2(#[from] h2::Error),
+    /// The socket failed.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+}

@@ -1,0 +1,188 @@
+//! The client of a tunnel: opens streams on one connection to one peer.
+
+use std::{cell::Cell, rc::{Rc, Weak}};
+
+use bytes::Bytes;
+use h2::{
+    Reason, RecvStream, SendStream,
+    client::{Builder, Connection, SendRequest},
+};
+use http::{Request, Response, StatusCode};
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::time::{Instant, timeout};
+
+use super::{
+    TunnelError,
+    keepalive::until_peer_is_gone,
+    limits::{
+        CLIENT_MAX_HEADER_LIST_BYTES, CLIENT_MAX_STREAMS, CONNECTION_WINDOW_BYTES,
+        HANDSHAKE_TIMEOUT, MAX_FRAME_BYTES, RESPONSE_TIMEOUT, SEND_BUFFER_BYTES,
+        SMALL_FRAME_BUDGET_BYTES, STREAM_WINDOW_BYTES,
+    },
+    transport::ClientStream,
+};
+
+/// The client's end of a tunnel. Lives on one thread.
+#[derive(Debug)]
+pub struct Tunnel {
+    requests: SendRequest<Bytes>,
+    streams: Cell<usize>,
+    open: Cell<bool>,
+    /// Whether the peer has ever answered: only then did it accept our certificate, of which a
+    /// TLS 1.3 client is not told otherwise.
+    proven: Cell<bool>,
+    idle_since: Cell<Instant>,
+}
+
+/// A stream of a tunnel, and its place among the tunnel's streams.
+#[derive(Debug)]
+pub struct Stream {
+    /// Bytes to the peer.
+    pub send: SendStream<Bytes>,
+    /// Bytes from the peer.
+    pub recv: RecvStream,
+    /// Held for as long as the stream lasts.
+    pub slot: Slot,
+}
+
+/// Why a stream could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The tunnel takes no more streams; another one would.
+    #[error("the tunnel takes no more streams")]
+    TunnelClosed,
+    /// The peer broke HTTP/2 or reset the stream.
+    #[error("{0}")]
+    Http2(#[from] h2::Error),
+    /// The peer answered with something other than 200.
+    #[error("the peer answered CONNECT with {0}")]
+    Refused(StatusCode),
+    /// The peer did not answer in [`RESPONSE_TIMEOUT`].
+    #[error("the peer did not answer CONNECT in time")]
+    Timeout,
+}
+
+/// A stream's share of a tunnel's limit.
+#[derive(Debug)]
+pub struct Slot(Rc<Tunnel>);
+
+// === impl Tunnel ===
+
+impl Tunnel {
+    /// Exchanges settings with the peer and drives the connection on this thread.
+    ///
+    /// The tunnel counts in `open_tunnels` while it lasts.
+    pub async fn connect(io: ClientStream, open_tunnels: Gauge) -> Result<Rc<Self>, TunnelError> {
+        let mut builder = Builder::new();
+        builder
+            .initial_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_frame_size(MAX_FRAME_BYTES)
+            .max_header_list_size(CLIENT_MAX_HEADER_LIST_BYTES)
+            .max_send_buffer_size(SEND_BUFFER_BYTES)
+            .initial_max_send_streams(CLIENT_MAX_STREAMS)
+            .data_frame_budget(SMALL_FRAME_BUDGET_BYTES)
+            .enable_push(false);
+        let handshake = timeout(HANDSHAKE_TIMEOUT, builder.handshake(io)).await;
+        let (requests, connection) = handshake.map_err(|_| TunnelError::Timeout)??;
+        let tunnel = Rc::new(Self {
+            requests,
+            streams: Cell::new(0),
+            open: Cell::new(true),
+            proven: Cell::new(false),
+            idle_since: Cell::new(Instant::now()),
+        });
+        tokio::task::spawn_local(drive(connection, Rc::downgrade(&tunnel), open_tunnels));
+        Ok(tunnel)
+    }
+
+    /// Takes a place for a stream, if the tunnel has one.
+    pub(super) fn reserve(self: &Rc<Self>) -> Option<Slot> {
+        let limit = CLIENT_MAX_STREAMS.min(self.requests.current_max_send_streams());
+        let streams = self.streams.get();
+        if !self.open.get() || streams >= limit {
+            return None;
+        }
+        self.streams.set(streams + 1);
+        Some(Slot(self.clone()))
+    }
+
+    /// Returns whether new streams may be opened.
+    pub(super) fn is_open(&self) -> bool {
+        self.open.get()
+    }
+
+    /// Returns since when the tunnel has carried nothing; none while it carries a stream.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        (self.streams.get() == 0).then(|| self.idle_since.get())
+    }
+}
+
+// === impl Slot ===
+
+impl Slot {
+    /// Opens a stream in this place.
+    pub(super) async fn open(self, request: Request<()>) -> Result<Stream, OpenError> {
+        let opened = timeout(RESPONSE_TIMEOUT, self.exchange(request)).await;
+        let (answer, send) = opened.map_err(|_| OpenError::Timeout)??;
+        if answer.status() != StatusCode::OK {
+            return Err(OpenError::Refused(answer.status()));
+        }
+        Ok(Stream { send, recv: answer.into_body(), slot: self })
+    }
+
+    async fn exchange(
+        &self,
+        request: Request<()>,
+    ) -> Result<(Response<RecvStream>, SendStream<Bytes>), OpenError> {
+        let requests = self.0.requests.clone().ready().await;
+        let sent = requests.and_then(|mut ready| ready.send_request(request, false));
+        let (response, send) = sent.map_err(|e| self.close_tunnel(e))?;
+        let answer = response.await.map_err(|e| {
+            let stream_only = e.is_reset() && e.reason() != Some(Reason::REFUSED_STREAM);
+            if stream_only { OpenError::Http2(e) } else { self.close_tunnel(e) }
+        })?;
+        self.0.proven.set(true);
+        Ok((answer, send))
+    }
+
+    /// A tunnel that worked before may have been closed by the peer at any moment, and another one
+    /// takes the stream (RFC 9113 section 8.7). One that never worked tells why.
+    fn close_tunnel(&self, error: h2::Error) -> OpenError {
+        self.0.open.set(false);
+        if self.0.proven.get() || error.is_go_away() {
+            OpenError::TunnelClosed
+        } else {
+            OpenError::Http2(error)
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let tunnel = &self.0;
+        tunnel.streams.set(tunnel.streams.get() - 1);
+        tunnel.idle_since.set(Instant::now());
+    }
+}
+
+async fn drive(
+    mut connection: Connection<ClientStream, Bytes>,
+    tunnel: Weak<Tunnel>,
+    open_tunnels: Gauge,
+) {
+    open_tunnels.inc();
+    let gone = until_peer_is_gone(connection.ping_pong());
+    tokio::select! {
+        result = &mut connection => {
+            if let Err(error) = result {
+                tracing::debug!(%error, "tunnel closed");
+            }
+        }
+        () = gone => tracing::debug!("tunnel closed: the peer does not answer pings"),
+    }
+    open_tunnels.dec();
+    if let Some(tunnel) = tunnel.upgrade() {
+        tunnel.open.set(false);
+    }
+}

@@ -1,0 +1,177 @@
+//! The CONNECT request of a tunnel stream and the headers that describe its ends.
+
+use std::{
+    fmt::Write as _,
+    net::{IpAddr, SocketAddr},
+};
+
+use http::{HeaderMap, HeaderValue, Method, Request, Version, header::HeaderName};
+use mesh_api::workload::{Workload, WorkloadType};
+
+const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
+const FORWARDED: HeaderName = http::header::FORWARDED;
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// Longest `forwarded` header that is parsed, in bytes; a longer one is ignored.
+const MAX_FORWARDED_BYTES: usize = 1024;
+
+/// What a `forwarded` header says. Only ever a hint: any peer may write anything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Forwarded {
+    /// Address of the client's socket.
+    pub client: Option<SocketAddr>,
+    /// Host name of the service that the client connected to.
+    pub host: Option<String>,
+}
+
+/// Returns the CONNECT request that opens a stream to `authority`.
+pub fn connect_request(
+    authority: SocketAddr,
+    client: SocketAddr,
+    source: &Workload,
+    host: Option<&str>,
+) -> Result<Request<()>, http::Error> {
+    let mut forwarded = format!("for=\"{client}\"");
+    if let Some(host) = host {
+        forwarded.push_str(";host=");
+        forwarded.push_str(host);
+    }
+    Request::builder()
+        .method(Method::CONNECT)
+        .uri(authority.to_string())
+        .version(Version::HTTP_2)
+        .header(BAGGAGE, baggage(source))
+        .header(FORWARDED, forwarded)
+        .header(TRACEPARENT, traceparent())
+        .body(())
+}
+
+/// Adds the header that describes the destination to the answer of a stream.
+pub fn describe(headers: &mut HeaderMap, destination: &Workload) {
+    if let Ok(value) = HeaderValue::from_str(&baggage(destination)) {
+        headers.insert(BAGGAGE, value);
+    }
+}
+
+/// Parses the authority of a CONNECT: an address and a port that is not 0.
+pub fn parse_authority(authority: &str) -> Option<SocketAddr> {
+    let parsed: SocketAddr = authority.parse().ok()?;
+    let scoped = matches!(parsed, SocketAddr::V6(v6) if v6.scope_id() != 0);
+    (parsed.port() != 0 && !scoped)
+        .then(|| SocketAddr::new(parsed.ip().to_canonical(), parsed.port()))
+}
+
+/// Parses the first `forwarded` element (RFC 7239); what is malformed is left out.
+pub fn parse_forwarded(headers: &HeaderMap) -> Forwarded {
+    let mut forwarded = Forwarded::default();
+    let value = headers.get(FORWARDED).filter(|v| v.len() <= MAX_FORWARDED_BYTES);
+    let Some(text) = value.and_then(|v| v.to_str().ok()) else { return forwarded };
+    let first = text.split(',').next().unwrap_or_default();
+    for pair in first.split(';') {
+        let Some((name, value)) = pair.split_once('=') else { continue };
+        let value = value.trim().trim_matches('"');
+        match name.trim().to_ascii_lowercase().as_str() {
+            "for" => forwarded.client = value.parse().ok(),
+            "host" => forwarded.host = Some(value.to_owned()),
+            _ => {}
+        }
+    }
+    forwarded
+}
+
+/// Describes a workload; empty values are left out and nothing is percent-encoded, as peers expect.
+fn baggage(workload: &Workload) -> String {
+    let owner = match workload.workload_type {
+        WorkloadType::Deployment => "k8s.deployment.name",
+        WorkloadType::CronJob => "k8s.cronjob.name",
+        WorkloadType::Pod => "k8s.pod.name",
+        WorkloadType::Job => "k8s.job.name",
+    };
+    let entries: [(&str, &str); 7] = [
+        ("k8s.cluster.name", &workload.cluster_id),
+        ("k8s.namespace.name", workload.namespace().as_str()),
+        (owner, &workload.workload_name),
+        ("service.name", &workload.canonical_name),
+        ("service.version", &workload.canonical_revision),
+        ("cloud.region", &workload.locality.region),
+        ("cloud.availability_zone", &workload.locality.zone),
+    ];
+    let mut baggage = String::with_capacity(192);
+    for (key, value) in entries.iter().filter(|(_, value)| !value.is_empty()) {
+        let comma = if baggage.is_empty() { "" } else { "," };
+        // Writing to a string cannot fail.
+        let _ = write!(baggage, "{comma}{key}={value}");
+    }
+    baggage
+}
+
+/// W3C trace context: version 00, fresh ids, not sampled.
+fn traceparent() -> String {
+    let (trace, span): (u128, u64) = (rand::random(), rand::random());
+    format!("00-{trace:032x}-{span:016x}-00")
+}
+
+/// Returns the client's socket address to use towards the application: the tunnel's peer, with the
+/// client's own port if the header names one for the same address.
+pub fn client_address(peer: IpAddr, forwarded: &Forwarded) -> SocketAddr {
+    match forwarded.client {
+        Some(client) if client.ip().to_canonical() == peer => SocketAddr::new(peer, client.port()),
+        _ => SocketAddr::new(peer, 0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_address_and_a_port_is_an_authority() {
+        for (text, expected) in [
+            ("10.0.0.1:80", Some("10.0.0.1:80")),
+            ("[fd00::1]:80", Some("[fd00::1]:80")),
+            ("[::ffff:10.0.0.1]:80", Some("10.0.0.1:80")),
+            ("10.0.0.1:0", None),
+            ("10.0.0.1:65536", None),
+            ("10.0.0.1", None),
+            ("[fe80::1%1]:80", None),
+            ("user@10.0.0.1:80", None),
+            ("fd00::1:80", None),
+            ("example.com:80", None),
+            ("", None),
+            (&"1".repeat(1 << 20), None),
+        ] {
+            let expected = expected.map(|e| e.parse().unwrap());
+            assert_eq!(parse_authority(text), expected, "{}", &text[..text.len().min(40)]);
+        }
+    }
+
+    #[test]
+    fn a_forwarded_header_is_a_hint_that_may_be_malformed() {
+        let parse = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(FORWARDED, HeaderValue::from_str(text).unwrap());
+            let Forwarded { client, host } = parse_forwarded(&headers);
+            (client.map(|c| c.to_string()), host)
+        };
+        let client = Some("10.0.0.1:4242".to_owned());
+        assert_eq!(parse("for=\"10.0.0.1:4242\""), (client.clone(), None));
+        let host = Some("web.shop".to_owned());
+        assert_eq!(parse("for=\"10.0.0.1:4242\";host=web.shop"), (client.clone(), host));
+        assert_eq!(parse("For=10.0.0.1:4242, for=1.1.1.1"), (client, None));
+        let v6 = Some("[fd00::1]:1".to_owned());
+        assert_eq!(parse("for=\"[fd00::1]:1\""), (v6, None));
+        for bad in ["", "for", "for=", "for=unknown", ";;;=", "host"] {
+            assert_eq!(parse(bad).0, None, "{bad}");
+        }
+        assert_eq!(parse(&format!("for=\"10.0.0.1:1\";x={}", "y".repeat(2000))), (None, None));
+    }
+
+    #[test]
+    fn the_client_port_counts_only_for_the_tunnels_own_peer() {
+        let peer = "10.0.0.1".parse().unwrap();
+        let own = Forwarded { client: "10.0.0.1:4242".parse().ok(), host: None };
+        let forged = Forwarded { client: "10.0.0.9:4242".parse().ok(), host: None };
+        assert_eq!(client_address(peer, &own).to_string(), "10.0.0.1:4242");
+        assert_eq!(client_address(peer, &forged).to_string(), "10.0.0.1:0");
+    }
+}

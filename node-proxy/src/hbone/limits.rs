@@ -1,0 +1,62 @@
+//! Every bound of the tunnel protocol. Values are ztunnel's where a peer can tell the difference.
+
+use std::time::Duration;
+
+/// Receive window of a stream, in bytes: the bandwidth-delay product of 10 Gbit/s at 3 ms.
+pub const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+
+/// Receive window of a connection, in bytes: four streams at full window.
+pub const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+
+/// Largest DATA frame accepted, in bytes: few frames per read of a fast stream.
+pub const MAX_FRAME_BYTES: u32 = 1 << 20;
+
+/// Largest header list that the client accepts in an answer, in bytes.
+pub const CLIENT_MAX_HEADER_LIST_BYTES: u32 = 16 << 10;
+
+/// Largest header list that the server accepts in a CONNECT, in bytes. Decoded size: this is what
+/// bounds HPACK bombs (CVE-2016-6581) and CONTINUATION floods (CVE-2024-27316).
+pub const SERVER_MAX_HEADER_LIST_BYTES: u32 = 64 << 10;
+
+/// Bytes that one stream may hold unsent.
+pub const SEND_BUFFER_BYTES: usize = 400 << 10;
+
+/// Streams that the server lets a peer open at once on one connection.
+pub const SERVER_MAX_STREAMS: u32 = 200;
+
+/// Streams that the client opens at once on one connection; a peer may allow fewer.
+pub const CLIENT_MAX_STREAMS: usize = 100;
+
+/// Resets by the peer that may be pending before the connection is ended (CVE-2023-44487).
+pub const MAX_PENDING_RESETS: usize = 20;
+
+/// Resets that a peer may provoke before the connection is ended (CVE-2025-8671).
+pub const MAX_PROVOKED_RESETS: usize = 1024;
+
+/// Time for a TCP connect; past it the address counts as unreachable.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Time for the TLS and HTTP/2 handshakes: generous for a loaded peer, short for a stalled one.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Time for the answer to CONNECT: the peer's own connect time-out, and slack.
+pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Pause between PINGs.
+pub const PING_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Time for the answer to a PING; past it the peer counts as gone.
+pub const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Time that a tunnel without streams stays in the pool.
+pub const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Ciphertext read from the socket in one system call, in bytes: several TLS records.
+pub const READ_AHEAD_BYTES: usize = 128 << 10;
+
+/// Plaintext that TLS encrypts before it writes to the socket, in bytes: many records per call.
+pub const TLS_WRITE_BYTES: usize = 512 << 10;
+
+/// Memory that buffered small DATA frames of one connection may cost, in bytes, before the peer is
+/// told to calm down. An application that writes single bytes to a slow reader is legitimate.
+pub const SMALL_FRAME_BUDGET_BYTES: usize = 64 << 20;

@@ -1,0 +1,79 @@
+//! The server of a tunnel: accepts streams until the peer leaves or a drain is asked for.
+
+use std::future::Future;
+
+use bytes::Bytes;
+use h2::{
+    Reason, RecvStream,
+    server::{Builder, Connection, SendResponse},
+};
+use http::Request;
+use tokio::time::timeout;
+
+use super::{
+    TunnelError,
+    keepalive::until_peer_is_gone,
+    limits::{
+        CONNECTION_WINDOW_BYTES, HANDSHAKE_TIMEOUT, MAX_FRAME_BYTES, MAX_PENDING_RESETS,
+        MAX_PROVOKED_RESETS, SEND_BUFFER_BYTES, SERVER_MAX_HEADER_LIST_BYTES, SERVER_MAX_STREAMS,
+        SMALL_FRAME_BUDGET_BYTES, STREAM_WINDOW_BYTES,
+    },
+    transport::ServerStream,
+};
+
+/// A stream that a peer opened: the request with the bytes it sends, and the answer.
+pub type Stream = (Request<RecvStream>, SendResponse<Bytes>);
+
+/// The server's end of a tunnel.
+pub struct Tunnel {
+    connection: Connection<ServerStream, Bytes>,
+}
+
+// === impl Tunnel ===
+
+impl Tunnel {
+    /// Exchanges settings with the peer.
+    pub async fn accept(io: ServerStream) -> Result<Self, TunnelError> {
+        let mut builder = Builder::new();
+        builder
+            .initial_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_frame_size(MAX_FRAME_BYTES)
+            .max_header_list_size(SERVER_MAX_HEADER_LIST_BYTES)
+            .max_concurrent_streams(SERVER_MAX_STREAMS)
+            .max_send_buffer_size(SEND_BUFFER_BYTES)
+            .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+            .max_local_error_reset_streams(Some(MAX_PROVOKED_RESETS))
+            .data_frame_budget(SMALL_FRAME_BUDGET_BYTES);
+        let handshake = timeout(HANDSHAKE_TIMEOUT, builder.handshake(io)).await;
+        Ok(Self { connection: handshake.map_err(|_| TunnelError::Timeout)?? })
+    }
+
+    /// Gives each stream to `serve` until the peer leaves. Once `drain` completes the peer is asked
+    /// to open no more streams, and those that are open finish.
+    pub async fn run(
+        mut self,
+        drain: impl Future<Output = ()>,
+        mut serve: impl FnMut(Stream),
+    ) -> Result<(), TunnelError> {
+        let gone = until_peer_is_gone(self.connection.ping_pong());
+        tokio::pin!(drain, gone);
+        let mut draining = false;
+        loop {
+            tokio::select! {
+                stream = self.connection.accept() => match stream {
+                    Some(stream) => serve(stream?),
+                    None => return Ok(()),
+                },
+                () = &mut drain, if !draining => {
+                    draining = true;
+                    self.connection.graceful_shutdown();
+                }
+                () = &mut gone => {
+                    self.connection.abrupt_shutdown(Reason::NO_ERROR);
+                    return Err(TunnelError::Timeout);
+                }
+            }
+        }
+    }
+}

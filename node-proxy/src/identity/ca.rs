@@ -1,0 +1,85 @@
+//! Where certificates come from.
+
+mod local;
+mod root_files;
+
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
+
+use futures_util::future::BoxFuture;
+use mesh_api::identity::{Identity, TrustDomain};
+
+pub use self::local::{CLOCK_SKEW_TOLERANCE, LocalCa};
+use super::{
+    clock::Clock,
+    svid::{Svid, SvidError},
+};
+
+/// Lifetime of a workload's certificate unless configured (Istio's default).
+pub const DEFAULT_SVID_TTL: Duration = Duration::from_hours(24);
+
+/// Issues certificates to the workloads of this node.
+pub trait CertificateAuthority: Send + Sync + 'static {
+    /// Returns a certificate for `identity` with a fresh key.
+    fn issue<'a>(&'a self, identity: &'a Identity) -> BoxFuture<'a, Result<Svid, CaError>>;
+}
+
+/// The local CA with the lifetime and the clock that it issues by.
+#[derive(Clone, Debug)]
+pub struct LocalAuthority {
+    /// The CA that signs.
+    pub ca: Arc<LocalCa>,
+    /// Lifetime of each certificate.
+    pub ttl: Duration,
+    /// Clock that validity counts from.
+    pub clock: Clock,
+}
+
+/// Why there is no CA, or no certificate from it.
+#[derive(Debug, thiserror::Error)]
+pub enum CaError {
+    /// The operating system refused access to the CA's files.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: io::Error,
+    },
+    /// The CA's files are not usable as they are.
+    #[error("{}: {problem}; {remedy}", path.display())]
+    Unusable {
+        /// The file or directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+        /// What the operator can do.
+        remedy: &'static str,
+    },
+    /// The root certificate is past its end.
+    #[error("the root certificate of trust domain {0} has expired")]
+    RootExpired(TrustDomain),
+    /// The identity belongs to another trust domain.
+    #[error("cannot issue to {identity}: this CA serves the trust domain {trust_domain}")]
+    ForeignIdentity {
+        /// The identity asked for.
+        identity: Identity,
+        /// The CA's trust domain.
+        trust_domain: TrustDomain,
+    },
+    /// The certificate could not be made.
+    #[error("cannot make a certificate: {0}")]
+    Generate(#[from] rcgen::Error),
+    /// What was issued is not an SVID.
+    #[error(transparent)]
+    Svid(#[from] SvidError),
+}
+
+// === impl LocalAuthority ===
+
+impl CertificateAuthority for LocalAuthority {
+    fn issue<'a>(&'a self, identity: &'a Identity) -> BoxFuture<'a, Result<Svid, CaError>> {
+        Box::pin(async move { self.ca.issue(identity, self.ttl, self.clock.now()) })
+    }
+}

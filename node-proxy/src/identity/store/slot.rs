@@ -1,0 +1,102 @@
+//! One identity's certificate as connections see it.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use mesh_api::identity::Identity;
+use tokio::sync::Notify;
+
+use super::{CertificateInfo, NoCertificate};
+use crate::{
+    identity::{clock::Clock, leaf::Leaf},
+    tls::TlsConfigs,
+};
+
+/// Place of one identity's certificate: written by its renewal, read by every connection.
+pub(super) struct Slot {
+    identity: Identity,
+    clock: Clock,
+    state: ArcSwap<State>,
+    installed: Notify,
+}
+
+/// What is known about the identity; replaced as a whole.
+#[derive(Clone, Default)]
+pub(super) struct State {
+    /// The newest certificate, valid or expired.
+    pub(super) certificate: Option<Certificate>,
+    /// What the last request ended with, if it failed.
+    pub(super) last_error: Option<String>,
+}
+
+/// A certificate in use.
+#[derive(Clone)]
+pub(super) struct Certificate {
+    pub(super) leaf: Leaf,
+    pub(super) tls: Arc<TlsConfigs>,
+}
+
+// === impl Slot ===
+
+impl Slot {
+    pub(super) fn new(identity: Identity, clock: Clock) -> Self {
+        Self { identity, clock, state: ArcSwap::default(), installed: Notify::new() }
+    }
+
+    pub(super) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    pub(super) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    pub(super) fn state(&self) -> Arc<State> {
+        self.state.load_full()
+    }
+
+    /// Replaces the state and wakes whoever waits for a certificate.
+    pub(super) fn set(&self, state: State) {
+        self.state.store(Arc::new(state));
+        self.installed.notify_waiters();
+    }
+
+    pub(super) fn current(&self) -> Result<Arc<TlsConfigs>, NoCertificate> {
+        let state = self.state.load();
+        let identity = || self.identity.clone();
+        match (&state.certificate, &state.last_error) {
+            (Some(Certificate { tls, .. }), _) if self.clock.now() < tls.not_after() => {
+                Ok(Arc::clone(tls))
+            }
+            (Some(Certificate { tls, .. }), _) => {
+                Err(NoCertificate::Expired { identity: identity(), not_after: tls.not_after() })
+            }
+            (None, Some(error)) => {
+                Err(NoCertificate::Failed { identity: identity(), error: error.clone() })
+            }
+            (None, None) => Err(NoCertificate::Pending(identity())),
+        }
+    }
+
+    pub(super) async fn ready(&self) -> Arc<TlsConfigs> {
+        loop {
+            // Before the look, so that a certificate installed in between is not missed.
+            let installed = self.installed.notified();
+            if let Ok(tls) = self.current() {
+                return tls;
+            }
+            installed.await;
+        }
+    }
+
+    pub(super) fn info(&self) -> CertificateInfo {
+        let State { certificate, last_error } = self.state.load().as_ref().clone();
+        let leaf = certificate.map(|certificate| certificate.leaf);
+        CertificateInfo {
+            identity: self.identity.clone(),
+            serial: leaf.as_ref().map(|leaf| leaf.serial.clone()),
+            validity: leaf.map(|leaf| leaf.validity),
+            last_error,
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! The `pod` commands: what a person or a script asks of the running node proxy.
+
+use anyhow::Result;
+
+use crate::{
+    api::{PodSpec, PodStatus, client::Client},
+    cli::{Output, PodAddArgs, PodCommand, PodListArgs},
+};
+
+/// Carries out a command and prints its result.
+pub async fn run(command: PodCommand) -> Result<()> {
+    match command {
+        PodCommand::Add(args) => add(args).await,
+        PodCommand::Remove(args) => {
+            Client::new(&args.run_dir).remove(&args.pod).await?;
+            println!("{} released", args.pod);
+            Ok(())
+        }
+        PodCommand::List(args) => list(args).await,
+    }
+}
+
+async fn add(args: PodAddArgs) -> Result<()> {
+    let PodAddArgs { namespace, name, service_account, netns, uid, run_dir } = args;
+    let spec = PodSpec { uid, namespace, name, service_account, netns };
+    let status = Client::new(&run_dir).add(&spec).await?;
+    println!(
+        "{}/{} enrolled as {} in {:.1} ms",
+        status.namespace, status.name, status.identity, status.enrolled_in_ms
+    );
+    Ok(())
+}
+
+async fn list(args: PodListArgs) -> Result<()> {
+    let pods = Client::new(&args.run_dir).list().await?;
+    match args.output {
+        Output::Json => println!("{}", serde_json::to_string_pretty(&pods)?),
+        Output::Table => print_table(&pods),
+    }
+    Ok(())
+}
+
+fn print_table(pods: &[PodStatus]) {
+    println!("{:<32} {:<9} {:>5}  {:<40} IDENTITY", "POD", "STATE", "CONNS", "ADDRESSES");
+    for pod in pods {
+        let name = format!("{}/{}", pod.namespace, pod.name);
+        let addresses: Vec<_> = pod.addresses.iter().map(ToString::to_string).collect();
+        println!(
+            "{name:<32} {:<9} {:>5}  {:<40} {}",
+            pod.state,
+            pod.connections,
+            addresses.join(","),
+            pod.identity
+        );
+        if let Some(problem) = &pod.problem {
+            println!("{:<32} {problem}", "");
+        }
+    }
+}

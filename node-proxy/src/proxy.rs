@@ -1,0 +1,15 @@
+//! The proxy half: sockets in, decisions, mutual TLS, sockets out. Touches no namespace by itself;
+//! the capture half hands it sockets.
+
+pub mod node;
+pub mod pod;
+pub mod worker;
+
+mod admission;
+mod connections;
+mod delivery;
+mod flow;
+mod inbound;
+mod outbound;
+mod relay;
+mod upstream;

@@ -1,0 +1,68 @@
+//! Whether a pod accepts a connection. Every path into a pod passes here: tunnels, plaintext, and
+//! the short cut between pods of one node.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use fairlead_ebpf::HBONE_PORT;
+use mesh_api::{
+    identity::Identity,
+    policy::{DenyReason, Flow, Verdict},
+    workload::PolicyKey,
+};
+
+use crate::{state::LocalWorkload, telemetry::reason::CloseReason};
+
+/// Ports of the proxy's listeners inside a pod, which no connection may be made for.
+pub(super) const PROXY_PORTS: [u16; 3] = [15001, 15006, HBONE_PORT];
+
+/// A connection into a pod, as policy sees it.
+#[derive(Clone, Debug)]
+pub(super) struct Inbound {
+    /// Address of the peer's socket.
+    pub(super) source: IpAddr,
+    /// Identity that the peer proved; none for plaintext.
+    pub(super) identity: Option<Identity>,
+    /// Address and port of the application.
+    pub(super) destination: SocketAddr,
+}
+
+// === impl Inbound ===
+
+impl Inbound {
+    pub(super) fn flow(&self) -> Flow<'_> {
+        Flow {
+            source: self.source,
+            identity: self.identity.as_ref(),
+            destination: self.destination,
+        }
+    }
+
+    /// Decides whether `local` accepts the connection.
+    pub(super) fn admit(&self, local: &LocalWorkload) -> Result<(), CloseReason> {
+        if PROXY_PORTS.contains(&self.destination.port()) {
+            return Err(CloseReason::IllegalPort);
+        }
+        match local.policies.decide(&self.flow()) {
+            Verdict::Allow(_) => Ok(()),
+            Verdict::Deny(reason) => Err(refusal(reason).0),
+        }
+    }
+}
+
+/// Returns the close reason of a refusal, and the policy behind it.
+pub(super) fn refusal(reason: DenyReason) -> (CloseReason, Option<Arc<PolicyKey>>) {
+    match reason {
+        DenyReason::Policy(key) => {
+            let policy = Arc::new(key);
+            (CloseReason::DeniedByPolicy { policy: policy.clone() }, Some(policy))
+        }
+        DenyReason::UnknownPolicy(key) => {
+            let policy = Arc::new(key);
+            (CloseReason::UnknownPolicy { policy: policy.clone() }, Some(policy))
+        }
+        DenyReason::NotAllowed => (CloseReason::NotAllowed, None),
+    }
+}

@@ -1,0 +1,186 @@
+//! Connections into a pod: through tunnels, in plaintext, and from pods of the same node.
+
+mod tunnel;
+
+use std::{net::SocketAddr, sync::Arc, time::Instant};
+
+use http::StatusCode;
+use tokio::net::TcpStream;
+
+pub(super) use self::tunnel::serve_tunnel;
+use super::{
+    admission::Inbound,
+    connections::Registration,
+    delivery::deliver,
+    flow::{Addresses, FlowLog, Meter},
+    pod::Pod,
+    relay,
+    worker::{Worker, accept::Accepted},
+};
+use crate::{
+    sys::socket::reset_on_close,
+    telemetry::{
+        metrics::{ConnectionLabels, End, Reporter},
+        reason::CloseReason,
+    },
+};
+
+/// A connection that has reached its pod and awaits judgement.
+#[derive(Debug)]
+pub(super) struct Arrival {
+    /// The client's end of the connection or of its tunnel.
+    pub(super) client: SocketAddr,
+    /// Whether the application should see the client's own port.
+    pub(super) keep_client_port: bool,
+    /// Who the client is.
+    pub(super) peer: End,
+    /// Address that the bytes were sent to: with the HBONE port, if they came through a tunnel.
+    pub(super) target: SocketAddr,
+    /// Address of the application.
+    pub(super) destination: SocketAddr,
+    /// Host name that the client used, as far as it says.
+    pub(super) hostname: Option<String>,
+    /// When the connection was accepted.
+    pub(super) started: Instant,
+}
+
+/// A connection that its pod has accepted without a tunnel.
+#[derive(Debug)]
+pub(super) struct LocalDelivery {
+    pub(super) socket: TcpStream,
+    pub(super) log: FlowLog,
+    pub(super) registration: Registration,
+}
+
+/// Serves a plaintext connection from accept to close.
+pub(super) async fn serve_plaintext(accepted: Accepted) {
+    let Accepted { worker, pod, socket, client, target, draining: _ } = accepted;
+    let _open = worker.metrics.socket(Reporter::Destination);
+    let workload = worker.node.state().workload_at(client.ip()).cloned();
+    let arrival = Arrival {
+        client,
+        // That connection exists in this namespace already, the other way round.
+        keep_client_port: false,
+        peer: End { workload, identity: None },
+        target,
+        destination: target,
+        hostname: None,
+        started: Instant::now(),
+    };
+    let (log, mut registration) = arrival.register(&worker, &pod);
+    let reason = match arrival.enter(&worker, &pod, &mut registration).await {
+        Ok(server) => {
+            relay::sockets(socket, server, &Meter::from(&log), &mut registration.closed).await
+        }
+        Err(reason) => {
+            // Fails only on a socket that is already gone.
+            let _ = reset_on_close(&socket);
+            reason
+        }
+    };
+    log.close(&reason);
+}
+
+/// Brings a connection of a pod of this node to `pod`, with the checks and the log of a tunnel.
+pub(super) async fn deliver_local(
+    worker: &Worker,
+    pod: &Arc<Pod>,
+    arrival: Arrival,
+) -> Result<LocalDelivery, CloseReason> {
+    let (log, mut registration) = arrival.register(worker, pod);
+    match arrival.enter(worker, pod, &mut registration).await {
+        Ok(socket) => Ok(LocalDelivery { socket, log, registration }),
+        Err(reason) => {
+            log.close(&reason);
+            Err(CloseReason::RefusedByPeer { status: status(&reason).as_u16() })
+        }
+    }
+}
+
+// === impl Arrival ===
+
+impl Arrival {
+    /// Enters the connection in the tables; what follows is judged by them.
+    fn register(&self, worker: &Worker, pod: &Arc<Pod>) -> (FlowLog, Registration) {
+        let registration = worker.connections.register(pod, Some(self.inbound()));
+        let state = worker.node.state();
+        let local = state.local_workload(&pod.name, &pod.identity).map(|local| local.workload);
+        let service = local.as_ref().and_then(|workload| {
+            state.service_for(workload, self.destination.port(), self.hostname.as_deref())
+        });
+        let identity = self.peer.identity.as_ref().map(|_| pod.identity.clone());
+        let labels = ConnectionLabels {
+            reporter: Reporter::Destination,
+            source: self.peer.clone(),
+            service: service.cloned(),
+            destination: End { workload: local, identity },
+        };
+        let tunnel = self.target != self.destination;
+        let addresses = Addresses {
+            source: self.client,
+            destination: self.target,
+            hbone: tunnel.then_some(self.destination),
+        };
+        (FlowLog::open(&worker.metrics, labels, addresses, self.started), registration)
+    }
+
+    /// Judges the connection and, if it may, connects to the application.
+    async fn enter(
+        &self,
+        worker: &Worker,
+        pod: &Pod,
+        registration: &mut Registration,
+    ) -> Result<TcpStream, CloseReason> {
+        let enter = async {
+            if !pod.owns(self.destination.ip()) || self.destination.ip() != self.target.ip() {
+                return Err(CloseReason::DestinationNotAllowed);
+            }
+            let local = worker.node.local_workload(&pod.name, &pod.identity).await;
+            self.inbound().admit(&local.ok_or(CloseReason::WorkloadUnknown)?)?;
+            let port = if self.keep_client_port { self.client.port() } else { 0 };
+            deliver(pod, SocketAddr::new(self.client.ip(), port), self.destination).await
+        };
+        tokio::select! {
+            biased;
+            reason = &mut registration.closed => Err(reason.unwrap_or(CloseReason::Drained)),
+            entered = enter => entered,
+        }
+    }
+
+    fn inbound(&self) -> Inbound {
+        Inbound {
+            source: self.client.ip(),
+            identity: self.peer.identity.clone(),
+            destination: self.destination,
+        }
+    }
+}
+
+/// Returns the status that tells a peer why its stream was refused.
+fn status(reason: &CloseReason) -> StatusCode {
+    match reason {
+        CloseReason::DeniedByPolicy { .. }
+        | CloseReason::DeniedByPolicyChange { .. }
+        | CloseReason::NotAllowed
+        | CloseReason::UnknownPolicy { .. } => StatusCode::UNAUTHORIZED,
+        CloseReason::DestinationNotAllowed | CloseReason::BadRequest => StatusCode::BAD_REQUEST,
+        CloseReason::Completed
+        | CloseReason::ClientReset
+        | CloseReason::ServerReset
+        | CloseReason::WorkloadUnknown
+        | CloseReason::NoHealthyEndpoint
+        | CloseReason::IllegalPort
+        | CloseReason::ConnectRefused
+        | CloseReason::ConnectTimeout { .. }
+        | CloseReason::ConnectFailed(_)
+        | CloseReason::NoCertificate
+        | CloseReason::TlsHandshake(_)
+        | CloseReason::PeerIdentityMismatch
+        | CloseReason::Http2
+        | CloseReason::RefusedByPeer { .. }
+        | CloseReason::TunnelLost
+        | CloseReason::Drained
+        | CloseReason::PodReleased
+        | CloseReason::LimitReached { .. } => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}

@@ -1,0 +1,187 @@
+//! Tunnels to a pod, and the streams in them.
+
+use std::{future::poll_fn, net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use http::{Method, Response};
+use mesh_api::identity::Identity;
+use prometheus_client::metrics::gauge::Gauge;
+
+use super::{Arrival, status};
+use crate::{
+    hbone::{
+        headers::{self, Forwarded},
+        server::{Stream, Tunnel},
+        transport::{self, ServerStream},
+    },
+    proxy::{
+        flow::{FlowLog, Meter},
+        pod::Pod,
+        relay::{self, TunnelEnd},
+        upstream::handshake_failure,
+        worker::{Worker, accept::Accepted, dropped, spawn},
+    },
+    telemetry::{
+        metrics::{End, Reporter},
+        reason::CloseReason,
+    },
+    tls,
+};
+
+/// What the streams of a tunnel have in common.
+struct Source {
+    worker: Rc<Worker>,
+    pod: Arc<Pod>,
+    identity: Identity,
+    client: SocketAddr,
+    target: SocketAddr,
+}
+
+/// A gauge that counts for as long as the value lives.
+struct Counted(Gauge);
+
+/// Serves a tunnel from accept to close.
+pub(in crate::proxy) async fn serve_tunnel(accepted: Accepted) {
+    let _open = accepted.worker.metrics.socket(Reporter::Destination);
+    let started = Instant::now();
+    let Accepted { worker, pod, socket, client, target, draining } = accepted;
+    let handshake = async {
+        let configs = pod.svid.current().map_err(|_| CloseReason::NoCertificate)?;
+        let io = transport::accept(configs.server(), socket).await.map_err(|error| {
+            tracing::debug!(%client, pod = %pod.name, %error, "TLS handshake failed");
+            handshake_failure(&error)
+        })?;
+        let identity = peer_identity(&io)?;
+        Ok((io, identity))
+    };
+    let (io, identity) = match handshake.await {
+        Ok(peer) => peer,
+        Err(reason) => return refused(&worker, &pod, client, target, started, &reason),
+    };
+    let _counted = Counted::new(worker.node.metrics.tunnels_open.inbound.clone());
+    let source = Rc::new(Source { worker, pod, identity, client, target });
+    let serve = |stream| spawn(source.clone().serve(stream));
+    let served = match Tunnel::accept(io).await {
+        Ok(tunnel) => tunnel.run(dropped(draining), serve).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = served {
+        tracing::debug!(%client, pod = %source.pod.name, %error, "tunnel closed");
+    }
+}
+
+fn peer_identity(io: &ServerStream) -> Result<Identity, CloseReason> {
+    let certificates = io.get_ref().1.peer_certificates();
+    tls::peer_identity(certificates).map_err(|_| CloseReason::PeerIdentityMismatch)
+}
+
+/// Accounts for a tunnel that came to nothing.
+fn refused(
+    worker: &Worker,
+    pod: &Arc<Pod>,
+    client: SocketAddr,
+    target: SocketAddr,
+    started: Instant,
+    reason: &CloseReason,
+) {
+    let workload = worker.node.state().workload_at(client.ip()).cloned();
+    let peer = End { workload, identity: None };
+    let arrival = Arrival {
+        client,
+        keep_client_port: false,
+        peer,
+        target,
+        destination: target,
+        hostname: None,
+        started,
+    };
+    let (log, _registration) = arrival.register(worker, pod);
+    log.close(reason);
+}
+
+// === impl Source ===
+
+impl Source {
+    /// Serves a stream from its CONNECT to its end.
+    async fn serve(self: Rc<Self>, (request, mut respond): Stream) {
+        let started = Instant::now();
+        let forwarded = headers::parse_forwarded(request.headers());
+        let destination = request.uri().authority().map(|a| a.as_str());
+        let destination = destination.and_then(headers::parse_authority);
+        let is_connect = request.method() == Method::CONNECT;
+        let arrival = self.arrival(destination.unwrap_or(self.target), forwarded, started);
+        let (log, mut registration) = arrival.register(&self.worker, &self.pod);
+        if !is_connect || destination.is_none() {
+            return answer_refusal(&mut respond, log, &CloseReason::BadRequest);
+        }
+        let entered = tokio::select! {
+            entered = arrival.enter(&self.worker, &self.pod, &mut registration) => entered,
+            _ = poll_fn(|cx| respond.poll_reset(cx)) => Err(CloseReason::ClientReset),
+        };
+        let server = match entered {
+            Ok(server) => server,
+            Err(reason) => return answer_refusal(&mut respond, log, &reason),
+        };
+        let Ok(send) = respond.send_response(self.acceptance(), false) else {
+            return log.close(&CloseReason::ClientReset);
+        };
+        let tunnel = TunnelEnd { send, recv: request.into_body() };
+        let closed = &mut registration.closed;
+        let reason = relay::tunnel_to_server(tunnel, server, &Meter::from(&log), closed).await;
+        log.close(&reason);
+    }
+
+    fn arrival(
+        &self,
+        destination: SocketAddr,
+        forwarded: Forwarded,
+        started: Instant,
+    ) -> Arrival {
+        let client = headers::client_address(self.client.ip(), &forwarded);
+        let known = client.port() != 0;
+        let workload = self.worker.node.state().workload_at(self.client.ip()).cloned();
+        Arrival {
+            client: if known { client } else { self.client },
+            keep_client_port: known,
+            peer: End { workload, identity: Some(self.identity.clone()) },
+            target: self.target,
+            destination,
+            hostname: forwarded.host,
+            started,
+        }
+    }
+
+    /// The answer to a stream that is accepted; it describes the destination.
+    fn acceptance(&self) -> Response<()> {
+        let mut response = Response::new(());
+        let state = self.worker.node.state();
+        if let Some(local) = state.local_workload(&self.pod.name, &self.pod.identity) {
+            headers::describe(response.headers_mut(), &local.workload);
+        }
+        response
+    }
+}
+
+fn answer_refusal(respond: &mut SendResponse<Bytes>, log: FlowLog, reason: &CloseReason) {
+    let mut response = Response::new(());
+    *response.status_mut() = status(reason);
+    // Fails only if the peer has reset the stream already.
+    let _ = respond.send_response(response, true);
+    log.close(reason);
+}
+
+// === impl Counted ===
+
+impl Counted {
+    fn new(gauge: Gauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

@@ -1,0 +1,101 @@
+//! What all worker threads of the proxy share.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::{ArcSwap, Guard};
+use mesh_api::identity::Identity;
+use tokio::{sync::watch, time::timeout};
+
+use crate::{
+    state::{LocalWorkload, MeshState},
+    telemetry::metrics::NodeMetrics,
+};
+
+/// Time that a connection waits for the configuration of its pod: pods start before the control
+/// plane has told everyone about them.
+const WORKLOAD_WAIT: Duration = Duration::from_secs(5);
+
+/// Choices that hold for the life of the process.
+#[derive(Clone, Copy, Debug)]
+pub struct ProxyOptions {
+    /// Whether connections between pods of this node are encrypted too.
+    pub same_node_encryption: bool,
+}
+
+/// The proxy of one node.
+#[derive(Debug)]
+pub struct Node {
+    /// Choices that hold for the life of the process.
+    pub options: ProxyOptions,
+    /// Counters.
+    pub metrics: Arc<NodeMetrics>,
+    /// Connections that are open on all threads.
+    pub connections: AtomicUsize,
+    state: ArcSwap<MeshState>,
+    changed: watch::Sender<()>,
+}
+
+// === impl Node ===
+
+impl Node {
+    /// Makes a proxy that knows nothing of the mesh yet.
+    pub fn new(options: ProxyOptions, metrics: Arc<NodeMetrics>) -> Self {
+        Self {
+            options,
+            metrics,
+            connections: AtomicUsize::new(0),
+            state: ArcSwap::default(),
+            changed: watch::Sender::new(()),
+        }
+    }
+
+    /// Returns what is known of the mesh.
+    pub fn state(&self) -> Guard<Arc<MeshState>> {
+        self.state.load()
+    }
+
+    /// Replaces what is known of the mesh; open connections are judged anew.
+    pub fn set_state(&self, state: MeshState) {
+        self.state.store(Arc::new(state));
+        self.changed.send_replace(());
+    }
+
+    /// Returns a receiver that wakes when [`Self::state`] changes.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// Returns the number of open connections.
+    pub fn open_connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Returns the workload of a pod; waits a while for a pod that the mesh does not know yet.
+    pub(super) async fn local_workload(
+        &self,
+        name: &str,
+        identity: &Identity,
+    ) -> Option<LocalWorkload> {
+        if let Some(known) = self.state().local_workload(name, identity) {
+            return Some(known);
+        }
+        let mut changes = self.changes();
+        let arrival = async {
+            loop {
+                if let Some(known) = self.state().local_workload(name, identity) {
+                    return known;
+                }
+                if changes.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        timeout(WORKLOAD_WAIT, arrival).await.ok()
+    }
+}

@@ -1,0 +1,314 @@
+//! Connections that a pod opens.
+
+use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
+
+use fairlead_ebpf::HBONE_PORT;
+use mesh_api::{identity::Identity, workload::{Service, Workload}};
+use tokio::{net::TcpStream, sync::oneshot};
+
+use super::{
+    admission::PROXY_PORTS,
+    connections::Registration,
+    flow::{Addresses, FlowLog, Meter},
+    inbound::{self, LocalDelivery},
+    pod::Pod,
+    relay::{self, TunnelEnd},
+    upstream::{self, Peer},
+    worker::{Worker, accept::Accepted},
+};
+use crate::{
+    hbone::{client::Stream, headers::connect_request},
+    state::{Hop, LocalWorkload, Route, Transport},
+    sys::socket::reset_on_close,
+    telemetry::{
+        metrics::{ConnectionLabels, End, Reporter},
+        reason::CloseReason,
+    },
+};
+
+/// A captured connection and what is known of its origin.
+struct Captured {
+    worker: Rc<Worker>,
+    pod: Arc<Pod>,
+    source: Arc<Workload>,
+    client: SocketAddr,
+    target: SocketAddr,
+    started: Instant,
+}
+
+/// The way on from this proxy.
+enum Onward {
+    /// A socket to the destination or its node's plaintext port.
+    Plain(TcpStream),
+    /// A stream of a tunnel.
+    Tunnel(Stream),
+    /// A pod of this node, without a tunnel.
+    Local(LocalDelivery),
+}
+
+/// Serves a connection from accept to close.
+pub(super) async fn serve(accepted: Accepted) {
+    let Accepted { worker, pod, socket, client, target, draining: _ } = accepted;
+    let _open = worker.metrics.socket(Reporter::Source);
+    let mut registration = worker.connections.register(&pod, None);
+    let started = Instant::now();
+    let known = worker.node.local_workload(&pod.name, &pod.identity).await;
+    let (source, route) = match known {
+        Some(LocalWorkload { workload, .. }) => {
+            let route = route(&worker, &pod, &workload, target);
+            (Some(workload), route)
+        }
+        None => (None, Err(CloseReason::WorkloadUnknown)),
+    };
+    match (source, route) {
+        (Some(source), Ok(route)) => {
+            let captured = Captured { worker, pod, source, client, target, started };
+            captured.forward(socket, &route, &mut registration).await;
+        }
+        (source, Err(reason)) => {
+            let source = End { workload: source, identity: None };
+            let labels = labels(source, None, None, None);
+            let addresses = Addresses { source: client, destination: target, hbone: None };
+            refuse(socket, FlowLog::open(&worker.metrics, labels, addresses, started), &reason);
+        }
+        (None, Ok(_)) => {}
+    }
+}
+
+fn route(
+    worker: &Worker,
+    pod: &Pod,
+    source: &Workload,
+    target: SocketAddr,
+) -> Result<Route, CloseReason> {
+    // Reached by connecting to the listener itself: forwarding it would reach it again.
+    if (target.ip().is_loopback() || pod.owns(target.ip())) && PROXY_PORTS.contains(&target.port())
+    {
+        return Err(CloseReason::IllegalPort);
+    }
+    worker.node.state().route(source, target, |n| rand::random_range(0..n))
+}
+
+/// Ends a connection that cannot be forwarded: the application sees a reset and no byte.
+fn refuse(socket: TcpStream, log: FlowLog, reason: &CloseReason) {
+    // Fails only on a socket that is already gone.
+    let _ = reset_on_close(&socket);
+    drop(socket);
+    log.close(reason);
+}
+
+// === impl Captured ===
+
+impl Captured {
+    /// Tries the hops of the route in turn and relays through the first that works. A hop that fails
+    /// has carried no byte of the application.
+    async fn forward(self, socket: TcpStream, route: &Route, registration: &mut Registration) {
+        let mut failure = CloseReason::NoHealthyEndpoint;
+        let mut last = None;
+        for hop in &route.hops {
+            let opened = tokio::select! {
+                biased;
+                reason = &mut registration.closed => {
+                    failure = reason.unwrap_or(CloseReason::Drained);
+                    last = Some(hop);
+                    break;
+                }
+                opened = self.open(hop, route.service.as_ref()) => opened,
+            };
+            match opened {
+                Ok(onward) => return self.relay(socket, hop, route, onward, registration).await,
+                Err(reason) => {
+                    let again = is_worth_another_endpoint(&reason);
+                    (failure, last) = (reason, Some(hop));
+                    if !again {
+                        break;
+                    }
+                }
+            }
+        }
+        refuse(socket, self.log(last, route), &failure);
+    }
+
+    async fn open(
+        &self,
+        hop: &Hop,
+        service: Option<&Arc<Service>>,
+    ) -> Result<Onward, CloseReason> {
+        let Transport::Hbone { expected } = &hop.transport else {
+            let socket = self.pod.sockets.outbound(hop.address.ip());
+            let socket = socket.map_err(|e| upstream::socket_failure(&e))?;
+            return Ok(Onward::Plain(upstream::connect(socket, hop.address).await?));
+        };
+        let hostname = service.map(|s| &*s.key.hostname);
+        if !self.worker.node.options.same_node_encryption
+            && let Some(neighbour) = self.worker.local_pod(hop.address.ip())
+        {
+            return self.open_local(&neighbour, hop, expected, hostname).await;
+        }
+        self.open_tunnel(hop, expected, hostname).await.map(Onward::Tunnel)
+    }
+
+    async fn open_tunnel(
+        &self,
+        hop: &Hop,
+        expected: &Arc<[Identity]>,
+        hostname: Option<&str>,
+    ) -> Result<Stream, CloseReason> {
+        let request = connect_request(hop.address, self.client, &self.source, hostname)
+            .map_err(|_| CloseReason::BadRequest)?;
+        let address = SocketAddr::new(hop.address.ip(), HBONE_PORT);
+        let peer = Peer { pod: self.pod.id, address, expected: expected.clone() };
+        let metrics = &self.worker.node.metrics;
+        upstream::open(&self.worker.tunnels, &self.pod, &peer, metrics, request).await
+    }
+
+    /// Both identities are known to this process: the same checks as a tunnel makes, without one.
+    async fn open_local(
+        &self,
+        neighbour: &Arc<Pod>,
+        hop: &Hop,
+        expected: &[Identity],
+        hostname: Option<&str>,
+    ) -> Result<Onward, CloseReason> {
+        // No certificate, no bytes: also where none would be shown.
+        if self.pod.svid.current().is_err() || neighbour.svid.current().is_err() {
+            return Err(CloseReason::NoCertificate);
+        }
+        if !expected.contains(&neighbour.identity) {
+            return Err(CloseReason::PeerIdentityMismatch);
+        }
+        let arrival = inbound::Arrival {
+            client: self.client,
+            keep_client_port: true,
+            peer: End {
+                workload: Some(self.source.clone()),
+                identity: Some(self.pod.identity.clone()),
+            },
+            target: SocketAddr::new(hop.address.ip(), HBONE_PORT),
+            destination: hop.address,
+            hostname: hostname.map(str::to_owned),
+            started: self.started,
+        };
+        let delivery = inbound::deliver_local(&self.worker, neighbour, arrival).await?;
+        Ok(Onward::Local(delivery))
+    }
+
+    async fn relay(
+        self,
+        socket: TcpStream,
+        hop: &Hop,
+        route: &Route,
+        onward: Onward,
+        registration: &mut Registration,
+    ) {
+        let log = self.log(Some(hop), route);
+        let closed = &mut registration.closed;
+        let reason = match onward {
+            Onward::Plain(server) => {
+                relay::sockets(socket, server, &Meter::from(&log), closed).await
+            }
+            Onward::Tunnel(stream) => {
+                let Stream { send, recv, slot: _slot } = stream;
+                let tunnel = TunnelEnd { send, recv };
+                relay::client_to_tunnel(socket, tunnel, &Meter::from(&log), closed).await
+            }
+            Onward::Local(delivery) => relay_local(socket, delivery, &log, closed).await,
+        };
+        log.close(&reason);
+    }
+
+    fn log(&self, hop: Option<&Hop>, route: &Route) -> FlowLog {
+        let mutual = hop.filter(|hop| matches!(hop.transport, Transport::Hbone { .. }));
+        let source = End {
+            workload: Some(self.source.clone()),
+            identity: mutual.map(|_| self.pod.identity.clone()),
+        };
+        let workload = hop.and_then(|hop| hop.workload.clone());
+        let labels = labels(source, workload, mutual, route.service.clone());
+        let address = hop.map_or(self.target, |hop| hop.address);
+        let addresses = Addresses {
+            source: self.client,
+            destination: match mutual {
+                Some(_) => SocketAddr::new(address.ip(), HBONE_PORT),
+                None => address,
+            },
+            hbone: mutual.map(|hop| hop.address),
+        };
+        FlowLog::open(&self.worker.metrics, labels, addresses, self.started)
+    }
+}
+
+async fn relay_local(
+    socket: TcpStream,
+    delivery: LocalDelivery,
+    log: &FlowLog,
+    closed: &mut oneshot::Receiver<CloseReason>,
+) -> CloseReason {
+    let LocalDelivery { socket: server, log: inbound, mut registration } = delivery;
+    let meter = Meter { first: log, second: Some(&inbound) };
+    let reason = {
+        // Either side's table may end the connection.
+        let (end, mut ended) = oneshot::channel();
+        let relay = relay::sockets(socket, server, &meter, &mut ended);
+        let watch = async {
+            let reason = tokio::select! {
+                reason = closed => reason,
+                reason = &mut registration.closed => reason,
+            };
+            // The relay may have just ended by itself.
+            let _ = end.send(reason.unwrap_or(CloseReason::Drained));
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            reason = relay => reason,
+            () = watch => CloseReason::Drained,
+        }
+    };
+    inbound.close(&reason);
+    reason
+}
+
+fn labels(
+    source: End,
+    destination: Option<Arc<Workload>>,
+    mutual: Option<&Hop>,
+    service: Option<Arc<Service>>,
+) -> ConnectionLabels {
+    let identity = mutual.and_then(|_| destination.as_ref().map(|w| w.identity.clone()));
+    ConnectionLabels {
+        reporter: Reporter::Source,
+        source,
+        destination: End { workload: destination, identity },
+        service,
+    }
+}
+
+/// Whether a failure says something about the endpoint and nothing about the client.
+fn is_worth_another_endpoint(reason: &CloseReason) -> bool {
+    match reason {
+        CloseReason::ConnectRefused
+        | CloseReason::ConnectTimeout { .. }
+        | CloseReason::ConnectFailed(_)
+        | CloseReason::TlsHandshake(_)
+        | CloseReason::PeerIdentityMismatch
+        | CloseReason::Http2
+        | CloseReason::TunnelLost => true,
+        CloseReason::RefusedByPeer { status } => *status == 503,
+        CloseReason::Completed
+        | CloseReason::ClientReset
+        | CloseReason::ServerReset
+        | CloseReason::DeniedByPolicy { .. }
+        | CloseReason::NotAllowed
+        | CloseReason::UnknownPolicy { .. }
+        | CloseReason::DeniedByPolicyChange { .. }
+        | CloseReason::WorkloadUnknown
+        | CloseReason::NoHealthyEndpoint
+        | CloseReason::DestinationNotAllowed
+        | CloseReason::IllegalPort
+        | CloseReason::NoCertificate
+        | CloseReason::Drained
+        | CloseReason::PodReleased
+        | CloseReason::LimitReached { .. }
+        | CloseReason::BadRequest => false,
+    }
+}

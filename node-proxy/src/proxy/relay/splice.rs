@@ -1,0 +1,66 @@
+//! Socket to socket: through user space at first, inside the kernel once a direction is busy.
+
+use std::io;
+
+use tokio::{io::Interest, net::TcpStream};
+
+use super::{
+    Broken, Side,
+    copy::{ReadSize, finish, read, write},
+};
+use crate::sys::pipe::Pipe;
+
+/// Bytes that a direction moves through user space before it gets a pipe: most connections never
+/// move as many, and a pipe costs two descriptors.
+const SPLICE_AFTER_BYTES: u64 = 64 << 10;
+
+/// Moves bytes to the end of the stream, which it passes on.
+pub(super) async fn copy(
+    (from, source): (&TcpStream, Side),
+    (to, sink): (&TcpStream, Side),
+    moved: impl Fn(u64),
+) -> Result<(), Broken> {
+    let mut size = ReadSize::new();
+    let mut total = 0;
+    while total < SPLICE_AFTER_BYTES {
+        let data = read(from, &mut size).await.map_err(|_| Broken::Reset(source))?;
+        if data.is_empty() {
+            return finish(to).map_err(|_| Broken::Reset(sink));
+        }
+        let length = data.len() as u64;
+        write(to, data).await.map_err(|_| Broken::Reset(sink))?;
+        moved(length);
+        total += length;
+    }
+    match Pipe::new() {
+        Ok(pipe) => splice(pipe, (from, source), (to, sink), moved).await,
+        // Out of descriptors: slower, but it goes on.
+        Err(_) => Box::pin(copy((from, source), (to, sink), moved)).await,
+    }
+}
+
+async fn splice(
+    mut pipe: Pipe,
+    (from, source): (&TcpStream, Side),
+    (to, sink): (&TcpStream, Side),
+    moved: impl Fn(u64),
+) -> Result<(), Broken> {
+    loop {
+        let filled = from.async_io(Interest::READABLE, || retry(pipe.fill(from)));
+        if filled.await.map_err(|_| Broken::Reset(source))? == 0 {
+            return finish(to).map_err(|_| Broken::Reset(sink));
+        }
+        while pipe.filled() > 0 {
+            let drained = to.async_io(Interest::WRITABLE, || retry(pipe.drain(to)));
+            moved(drained.await.map_err(|_| Broken::Reset(sink))? as u64);
+        }
+    }
+}
+
+/// An interrupted call is tried again like one that would block.
+fn retry(result: io::Result<usize>) -> io::Result<usize> {
+    match result {
+        Err(e) if e.kind() == io::ErrorKind::Interrupted => Err(io::ErrorKind::WouldBlock.into()),
+        other => other,
+    }
+}

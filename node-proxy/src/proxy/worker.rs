@@ -1,0 +1,231 @@
+//! Worker threads: each has its own single-threaded runtime, accepts for itself, and shares nothing
+//! with the others but the mesh's state.
+
+pub(super) mod accept;
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    future::Future,
+    io,
+    net::IpAddr,
+    rc::Rc,
+    sync::{Arc, Mutex, PoisonError},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use fairlead_ebpf::NetnsCookie;
+use tokio::{
+    sync::{mpsc, watch},
+    task::LocalSet,
+    time::{interval, timeout},
+};
+
+use super::{
+    connections::Connections,
+    node::Node,
+    pod::{Listeners, Pod},
+    upstream::Tunnels,
+};
+use crate::telemetry::{metrics::WorkerMetrics, reason::CloseReason};
+
+/// Commands that may wait for a worker. More would mean that it hangs.
+const COMMAND_QUEUE: usize = 1024;
+
+/// Time for connections to tell their ends when the process stops.
+const STOP_TIME: Duration = Duration::from_secs(1);
+
+/// Pause between looks for idle tunnels.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
+
+/// What a worker is told.
+#[derive(Debug)]
+enum Command {
+    Serve(Arc<Pod>, Listeners),
+    Release(NetnsCookie),
+    Cut(NetnsCookie),
+    Drain,
+    Stop,
+}
+
+/// All worker threads.
+#[derive(Debug)]
+pub struct Workers {
+    commands: Vec<mpsc::Sender<Command>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What the tasks of one thread share.
+pub(super) struct Worker {
+    pub(super) node: Arc<Node>,
+    pub(super) metrics: WorkerMetrics,
+    pub(super) connections: Rc<Connections>,
+    pub(super) tunnels: Tunnels,
+    pods: RefCell<HashMap<NetnsCookie, ServedPod>>,
+    by_address: RefCell<HashMap<IpAddr, Arc<Pod>>>,
+}
+
+/// A pod and what ends its accepting.
+struct ServedPod {
+    pod: Arc<Pod>,
+    /// Dropped to stop accepting and to send GOAWAY on the pod's tunnels.
+    _draining: watch::Sender<()>,
+}
+
+// === impl Workers ===
+
+impl Workers {
+    /// Starts `count` threads.
+    pub fn start(node: &Arc<Node>, count: usize) -> io::Result<Self> {
+        let (mut all_commands, mut threads) = (Vec::new(), Vec::new());
+        for index in 0..count {
+            let (send, receive) = mpsc::channel(COMMAND_QUEUE);
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let node = node.clone();
+            let thread = std::thread::Builder::new().name(format!("proxy-{index}"));
+            threads.push(thread.spawn(move || {
+                LocalSet::new().block_on(&runtime, run(node, receive));
+            })?);
+            all_commands.push(send);
+        }
+        Ok(Self { commands: all_commands, threads: Mutex::new(threads) })
+    }
+
+    /// Accepts connections of `pod` on every thread.
+    pub async fn serve(&self, pod: &Arc<Pod>, listeners: Listeners) -> io::Result<()> {
+        for commands in &self.commands {
+            tell(commands, Command::Serve(pod.clone(), listeners.try_clone()?)).await;
+        }
+        Ok(())
+    }
+
+    /// Accepts no more connections of the pod; open ones go on.
+    pub async fn release(&self, pod: NetnsCookie) {
+        self.tell_all(|| Command::Release(pod)).await;
+    }
+
+    /// Accepts no more connections of the pod and ends those that are open.
+    pub async fn cut(&self, pod: NetnsCookie) {
+        self.tell_all(|| Command::Cut(pod)).await;
+    }
+
+    /// Accepts no more connections; asks peers to open no more streams; open ones go on.
+    pub async fn drain(&self) {
+        self.tell_all(|| Command::Drain).await;
+    }
+
+    /// Ends every connection and every thread.
+    pub async fn stop(&self) {
+        self.tell_all(|| Command::Stop).await;
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            // A thread that panicked has said so; there is nothing to add.
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+    }
+
+    async fn tell_all(&self, command: impl Fn() -> Command) {
+        for commands in &self.commands {
+            tell(commands, command()).await;
+        }
+    }
+}
+
+async fn tell(commands: &mpsc::Sender<Command>, command: Command) {
+    if commands.send(command).await.is_err() {
+        tracing::error!("a worker thread has ended before its time");
+    }
+}
+
+async fn run(node: Arc<Node>, mut commands: mpsc::Receiver<Command>) {
+    let mut changes = node.changes();
+    let mut sweep = interval(SWEEP_INTERVAL);
+    let worker = Rc::new(Worker::new(node));
+    loop {
+        tokio::select! {
+            command = commands.recv() => match command {
+                Some(Command::Stop) | None => break,
+                Some(command) => worker.obey(command),
+            },
+            Ok(()) = changes.changed() => worker.connections.judge(&worker.node.state()),
+            _ = sweep.tick() => worker.tunnels.sweep(),
+        }
+    }
+    worker.obey(Command::Stop);
+    // A task that does not end now is dropped with the thread.
+    let _ = timeout(STOP_TIME, worker.connections.wait_until_none()).await;
+}
+
+// === impl Worker ===
+
+impl Worker {
+    fn new(node: Arc<Node>) -> Self {
+        Self {
+            metrics: node.metrics.worker(),
+            connections: Connections::new(node.clone()),
+            tunnels: Tunnels::new(),
+            pods: RefCell::default(),
+            by_address: RefCell::default(),
+            node,
+        }
+    }
+
+    /// Returns the enrolled pod of this node with this address.
+    pub(super) fn local_pod(&self, address: IpAddr) -> Option<Arc<Pod>> {
+        self.by_address.borrow().get(&address).cloned()
+    }
+
+    fn obey(self: &Rc<Self>, command: Command) {
+        match command {
+            Command::Serve(pod, listeners) => self.serve(pod, listeners),
+            Command::Release(pod) => self.release(pod),
+            Command::Cut(pod) => {
+                self.release(pod);
+                self.connections.close_pod(pod, &CloseReason::PodReleased);
+            }
+            Command::Drain => self.drain(),
+            Command::Stop => self.connections.close_all(&CloseReason::Drained),
+        }
+    }
+
+    fn serve(self: &Rc<Self>, pod: Arc<Pod>, listeners: Listeners) {
+        let draining = watch::Sender::new(());
+        if let Err(error) = accept::start(self, &pod, listeners, &draining) {
+            tracing::error!(pod = %pod.name, %error, "cannot accept connections of the pod");
+        }
+        let mut by_address = self.by_address.borrow_mut();
+        for address in &pod.addresses {
+            by_address.insert(*address, pod.clone());
+        }
+        let served = ServedPod { pod: pod.clone(), _draining: draining };
+        self.pods.borrow_mut().insert(pod.id, served);
+    }
+
+    fn release(&self, pod: NetnsCookie) {
+        let Some(served) = self.pods.borrow_mut().remove(&pod) else { return };
+        let mut by_address = self.by_address.borrow_mut();
+        for address in &served.pod.addresses {
+            if by_address.get(address).is_some_and(|owner| owner.id == pod) {
+                by_address.remove(address);
+            }
+        }
+        self.tunnels.forget(|peer| peer.pod == pod);
+    }
+
+    fn drain(&self) {
+        self.pods.borrow_mut().clear();
+        self.by_address.borrow_mut().clear();
+        self.tunnels.forget(|_| true);
+    }
+}
+
+/// Completes when the sender is dropped.
+pub(super) async fn dropped(mut signal: watch::Receiver<()>) {
+    while signal.changed().await.is_ok() {}
+}
+
+/// Runs `task` on this thread.
+pub(super) fn spawn(task: impl Future<Output = ()> + 'static) {
+    tokio::task::spawn_local(task);
+}

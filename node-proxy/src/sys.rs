@@ -1,0 +1,5 @@
+//! Kernel interfaces that no library wraps. The only module of the crate with unsafe code.
+
+pub mod netns;
+pub mod pipe;
+pub mod socket;

@@ -1,0 +1,165 @@
+//! Socket options and the three kinds of sockets that live in a pod's namespace.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    os::fd::{AsFd, AsRawFd},
+    time::Duration,
+};
+
+use fairlead_ebpf::{CAPTURE_MARK, NetnsCookie};
+use nix::{
+    libc,
+    sys::socket::{setsockopt, sockopt},
+};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+
+/// Connections that the kernel holds for a listener before they are accepted. The kernel lowers it
+/// to `net.core.somaxconn` (4096 by default).
+pub const LISTEN_BACKLOG: i32 = 4096;
+
+/// Idle time before the first TCP keepalive probe, and between probes (as ztunnel).
+pub const TCP_KEEPALIVE: Duration = Duration::from_secs(180);
+
+/// Unanswered TCP keepalive probes that end a connection (as ztunnel).
+pub const TCP_KEEPALIVE_RETRIES: u32 = 9;
+
+/// Source ports of connections to the application when the client's own port is taken: below the
+/// range from which clients choose theirs, so that the two never meet in one connection table.
+const SOURCE_PORTS: (u16, u16) = (1024, 32767);
+
+/// `SO_NETNS_COOKIE` of `asm-generic/socket.h` (Linux 5.14).
+const SO_NETNS_COOKIE: i32 = 71;
+
+/// `IP_LOCAL_PORT_RANGE` of `linux/in.h` (Linux 6.3).
+const IP_LOCAL_PORT_RANGE: i32 = 51;
+
+/// Opens a socket for questions about the namespace the thread is in.
+pub fn probe() -> io::Result<Socket> {
+    Socket::new(Domain::UNIX, Type::STREAM, None)
+}
+
+/// Returns the cookie of the namespace that `socket` belongs to.
+pub fn netns_cookie(socket: &impl AsFd) -> io::Result<NetnsCookie> {
+    Ok(NetnsCookie(get(socket, SO_NETNS_COOKIE)?))
+}
+
+/// Returns the kernel's unique number for `socket`.
+pub fn cookie(socket: &impl AsFd) -> io::Result<u64> {
+    get(socket, libc::SO_COOKIE)
+}
+
+/// Opens a socket that accepts connections to any address, of both families.
+pub fn transparent_listener(port: u16) -> io::Result<Socket> {
+    let socket = stream(Domain::IPV6)?;
+    socket.set_only_v6(false)?;
+    set(&socket, libc::IPPROTO_IPV6, libc::IPV6_TRANSPARENT, 1)?;
+    setsockopt(&socket, sockopt::IpTransparent, &true)?;
+    socket.set_reuse_address(true)?;
+    // Inherited by every accepted connection: set once here, no system call per connection.
+    socket.set_tcp_nodelay(true)?;
+    keepalive(&socket)?;
+    socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)).into())?;
+    socket.listen(LISTEN_BACKLOG)?;
+    Ok(socket)
+}
+
+/// Opens a socket for a connection that leaves the pod.
+pub fn outbound(to: IpAddr) -> io::Result<Socket> {
+    let socket = stream(domain(to))?;
+    socket.set_tcp_nodelay(true)?;
+    keepalive(&socket)?;
+    Ok(socket)
+}
+
+/// Opens a socket for a connection to the application, made in the name of `client`.
+///
+/// With port 0 the kernel chooses one when the socket connects.
+pub fn delivery(client: SocketAddr) -> io::Result<Socket> {
+    let socket = outbound(client.ip())?;
+    setsockopt(&socket, sockopt::Mark, &CAPTURE_MARK)?;
+    // Without the device the kernel reports the SYN as arriving on eth0, and it would be steered
+    // back to the proxy, for ever.
+    socket.bind_device(Some(b"lo"))?;
+    if client.is_ipv4() {
+        setsockopt(&socket, sockopt::IpTransparent, &true)?;
+    } else {
+        set(&socket, libc::IPPROTO_IPV6, libc::IPV6_TRANSPARENT, 1)?;
+    }
+    if client.port() == 0 {
+        choose_port_late(&socket)?;
+    } else {
+        socket.set_reuse_address(true)?;
+    }
+    socket.bind(&client.into())?;
+    Ok(socket)
+}
+
+/// Makes closing the socket send a reset instead of an orderly end.
+pub fn reset_on_close(socket: &impl AsFd) -> io::Result<()> {
+    SockRef::from(socket).set_linger(Some(Duration::ZERO))
+}
+
+fn choose_port_late(socket: &Socket) -> io::Result<()> {
+    setsockopt(socket, sockopt::IpBindAddressNoPort, &true)?;
+    let (low, high) = SOURCE_PORTS;
+    let range = u32::from(low) | u32::from(high) << 16;
+    match set(socket, libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE, range) {
+        // Kernels before 6.3 choose from the namespace's range.
+        Err(e) if e.raw_os_error() == Some(libc::ENOPROTOOPT) => Ok(()),
+        other => other,
+    }
+}
+
+fn stream(domain: Domain) -> io::Result<Socket> {
+    let socket = Socket::new(domain, Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
+    Ok(socket)
+}
+
+fn keepalive(socket: &Socket) -> io::Result<()> {
+    socket.set_tcp_keepalive(
+        &TcpKeepalive::new()
+            .with_time(TCP_KEEPALIVE)
+            .with_interval(TCP_KEEPALIVE)
+            .with_retries(TCP_KEEPALIVE_RETRIES),
+    )
+}
+
+fn domain(address: IpAddr) -> Domain {
+    if address.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 }
+}
+
+/// Reads a number that the kernel keeps about a socket.
+fn get(socket: &impl AsFd, option: i32) -> io::Result<u64> {
+    let mut value = 0u64;
+    let mut length = libc::socklen_t::try_from(size_of::<u64>()).unwrap_or_default();
+    // SAFETY: the kernel writes at most `length` bytes to `value`, and both outlive the call.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            option,
+            (&raw mut value).cast(),
+            &raw mut length,
+        )
+    };
+    nix::errno::Errno::result(result)?;
+    Ok(value)
+}
+
+/// Sets an option whose value is a number.
+fn set(socket: &impl AsFd, level: i32, option: i32, value: u32) -> io::Result<()> {
+    let length = libc::socklen_t::try_from(size_of::<u32>()).unwrap_or_default();
+    // SAFETY: the kernel reads `length` bytes of `value`, which outlives the call.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            level,
+            option,
+            (&raw const value).cast(),
+            length,
+        )
+    };
+    nix::errno::Errno::result(result)?;
+    Ok(())
+}

@@ -1,0 +1,11 @@
+//! What operators see: logs, metrics, readiness, and one vocabulary for why a connection ended.
+
+pub mod access_log;
+#[cfg(test)]
+mod fixtures;
+pub(crate) mod http;
+pub mod logging;
+pub mod metrics;
+pub mod readiness;
+pub mod reason;
+pub mod server;

@@ -1,0 +1,104 @@
+//! Logs to standard output through a bounded queue: a slow reader loses lines and never stalls a
+//! connection.
+
+mod format;
+
+use std::io::{self, Write};
+
+use tracing::{Subscriber, subscriber::SetGlobalDefaultError};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::{EnvFilter, filter::ParseError, fmt, layer::SubscriberExt};
+
+use self::format::Lines;
+
+/// Lines that wait for the reader of standard output; 10,000 access-log lines are about 10 MB.
+pub const MAX_QUEUED_LINES: usize = 10_000;
+
+/// How a line is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// `time level scope message key=value ...`, separated by tabs.
+    #[default]
+    Plain,
+    /// One JSON object for each line.
+    Json,
+}
+
+/// Keeps the log running; dropping it writes what is queued.
+#[derive(Debug)]
+pub struct Guard {
+    dropped_lines: DroppedLines,
+    _writer: WorkerGuard,
+}
+
+/// Count of log lines that were lost; zero without a logger.
+#[derive(Clone, Debug, Default)]
+pub struct DroppedLines(Option<ErrorCounter>);
+
+/// Why the log could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The filter has another form than `level` or `target=level,...`.
+    #[error("invalid log filter \"{filter}\": {source}; use a level or target=level, with commas")]
+    Filter {
+        /// The filter as given.
+        filter: String,
+        /// What is wrong with it.
+        source: ParseError,
+    },
+    /// The process has a logger already.
+    #[error("the log was started twice")]
+    AlreadyStarted(#[from] SetGlobalDefaultError),
+}
+
+/// Starts logging to standard output. `filter` has the form `info,access=off`.
+pub fn init(format: LogFormat, filter: &str) -> Result<Guard, LogError> {
+    let stdout = io::BufWriter::new(io::stdout());
+    let (subscriber, guard) = subscriber(format, filter, MAX_QUEUED_LINES, stdout)?;
+    tracing::subscriber::set_global_default(subscriber)?;
+    Ok(guard)
+}
+
+fn subscriber(
+    format: LogFormat,
+    filter: &str,
+    max_queued_lines: usize,
+    output: impl Write + Send + 'static,
+) -> Result<(impl Subscriber + Send + Sync, Guard), LogError> {
+    let filter = EnvFilter::builder()
+        .parse(filter)
+        .map_err(|source| LogError::Filter { filter: filter.to_owned(), source })?;
+    let (writer, worker) = NonBlockingBuilder::default()
+        .buffered_lines_limit(max_queued_lines)
+        .lossy(true)
+        .thread_name("log")
+        .finish(output);
+    let dropped_lines = DroppedLines(Some(writer.error_counter()));
+    let layer = fmt::layer().event_format(Lines(format)).with_writer(writer);
+    let subscriber = tracing_subscriber::registry().with(filter).with(layer);
+    Ok((subscriber, Guard { dropped_lines, _writer: worker }))
+}
+
+// === impl Guard ===
+
+impl Guard {
+    /// Returns the count of lost lines, for the metrics.
+    pub fn dropped_lines(&self) -> DroppedLines {
+        self.dropped_lines.clone()
+    }
+}
+
+// === impl DroppedLines ===
+
+impl DroppedLines {
+    /// Returns how many lines were lost until now.
+    pub fn count(&self) -> u64 {
+        self.0.as_ref().map_or(0, |counter| counter.dropped_lines() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests;
+
+#[cfg(test)]
+pub(crate) use tests::capture;

@@ -1,0 +1,177 @@
+//! Prometheus metrics: per-core counters for connections, shared ones for what is rare.
+
+mod labels;
+mod traffic;
+mod worker;
+
+use std::{fmt, sync::Arc};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric, text},
+    metrics::{
+        counter::{ConstCounter, Counter},
+        family::Family,
+        gauge::Gauge,
+    },
+    registry::{Metric, Registry},
+};
+
+use self::traffic::Traffic;
+pub use self::{
+    labels::{ConnectionLabels, End, Reporter},
+    traffic::MAX_SERIES,
+    worker::{ConnectionCounters, OpenSocket, WorkerMetrics},
+};
+use super::logging::DroppedLines;
+
+/// Component name in `istio_build`.
+const COMPONENT: &str = "fairlead-node";
+
+/// Labels of the metrics with one label or with fixed ones: key and value.
+type Labels<const N: usize> = [(&'static str, &'static str); N];
+
+/// Every metric of this process.
+#[derive(Debug)]
+pub struct NodeMetrics {
+    /// Configuration reloads by result.
+    pub config_reloads: ConfigReloads,
+    /// Pods in the mesh on this node.
+    pub pods_enrolled: Gauge,
+    /// HBONE connections open.
+    pub tunnels_open: Tunnels,
+    limits: Family<Labels<1>, Counter>,
+    traffic: Arc<Traffic>,
+    registry: Registry,
+}
+
+/// `fairlead_config_reloads_total`, one handle for each result.
+#[derive(Clone, Debug)]
+pub struct ConfigReloads {
+    /// The new configuration is in force.
+    pub applied: Counter,
+    /// The new configuration is broken; the last good one stays in force.
+    pub rejected: Counter,
+}
+
+/// `fairlead_tunnels_open`, one handle for each direction.
+#[derive(Clone, Debug)]
+pub struct Tunnels {
+    /// Accepted from peers.
+    pub inbound: Gauge,
+    /// Opened to peers.
+    pub outbound: Gauge,
+}
+
+// === impl NodeMetrics ===
+
+impl NodeMetrics {
+    /// Creates the metrics of a process whose logger counts lost lines in `dropped_lines`.
+    pub fn new(dropped_lines: DroppedLines) -> Self {
+        let mut registry = Registry::default();
+        let traffic = Arc::new(Traffic::new(MAX_SERIES));
+        registry.register_collector(Box::new(Arc::clone(&traffic)));
+        registry.register_collector(Box::new(dropped_lines));
+        let registry = &mut registry;
+        let build: Family<Labels<2>, Gauge> =
+            family(registry, "istio_build", "Component and version of this process");
+        build.get_or_create(&[("component", COMPONENT), ("tag", env!("CARGO_PKG_VERSION"))]).set(1);
+        let limits = family(
+            registry,
+            "fairlead_limit_reached",
+            "How often a limit of the proxy was reached",
+        );
+        let pods_enrolled = Gauge::default();
+        registry.register(
+            "fairlead_pods_enrolled",
+            "Pods of this node that are in the mesh",
+            pods_enrolled.clone(),
+        );
+        Self {
+            config_reloads: ConfigReloads::register(registry),
+            pods_enrolled,
+            tunnels_open: Tunnels::register(registry),
+            limits,
+            traffic,
+            registry: std::mem::take(registry),
+        }
+    }
+
+    /// Returns the counters of one worker thread.
+    pub fn worker(&self) -> WorkerMetrics {
+        WorkerMetrics::new(Arc::clone(&self.traffic))
+    }
+
+    /// Returns the counter of a limit, to be kept by the code that guards the limit.
+    pub fn limit(&self, limit: &'static str) -> Counter {
+        self.limits.get_or_create_owned(&[("limit", limit)])
+    }
+
+    /// Returns all metrics in the `OpenMetrics` text format.
+    pub fn encode(&self) -> Result<String, fmt::Error> {
+        let mut body = String::new();
+        text::encode(&mut body, &self.registry)?;
+        Ok(body)
+    }
+}
+
+/// Registers a family and returns it.
+fn family<const N: usize, M>(
+    registry: &mut Registry,
+    name: &'static str,
+    help: &'static str,
+) -> Family<Labels<N>, M>
+where
+    M: Default,
+    Family<Labels<N>, M>: Metric,
+{
+    let family = Family::default();
+    registry.register(name, help, family.clone());
+    family
+}
+
+// === impl ConfigReloads ===
+
+impl ConfigReloads {
+    fn register(registry: &mut Registry) -> Self {
+        let by_result: Family<Labels<1>, Counter> = family(
+            registry,
+            "fairlead_config_reloads",
+            "Changes of the configuration, by what became of them",
+        );
+        Self {
+            applied: by_result.get_or_create_owned(&[("result", "applied")]),
+            rejected: by_result.get_or_create_owned(&[("result", "rejected")]),
+        }
+    }
+}
+
+// === impl Tunnels ===
+
+impl Tunnels {
+    fn register(registry: &mut Registry) -> Self {
+        let by_direction: Family<Labels<1>, Gauge> =
+            family(registry, "fairlead_tunnels_open", "HBONE connections that are open");
+        Self {
+            inbound: by_direction.get_or_create_owned(&[("direction", "inbound")]),
+            outbound: by_direction.get_or_create_owned(&[("direction", "outbound")]),
+        }
+    }
+}
+
+// === impl DroppedLines ===
+
+impl Collector for DroppedLines {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let lines = ConstCounter::new(self.count());
+        lines.encode(encoder.encode_descriptor(
+            "fairlead_log_lines_dropped",
+            "Log lines lost because the reader of the log was too slow",
+            None,
+            lines.metric_type(),
+        )?)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,111 @@
+use std::{future::Future, net::SocketAddr};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    select,
+};
+
+use super::{serve_admin, serve_metrics, serve_readiness};
+use crate::telemetry::{
+    http::MAX_CONNECTIONS, logging::DroppedLines, metrics::NodeMetrics, readiness::Readiness,
+};
+
+async fn listener() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+async fn exchange(address: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+async fn get(address: SocketAddr, path: &str, headers: &str) -> String {
+    exchange(address, &format!("GET {path} HTTP/1.1\r\nhost: x\r\n{headers}\r\n")).await
+}
+
+async fn with_server(server: impl Future<Output = std::convert::Infallible>, test: impl Future) {
+    select! {
+        never = server => match never {},
+        _ = test => {}
+    }
+}
+
+fn metrics() -> NodeMetrics {
+    NodeMetrics::new(DroppedLines::default())
+}
+
+#[tokio::test]
+async fn metrics_are_served_at_both_paths_in_the_type_that_was_asked_for() {
+    let (metrics, (listener, address)) = (metrics(), listener().await);
+    metrics.pods_enrolled.set(7);
+    let test = async {
+        for path in ["/metrics", "/stats/prometheus"] {
+            let answer = get(address, path, "").await;
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+            assert!(answer.contains("content-type: text/plain"), "{answer}");
+            assert!(answer.contains("\nfairlead_pods_enrolled 7\n"), "{answer}");
+        }
+        let accept = "accept: application/openmetrics-text;version=1.0.0,text/plain;q=0.5\r\n";
+        let answer = get(address, "/metrics", accept).await;
+        assert!(answer.contains("content-type: application/openmetrics-text;"), "{answer}");
+    };
+    with_server(async { serve_metrics(&listener, &metrics).await }, test).await;
+}
+
+#[tokio::test]
+async fn readiness_names_what_is_pending() {
+    let (metrics, (listener, address)) = (metrics(), listener().await);
+    let readiness = Readiness::default();
+    let gates = [readiness.gate("configuration"), readiness.gate("capture")];
+    let test = async {
+        let answer = get(address, "/healthz/ready", "").await;
+        assert!(answer.starts_with("HTTP/1.1 500"), "{answer}");
+        assert!(answer.ends_with("\r\n\r\nnot ready, pending: configuration, capture"), "{answer}");
+        for gate in &gates {
+            gate.open();
+        }
+        let answer = get(address, "/healthz/ready", "").await;
+        assert!(
+            answer.starts_with("HTTP/1.1 200") && answer.ends_with("\r\n\r\nready"),
+            "{answer}"
+        );
+    };
+    with_server(async { serve_readiness(&listener, &readiness, &metrics).await }, test).await;
+}
+
+#[tokio::test]
+async fn admin_dumps_the_configuration_and_names_its_paths() {
+    let (metrics, (listener, address)) = (metrics(), listener().await);
+    let dump = || serde_json::json!({"workloads": []});
+    let test = async {
+        let answer = get(address, "/config_dump", "").await;
+        assert!(answer.contains("\"workloads\": []"), "{answer}");
+        let answer = get(address, "/", "").await;
+        assert!(answer.starts_with("HTTP/1.1 404") && answer.contains("/config_dump"), "{answer}");
+        let answer = exchange(address, "POST /config_dump HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 405"), "{answer}");
+    };
+    with_server(async { serve_admin(&listener, dump, &metrics).await }, test).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_that_send_nothing_are_bounded_and_time_out() {
+    let (metrics, (listener, address)) = (metrics(), listener().await);
+    let test = async {
+        let mut idle = Vec::new();
+        for _ in 0..MAX_CONNECTIONS {
+            idle.push(TcpStream::connect(address).await.unwrap());
+        }
+        // This one is served once the idle ones have timed out.
+        let answer = get(address, "/metrics", "").await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert_eq!(metrics.limit("metrics_connections").get(), 1);
+    };
+    with_server(async { serve_metrics(&listener, &metrics).await }, test).await;
+}

@@ -1,0 +1,17 @@
+//! Mutual TLS between workloads: TLS 1.3 only, both ends prove a SPIFFE identity.
+//!
+//! Every check of a peer happens inside the handshake, so a peer that fails one gets a TLS alert
+//! and none of its bytes reach HTTP/2.
+
+pub mod config;
+pub mod failure;
+pub mod peer;
+#[cfg(test)]
+pub(crate) mod tests;
+mod verifier;
+
+pub use self::{
+    config::{TlsConfigError, TlsConfigs, server_name},
+    failure::HandshakeFailure,
+    peer::{PeerError, peer_identity},
+};

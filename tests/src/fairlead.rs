@@ -1,0 +1,253 @@
+//! The proxy under test: one process per node.
+
+use std::{
+    env, fs,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::{sys::signal::Signal, unistd::Pid};
+
+use crate::{
+    access_log::AccessLine,
+    host::Host as _,
+    metrics::Metrics,
+    node::Node,
+    pod::Pod,
+    process::{Child, Output},
+    resources::Resources,
+    wait::wait_for,
+};
+
+/// Names the binary to test in place of the release build.
+const BINARY_VARIABLE: &str = "FAIRLEAD_NODE_BIN";
+
+/// The release build, as `cargo xtask build` leaves it.
+const RELEASE_BINARY: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release/fairlead-node");
+
+/// Port of the readiness page.
+const READINESS_PORT: u16 = 15021;
+
+/// Port of the metrics page.
+const METRICS_PORT: u16 = 15020;
+
+/// Time to load the programs, make the first keys and listen.
+const READY_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Time to drain connections and leave the kernel as it was.
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Time until a connection that ended is in the access log.
+const LOG_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How to start `fairlead-node` on a node.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct FairleadBuilder {
+    node: Node,
+    binary: PathBuf,
+    run_dir: PathBuf,
+    args: Vec<String>,
+    variables: Vec<(String, String)>,
+}
+
+/// A `fairlead-node` that runs; dropping it kills the process.
+#[derive(Debug)]
+pub struct FairleadNode {
+    settings: FairleadBuilder,
+    process: Child,
+}
+
+// === impl FairleadBuilder ===
+
+impl FairleadBuilder {
+    /// Reads workloads, services and policies from `file`.
+    pub fn local_config(self, file: &Path) -> Self {
+        self.args(["--local-config", &file.to_string_lossy()])
+    }
+
+    /// Keeps the root of the embedded CA in `dir`; nodes with the same one trust each other.
+    pub fn local_ca(self, dir: &Path) -> Self {
+        self.args(["--local-ca", &dir.to_string_lossy()])
+    }
+
+    /// Adds arguments to `fairlead-node run`.
+    pub fn args<S: AsRef<str>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets an environment variable.
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts the proxy and waits until it is ready.
+    pub fn start(self) -> Result<FairleadNode> {
+        let mut fairlead = self.start_unready()?;
+        fairlead.wait_ready()?;
+        Ok(fairlead)
+    }
+
+    /// Starts the proxy and returns at once.
+    pub fn start_unready(self) -> Result<FairleadNode> {
+        fs::create_dir_all(&self.run_dir)?;
+        let mut command = Command::new(&self.binary);
+        command.args(["run", "--node-name", self.node.name(), "--log-format", "json"]);
+        command.arg("--run-dir").arg(&self.run_dir).args(&self.args);
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        let process = self.node.spawn(command)?;
+        Ok(FairleadNode { settings: self, process })
+    }
+}
+
+// === impl FairleadNode ===
+
+impl FairleadNode {
+    /// Prepares a proxy on `node`.
+    pub fn on(node: &Node) -> FairleadBuilder {
+        FairleadBuilder {
+            node: node.clone(),
+            binary: binary(),
+            run_dir: node.lab_dir().join(format!("run-{}", node.name())),
+            args: Vec::new(),
+            variables: Vec::new(),
+        }
+    }
+
+    /// Returns how it was started, to start it again in the same way.
+    pub fn settings(&self) -> FairleadBuilder {
+        self.settings.clone()
+    }
+
+    /// Returns the process id.
+    pub fn pid(&self) -> Pid {
+        self.process.pid()
+    }
+
+    /// Returns the node it runs on.
+    pub fn node(&self) -> &Node {
+        &self.settings.node
+    }
+
+    /// Returns the directory of its control socket.
+    pub fn run_dir(&self) -> &Path {
+        &self.settings.run_dir
+    }
+
+    /// Waits until it is ready; fails at once if it ends.
+    pub fn wait_ready(&mut self) -> Result<()> {
+        wait_for("fairlead-node is ready", READY_TIMEOUT, || {
+            if !self.process.is_running()? {
+                let output = self.process.wait(Duration::ZERO)?;
+                bail!("fairlead-node ended: {}\n{}{}", output.status, output.stdout, output.stderr);
+            }
+            // Until it listens, connecting fails; the time limit is the judge of that.
+            Ok(self.is_ready().unwrap_or(false).then_some(()))
+        })
+        .with_context(|| self.log().unwrap_or_default())
+    }
+
+    /// Returns whether it says that it is ready.
+    pub fn is_ready(&self) -> Result<bool> {
+        let response = self.node().http_get(local(READINESS_PORT), "/healthz/ready")?;
+        Ok(response.status == 200)
+    }
+
+    /// Returns its metrics.
+    pub fn metrics(&self) -> Result<Metrics> {
+        let response = self.node().http_get(local(METRICS_PORT), "/metrics")?;
+        ensure!(response.status == 200, "metrics: status {}", response.status);
+        Metrics::parse(&response.body)
+    }
+
+    /// Returns what it logged so far.
+    pub fn log(&self) -> Result<String> {
+        Ok(self.process.stdout()? + &self.process.stderr()?)
+    }
+
+    /// Returns its access log so far.
+    pub fn access_log(&self) -> Result<Vec<AccessLine>> {
+        Ok(AccessLine::all_in(&self.log()?))
+    }
+
+    /// Waits for an access-log line that `matches`, and returns the first.
+    pub fn wait_for_access(&self, matches: impl Fn(&AccessLine) -> bool) -> Result<AccessLine> {
+        wait_for("an access-log line", LOG_TIMEOUT, || {
+            Ok(self.access_log()?.into_iter().find(|line| matches(line)))
+        })
+        .with_context(|| self.log().unwrap_or_default())
+    }
+
+    /// Returns the memory, descriptors and processor time that it uses.
+    pub fn resources(&self) -> Result<Resources> {
+        self.process.resources()
+    }
+
+    /// Enrols a pod of its node in the mesh.
+    pub fn enrol(&self, pod: &Pod) -> Result<Output> {
+        let netns = pod.netns().path().to_string_lossy();
+        self.control(&[
+            "add",
+            "--namespace",
+            pod.namespace(),
+            "--name",
+            pod.name(),
+            "--service-account",
+            pod.service_account(),
+            "--netns",
+            &netns,
+        ])
+    }
+
+    /// Releases a pod of its node from the mesh.
+    pub fn release(&self, pod: &Pod) -> Result<Output> {
+        self.control(&["remove", &format!("{}/{}", pod.namespace(), pod.name())])
+    }
+
+    /// Returns the list of enrolled pods as `fairlead-node pod list` prints it.
+    pub fn enrolled(&self) -> Result<String> {
+        Ok(self.control(&["list"])?.stdout)
+    }
+
+    /// Asks it to end (`SIGTERM`) and waits until it has drained.
+    pub fn stop(mut self) -> Result<Output> {
+        self.process.signal(Signal::SIGTERM)?;
+        self.process.wait(STOP_TIMEOUT)
+    }
+
+    /// Kills it without a chance to clean up, and waits for its end.
+    pub fn kill(mut self) -> Result<()> {
+        self.process.kill()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&mut self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
+    }
+
+    /// Lets it run on without this handle.
+    pub fn detach(self) {
+        self.process.detach();
+    }
+
+    fn control(&self, args: &[&str]) -> Result<Output> {
+        let (verb, rest) = args.split_first().context("no command")?;
+        let mut command = Command::new(&self.settings.binary);
+        command.args(["pod", verb, "--run-dir"]).arg(self.run_dir()).args(rest);
+        self.node().run(command)?.checked()
+    }
+}
+
+fn binary() -> PathBuf {
+    env::var_os(BINARY_VARIABLE).map_or_else(|| PathBuf::from(RELEASE_BINARY), PathBuf::from)
+}
+
+fn local(port: u16) -> SocketAddr {
+    SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)
+}

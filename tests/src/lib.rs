@@ -1,0 +1,48 @@
+//! The lab: nodes, pods and services as network namespaces on one machine.
+//!
+//! A [`Lab`] has [`Node`]s joined by a wire; each node has [`Pod`]s behind a bridge. Programs run
+//! unmodified in either (see [`Host`]), a [`Capture`] records what crosses the wire, and
+//! [`FairleadNode`] runs the proxy under test with a configuration made by [`MeshConfig`].
+//! Everything ends when the [`Lab`] is dropped, also by a panic; what a killed process left behind is
+//! removed by the next lab. The lab needs root.
+
+mod access_log;
+mod capture;
+mod fairlead;
+mod host;
+mod http;
+mod lab;
+mod leftovers;
+mod link;
+mod mesh_config;
+mod metrics;
+mod netns;
+mod node;
+mod pod;
+mod process;
+mod programs;
+mod resources;
+mod socket_table;
+mod wait;
+
+pub use self::{
+    access_log::AccessLine,
+    capture::{Capture, CaptureFile, CaptureOptions},
+    fairlead::{FairleadBuilder, FairleadNode},
+    host::Host,
+    http::{Response, http_get},
+    lab::Lab,
+    mesh_config::{
+        MeshConfig, PeerAuthentication, PeerMode, Policy, PolicyAction, Port, PortList, Scope,
+        ServiceEntry, WorkloadEntry,
+    },
+    metrics::{Metric, Metrics},
+    netns::Netns,
+    node::Node,
+    pod::{Pod, PodSpec},
+    process::{Child, IntoCommand, Output},
+    programs::{program, python},
+    resources::Resources,
+    socket_table::{TcpSocket, TcpState},
+    wait::wait_for,
+};
