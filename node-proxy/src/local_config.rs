@@ -24,28 +24,28 @@ const SETTLE_TIME: Duration = Duration::from_millis(20);
 #[derive(Debug, thiserror::Error)]
 pub enum LocalConfigError {
     /// The file cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}: {cause}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
         /// What went wrong.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// The file is not a valid configuration.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {cause}", path.display())]
     Invalid {
         /// The file.
         path: PathBuf,
         /// What is wrong.
-        source: Box<ConfigError>,
+        cause: Box<ConfigError>,
     },
     /// The file cannot be watched.
-    #[error("cannot watch {}: {source}", path.display())]
+    #[error("cannot watch {}: {cause}", path.display())]
     Watch {
         /// The file.
         path: PathBuf,
         /// What went wrong.
-        source: notify::Error,
+        cause: notify::Error,
     },
 }
 
@@ -72,7 +72,7 @@ impl WatchedConfig {
         // Room for one: what counts is that something changed.
         let (send, changes) = mpsc::channel(1);
         let watcher = watch(&path, send)
-            .map_err(|source| LocalConfigError::Watch { path: path.clone(), source })?;
+            .map_err(|cause| LocalConfigError::Watch { path: path.clone(), cause })?;
         let config = Self { path, network, node, changes, _watcher: watcher };
         config.apply(load(&config.path)?);
         Ok(config)
@@ -129,11 +129,11 @@ fn watch(path: &Path, changes: mpsc::Sender<()>) -> notify::Result<RecommendedWa
 }
 
 fn load(path: &Path) -> Result<MeshConfig, LocalConfigError> {
-    let read = |source| LocalConfigError::Read { path: path.to_owned(), source };
+    let read = |cause| LocalConfigError::Read { path: path.to_owned(), cause };
     let mut text = String::new();
     let file = std::fs::File::open(path).map_err(read)?;
     // One byte more than allowed, so that the parser sees that it is too long.
     file.take(MAX_CONFIG_BYTES as u64 + 1).read_to_string(&mut text).map_err(read)?;
     LocalConfig::parse(&text)
-        .map_err(|e| LocalConfigError::Invalid { path: path.to_owned(), source: Box::new(e) })
+        .map_err(|e| LocalConfigError::Invalid { path: path.to_owned(), cause: Box::new(e) })
 }

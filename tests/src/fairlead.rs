@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use nix::{sys::signal::Signal, unistd::Pid};
 
 use crate::{
+    leftovers::pins_of,
     access_log::AccessLine,
     host::Host as _,
     metrics::Metrics,
@@ -99,7 +100,8 @@ impl FairleadBuilder {
         fs::create_dir_all(&self.run_dir)?;
         let mut command = Command::new(&self.binary);
         command.args(["run", "--node-name", self.node.name(), "--log-format", "json"]);
-        command.arg("--run-dir").arg(&self.run_dir).args(&self.args);
+        command.arg("--run-dir").arg(&self.run_dir);
+        command.arg("--bpf-dir").arg(pins_of(self.node.netns().name())).args(&self.args);
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         let process = self.node.spawn(command)?;
         Ok(FairleadNode { settings: self, process })

@@ -27,6 +27,9 @@ use crate::{
 /// One directory per lab, for its lock and the output of its programs; writable by root only.
 const STATE_DIR: &str = "/var/lib/fairlead-lab";
 
+/// Where BPF programs are pinned.
+const BPF_FS: &str = "/sys/fs/bpf";
+
 /// Held while labs come and go: what looks abandoned is then never a lab half made or half removed.
 const START_LOCK: &str = "start.lock";
 
@@ -73,6 +76,11 @@ impl Claim {
     }
 }
 
+/// Returns where the proxy in a namespace pins its BPF programs.
+pub(crate) fn pins_of(netns: &str) -> PathBuf {
+    Path::new(BPF_FS).join(netns)
+}
+
 /// Ends every process inside `netns`.
 pub(crate) fn end_processes_in(netns: &Netns) -> Result<()> {
     end_processes(&[netns.id()?])
@@ -117,7 +125,14 @@ fn remove_namespaces(lab: &str) -> Result<()> {
     // An id that cannot be read belongs to a name that was never mounted: nothing runs there.
     let ids: Vec<_> = namespaces.iter().filter_map(|netns| netns.id().ok()).collect();
     end_processes(&ids)?;
-    namespaces.iter().try_for_each(Netns::delete)
+    for netns in &namespaces {
+        // What a killed proxy leaves; there is nothing where none ran.
+        match fs::remove_dir_all(pins_of(netns.name())) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+            _ => netns.delete()?,
+        }
+    }
+    Ok(())
 }
 
 fn namespaces_of(lab: &str) -> Result<Vec<Netns>> {

@@ -26,23 +26,23 @@ const INBOUND_PLAINTEXT_PORT: u16 = 15006;
 #[derive(Debug, thiserror::Error)]
 pub enum EnrolError {
     /// The namespace cannot be entered.
-    #[error("cannot enter the network namespace {path}: {source}")]
+    #[error("cannot enter the network namespace {path}: {cause}")]
     Netns {
         /// Path of the namespace.
         path: String,
         /// What went wrong.
-        source: io::Error,
+        cause: io::Error,
     },
     /// A listening socket could not be opened.
     #[error(
-        "cannot listen on port {port} inside the pod: {source}; the ports 15001, 15006 and 15008 \
+        "cannot listen on port {port} inside the pod: {cause}; the ports 15001, 15006 and 15008 \
          must be free there"
     )]
     Listen {
         /// The port.
         port: u16,
         /// What went wrong.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The pod's routing could not be changed.
     #[error(transparent)]
@@ -66,9 +66,9 @@ pub(super) struct Enrolment {
 impl Enrolment {
     /// Finds out what an enrolment would work on; changes nothing.
     pub(super) async fn inspect(path: &Path) -> Result<Self, EnrolError> {
-        let netns = Netns::open(path).map_err(|source| EnrolError::Netns {
+        let netns = Netns::open(path).map_err(|cause| EnrolError::Netns {
             path: path.display().to_string(),
-            source,
+            cause,
         })?;
         let (addresses, fwmark_accept) = {
             let routing = PodRouting::open(&netns)?;
@@ -120,7 +120,7 @@ impl Enrolment {
 
     fn listen(&self, port: u16) -> Result<std::net::TcpListener, EnrolError> {
         let socket = self.netns.within(|| transparent_listener(port)).and_then(|opened| opened);
-        socket.map(Into::into).map_err(|source| EnrolError::Listen { port, source })
+        socket.map(Into::into).map_err(|cause| EnrolError::Listen { port, cause })
     }
 
     fn pod_addresses(&self) -> PodAddresses {

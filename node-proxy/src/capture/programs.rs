@@ -42,39 +42,39 @@ pub enum ProgramsError {
     #[error("the BPF object was not accepted: {0}; `fairlead-node check` names what the kernel lacks")]
     Load(#[from] Box<aya::EbpfError>),
     /// A program does not load or attach.
-    #[error("the BPF program {name} was not accepted: {source}")]
+    #[error("the BPF program {name} was not accepted: {cause}")]
     Program {
         /// Name of the program.
         name: &'static str,
         /// What the kernel said.
-        source: Box<ProgramError>,
+        cause: Box<ProgramError>,
     },
     /// A program was attached in a way that cannot be pinned.
-    #[error("the BPF program {name} has no link ({source}); use a kernel of 5.9 or newer")]
+    #[error("the BPF program {name} has no link ({cause}); use a kernel of 5.9 or newer")]
     Link {
         /// Name of the program.
         name: &'static str,
         /// What the library said.
-        source: LinkError,
+        cause: LinkError,
     },
     /// A map could not be read or written.
-    #[error("the BPF map {name} could not be changed: {source}")]
+    #[error("the BPF map {name} could not be changed: {cause}")]
     Map {
         /// Name of the map.
         name: &'static str,
         /// What the kernel said.
-        source: Box<MapError>,
+        cause: Box<MapError>,
     },
     /// The object lacks something that this program expects.
     #[error("the BPF object has no {0}; it does not belong to this build")]
     Missing(&'static str),
     /// A pin could not be made, replaced or removed.
-    #[error("the pin {} could not be changed: {source}", path.display())]
+    #[error("the pin {} could not be changed: {cause}", path.display())]
     Pin {
         /// Path of the pin.
         path: PathBuf,
         /// What went wrong.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The connect hook did not answer.
     #[error(
@@ -83,12 +83,12 @@ pub enum ProgramsError {
     )]
     NotRegistered,
     /// Another system call failed.
-    #[error("{what}: {source}")]
+    #[error("{what}: {cause}")]
     Io {
         /// What was being done.
         what: &'static str,
         /// What went wrong.
-        source: io::Error,
+        cause: io::Error,
     },
 }
 
@@ -116,7 +116,7 @@ impl Programs {
     pub fn load(dir: &Path, cgroup: &Path) -> Result<Self, ProgramsError> {
         let dir = dir.join(LAYOUT);
         fs::create_dir_all(dir.join("pods"))
-            .map_err(|source| ProgramsError::Pin { path: dir.clone(), source })?;
+            .map_err(|cause| ProgramsError::Pin { path: dir.clone(), cause })?;
         let btf = Btf::from_sys_fs().ok();
         let mut object = load_object(&dir, btf.as_ref(), None)?;
         let mut programs = Self {
@@ -195,14 +195,14 @@ impl Programs {
 
     fn attach_hooks(&self, object: &mut Ebpf, cgroup: &Path) -> Result<(), ProgramsError> {
         let cgroup = fs::File::open(cgroup)
-            .map_err(|source| ProgramsError::Io { what: "opening the cgroup v2 root", source })?;
+            .map_err(|cause| ProgramsError::Io { what: "opening the cgroup v2 root", cause })?;
         for name in CONNECT_HOOKS {
             let fail = program_error(name);
             let hook: &mut CgroupSockAddr = program(object, name)?;
             hook.load().map_err(fail)?;
             let id = hook.attach(&cgroup, CgroupAttachMode::Single).map_err(fail)?;
             let link = hook.take_link(id).map_err(fail)?;
-            let link = FdLink::try_from(link).map_err(|source| ProgramsError::Link { name, source })?;
+            let link = FdLink::try_from(link).map_err(|cause| ProgramsError::Link { name, cause })?;
             links::pin(link, &self.dir.join(name))?;
         }
         Ok(())
@@ -216,7 +216,7 @@ impl Programs {
         for process in stale {
             ignore_absent(self.proxies.remove(&process)).map_err(map_error("PROXIES"))?;
         }
-        let io = |source| ProgramsError::Io { what: "registering the proxy process", source };
+        let io = |cause| ProgramsError::Io { what: "registering the proxy process", cause };
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).map_err(io)?;
         let cookie = sys::socket::cookie(&socket).map_err(io)?;
         self.registrations.insert(cookie, 1, 0).map_err(map_error("REGISTRATIONS"))?;
@@ -269,11 +269,11 @@ where
 }
 
 fn program_error(name: &'static str) -> impl Fn(ProgramError) -> ProgramsError + Copy {
-    move |source| ProgramsError::Program { name, source: Box::new(source) }
+    move |cause| ProgramsError::Program { name, cause: Box::new(cause) }
 }
 
 fn map_error(name: &'static str) -> impl Fn(MapError) -> ProgramsError + Copy {
-    move |source| ProgramsError::Map { name, source: Box::new(source) }
+    move |cause| ProgramsError::Map { name, cause: Box::new(cause) }
 }
 
 fn ignore_absent(result: Result<(), MapError>) -> Result<(), MapError> {

@@ -42,12 +42,12 @@ pub enum RoutingError {
     #[error("netlink: {0}")]
     Netlink(#[from] rtnetlink::Error),
     /// A namespace or a sysctl could not be used.
-    #[error("{what}: {source}")]
+    #[error("{what}: {cause}")]
     Io {
         /// What was being done.
         what: &'static str,
         /// What went wrong.
-        source: io::Error,
+        cause: io::Error,
     },
 }
 
@@ -65,7 +65,7 @@ impl<'a> PodRouting<'a> {
         let (connection, handle, _) = netns
             .within(new_connection)
             .and_then(|opened| opened)
-            .map_err(|source| RoutingError::Io { what: "opening netlink in the pod", source })?;
+            .map_err(|cause| RoutingError::Io { what: "opening netlink in the pod", cause })?;
         Ok(Self { netns, handle, connection: tokio::spawn(connection) })
     }
 
@@ -110,7 +110,7 @@ impl<'a> PodRouting<'a> {
     pub(super) fn fwmark_accept(&self) -> Result<String, RoutingError> {
         let read = self.netns.within(|| fs::read_to_string(FWMARK_ACCEPT)).and_then(|read| read);
         read.map(|value| value.trim().to_owned())
-            .map_err(|source| RoutingError::Io { what: FWMARK_ACCEPT, source })
+            .map_err(|cause| RoutingError::Io { what: FWMARK_ACCEPT, cause })
     }
 
     async fn add_rule(&self, address: IpAddr) -> Result<(), rtnetlink::Error> {
@@ -123,7 +123,7 @@ impl<'a> PodRouting<'a> {
         self.netns
             .within(|| fs::write(FWMARK_ACCEPT, value))
             .and_then(|written| written)
-            .map_err(|source| RoutingError::Io { what: FWMARK_ACCEPT, source })
+            .map_err(|cause| RoutingError::Io { what: FWMARK_ACCEPT, cause })
     }
 }
 

@@ -22,9 +22,9 @@ impl Control {
     pub async fn restore(&self) -> Result<(), ProgramsError> {
         let shared = &self.0;
         let mut programs = shared.programs.lock().await;
-        let records = shared.records.load().map_err(|source| ProgramsError::Io {
+        let records = shared.records.load().map_err(|cause| ProgramsError::Io {
             what: "reading the enrolment records",
-            source,
+            cause,
         })?;
         for record in records {
             let key = record.spec.key();
