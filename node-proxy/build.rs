@@ -1,9 +1,9 @@
 //! Embeds the BPF object, which `cargo xtask build` makes.
 
-use std::{env, fs, path::PathBuf};
+use std::{env, fs, io, path::PathBuf};
 
-fn main() {
-    let manifest = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
+fn main() -> io::Result<()> {
+    let manifest = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
     let object = manifest.join("../target/bpf/capture.o");
     println!("cargo::rerun-if-changed={}", object.display());
     if !object.exists() {
@@ -12,8 +12,9 @@ fn main() {
              the BPF tool chain and builds the object",
             object.display()
         );
-        return;
+        return Ok(());
     }
-    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it")).join("capture.o");
-    fs::copy(&object, out).expect("OUT_DIR is writable");
+    let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
+    fs::copy(&object, out.join("capture.o"))?;
+    Ok(())
 }

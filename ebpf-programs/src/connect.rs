@@ -9,15 +9,14 @@ use aya_ebpf::{
     },
     programs::SockAddrContext,
 };
-use fairlead_ebpf::{
-    CAPTURE_MARK, NetnsCookie, PodAddresses, ProxyProcess, REGISTRATION_ADDRESS,
-};
+use fairlead_ebpf::{CAPTURE_MARK, NetnsCookie, PodAddresses, ProxyProcess, REGISTRATION_ADDRESS};
 
 use crate::maps::{ENROLLED, PROXIES, REGISTRATIONS};
 
 const IPPROTO_TCP: u32 = 6;
 const SOL_SOCKET: i32 = 1;
 const SO_MARK: i32 = 36;
+const MARK_BYTES: i32 = 4;
 
 /// What becomes of a `connect` call.
 pub(crate) enum Verdict {
@@ -96,13 +95,7 @@ fn mark(ctx: &SockAddrContext) -> Verdict {
     let mut mark = CAPTURE_MARK;
     // SAFETY: the option's value outlives the call and has the length given.
     let failed = unsafe {
-        bpf_setsockopt(
-            ctx.as_ptr(),
-            SOL_SOCKET,
-            SO_MARK,
-            (&raw mut mark).cast(),
-            size_of::<u32>() as i32,
-        )
+        bpf_setsockopt(ctx.as_ptr(), SOL_SOCKET, SO_MARK, (&raw mut mark).cast(), MARK_BYTES)
     };
     // A connection that cannot be captured must not leave in plaintext.
     if failed == 0 { Verdict::Allow } else { Verdict::Refuse }

@@ -1,7 +1,12 @@
 //! The BPF object: attach points only; each program has its own file.
 #![no_std]
 #![no_main]
-#![expect(missing_docs, unreachable_pub, reason = "the attach macros generate public items")]
+#![expect(
+    missing_docs,
+    unreachable_pub,
+    clippy::needless_pass_by_value,
+    reason = "the attach macros want public functions of this form"
+)]
 
 mod connect;
 mod maps;

@@ -4,9 +4,7 @@ use aya_ebpf::{
     macros::map,
     maps::{HashMap, SockHash},
 };
-use fairlead_ebpf::{
-    ListenerKey, MAX_PODS, MAX_PROXIES, NetnsCookie, PodAddresses, ProxyProcess,
-};
+use fairlead_ebpf::{ListenerKey, MAX_PODS, MAX_PROXIES, NetnsCookie, PodAddresses, ProxyProcess};
 
 /// Pods whose outbound connections are captured.
 #[map]

@@ -5,9 +5,7 @@
 //! from another local pod's captured connection.
 
 use aya_ebpf::{bindings::bpf_sk_lookup, programs::SkLookupContext};
-use fairlead_ebpf::{
-    HBONE_PORT, Listener, ListenerKey, NetnsCookie, PodAddresses, PodConfig,
-};
+use fairlead_ebpf::{HBONE_PORT, Listener, ListenerKey, NetnsCookie, PodAddresses, PodConfig};
 
 use crate::maps::LISTENERS;
 

@@ -110,21 +110,20 @@ impl WatchedConfig {
 fn watch(path: &Path, changes: mpsc::Sender<()>) -> notify::Result<RecommendedWatcher> {
     let name = path.file_name().map(OsStr::to_owned);
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
-    let mut watcher =
-        notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            let relevant = event.is_ok_and(|event| {
-                let touches = |p: &PathBuf| {
-                    // A config map is swapped by way of this link.
-                    p.file_name() == name.as_deref() || p.file_name() == Some(OsStr::new("..data"))
-                };
-                !event.kind.is_access() && event.paths.iter().any(touches)
-            });
-            if relevant {
-                // A full queue means that a change is already on its way.
-                let _ = changes.try_send(());
-            }
-        })?;
-    watcher.watch(parent.unwrap_or(Path::new(".")), RecursiveMode::NonRecursive)?;
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        let relevant = event.is_ok_and(|event| {
+            let touches = |p: &PathBuf| {
+                // A config map is swapped by way of this link.
+                p.file_name() == name.as_deref() || p.file_name() == Some(OsStr::new("..data"))
+            };
+            !event.kind.is_access() && event.paths.iter().any(touches)
+        });
+        if relevant {
+            // A full queue means that a change is already on its way.
+            let _ = changes.try_send(());
+        }
+    })?;
+    watcher.watch(parent.unwrap_or_else(|| Path::new(".")), RecursiveMode::NonRecursive)?;
     Ok(watcher)
 }
 

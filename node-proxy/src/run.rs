@@ -97,11 +97,7 @@ fn identities(args: &RunArgs) -> anyhow::Result<IdentityStore> {
     Ok(IdentityStore::new(Arc::new(authority), clock, runtime))
 }
 
-fn control(
-    args: &RunArgs,
-    node: &Arc<Node>,
-    identities: IdentityStore,
-) -> anyhow::Result<Control> {
+fn control(args: &RunArgs, node: &Arc<Node>, identities: IdentityStore) -> anyhow::Result<Control> {
     let cgroup = args.cgroup_root.clone().or_else(check::cgroup_root);
     check::ensure(cgroup.as_deref())?;
     let cgroup: PathBuf = cgroup.context("no cgroup v2 tree")?;

@@ -12,9 +12,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use nix::{sys::signal::Signal, unistd::Pid};
 
 use crate::{
-    leftovers::pins_of,
     access_log::AccessLine,
     host::Host as _,
+    leftovers::pins_of,
     metrics::Metrics,
     node::Node,
     pod::Pod,

@@ -45,22 +45,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if args.release {
         cargo.arg("--release");
     }
-    Step {
-        command: "build",
-        what: "compiling the host crates",
-    }
-    .run_shown(&mut cargo)
+    Step { command: "build", what: "compiling the host crates" }.run_shown(&mut cargo)
 }
 
 /// Builds the BPF object and puts it where node-proxy's build script finds it.
 pub(crate) fn bpf_object(command: &'static str) -> Result<()> {
     let mut cargo = bpf_cargo("build");
     cargo.arg("--release").args(BPF_SELECTION);
-    Step {
-        command,
-        what: "compiling the BPF object",
-    }
-    .run_logged("build-bpf", &mut cargo)?;
+    Step { command, what: "compiling the BPF object" }.run_logged("build-bpf", &mut cargo)?;
 
     let built = workspace::target("bpf/bpfel-unknown-none/release/capture");
     let object = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
@@ -75,10 +67,7 @@ pub(crate) fn bpf_object(command: &'static str) -> Result<()> {
 /// A cargo command for the BPF target, in a target folder of its own so that it neither waits for
 /// the host build nor makes it start afresh.
 pub(crate) fn bpf_cargo(subcommand: &str) -> Command {
-    let flags = format!(
-        "-Clinker={}\x1f-Clink-arg=--btf",
-        setup::bpf_linker().display()
-    );
+    let flags = format!("-Clinker={}\x1f-Clink-arg=--btf", setup::bpf_linker().display());
     let mut cargo = workspace::cargo(&[subcommand, "--target-dir", "target/bpf"]);
     cargo
         // The pinned stable compiler builds `core` for a tier-3 target.

@@ -38,21 +38,14 @@ struct Check {
 
 impl Check {
     fn failure(&mut self) -> Option<String> {
-        let step = Step {
-            command: "check",
-            what: self.what,
-        };
-        step.run_logged(self.log, &mut self.program)
-            .err()
-            .map(|error| format!("{error:#}"))
+        let step = Step { command: "check", what: self.what };
+        step.run_logged(self.log, &mut self.program).err().map(|error| format!("{error:#}"))
     }
 }
 
 fn checks() -> [Check; 4] {
     let mut clippy_bpf = build::bpf_cargo("clippy");
-    clippy_bpf
-        .args(BPF_SELECTION)
-        .args(["--", "--deny", "warnings"]);
+    clippy_bpf.args(BPF_SELECTION).args(["--", "--deny", "warnings"]);
     [
         Check {
             what: "format",
@@ -71,11 +64,7 @@ fn checks() -> [Check; 4] {
                 "warnings",
             ]),
         },
-        Check {
-            what: "lints of the BPF programs",
-            log: "check-clippy-bpf",
-            program: clippy_bpf,
-        },
+        Check { what: "lints of the BPF programs", log: "check-clippy-bpf", program: clippy_bpf },
         Check {
             what: "dependencies",
             log: "check-deny",

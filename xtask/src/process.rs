@@ -31,11 +31,7 @@ impl Step<'_> {
         let status = status?;
         if !status.success() {
             show_end(&path)?;
-            bail!(
-                "{} failed ({status}); the whole output is in {}",
-                self.what,
-                path.display()
-            );
+            bail!("{} failed ({status}); the whole output is in {}", self.what, path.display());
         }
         Ok(())
     }
@@ -45,12 +41,7 @@ impl Step<'_> {
         eprintln!("{}: {} ...", self.command, self.what);
         let started = Instant::now();
         let status = program.status().with_context(|| cannot_start(program))?;
-        eprintln!(
-            "{}: {} ... {}",
-            self.command,
-            self.what,
-            seconds(started.elapsed())
-        );
+        eprintln!("{}: {} ... {}", self.command, self.what, seconds(started.elapsed()));
         if !status.success() {
             bail!("{} failed ({status})", self.what);
         }

@@ -32,10 +32,7 @@ pub(crate) enum Group {
 pub(crate) fn run() -> Result<()> {
     let started = Instant::now();
     ensure(&[Group::Build, Group::Lint, Group::Lab])?;
-    eprintln!(
-        "setup: all tools are there ({})",
-        seconds(started.elapsed())
-    );
+    eprintln!("setup: all tools are there ({})", seconds(started.elapsed()));
     Ok(())
 }
 
@@ -75,7 +72,5 @@ fn is_executable(path: &Path) -> bool {
 fn cargo_bin() -> PathBuf {
     let home = env::var_os("CARGO_HOME").map(PathBuf::from);
     let fallback = || env::home_dir().unwrap_or_default().join(".cargo");
-    home.filter(|path| path.as_os_str() != OsStr::new(""))
-        .unwrap_or_else(fallback)
-        .join("bin")
+    home.filter(|path| path.as_os_str() != OsStr::new("")).unwrap_or_else(fallback).join("bin")
 }

@@ -53,57 +53,29 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 fn release_build() -> Result<()> {
     let mut cargo = workspace::cargo(&["build", "--release", "--package", "fairlead-node"]);
-    Step {
-        command: "test",
-        what: "compiling fairlead-node",
-    }
-    .run_logged("test-build", &mut cargo)
+    Step { command: "test", what: "compiling fairlead-node" }.run_logged("test-build", &mut cargo)
 }
 
 fn unit_tests(args: &Args) -> Result<()> {
-    let mut cargo = workspace::cargo(&[
-        "test",
-        "--no-fail-fast",
-        "--workspace",
-        "--exclude",
-        "fairlead-lab",
-    ]);
+    let mut cargo =
+        workspace::cargo(&["test", "--no-fail-fast", "--workspace", "--exclude", "fairlead-lab"]);
     cargo.arg("--").args(&args.runner);
-    Step {
-        command: "test",
-        what: "unit and property tests",
-    }
-    .run_shown(&mut cargo)
+    Step { command: "test", what: "unit and property tests" }.run_shown(&mut cargo)
 }
 
 fn end_to_end_tests(args: &Args) -> Result<()> {
     // `--tests` leaves documentation out, so that the tests' own count is the last line.
-    let mut cargo = workspace::cargo(&[
-        "test",
-        "--no-fail-fast",
-        "--package",
-        "fairlead-lab",
-        "--tests",
-    ]);
+    let mut cargo =
+        workspace::cargo(&["test", "--no-fail-fast", "--package", "fairlead-lab", "--tests"]);
     let programs = lab_programs(&mut cargo);
-    programs
-        .env("RUST_TEST_THREADS", LABS_AT_ONCE)
-        .arg("--")
-        .args(&args.runner);
-    Step {
-        command: "test",
-        what: "end-to-end tests",
-    }
-    .run_shown(programs)
+    programs.env("RUST_TEST_THREADS", LABS_AT_ONCE).arg("--").args(&args.runner);
+    Step { command: "test", what: "end-to-end tests" }.run_shown(programs)
 }
 
 /// Tells the lab where the programs are that no package puts on the path.
 fn lab_programs(command: &mut Command) -> &mut Command {
     command
-        .env(
-            "FAIRLEAD_NODE_BIN",
-            workspace::target("release/fairlead-node"),
-        )
+        .env("FAIRLEAD_NODE_BIN", workspace::target("release/fairlead-node"))
         .env("FAIRLEAD_ENVOY_BIN", setup::envoy_program())
 }
 

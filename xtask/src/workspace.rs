@@ -18,9 +18,6 @@ pub(crate) fn target(path: &str) -> PathBuf {
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new("cargo");
     // build.rs files and tests look for what is built here, so a target folder elsewhere is no use.
-    command
-        .current_dir(root())
-        .env_remove("CARGO_TARGET_DIR")
-        .args(arguments);
+    command.current_dir(root()).env_remove("CARGO_TARGET_DIR").args(arguments);
     command
 }

@@ -84,7 +84,7 @@ pub fn cgroup_root() -> Option<PathBuf> {
 /// Makes sure that `dir` can hold pins: mounts the BPF file system at its conventional place if no
 /// one has.
 pub fn ensure_bpf_fs(dir: &Path) -> std::io::Result<()> {
-    let existing = dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    let existing = dir.ancestors().find(|path| path.exists()).unwrap_or_else(|| Path::new("/"));
     if statfs(existing)?.filesystem_type() == BPF_FS_MAGIC {
         return Ok(());
     }

@@ -66,10 +66,8 @@ pub(super) struct Enrolment {
 impl Enrolment {
     /// Finds out what an enrolment would work on; changes nothing.
     pub(super) async fn inspect(path: &Path) -> Result<Self, EnrolError> {
-        let netns = Netns::open(path).map_err(|cause| EnrolError::Netns {
-            path: path.display().to_string(),
-            cause,
-        })?;
+        let netns = Netns::open(path)
+            .map_err(|cause| EnrolError::Netns { path: path.display().to_string(), cause })?;
         let (addresses, fwmark_accept) = {
             let routing = PodRouting::open(&netns)?;
             (routing.addresses().await?, routing.fwmark_accept()?)

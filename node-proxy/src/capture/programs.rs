@@ -15,7 +15,8 @@ use aya::{
     Btf, Ebpf, EbpfLoader,
     maps::{HashMap, Map, MapData, MapError, SockHash},
     programs::{
-        CgroupAttachMode, CgroupSockAddr, ProgramError, SkLookup, links::{FdLink, LinkError},
+        CgroupAttachMode, CgroupSockAddr, ProgramError, SkLookup,
+        links::{FdLink, LinkError},
     },
 };
 use fairlead_ebpf::{
@@ -39,7 +40,9 @@ const STEER: &str = "fairlead_steer";
 #[derive(Debug, thiserror::Error)]
 pub enum ProgramsError {
     /// The object does not load.
-    #[error("the BPF object was not accepted: {0}; `fairlead-node check` names what the kernel lacks")]
+    #[error(
+        "the BPF object was not accepted: {0}; `fairlead-node check` names what the kernel lacks"
+    )]
     Load(#[from] Box<aya::EbpfError>),
     /// A program does not load or attach.
     #[error("the BPF program {name} was not accepted: {cause}")]
@@ -202,7 +205,8 @@ impl Programs {
             hook.load().map_err(fail)?;
             let id = hook.attach(&cgroup, CgroupAttachMode::Single).map_err(fail)?;
             let link = hook.take_link(id).map_err(fail)?;
-            let link = FdLink::try_from(link).map_err(|cause| ProgramsError::Link { name, cause })?;
+            let link =
+                FdLink::try_from(link).map_err(|cause| ProgramsError::Link { name, cause })?;
             links::pin(link, &self.dir.join(name))?;
         }
         Ok(())

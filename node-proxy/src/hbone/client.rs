@@ -1,6 +1,9 @@
 //! The client of a tunnel: opens streams on one connection to one peer.
 
-use std::{cell::Cell, rc::{Rc, Weak}};
+use std::{
+    cell::Cell,
+    rc::{Rc, Weak},
+};
 
 use bytes::Bytes;
 use h2::{
@@ -136,8 +139,8 @@ impl Slot {
         request: Request<()>,
     ) -> Result<(Response<RecvStream>, SendStream<Bytes>), OpenError> {
         let requests = self.0.requests.clone().ready().await;
-        let sent = requests.and_then(|mut ready| ready.send_request(request, false));
-        let (response, send) = sent.map_err(|e| self.close_tunnel(e))?;
+        let opened = requests.and_then(|mut ready| ready.send_request(request, false));
+        let (response, send) = opened.map_err(|e| self.close_tunnel(e))?;
         let answer = response.await.map_err(|e| {
             let stream_only = e.is_reset() && e.reason() != Some(Reason::REFUSED_STREAM);
             if stream_only { OpenError::Http2(e) } else { self.close_tunnel(e) }

@@ -49,7 +49,7 @@ pub const PING_INTERVAL: Duration = Duration::from_secs(10);
 pub const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Time that a tunnel without streams stays in the pool.
-pub const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+pub const POOL_IDLE_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// Ciphertext read from the socket in one system call, in bytes: several TLS records.
 pub const READ_AHEAD_BYTES: usize = 128 << 10;

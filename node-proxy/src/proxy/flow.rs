@@ -1,11 +1,6 @@
 //! What is counted and said about one connection.
 
-use std::{
-    cell::Cell,
-    net::SocketAddr,
-    sync::Arc,
-    time::Instant,
-};
+use std::{cell::Cell, net::SocketAddr, sync::Arc, time::Instant};
 
 use crate::telemetry::{
     access_log::ConnectionRecord,

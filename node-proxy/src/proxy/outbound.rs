@@ -3,7 +3,10 @@
 use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
 
 use fairlead_ebpf::HBONE_PORT;
-use mesh_api::{identity::Identity, workload::{Service, Workload}};
+use mesh_api::{
+    identity::Identity,
+    workload::{Service, Workload},
+};
 use tokio::{net::TcpStream, sync::oneshot};
 
 use super::{
@@ -43,7 +46,7 @@ enum Onward {
     /// A stream of a tunnel.
     Tunnel(Stream),
     /// A pod of this node, without a tunnel.
-    Local(LocalDelivery),
+    Local(Box<LocalDelivery>),
 }
 
 /// Serves a connection from accept to close.
@@ -129,11 +132,7 @@ impl Captured {
         refuse(socket, self.log(last, route), &failure);
     }
 
-    async fn open(
-        &self,
-        hop: &Hop,
-        service: Option<&Arc<Service>>,
-    ) -> Result<Onward, CloseReason> {
+    async fn open(&self, hop: &Hop, service: Option<&Arc<Service>>) -> Result<Onward, CloseReason> {
         let Transport::Hbone { expected } = &hop.transport else {
             let socket = self.pod.sockets.outbound(hop.address.ip());
             let socket = socket.map_err(|e| upstream::socket_failure(&e))?;
@@ -190,7 +189,7 @@ impl Captured {
             started: self.started,
         };
         let delivery = inbound::deliver_local(&self.worker, neighbour, arrival).await?;
-        Ok(Onward::Local(delivery))
+        Ok(Onward::Local(Box::new(delivery)))
     }
 
     async fn relay(
@@ -212,7 +211,7 @@ impl Captured {
                 let tunnel = TunnelEnd { send, recv };
                 relay::client_to_tunnel(socket, tunnel, &Meter::from(&log), closed).await
             }
-            Onward::Local(delivery) => relay_local(socket, delivery, &log, closed).await,
+            Onward::Local(delivery) => relay_local(socket, *delivery, &log, closed).await,
         };
         log.close(&reason);
     }

@@ -10,10 +10,7 @@ use std::future::Future;
 use tokio::{io::Interest, net::TcpStream, sync::oneshot};
 
 use super::flow::Meter;
-use crate::{
-    sys::socket::reset_on_close,
-    telemetry::reason::CloseReason,
-};
+use crate::{sys::socket::reset_on_close, telemetry::reason::CloseReason};
 
 pub(super) use self::tunnel::{TunnelEnd, client_to_tunnel, tunnel_to_server};
 

@@ -49,7 +49,9 @@ pub(super) async fn open(
         PoolError::Open(OpenError::Refused(status)) => {
             CloseReason::RefusedByPeer { status: status.as_u16() }
         }
-        PoolError::Open(OpenError::Timeout) => CloseReason::ConnectTimeout { port: peer.address.port() },
+        PoolError::Open(OpenError::Timeout) => {
+            CloseReason::ConnectTimeout { port: peer.address.port() }
+        }
         PoolError::Open(OpenError::TunnelClosed) => CloseReason::TunnelLost,
         PoolError::Open(OpenError::Http2(e)) => http2_failure(&e),
     })
@@ -92,10 +94,11 @@ async fn dial(
 
 /// Returns the close reason of a failed handshake.
 pub(super) fn handshake_failure(error: &std::io::Error) -> CloseReason {
-    match HandshakeFailure::from(error) {
-        HandshakeFailure::PeerIdentity => CloseReason::PeerIdentityMismatch,
-        other => CloseReason::TlsHandshake(other),
+    let failure = HandshakeFailure::from(error);
+    if failure == HandshakeFailure::PeerIdentity {
+        return CloseReason::PeerIdentityMismatch;
     }
+    CloseReason::TlsHandshake(failure)
 }
 
 /// Returns the close reason of a tunnel that failed before it carried anything.
@@ -121,6 +124,7 @@ pub(super) fn socket_failure(error: &std::io::Error) -> CloseReason {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the standard library may add kinds")]
 fn connect_failure(error: &std::io::Error, port: u16) -> CloseReason {
     match error.kind() {
         std::io::ErrorKind::ConnectionRefused => CloseReason::ConnectRefused,

@@ -118,7 +118,8 @@ impl Workers {
     /// Ends every connection and every thread.
     pub async fn stop(&self) {
         self.tell_all(|| Command::Stop).await;
-        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let threads =
+            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
             // A thread that panicked has said so; there is nothing to add.
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
@@ -178,7 +179,7 @@ impl Worker {
 
     fn obey(self: &Rc<Self>, command: Command) {
         match command {
-            Command::Serve(pod, listeners) => self.serve(pod, listeners),
+            Command::Serve(pod, listeners) => self.serve(&pod, listeners),
             Command::Release(pod) => self.release(pod),
             Command::Cut(pod) => {
                 self.release(pod);
@@ -189,9 +190,9 @@ impl Worker {
         }
     }
 
-    fn serve(self: &Rc<Self>, pod: Arc<Pod>, listeners: Listeners) {
+    fn serve(self: &Rc<Self>, pod: &Arc<Pod>, listeners: Listeners) {
         let draining = watch::Sender::new(());
-        if let Err(error) = accept::start(self, &pod, listeners, &draining) {
+        if let Err(error) = accept::start(self, pod, listeners, &draining) {
             tracing::error!(pod = %pod.name, %error, "cannot accept connections of the pod");
         }
         let mut by_address = self.by_address.borrow_mut();

@@ -74,11 +74,7 @@ impl ServiceEntry {
 }
 
 /// Prefers the target's own address, then its family, then any that the service allows.
-fn choose_address(
-    addresses: &[IpAddr],
-    families: IpFamilies,
-    target: IpAddr,
-) -> Option<IpAddr> {
+fn choose_address(addresses: &[IpAddr], families: IpFamilies, target: IpAddr) -> Option<IpAddr> {
     if addresses.contains(&target) {
         return Some(target);
     }

@@ -82,9 +82,9 @@ impl MeshState {
     pub fn local_workload(&self, name: &str, identity: &Identity) -> Option<LocalWorkload> {
         let uid = self.by_name.get(&(identity.namespace.clone(), name.into()))?;
         let entry = self.workloads.get(uid).filter(|e| e.workload.identity == *identity)?;
-        let policies = entry.policies.get_or_init(|| {
-            Arc::new(WorkloadPolicies::compile(&entry.workload, &self.policies))
-        });
+        let policies = entry
+            .policies
+            .get_or_init(|| Arc::new(WorkloadPolicies::compile(&entry.workload, &self.policies)));
         Some(LocalWorkload { workload: entry.workload.clone(), policies: policies.clone() })
     }
 
@@ -183,9 +183,6 @@ impl ServiceEntry {
 }
 
 /// Returns the first of the items whose key is greatest.
-fn first_max<T, K: Ord>(
-    items: impl Iterator<Item = T>,
-    key: impl Fn(&T) -> K,
-) -> Option<T> {
+fn first_max<T, K: Ord>(items: impl Iterator<Item = T>, key: impl Fn(&T) -> K) -> Option<T> {
     items.reduce(|best, item| if key(&item) > key(&best) { item } else { best })
 }

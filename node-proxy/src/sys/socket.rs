@@ -19,7 +19,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 pub const LISTEN_BACKLOG: i32 = 4096;
 
 /// Idle time before the first TCP keepalive probe, and between probes (as ztunnel).
-pub const TCP_KEEPALIVE: Duration = Duration::from_secs(180);
+pub const TCP_KEEPALIVE: Duration = Duration::from_mins(3);
 
 /// Unanswered TCP keepalive probes that end a connection (as ztunnel).
 pub const TCP_KEEPALIVE_RETRIES: u32 = 9;

@@ -18,9 +18,7 @@ pub(super) fn too_long(root: &Path) -> Result<Vec<String>> {
         let lines = lines_without_tests(&text);
         if lines > MAX_LINES {
             let name = path.strip_prefix(root).unwrap_or(&path).display();
-            sentences.push(format!(
-                "{name} has {lines} lines without its tests, over {MAX_LINES}"
-            ));
+            sentences.push(format!("{name} has {lines} lines without its tests, over {MAX_LINES}"));
         }
     }
     Ok(sentences)
@@ -67,10 +65,7 @@ fn lines_without_tests(text: &str) -> usize {
     let opens_tests = |pair: &[&str]| {
         pair[0] == "#[cfg(test)]" && pair[1].starts_with("mod ") && pair[1].ends_with('{')
     };
-    lines
-        .windows(2)
-        .position(opens_tests)
-        .unwrap_or(lines.len())
+    lines.windows(2).position(opens_tests).unwrap_or(lines.len())
 }
 
 #[cfg(test)]
@@ -82,10 +77,7 @@ mod tests {
         for (text, expected) in [
             ("", 0),
             ("fn a() {}\n", 1),
-            (
-                "fn a() {}\n#[cfg(test)]\nmod tests {\n    fn b() {}\n}\n",
-                1,
-            ),
+            ("fn a() {}\n#[cfg(test)]\nmod tests {\n    fn b() {}\n}\n", 1),
             ("#[cfg(test)]\nmod tests;\nfn a() {}\n", 3),
             ("#[cfg(test)]\nfn helper() {}\nfn a() {}\n", 3),
         ] {

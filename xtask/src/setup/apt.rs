@@ -20,66 +20,18 @@ struct Package {
 }
 
 const PACKAGES: [Package; 12] = [
-    Package {
-        name: "g++",
-        group: Group::Build,
-        evidence: Evidence::Program("g++"),
-    },
-    Package {
-        name: "llvm-22-dev",
-        group: Group::Build,
-        evidence: Evidence::Dpkg,
-    },
-    Package {
-        name: "libpolly-22-dev",
-        group: Group::Build,
-        evidence: Evidence::Dpkg,
-    },
-    Package {
-        name: "libzstd-dev",
-        group: Group::Build,
-        evidence: Evidence::Dpkg,
-    },
-    Package {
-        name: "zlib1g-dev",
-        group: Group::Build,
-        evidence: Evidence::Dpkg,
-    },
-    Package {
-        name: "curl",
-        group: Group::Lab,
-        evidence: Evidence::Program("curl"),
-    },
-    Package {
-        name: "iperf3",
-        group: Group::Lab,
-        evidence: Evidence::Program("iperf3"),
-    },
-    Package {
-        name: "iproute2",
-        group: Group::Lab,
-        evidence: Evidence::Program("ss"),
-    },
-    Package {
-        name: "python3",
-        group: Group::Lab,
-        evidence: Evidence::Program("python3"),
-    },
-    Package {
-        name: "python3-pip",
-        group: Group::Lab,
-        evidence: Evidence::Program("pip3"),
-    },
-    Package {
-        name: "tshark",
-        group: Group::Lab,
-        evidence: Evidence::Program("tshark"),
-    },
-    Package {
-        name: "wrk",
-        group: Group::Lab,
-        evidence: Evidence::Program("wrk"),
-    },
+    Package { name: "g++", group: Group::Build, evidence: Evidence::Program("g++") },
+    Package { name: "llvm-22-dev", group: Group::Build, evidence: Evidence::Dpkg },
+    Package { name: "libpolly-22-dev", group: Group::Build, evidence: Evidence::Dpkg },
+    Package { name: "libzstd-dev", group: Group::Build, evidence: Evidence::Dpkg },
+    Package { name: "zlib1g-dev", group: Group::Build, evidence: Evidence::Dpkg },
+    Package { name: "curl", group: Group::Lab, evidence: Evidence::Program("curl") },
+    Package { name: "iperf3", group: Group::Lab, evidence: Evidence::Program("iperf3") },
+    Package { name: "iproute2", group: Group::Lab, evidence: Evidence::Program("ss") },
+    Package { name: "python3", group: Group::Lab, evidence: Evidence::Program("python3") },
+    Package { name: "python3-pip", group: Group::Lab, evidence: Evidence::Program("pip3") },
+    Package { name: "tshark", group: Group::Lab, evidence: Evidence::Program("tshark") },
+    Package { name: "wrk", group: Group::Lab, evidence: Evidence::Program("wrk") },
 ];
 
 pub(super) fn ensure(groups: &[Group]) -> Result<()> {
@@ -103,21 +55,15 @@ fn install(missing: &[&str]) -> Result<()> {
         "installing packages",
         &format!("apt-get install --no-install-recommends {list}"),
     )?;
-    let update = Step {
-        command: "setup",
-        what: "refreshing package lists",
-    }
-    .run_logged("setup-apt-update", &mut apt_get(&["update"]));
+    let update = Step { command: "setup", what: "refreshing package lists" }
+        .run_logged("setup-apt-update", &mut apt_get(&["update"]));
     if let Err(error) = update {
         // One unreachable repository is no reason to stop while the packages are in another.
         eprintln!("setup: {error}; going on with the lists as they are");
     }
     let mut apt = apt_get(&["install", "--yes", "--no-install-recommends"]);
-    Step {
-        command: "setup",
-        what: &format!("installing {list}"),
-    }
-    .run_logged("setup-apt", apt.args(missing))
+    Step { command: "setup", what: &format!("installing {list}") }
+        .run_logged("setup-apt", apt.args(missing))
 }
 
 fn apt_get(arguments: &[&str]) -> Command {
@@ -135,12 +81,7 @@ fn is_installed(package: &Package) -> bool {
     match package.evidence {
         Evidence::Program(program) => find_program(program).is_some(),
         Evidence::Dpkg => Command::new("dpkg-query")
-            .args([
-                "--show",
-                "--showformat",
-                "${db:Status-Status}",
-                package.name,
-            ])
+            .args(["--show", "--showformat", "${db:Status-Status}", package.name])
             .output()
             .is_ok_and(|output| output.stdout == b"installed"),
     }

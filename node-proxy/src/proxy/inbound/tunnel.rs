@@ -4,7 +4,7 @@ use std::{future::poll_fn, net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use h2::server::SendResponse;
-use http::{Method, Response};
+use http::{Method, Response, uri::Authority};
 use mesh_api::identity::Identity;
 use prometheus_client::metrics::gauge::Gauge;
 
@@ -107,7 +107,7 @@ impl Source {
     async fn serve(self: Rc<Self>, (request, mut respond): Stream) {
         let started = Instant::now();
         let forwarded = headers::parse_forwarded(request.headers());
-        let destination = request.uri().authority().map(|a| a.as_str());
+        let destination = request.uri().authority().map(Authority::as_str);
         let destination = destination.and_then(headers::parse_authority);
         let is_connect = request.method() == Method::CONNECT;
         let arrival = self.arrival(destination.unwrap_or(self.target), forwarded, started);
@@ -132,12 +132,7 @@ impl Source {
         log.close(&reason);
     }
 
-    fn arrival(
-        &self,
-        destination: SocketAddr,
-        forwarded: Forwarded,
-        started: Instant,
-    ) -> Arrival {
+    fn arrival(&self, destination: SocketAddr, forwarded: Forwarded, started: Instant) -> Arrival {
         let client = headers::client_address(self.client.ip(), &forwarded);
         let known = client.port() != 0;
         let workload = self.worker.node.state().workload_at(self.client.ip()).cloned();

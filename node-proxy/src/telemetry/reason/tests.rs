@@ -1,8 +1,8 @@
 use std::{collections::HashSet, io::ErrorKind, sync::Arc};
 
 use super::{CloseReason as R, ResponseFlags as F};
-use crate::tls::HandshakeFailure;
 use crate::telemetry::fixtures::policy_key;
+use crate::tls::HandshakeFailure;
 
 /// Every variant, with its name, its flags and a part of its sentence.
 fn table() -> Vec<(R, &'static str, F, &'static str)> {
@@ -47,12 +47,7 @@ fn table() -> Vec<(R, &'static str, F, &'static str)> {
         ),
         (R::NoCertificate, "no_certificate", F::IdentityError, "certificate authority"),
         (R::TlsHandshake(HandshakeFailure::Timeout), "tls_timeout", F::TlsFailure, "in time"),
-        (
-            R::TlsHandshake(HandshakeFailure::Revoked),
-            "revoked_peer",
-            F::CertRevoked,
-            "revoked",
-        ),
+        (R::TlsHandshake(HandshakeFailure::Revoked), "revoked_peer", F::CertRevoked, "revoked"),
         (R::PeerIdentityMismatch, "peer_identity_mismatch", F::TlsFailure, "another identity"),
         (R::Http2, "http2", F::H2HandshakeFailure, "HTTP/2"),
         (R::RefusedByPeer { status: 401 }, "refused_by_peer", F::Connect, "401: a policy"),
