@@ -1,10 +1,13 @@
-//! Maps of the object. User space pins them by name, so that they outlive a crash of the proxy.
+//! Maps of the object. User space pins all but [`POD`] by name, so that they outlive a crash of the
+//! proxy.
 
 use aya_ebpf::{
     macros::map,
-    maps::{HashMap, SockHash},
+    maps::{Array, HashMap, SockHash},
 };
-use fairlead_ebpf::{ListenerKey, MAX_PODS, MAX_PROXIES, NetnsCookie, PodAddresses, ProxyProcess};
+use fairlead_ebpf::{
+    ListenerKey, MAX_PODS, MAX_PROXIES, NetnsCookie, PodAddresses, PodConfig, ProxyProcess,
+};
 
 /// Pods whose outbound connections are captured.
 #[map]
@@ -22,3 +25,7 @@ pub(crate) static REGISTRATIONS: HashMap<u64, u8> = HashMap::with_max_entries(MA
 /// Listening sockets, three a pod.
 #[map]
 pub(crate) static LISTENERS: SockHash<ListenerKey> = SockHash::with_max_entries(MAX_PODS * 3, 0);
+
+/// The pod that an instance of the socket-lookup program serves; each instance has its own.
+#[map]
+pub(crate) static POD: Array<PodConfig> = Array::with_max_entries(1, 0);

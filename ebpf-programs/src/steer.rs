@@ -1,25 +1,17 @@
 //! Socket lookup: gives each new connection of an enrolled pod to the proxy's listening socket.
 //!
-//! Each pod has its own instance of the program, with the pod's addresses as constants: the
+//! Each pod has its own instance of the program with a map of its own that names the pod: the
 //! context names no namespace, and addresses alone cannot tell the proxy's connection to one pod
 //! from another local pod's captured connection.
 
 use aya_ebpf::{bindings::bpf_sk_lookup, programs::SkLookupContext};
-use fairlead_ebpf::{HBONE_PORT, Listener, ListenerKey, NetnsCookie, PodAddresses, PodConfig};
+use fairlead_ebpf::{HBONE_PORT, Listener, ListenerKey, PodAddresses};
 
-use crate::maps::LISTENERS;
+use crate::maps::{LISTENERS, POD};
 
 const AF_INET: u32 = 2;
 const IPPROTO_TCP: u32 = 6;
 const LOOPBACK_IFINDEX: u32 = 1;
-
-/// Set by user space before the program is loaded.
-#[unsafe(no_mangle)]
-static POD: PodConfig = PodConfig {
-    netns: NetnsCookie(0),
-    addresses: PodAddresses { v6: [0; 16], v4: [0; 4] },
-    reserved: [0; 4],
-};
 
 /// What becomes of a new connection.
 pub(crate) enum Verdict {
@@ -46,7 +38,8 @@ pub(crate) fn steer(ctx: &SkLookupContext) -> Verdict {
     if lookup.protocol != IPPROTO_TCP {
         return Verdict::Pass;
     }
-    let pod = pod();
+    // Filled in before the program is attached: without it nothing is known, and nothing passes.
+    let Some(pod) = POD.get(0) else { return Verdict::Drop };
     let Some(listener) = listener_for(lookup, &pod.addresses) else { return Verdict::Pass };
     match LISTENERS.redirect_sk_lookup(ctx, ListenerKey::new(pod.netns, listener), 0) {
         Ok(()) => Verdict::Pass,
@@ -97,12 +90,6 @@ impl Ends {
             loopback: is_loopback6(local) || is_loopback6(remote),
         }
     }
-}
-
-fn pod() -> PodConfig {
-    // SAFETY: the static is initialised and never written after loading; the volatile read keeps
-    // the compiler from folding in the value it has at compile time.
-    unsafe { core::ptr::read_volatile(&raw const POD) }
 }
 
 fn is_loopback4(address: u32) -> bool {

@@ -12,8 +12,8 @@ use std::{
 };
 
 use aya::{
-    Btf, Ebpf, EbpfLoader,
-    maps::{HashMap, Map, MapData, MapError, SockHash},
+    Ebpf, EbpfLoader,
+    maps::{Array, HashMap, Map, MapData, MapError, SockHash},
     programs::{
         CgroupAttachMode, CgroupSockAddr, ProgramError, SkLookup,
         links::{FdLink, LinkError},
@@ -98,7 +98,9 @@ pub enum ProgramsError {
 /// The loaded programs and their maps.
 pub struct Programs {
     dir: PathBuf,
-    btf: Option<Btf>,
+    /// Kept, since it reads the kernel's type information when it is made: that takes longer than
+    /// all the rest of an enrolment.
+    loader: EbpfLoader<'static>,
     enrolled: HashMap<MapData, NetnsCookie, PodAddresses>,
     proxies: HashMap<MapData, ProxyProcess, u8>,
     registrations: HashMap<MapData, u64, u8>,
@@ -120,15 +122,18 @@ impl Programs {
         let dir = dir.join(LAYOUT);
         fs::create_dir_all(dir.join("pods"))
             .map_err(|cause| ProgramsError::Pin { path: dir.clone(), cause })?;
-        let btf = Btf::from_sys_fs().ok();
-        let mut object = load_object(&dir, btf.as_ref(), None)?;
+        let mut loader = EbpfLoader::new();
+        for name in MAPS {
+            loader.map_pin_path(name, dir.join(name));
+        }
+        let mut object = load_object(&mut loader)?;
         let mut programs = Self {
             enrolled: take_map(&mut object, "ENROLLED")?,
             proxies: take_map(&mut object, "PROXIES")?,
             registrations: take_map(&mut object, "REGISTRATIONS")?,
             listeners: take_map(&mut object, "LISTENERS")?,
             dir,
-            btf,
+            loader,
         };
         programs.attach_hooks(&mut object, cgroup)?;
         programs.register()?;
@@ -147,7 +152,9 @@ impl Programs {
                 .insert(ListenerKey::new(pod.netns, listener), socket, 0)
                 .map_err(map_error("LISTENERS"))?;
         }
-        let mut object = load_object(&self.dir, self.btf.as_ref(), Some(&pod))?;
+        let mut object = load_object(&mut self.loader)?;
+        let mut config: Array<_, PodConfig> = take_map(&mut object, "POD")?;
+        config.set(0, pod, 0).map_err(map_error("POD"))?;
         let program: &mut SkLookup = program(&mut object, STEER)?;
         let fail = program_error(STEER);
         program.load().map_err(fail)?;
@@ -240,19 +247,7 @@ impl Programs {
     }
 }
 
-fn load_object(
-    dir: &Path,
-    btf: Option<&Btf>,
-    pod: Option<&PodConfig>,
-) -> Result<Ebpf, ProgramsError> {
-    let mut loader = EbpfLoader::new();
-    loader.btf(btf);
-    for name in MAPS {
-        loader.map_pin_path(name, dir.join(name));
-    }
-    if let Some(pod) = pod {
-        loader.override_global("POD", pod, true);
-    }
+fn load_object(loader: &mut EbpfLoader<'_>) -> Result<Ebpf, ProgramsError> {
     loader.load(OBJECT).map_err(|e| ProgramsError::Load(Box::new(e)))
 }
 
