@@ -50,9 +50,13 @@ pub(crate) fn steer(ctx: &SkLookupContext) -> Verdict {
 
 fn listener_for(lookup: &bpf_sk_lookup, pod: &PodAddresses) -> Option<Listener> {
     let ends = Ends::of(lookup, pod);
+    // Of the pod's connections to itself the kernel names the device that has the address, not lo.
+    if ends.to_self {
+        return None;
+    }
     if lookup.ingress_ifindex == LOOPBACK_IFINDEX {
-        // The proxy's connections to the application, and the pod's connections to itself.
-        let inside = ends.to_pod || ends.to_self || ends.loopback;
+        // The proxy's connections to the application, and connections over loopback addresses.
+        let inside = ends.to_pod || ends.loopback;
         return (!inside).then_some(Listener::Outbound);
     }
     if ends.to_pod && lookup.local_port == u32::from(HBONE_PORT) {

@@ -55,9 +55,9 @@ pub enum DenyReason {
     /// A DENY policy matched.
     #[error("denied by policy {0}")]
     Policy(PolicyKey),
-    /// ALLOW policies apply and none matched.
-    #[error("no ALLOW policy matches")]
-    NotAllowed,
+    /// ALLOW policies apply and none matched; names the first of them.
+    #[error("no ALLOW policy matches, such as {0}")]
+    NotAllowed(PolicyKey),
     /// The workload names a policy that has not arrived, so what it would say is unknown.
     #[error("policy {0} is named by the workload but not known")]
     UnknownPolicy(PolicyKey),

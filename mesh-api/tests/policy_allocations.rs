@@ -20,7 +20,7 @@ fn a_decision_does_not_allocate() -> anyhow::Result<()> {
     let allowed = decide(&orders, "10.1.1.10", Some(cart))?;
     assert!(matches!(allowed, Verdict::Allow(Some(_))), "{allowed:?}");
     let refused = decide(&orders, "10.1.1.10", Some(&stranger))?;
-    assert_eq!(refused, Verdict::Deny(DenyReason::NotAllowed));
+    assert!(matches!(refused, Verdict::Deny(DenyReason::NotAllowed(_))), "{refused:?}");
     for (source, identity) in [("192.168.2.1", Some(cart)), ("::ffff:10.1.1.10", None)] {
         let denied = decide(&orders, source, identity)?;
         assert!(matches!(denied, Verdict::Deny(DenyReason::Policy(_))), "{denied:?}");

@@ -52,7 +52,7 @@ impl Tally {
             Verdict::Allow(None) => &mut self.default_allow,
             Verdict::Allow(Some(_)) => &mut self.allow,
             Verdict::Deny(DenyReason::Policy(_)) => &mut self.deny,
-            Verdict::Deny(DenyReason::NotAllowed) => &mut self.not_allowed,
+            Verdict::Deny(DenyReason::NotAllowed(_)) => &mut self.not_allowed,
             Verdict::Deny(DenyReason::UnknownPolicy(_)) => &mut self.unknown,
         };
         *count += 1;
@@ -133,10 +133,10 @@ fn compile(case: &Case) -> WorkloadPolicies {
 
 fn agrees(verdict: &Verdict, expected: &Outcome) -> bool {
     match (verdict, expected) {
-        (Verdict::Allow(None), Outcome::AllowedByDefault)
-        | (Verdict::Deny(DenyReason::NotAllowed), Outcome::NotAllowed) => true,
+        (Verdict::Allow(None), Outcome::AllowedByDefault) => true,
         (Verdict::Allow(Some(key)), Outcome::AllowedBy(keys))
         | (Verdict::Deny(DenyReason::Policy(key)), Outcome::DeniedBy(keys))
+        | (Verdict::Deny(DenyReason::NotAllowed(key)), Outcome::NotAllowed(keys))
         | (Verdict::Deny(DenyReason::UnknownPolicy(key)), Outcome::Unknown(keys)) => {
             keys.contains(&key.to_string())
         }

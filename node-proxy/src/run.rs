@@ -68,9 +68,7 @@ pub async fn run(args: RunArgs, log: &Guard) -> anyhow::Result<()> {
 
     let identities = identities(&args)?;
     let control = control(&args, &node, identities.clone())?;
-    control.restore().await?;
-    enrolled.open();
-    tracing::info!(node = args.node_name, "ready");
+    tracing::info!(node = args.node_name, "started");
 
     let dump = || json!({ "node": args.node_name, "certificates": certificates(&identities) });
     tokio::select! {
@@ -78,6 +76,7 @@ pub async fn run(args: RunArgs, log: &Guard) -> anyhow::Result<()> {
         never = serve_readiness(&endpoints.readiness, &readiness, &metrics) => never,
         never = serve_admin(&endpoints.admin, dump, &metrics) => never,
         never = api::serve(&api_socket, &control, &metrics) => never,
+        () = control.restore(&enrolled) => {}
         () = control.release_vanished() => {}
         () = config.follow() => {}
         signal = terminated() => tracing::info!(signal = signal?, "draining"),

@@ -238,11 +238,16 @@ impl FairleadNode {
         self.process.detach();
     }
 
-    fn control(&self, args: &[&str]) -> Result<Output> {
+    /// Runs `fairlead-node pod` with `args` against it, which may fail.
+    pub fn pod_command(&self, args: &[&str]) -> Result<Output> {
         let (verb, rest) = args.split_first().context("no command")?;
         let mut command = Command::new(&self.settings.binary);
         command.args(["pod", verb, "--run-dir"]).arg(self.run_dir()).args(rest);
-        self.node().run(command)?.checked()
+        self.node().run(command)
+    }
+
+    fn control(&self, args: &[&str]) -> Result<Output> {
+        self.pod_command(args)?.checked()
     }
 }
 

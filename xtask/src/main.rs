@@ -1,10 +1,12 @@
-//! Developer commands: set up the tools, build, check and test.
+//! Developer commands: set up the tools, build, check, test, show and measure.
 //!
 //! One enum variant and one module per command. Progress goes to standard error, so that standard
 //! output carries only what the commands underneath print.
 
+mod bench;
 mod build;
 mod check;
+mod demo;
 mod process;
 mod setup;
 mod test;
@@ -31,6 +33,10 @@ enum Command {
     Check,
     /// Builds, checks and runs all tests; needs root.
     Test(test::Args),
+    /// Shows the mesh at work on two nodes, and checks every step from outside; needs root.
+    Demo(demo::Args),
+    /// Measures meshed paths against direct ones; needs root.
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +45,8 @@ fn main() -> ExitCode {
         Command::Build(args) => build::run(&args),
         Command::Check => check::run(),
         Command::Test(args) => test::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Bench(args) => bench::run(&args),
     };
     if let Err(error) = result {
         // Without the backtrace that returning it would print: what failed is another program.

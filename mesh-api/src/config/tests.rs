@@ -49,9 +49,12 @@ fn the_example_decides_as_it_says() {
         orders.decide(&Flow { source, identity, destination: ([10, 1, 2, 10], port).into() })
     };
     assert!(matches!(decide("10.1.1.10", Some(cart), 8080), Verdict::Allow(Some(_))));
-    assert_eq!(decide("10.1.1.10", Some(cart), 9090), Verdict::Deny(DenyReason::NotAllowed));
+    let not_allowed = Verdict::Deny(DenyReason::NotAllowed(
+        config.workloads[1].authorization_policies[0].clone(),
+    ));
+    assert_eq!(decide("10.1.1.10", Some(cart), 9090), not_allowed);
     assert!(matches!(decide("10.1.1.20", None, 8080), Verdict::Deny(DenyReason::Policy(_))));
-    assert_eq!(decide("10.1.1.20", None, 9090), Verdict::Deny(DenyReason::NotAllowed));
+    assert_eq!(decide("10.1.1.20", None, 9090), not_allowed);
     assert!(matches!(
         decide("192.168.2.1", Some(cart), 8080),
         Verdict::Deny(DenyReason::Policy(_))

@@ -72,12 +72,12 @@ impl WorkloadPolicies {
         if let Some(key) = &self.missing {
             return Verdict::Deny(DenyReason::UnknownPolicy(key.clone()));
         }
-        if self.enforced.allow.is_empty() {
+        let Some(first) = self.enforced.allow.first() else {
             return Verdict::Allow(None);
-        }
+        };
         match first_match(&self.enforced.allow, &flow) {
             Some(key) => Verdict::Allow(Some(key)),
-            None => Verdict::Deny(DenyReason::NotAllowed),
+            None => Verdict::Deny(DenyReason::NotAllowed(first.key().clone())),
         }
     }
 

@@ -17,7 +17,7 @@ pub(crate) enum Outcome {
     AllowedBy(Vec<String>),
     DeniedBy(Vec<String>),
     Unknown(Vec<String>),
-    NotAllowed,
+    NotAllowed(Vec<String>),
 }
 
 /// What dry-run policies report.
@@ -39,11 +39,15 @@ pub(crate) fn decide(case: &Case, connection: &Connection) -> Outcome {
     if !unknown.is_empty() {
         return Outcome::Unknown(unknown);
     }
-    if of_kind(&selected, Action::Allow, false).is_empty() {
+    let allow_policies = of_kind(&selected, Action::Allow, false);
+    if allow_policies.is_empty() {
         return Outcome::AllowedByDefault;
     }
     let allowing = matching(&selected, Action::Allow, false, connection);
-    if allowing.is_empty() { Outcome::NotAllowed } else { Outcome::AllowedBy(allowing) }
+    if allowing.is_empty() {
+        return Outcome::NotAllowed(allow_policies.into_iter().map(key).collect());
+    }
+    Outcome::AllowedBy(allowing)
 }
 
 /// Dry-run reports: DENY policies always, ALLOW policies when nothing enforced denies before.

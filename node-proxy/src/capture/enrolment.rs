@@ -9,7 +9,7 @@ use fairlead_ebpf::{HBONE_PORT, Listener, PodAddresses, PodConfig};
 
 use super::{
     programs::{Programs, ProgramsError},
-    routing::{PodRouting, RoutingError},
+    routing::{PodRouting, RoutingError, Sysctls},
 };
 use crate::{
     proxy::pod::Listeners,
@@ -57,8 +57,8 @@ pub enum EnrolError {
 pub(super) struct Enrolment {
     pub(super) netns: Arc<Netns>,
     pub(super) addresses: Vec<IpAddr>,
-    /// Value of the sysctl before the enrolment, for its undoing.
-    pub(super) fwmark_accept: String,
+    /// Values of the sysctls before the enrolment, for its undoing.
+    pub(super) sysctls: Sysctls,
 }
 
 // === impl Enrolment ===
@@ -68,35 +68,30 @@ impl Enrolment {
     pub(super) async fn inspect(path: &Path) -> Result<Self, EnrolError> {
         let netns = Netns::open(path)
             .map_err(|cause| EnrolError::Netns { path: path.display().to_string(), cause })?;
-        let (addresses, fwmark_accept) = {
+        let (addresses, sysctls) = {
             let routing = PodRouting::open(&netns)?;
-            (routing.addresses().await?, routing.fwmark_accept()?)
+            (routing.addresses().await?, routing.sysctls()?)
         };
-        Ok(Self { netns: Arc::new(netns), addresses, fwmark_accept })
+        Ok(Self { netns: Arc::new(netns), addresses, sysctls })
     }
 
-    /// Captures the pod. Undoes what was done if a step fails.
-    pub(super) async fn enrol(&self, programs: &mut Programs) -> Result<Listeners, EnrolError> {
-        match self.try_enrol(programs).await {
-            Ok(listeners) => Ok(listeners),
-            Err(error) => {
-                let undone = programs.release(self.netns.cookie()).map_err(EnrolError::from);
-                let restored = self.restore().await;
-                for failure in [undone, restored].into_iter().filter_map(Result::err) {
-                    tracing::warn!(error = %failure, "could not undo a failed enrolment");
-                }
-                Err(error)
-            }
+    /// Undoes an enrolment that failed half-way.
+    pub(super) async fn undo(&self, programs: &mut Programs) {
+        let released = programs.release(self.netns.cookie()).map_err(EnrolError::from);
+        let restored = self.restore().await;
+        for error in [released, restored].into_iter().filter_map(Result::err) {
+            tracing::warn!(%error, "could not undo a failed enrolment");
         }
     }
 
     /// Undoes the routing, after the last captured connection has ended.
     pub(super) async fn restore(&self) -> Result<(), EnrolError> {
         let routing = PodRouting::open(&self.netns)?;
-        Ok(routing.restore(&self.addresses, &self.fwmark_accept).await?)
+        Ok(routing.restore(&self.addresses, &self.sysctls).await?)
     }
 
-    async fn try_enrol(&self, programs: &mut Programs) -> Result<Listeners, EnrolError> {
+    /// Captures the pod.
+    pub(super) async fn enrol(&self, programs: &mut Programs) -> Result<Listeners, EnrolError> {
         let listeners = Listeners {
             outbound: self.listen(OUTBOUND_PORT)?,
             inbound_hbone: self.listen(HBONE_PORT)?,

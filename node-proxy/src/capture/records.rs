@@ -9,6 +9,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use super::routing::Sysctls;
 use crate::api::{PodKey, PodSpec};
 
 /// Longest record that is read, in bytes; what this program writes is far shorter.
@@ -22,7 +23,7 @@ pub(super) struct Record {
     /// Cookie of the namespace: a path may lead to another one after a restart.
     pub(super) netns_cookie: u64,
     pub(super) addresses: Vec<IpAddr>,
-    pub(super) fwmark_accept: String,
+    pub(super) sysctls: Sysctls,
     /// Whether the pod was released and only its routing is left.
     pub(super) draining: bool,
 }

@@ -1,6 +1,6 @@
-//! The rule, the route and the sysctl that keep a pod's captured packets inside the pod.
+//! The rule, the route and the sysctls that keep a pod's captured packets inside the pod.
 
-use std::{fs, io, net::IpAddr};
+use std::{collections::BTreeMap, fs, io, net::IpAddr};
 
 use fairlead_ebpf::CAPTURE_MARK;
 use futures_util::TryStreamExt;
@@ -25,9 +25,16 @@ const RULE_PRIORITY: u32 = 100;
 /// Index of the loopback interface in every namespace.
 const LOOPBACK_IFINDEX: u32 = 1;
 
-/// Lets the application's accepted sockets inherit the mark of the proxy's SYN, so that answers
-/// to a client's address come back to the proxy.
-const FWMARK_ACCEPT: &str = "/proc/sys/net/ipv4/tcp_fwmark_accept";
+/// Sysctls that let answers to the proxy inherit its mark, so that they come back although they are
+/// addressed to a client: of the application's accepted sockets, and the kernel's own resets.
+const SYSCTLS: [&str; 3] = [
+    "/proc/sys/net/ipv4/tcp_fwmark_accept",
+    "/proc/sys/net/ipv4/fwmark_reflect",
+    "/proc/sys/net/ipv6/fwmark_reflect",
+];
+
+/// Values of sysctls by their paths.
+pub type Sysctls = BTreeMap<String, String>;
 
 /// Why a pod's routing could not be changed.
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +91,8 @@ impl<'a> PodRouting<'a> {
 
     /// Routes marked packets of `addresses` to the loopback interface. Repeating it is no error.
     pub(super) async fn divert(&self, addresses: &[IpAddr]) -> Result<(), RoutingError> {
-        self.set_fwmark_accept("1")?;
+        let sysctls = self.sysctls()?.into_keys();
+        self.set_sysctls(&sysctls.map(|path| (path, "1".to_owned())).collect())?;
         for address in addresses {
             let route = self.handle.route().add(route(*address)).replace().execute();
             route.await?;
@@ -97,20 +105,27 @@ impl<'a> PodRouting<'a> {
     pub(super) async fn restore(
         &self,
         addresses: &[IpAddr],
-        fwmark_accept: &str,
+        sysctls: &Sysctls,
     ) -> Result<(), RoutingError> {
         for address in addresses {
             ignore_absent(self.handle.rule().del(rule(*address)).execute().await)?;
             ignore_absent(self.handle.route().del(route(*address)).execute().await)?;
         }
-        self.set_fwmark_accept(fwmark_accept)
+        self.set_sysctls(sysctls)
     }
 
-    /// Returns the value of the sysctl that [`Self::divert`] changes.
-    pub(super) fn fwmark_accept(&self) -> Result<String, RoutingError> {
-        let read = self.netns.within(|| fs::read_to_string(FWMARK_ACCEPT)).and_then(|read| read);
-        read.map(|value| value.trim().to_owned())
-            .map_err(|cause| RoutingError::Io { what: FWMARK_ACCEPT, cause })
+    /// Returns the values of the sysctls that [`Self::divert`] changes. A namespace without IPv6
+    /// lacks that family's.
+    pub(super) fn sysctls(&self) -> Result<Sysctls, RoutingError> {
+        let mut values = Sysctls::new();
+        for path in SYSCTLS {
+            match self.netns.within(|| fs::read_to_string(path)).and_then(|read| read) {
+                Ok(value) => drop(values.insert(path.to_owned(), value.trim().to_owned())),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(cause) => return Err(RoutingError::Io { what: path, cause }),
+            }
+        }
+        Ok(values)
     }
 
     async fn add_rule(&self, address: IpAddr) -> Result<(), rtnetlink::Error> {
@@ -119,11 +134,16 @@ impl<'a> PodRouting<'a> {
         request.execute().await
     }
 
-    fn set_fwmark_accept(&self, value: &str) -> Result<(), RoutingError> {
-        self.netns
-            .within(|| fs::write(FWMARK_ACCEPT, value))
-            .and_then(|written| written)
-            .map_err(|cause| RoutingError::Io { what: FWMARK_ACCEPT, cause })
+    /// Ignores paths that are none of the sysctls: a record on disk does not choose what is written.
+    fn set_sysctls(&self, values: &Sysctls) -> Result<(), RoutingError> {
+        for path in SYSCTLS {
+            let Some(value) = values.get(path) else { continue };
+            self.netns
+                .within(|| fs::write(path, value))
+                .and_then(|written| written)
+                .map_err(|cause| RoutingError::Io { what: path, cause })?;
+        }
+        Ok(())
     }
 }
 

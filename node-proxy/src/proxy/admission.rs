@@ -53,16 +53,19 @@ impl Inbound {
 }
 
 /// Returns the close reason of a refusal, and the policy behind it.
-pub(super) fn refusal(reason: DenyReason) -> (CloseReason, Option<Arc<PolicyKey>>) {
+pub(super) fn refusal(reason: DenyReason) -> (CloseReason, Arc<PolicyKey>) {
     match reason {
         DenyReason::Policy(key) => {
             let policy = Arc::new(key);
-            (CloseReason::DeniedByPolicy { policy: policy.clone() }, Some(policy))
+            (CloseReason::DeniedByPolicy { policy: policy.clone() }, policy)
         }
         DenyReason::UnknownPolicy(key) => {
             let policy = Arc::new(key);
-            (CloseReason::UnknownPolicy { policy: policy.clone() }, Some(policy))
+            (CloseReason::UnknownPolicy { policy: policy.clone() }, policy)
         }
-        DenyReason::NotAllowed => (CloseReason::NotAllowed, None),
+        DenyReason::NotAllowed(key) => {
+            let policy = Arc::new(key);
+            (CloseReason::NotAllowed { policy: policy.clone() }, policy)
+        }
     }
 }

@@ -161,7 +161,7 @@ fn status(reason: &CloseReason) -> StatusCode {
     match reason {
         CloseReason::DeniedByPolicy { .. }
         | CloseReason::DeniedByPolicyChange { .. }
-        | CloseReason::NotAllowed
+        | CloseReason::NotAllowed { .. }
         | CloseReason::UnknownPolicy { .. } => StatusCode::UNAUTHORIZED,
         CloseReason::DestinationNotAllowed | CloseReason::BadRequest => StatusCode::BAD_REQUEST,
         CloseReason::Completed

@@ -297,7 +297,7 @@ fn is_worth_another_endpoint(reason: &CloseReason) -> bool {
         | CloseReason::ClientReset
         | CloseReason::ServerReset
         | CloseReason::DeniedByPolicy { .. }
-        | CloseReason::NotAllowed
+        | CloseReason::NotAllowed { .. }
         | CloseReason::UnknownPolicy { .. }
         | CloseReason::DeniedByPolicyChange { .. }
         | CloseReason::WorkloadUnknown

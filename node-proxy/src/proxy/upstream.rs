@@ -93,7 +93,7 @@ async fn dial(
 }
 
 /// Returns the close reason of a failed handshake.
-pub(super) fn handshake_failure(error: &std::io::Error) -> CloseReason {
+fn handshake_failure(error: &std::io::Error) -> CloseReason {
     let failure = HandshakeFailure::from(error);
     if failure == HandshakeFailure::PeerIdentity {
         return CloseReason::PeerIdentityMismatch;

@@ -31,6 +31,9 @@ const SOURCE_PORTS: (u16, u16) = (1024, 32767);
 /// `SO_NETNS_COOKIE` of `asm-generic/socket.h` (Linux 5.14).
 const SO_NETNS_COOKIE: i32 = 71;
 
+/// `SIOCATMARK` of `asm-generic/sockios.h`.
+const SIOCATMARK: libc::Ioctl = 0x8905;
+
 /// `IP_LOCAL_PORT_RANGE` of `linux/in.h` (Linux 6.3).
 const IP_LOCAL_PORT_RANGE: i32 = 51;
 
@@ -58,6 +61,7 @@ pub fn transparent_listener(port: u16) -> io::Result<Socket> {
     socket.set_reuse_address(true)?;
     // Inherited by every accepted connection: set once here, no system call per connection.
     socket.set_tcp_nodelay(true)?;
+    socket.set_out_of_band_inline(true)?;
     keepalive(&socket)?;
     socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)).into())?;
     socket.listen(LISTEN_BACKLOG)?;
@@ -68,6 +72,8 @@ pub fn transparent_listener(port: u16) -> io::Result<Socket> {
 pub fn outbound(to: IpAddr) -> io::Result<Socket> {
     let socket = stream(domain(to))?;
     socket.set_tcp_nodelay(true)?;
+    // An urgent byte is otherwise left out of what is read, and lost.
+    socket.set_out_of_band_inline(true)?;
     keepalive(&socket)?;
     Ok(socket)
 }
@@ -98,6 +104,14 @@ pub fn delivery(client: SocketAddr) -> io::Result<Socket> {
 /// Makes closing the socket send a reset instead of an orderly end.
 pub fn reset_on_close(socket: &impl AsFd) -> io::Result<()> {
     SockRef::from(socket).set_linger(Some(Duration::ZERO))
+}
+
+/// Returns whether the next byte to read was sent as urgent.
+pub fn at_urgent_byte(socket: &impl AsFd) -> bool {
+    let mut at_mark: libc::c_int = 0;
+    // SAFETY: the kernel writes one integer to `at_mark`, which outlives the call.
+    let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), SIOCATMARK, &raw mut at_mark) };
+    result == 0 && at_mark != 0
 }
 
 fn choose_port_late(socket: &Socket) -> io::Result<()> {

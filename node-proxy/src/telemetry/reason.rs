@@ -27,7 +27,10 @@ pub enum CloseReason {
         policy: Arc<PolicyKey>,
     },
     /// When ALLOW policies select the destination and none of them matched.
-    NotAllowed,
+    NotAllowed {
+        /// The first of those policies.
+        policy: Arc<PolicyKey>,
+    },
     /// When the destination names a policy that this proxy does not hold.
     UnknownPolicy {
         /// The policy that is missing.
@@ -35,8 +38,8 @@ pub enum CloseReason {
     },
     /// When an open connection was denied after a change of policy.
     DeniedByPolicyChange {
-        /// The policy that denies or is missing; none where no ALLOW policy matches any more.
-        policy: Option<Arc<PolicyKey>>,
+        /// The policy that denies, is missing, or is an ALLOW policy that does not match.
+        policy: Arc<PolicyKey>,
     },
     /// When no configuration describes the pod that opened or received the connection.
     WorkloadUnknown,
@@ -114,7 +117,7 @@ impl CloseReason {
             Self::ClientReset => "client_reset",
             Self::ServerReset => "server_reset",
             Self::DeniedByPolicy { .. } => "denied_by_policy",
-            Self::NotAllowed => "not_allowed",
+            Self::NotAllowed { .. } => "not_allowed",
             Self::UnknownPolicy { .. } => "unknown_policy",
             Self::DeniedByPolicyChange { .. } => "denied_by_policy_change",
             Self::WorkloadUnknown => "workload_unknown",
@@ -146,7 +149,7 @@ impl CloseReason {
             | Self::Drained
             | Self::PodReleased => ResponseFlags::None,
             Self::DeniedByPolicy { .. }
-            | Self::NotAllowed
+            | Self::NotAllowed { .. }
             | Self::UnknownPolicy { .. }
             | Self::DeniedByPolicyChange { .. } => ResponseFlags::Deny,
             Self::ConnectTimeout { port: HBONE_PORT } => ResponseFlags::NetworkPolicy,
@@ -171,12 +174,13 @@ impl CloseReason {
     /// Returns the policy that decided, if one did.
     pub fn policy(&self) -> Option<&PolicyKey> {
         match self {
-            Self::DeniedByPolicy { policy } | Self::UnknownPolicy { policy } => Some(policy),
-            Self::DeniedByPolicyChange { policy } => policy.as_deref(),
+            Self::DeniedByPolicy { policy }
+            | Self::NotAllowed { policy }
+            | Self::UnknownPolicy { policy }
+            | Self::DeniedByPolicyChange { policy } => Some(policy),
             Self::Completed
             | Self::ClientReset
             | Self::ServerReset
-            | Self::NotAllowed
             | Self::WorkloadUnknown
             | Self::NoHealthyEndpoint
             | Self::DestinationNotAllowed

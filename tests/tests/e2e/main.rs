@@ -1,9 +1,17 @@
 //! The mesh from outside: unmodified programs in pods, the wire between the nodes, and what the
 //! proxies say about themselves.
 
+mod bpf;
 mod clients;
 mod config;
+mod envoy;
+mod hbone;
+mod kernel;
+mod lifecycle;
 mod mesh;
 mod paths;
+mod peer;
 mod policy;
+mod streams;
 mod telemetry;
+mod trust;

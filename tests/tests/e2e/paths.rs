@@ -114,8 +114,7 @@ fn a_port_that_the_service_does_not_declare_is_refused() -> Result<()> {
     for server in [vip4(10, 81), vip6(10, HTTP), vip4(20, 81)] {
         let answer = curl(&mesh.a, server)?;
         assert!(answer.is_refused(), "{server}: {answer:?}");
-        let line = line_of(&mesh.n1, &answer)?;
-        assert!(line.is("reason", "no_healthy_endpoint"), "{line:?}");
+        expect_no_endpoint(&mesh, server)?;
     }
     Ok(())
 }
@@ -128,9 +127,7 @@ fn a_service_without_endpoints_is_refused() -> Result<()> {
     for server in [vip4(30, 80), vip6(30, 80)] {
         let answer = curl(&mesh.a, server)?;
         assert!(answer.is_refused(), "{server}: {answer:?}");
-        let line = line_of(&mesh.n1, &answer)?;
-        assert!(line.is("reason", "no_healthy_endpoint"), "{line:?}");
-        assert!(line.is("dst.addr", &server.to_string()), "{line:?}");
+        expect_no_endpoint(&mesh, server)?;
     }
     Ok(())
 }
@@ -138,19 +135,21 @@ fn a_service_without_endpoints_is_refused() -> Result<()> {
 #[test]
 fn a_port_that_nobody_listens_on_is_refused_and_says_so() -> Result<()> {
     let mesh = Mesh::new("closed")?;
-    for (server, node) in [
-        (mesh.b.v4(9999), &mesh.n2),
-        (mesh.b.v6(9999), &mesh.n2),
-        (vip4(10, ECHO), &mesh.n2),
-        (mesh.d.v4(9999), &mesh.n1),
+    for (server, endpoint, node) in [
+        (mesh.b.v4(9999), mesh.b.v4(9999), &mesh.n2),
+        (mesh.b.v6(9999), mesh.b.v6(9999), &mesh.n2),
+        (vip4(10, ECHO), mesh.b.v4(ECHO), &mesh.n2),
+        (mesh.d.v4(9999), mesh.d.v4(9999), &mesh.n1),
     ] {
         let answer = curl(&mesh.a, server)?;
         assert!(answer.is_refused(), "{server}: {answer:?}");
-        let source = format!("{}:{}", bracketed(mesh.a_address(server)), answer.local_port);
         let line = node.wait_for_access(|line| {
-            line.is("src.addr", &source) && line.is("direction", "inbound")
+            line.is("src.workload", "a")
+                && line.is("direction", "inbound")
+                && line.is("reason", "connect_refused")
+                && line.get("dst.hbone_addr") == Some(endpoint.to_string())
         })?;
-        assert!(line.is("reason", "connect_refused"), "{line:?}");
+        assert!(line.is("src.identity", &mesh.a.identity()), "{line:?}");
     }
     Ok(())
 }
@@ -171,6 +170,13 @@ fn expect_both_ends(mesh: &Mesh, server: SocketAddr) -> Result<()> {
     Ok(())
 }
 
+fn expect_no_endpoint(mesh: &Mesh, server: SocketAddr) -> Result<()> {
+    let line = mesh.n1.wait_for_access(|line| line.is("dst.addr", &server.to_string()))?;
+    assert!(line.is("reason", "no_healthy_endpoint"), "{line:?}");
+    assert!(line.is("direction", "outbound"), "{line:?}");
+    Ok(())
+}
+
 /// Waits for the line of the client's side of the connection that `answer` came through.
 fn line_of(node: &FairleadNode, answer: &Answer) -> Result<fairlead_lab::AccessLine> {
     let port = format!(":{}", answer.local_port);
@@ -188,11 +194,4 @@ fn lab_node_address(mesh: &Mesh) -> SocketAddr {
 fn mapped(v4: SocketAddr) -> SocketAddr {
     let IpAddr::V4(address) = v4.ip() else { return v4 };
     (address.to_ipv6_mapped(), v4.port()).into()
-}
-
-fn bracketed(address: IpAddr) -> String {
-    match address {
-        IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) => format!("[{address}]"),
-    }
 }

@@ -19,15 +19,17 @@ struct Package {
     evidence: Evidence,
 }
 
-const PACKAGES: [Package; 12] = [
+const PACKAGES: [Package; 14] = [
     Package { name: "g++", group: Group::Build, evidence: Evidence::Program("g++") },
     Package { name: "llvm-22-dev", group: Group::Build, evidence: Evidence::Dpkg },
     Package { name: "libpolly-22-dev", group: Group::Build, evidence: Evidence::Dpkg },
     Package { name: "libzstd-dev", group: Group::Build, evidence: Evidence::Dpkg },
     Package { name: "zlib1g-dev", group: Group::Build, evidence: Evidence::Dpkg },
+    Package { name: "bpftool", group: Group::Lab, evidence: Evidence::Program("bpftool") },
     Package { name: "curl", group: Group::Lab, evidence: Evidence::Program("curl") },
     Package { name: "iperf3", group: Group::Lab, evidence: Evidence::Program("iperf3") },
     Package { name: "iproute2", group: Group::Lab, evidence: Evidence::Program("ss") },
+    Package { name: "openssl", group: Group::Lab, evidence: Evidence::Program("openssl") },
     Package { name: "python3", group: Group::Lab, evidence: Evidence::Program("python3") },
     Package { name: "python3-pip", group: Group::Lab, evidence: Evidence::Program("pip3") },
     Package { name: "tshark", group: Group::Lab, evidence: Evidence::Program("tshark") },

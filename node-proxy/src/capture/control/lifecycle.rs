@@ -94,8 +94,16 @@ impl Shared {
         if let Some(known) = self.find_known(&spec, &enrolment)? {
             return Ok(known);
         }
-        let enrolled = self.enrol(&mut programs, spec, enrolment, started).await?;
-        Ok(enrolled.status())
+        let (key, enrolment) = (spec.key(), Arc::new(enrolment));
+        match self.enrol(&mut programs, spec, enrolment.clone(), started).await {
+            Ok(enrolled) => Ok(enrolled.status()),
+            Err(error) => {
+                enrolment.undo(&mut programs).await;
+                // What failed may have been the writing of the record.
+                let _ = self.records.remove(&key);
+                Err(error)
+            }
+        }
     }
 
     pub(super) async fn remove(self: &Arc<Self>, key: &PodKey) -> Result<(), ApiError> {
@@ -118,12 +126,12 @@ impl Shared {
         Ok(())
     }
 
-    /// Captures a pod and hands it to the proxy.
+    /// Captures a pod and hands it to the proxy. A failure leaves what was done so far.
     pub(super) async fn enrol(
         &self,
         programs: &mut Programs,
         spec: PodSpec,
-        enrolment: Enrolment,
+        enrolment: Arc<Enrolment>,
         started: Instant,
     ) -> Result<Enrolled, ApiError> {
         let identity = Identity {
@@ -142,7 +150,6 @@ impl Shared {
             connections: PodConnections::new(),
         });
         let took = started.elapsed();
-        let enrolment = Arc::new(enrolment);
         let enrolled = Enrolled { spec, pod, enrolment, took, draining: false };
         self.records.save(&enrolled.record()).map_err(|e| internal(&e))?;
         self.workers.serve(&enrolled.pod, listeners).await.map_err(|e| internal(&e))?;
@@ -233,7 +240,7 @@ impl Enrolled {
             spec: self.spec.clone(),
             netns_cookie: self.pod.id.0,
             addresses: self.pod.addresses.clone(),
-            fwmark_accept: self.enrolment.fwmark_accept.clone(),
+            sysctls: self.enrolment.sysctls.clone(),
             draining: self.draining,
         }
     }

@@ -19,14 +19,13 @@ use crate::{
         flow::{FlowLog, Meter},
         pod::Pod,
         relay::{self, TunnelEnd},
-        upstream::handshake_failure,
         worker::{Worker, accept::Accepted, dropped, spawn},
     },
     telemetry::{
         metrics::{End, Reporter},
         reason::CloseReason,
     },
-    tls,
+    tls::{self, HandshakeFailure},
 };
 
 /// What the streams of a tunnel have in common.
@@ -50,7 +49,7 @@ pub(in crate::proxy) async fn serve_tunnel(accepted: Accepted) {
         let configs = pod.svid.current().map_err(|_| CloseReason::NoCertificate)?;
         let io = transport::accept(configs.server(), socket).await.map_err(|error| {
             tracing::debug!(%client, pod = %pod.name, %error, "TLS handshake failed");
-            handshake_failure(&error)
+            CloseReason::TlsHandshake(HandshakeFailure::from(&error))
         })?;
         let identity = peer_identity(&io)?;
         Ok((io, identity))
@@ -73,7 +72,8 @@ pub(in crate::proxy) async fn serve_tunnel(accepted: Accepted) {
 
 fn peer_identity(io: &ServerStream) -> Result<Identity, CloseReason> {
     let certificates = io.get_ref().1.peer_certificates();
-    tls::peer_identity(certificates).map_err(|_| CloseReason::PeerIdentityMismatch)
+    let identity = tls::peer_identity(certificates);
+    identity.map_err(|e| CloseReason::TlsHandshake(HandshakeFailure::from(&e)))
 }
 
 /// Accounts for a tunnel that came to nothing.

@@ -8,11 +8,21 @@ use super::{
     Broken, Side,
     copy::{ReadSize, finish, read, write},
 };
-use crate::sys::pipe::Pipe;
+use crate::sys::{pipe::Pipe, socket::at_urgent_byte};
 
 /// Bytes that a direction moves through user space before it gets a pipe: most connections never
 /// move as many, and a pipe costs two descriptors.
 const SPLICE_AFTER_BYTES: u64 = 64 << 10;
+
+/// What a socket had for a pipe.
+enum Filled {
+    /// Bytes; they are in the pipe.
+    Bytes,
+    /// The end of the stream.
+    End,
+    /// A byte sent as urgent: the kernel does not splice it.
+    Urgent,
+}
 
 /// Moves bytes to the end of the stream, which it passes on.
 pub(super) async fn copy(
@@ -46,14 +56,33 @@ async fn splice(
     moved: impl Fn(u64),
 ) -> Result<(), Broken> {
     loop {
-        let filled = from.async_io(Interest::READABLE, || retry(pipe.fill(from)));
-        if filled.await.map_err(|_| Broken::Reset(source))? == 0 {
-            return finish(to).map_err(|_| Broken::Reset(sink));
+        let filled = from.async_io(Interest::READABLE, || fill(&mut pipe, from));
+        match filled.await.map_err(|_| Broken::Reset(source))? {
+            Filled::Bytes => {}
+            Filled::End => return finish(to).map_err(|_| Broken::Reset(sink)),
+            Filled::Urgent => {
+                let data = read(from, &mut ReadSize::new()).await;
+                let data = data.map_err(|_| Broken::Reset(source))?;
+                let length = data.len() as u64;
+                write(to, data).await.map_err(|_| Broken::Reset(sink))?;
+                moved(length);
+            }
         }
         while pipe.filled() > 0 {
             let drained = to.async_io(Interest::WRITABLE, || retry(pipe.drain(to)));
             moved(drained.await.map_err(|_| Broken::Reset(sink))? as u64);
         }
+    }
+}
+
+fn fill(pipe: &mut Pipe, from: &TcpStream) -> io::Result<Filled> {
+    match retry(pipe.fill(from)) {
+        Ok(0) => Ok(Filled::End),
+        Ok(_) => Ok(Filled::Bytes),
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock && at_urgent_byte(from) => {
+            Ok(Filled::Urgent)
+        }
+        Err(e) => Err(e),
     }
 }
 

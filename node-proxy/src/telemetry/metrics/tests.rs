@@ -6,7 +6,7 @@ use super::{
     ConnectionLabels, End, NodeMetrics, Reporter, traffic::Traffic, worker::WorkerMetrics,
 };
 use crate::telemetry::{
-    fixtures::{end, labels, workload},
+    fixtures::{end, labels, policy_key, workload},
     logging::DroppedLines,
     reason::CloseReason,
 };
@@ -34,7 +34,7 @@ fn one_connection_is_encoded_with_exactly_the_documented_names_and_labels() {
     counters.opened();
     counters.request_bytes(311);
     counters.response_bytes(20_480);
-    counters.closed(&CloseReason::NotAllowed);
+    counters.closed(&CloseReason::NotAllowed { policy: policy_key() });
     let series = |flags: &str| {
         [
             "reporter=\"source\",source_workload=\"cart\",source_canonical_service=\"cart\",",

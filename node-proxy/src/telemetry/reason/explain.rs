@@ -16,12 +16,10 @@ impl CloseReason {
             | Self::ServerReset
             | Self::Drained
             | Self::PodReleased => return None,
-            Self::DeniedByPolicy { .. } | Self::DeniedByPolicyChange { policy: Some(_) } => {
+            Self::DeniedByPolicy { .. } | Self::DeniedByPolicyChange { .. } => {
                 "change that policy if this source may connect"
             }
-            Self::NotAllowed | Self::DeniedByPolicyChange { policy: None } => {
-                "add this source to one if it may connect"
-            }
+            Self::NotAllowed { .. } => "add this source to one if it may connect",
             Self::UnknownPolicy { .. } => "check that it exists and is valid",
             Self::WorkloadUnknown => "check that its address is in the proxy's workloads",
             Self::NoHealthyEndpoint => "check that its pods are ready and its port is right",
@@ -56,8 +54,14 @@ impl CloseReason {
             Self::UnknownPolicy { policy } => {
                 return write!(f, "denied because policy {policy} applies and is not loaded");
             }
-            Self::DeniedByPolicyChange { policy: Some(policy) } => {
-                return write!(f, "closed because policy {policy} denies the connection now");
+            Self::NotAllowed { policy } => {
+                return write!(f, "denied because no ALLOW policy matches, such as {policy}");
+            }
+            Self::DeniedByPolicyChange { policy } => {
+                return write!(
+                    f,
+                    "closed after a change: policy {policy} does not let it pass now"
+                );
             }
             Self::ConnectTimeout { port } => {
                 return write!(f, "no answer from port {port} of the destination");
@@ -77,10 +81,6 @@ impl CloseReason {
             Self::Completed => "completed",
             Self::ClientReset => "reset by the client",
             Self::ServerReset => "reset by the server",
-            Self::NotAllowed => "denied because no ALLOW policy of the destination matches",
-            Self::DeniedByPolicyChange { policy: None } => {
-                "closed because no ALLOW policy of the destination matches any more"
-            }
             Self::WorkloadUnknown => "no configuration describes this pod",
             Self::NoHealthyEndpoint => "the service has no healthy endpoint",
             Self::DestinationNotAllowed => "a peer asked for an address that is not this pod's",

@@ -7,7 +7,7 @@ use crate::tls::HandshakeFailure;
 /// Every variant, with its name, its flags and a part of its sentence.
 fn table() -> Vec<(R, &'static str, F, &'static str)> {
     let policy = policy_key();
-    let changed = Some(Arc::clone(&policy));
+    let (changed, not_allowed) = (Arc::clone(&policy), Arc::clone(&policy));
     vec![
         (R::Completed, "completed", F::None, "completed"),
         (R::ClientReset, "client_reset", F::None, "client"),
@@ -18,19 +18,13 @@ fn table() -> Vec<(R, &'static str, F, &'static str)> {
             F::Deny,
             "shop/deny-all",
         ),
-        (R::NotAllowed, "not_allowed", F::Deny, "no ALLOW policy"),
+        (R::NotAllowed { policy: not_allowed }, "not_allowed", F::Deny, "no ALLOW policy"),
         (R::UnknownPolicy { policy }, "unknown_policy", F::Deny, "shop/deny-all"),
         (
             R::DeniedByPolicyChange { policy: changed },
             "denied_by_policy_change",
             F::Deny,
             "shop/deny-all",
-        ),
-        (
-            R::DeniedByPolicyChange { policy: None },
-            "denied_by_policy_change",
-            F::Deny,
-            "no ALLOW policy",
         ),
         (R::WorkloadUnknown, "workload_unknown", F::Connect, "workloads"),
         (R::NoHealthyEndpoint, "no_healthy_endpoint", F::Connect, "ready"),
@@ -70,7 +64,7 @@ fn every_reason_has_its_name_flags_and_sentence() {
         assert!(!sentence.contains("  ") && !sentence.contains('\n'), "{name}: {sentence}");
     }
     let names: HashSet<_> = table().iter().map(|(_, name, ..)| *name).collect();
-    assert_eq!(names.len(), 24);
+    assert_eq!(names.len(), 25);
 }
 
 #[test]

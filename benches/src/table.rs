@@ -1,0 +1,70 @@
+//! Text in columns.
+
+/// Columns from here on hold numbers, aligned to the right.
+const FIRST_NUMBER: usize = 3;
+
+/// Renders a table with a line of heads.
+pub(crate) fn render<const N: usize>(heads: [String; N], rows: &[[String; N]]) -> String {
+    let lines: Vec<&[String; N]> = std::iter::once(&heads).chain(rows).collect();
+    let width = |column: usize| lines.iter().map(|line| line[column].len()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    let mut text = String::new();
+    for line in lines {
+        let cells: Vec<String> =
+            line.iter().enumerate().map(|(i, c)| pad(c, i, widths[i])).collect();
+        text += cells.join("  ").trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+/// Formats a number with three significant digits, or with all of those before the point.
+pub(crate) fn number(value: f64) -> String {
+    match value.abs() {
+        size if size >= 100.0 => thousands(&format!("{value:.0}")),
+        size if size >= 10.0 => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
+    }
+}
+
+fn pad(cell: &str, column: usize, width: usize) -> String {
+    if column < FIRST_NUMBER { format!("{cell:width$}") } else { format!("{cell:>width$}") }
+}
+
+fn thousands(digits: &str) -> String {
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_keep_the_digits_that_mean_something() {
+        for (value, expected) in [
+            (0.194, "0.19"),
+            (9.7, "9.70"),
+            (56.93, "56.9"),
+            (276.4, "276"),
+            (200_225.3, "200,225"),
+        ] {
+            assert_eq!(number(value), expected);
+        }
+        assert_eq!(thousands("1234567"), "1,234,567");
+        assert_eq!(thousands("100"), "100");
+    }
+
+    #[test]
+    fn numbers_are_aligned_to_the_right() {
+        let row = |cells: [&str; 4]| cells.map(str::to_owned);
+        let text = render(row(["a", "b", "c", "d"]), &[row(["x", "y", "z", "10"])]);
+        assert_eq!(text, "a  b  c   d\nx  y  z  10\n");
+    }
+}

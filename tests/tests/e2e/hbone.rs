@@ -1,0 +1,6 @@
+//! HBONE as a peer sees it that is not our own: requests, answers, streams and parameters.
+
+mod client;
+mod parameters;
+mod requests;
+mod streams;

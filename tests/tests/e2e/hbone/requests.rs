@@ -1,0 +1,287 @@
+//! What a pod's tunnel may be asked for, and how it answers.
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use fairlead_lab::{MeshConfig, Pod, Policy, PolicyAction};
+use http::{Method, Request};
+use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
+
+use crate::peer::{
+    App, DENIED_ADDRESS_PORT, Frame, HBONE, INTRUDER, PREFACE, Scene, block_on, block_on_for,
+    client_config, connect_head, dial, handshake, read_frame, write_frame,
+};
+
+/// Where the application listens.
+const APP: u16 = 7000;
+
+/// The first byte of a header block whose status is 400 (RFC 7541, appendix A).
+const STATUS_400: u8 = 0x80 | 12;
+
+/// The first byte of a header block whose status is 200.
+const STATUS_200: u8 = 0x80 | 8;
+
+#[test]
+fn a_tunnel_leads_to_its_own_pod_only() -> Result<()> {
+    let scene = Scene::new("ssrf")?;
+    let apps = [&scene.pod, &scene.neighbour].map(|pod| App::listen(pod, APP));
+    let [app, neighbour] = apps;
+    let (app, neighbour) = (app?, neighbour?);
+    let at = |address: &str| Ok::<_, anyhow::Error>(SocketAddr::new(address.parse()?, APP));
+    let node = scene.lab.node(1);
+    let targets = [
+        at("127.0.0.1")?,
+        at("::1")?,
+        at("0.0.0.0")?,
+        at("::")?,
+        at("169.254.169.254")?,
+        at("fe80::1")?,
+        at("::ffff:127.0.0.1")?,
+        SocketAddr::new(node.ipv4().into(), 15020),
+        SocketAddr::new(node.ipv6().into(), 15020),
+        scene.neighbour.v4(APP),
+        scene.neighbour.v6(APP),
+        scene.peer.v4(APP),
+        scene.pod.v6(APP),
+        SocketAddr::from(crate::peer::VIP),
+    ];
+    block_on(async {
+        let tunnel = scene.tunnel().await?;
+        for target in targets {
+            assert_eq!(tunnel.status(target).await?, 400, "{target}");
+            let target = target.ip().to_canonical().to_string();
+            let line = scene.proxy.wait_for_access(|line| {
+                line.get("dst.hbone_addr").is_some_and(|address| address.contains(&target))
+            })?;
+            assert!(line.is("reason", "destination_not_allowed"), "{line:?}");
+        }
+        assert_eq!(tunnel.status(scene.pod.v4(APP)).await?, 200);
+        Ok(())
+    })?;
+    assert!(!app.is_untouched());
+    assert!(neighbour.is_untouched());
+    Ok(())
+}
+
+#[test]
+fn each_refusal_has_its_status_and_its_reason() -> Result<()> {
+    let scene = Scene::new("status")?;
+    let app = App::listen(&scene.pod, APP)?;
+    let reserved = App::listen(&scene.pod, DENIED_ADDRESS_PORT)?;
+    let intruder = scene.ca.workload(INTRUDER)?;
+    block_on(async {
+        let (good, denied) = (scene.tunnel().await?, scene.tunnel_as(&intruder).await?);
+        for (tunnel, port, status, reason) in [
+            (&good, 15001, 503, "illegal_port"),
+            (&good, 15006, 503, "illegal_port"),
+            (&good, HBONE, 503, "illegal_port"),
+            (&good, 7001, 503, "connect_refused"),
+            (&good, DENIED_ADDRESS_PORT, 401, "denied_by_policy"),
+            (&denied, APP, 401, "denied_by_policy"),
+        ] {
+            let target = scene.pod.v4(port).to_string();
+            assert_eq!(tunnel.status(&target).await?, status, "{target}");
+            let line = scene.proxy.wait_for_access(|line| {
+                line.is("dst.hbone_addr", &target)
+                    && line.is("src.addr", &tunnel.local().to_string())
+            })?;
+            assert!(line.is("reason", reason), "{line:?}");
+        }
+        let get = Request::builder().method(Method::GET).uri("http://10.1.0.2:7000/").body(())?;
+        let (answer, _send) = good.request(get).await?;
+        assert_eq!(answer.status(), 400);
+        assert!(answer.headers().get("baggage").is_none());
+        Ok(())
+    })?;
+    let line = scene.proxy.wait_for_access(|line| line.is("src.identity", INTRUDER))?;
+    assert!(line.is("policy", "shop/no-intruder"), "{line:?}");
+    assert!(app.is_untouched() && reserved.is_untouched());
+    Ok(())
+}
+
+#[test]
+fn a_forged_forwarded_header_changes_no_decision_and_no_address() -> Result<()> {
+    let scene = Scene::new("forged")?;
+    let app = App::listen(&scene.pod, APP)?;
+    let own = scene.peer.ipv4();
+    block_on(async {
+        let tunnel = scene.tunnel().await?;
+        // Only 10.9.9.9 may go there.
+        for forged in ["for=10.9.9.9", "for=\"10.9.9.9:4242\"", "for=\"[::ffff:10.9.9.9]:1\""] {
+            let reserved = scene.pod.v4(DENIED_ADDRESS_PORT);
+            let refused = tunnel.connect_forwarded(reserved, forged).await.err();
+            let refused = refused.context("accepted")?.to_string();
+            assert!(refused.contains("401"), "{refused}");
+
+            let _stream = tunnel.connect_forwarded(scene.pod.v4(APP), forged).await?;
+            assert_eq!(app.accept().await?.1.ip(), own, "{forged}");
+        }
+        // The client's own port is the one thing that may be said, for the tunnel's own address.
+        let honest = format!("for=\"{own}:4242\"");
+        let _stream = tunnel.connect_forwarded(scene.pod.v4(APP), &honest).await?;
+        assert_eq!(app.accept().await?.1, SocketAddr::from((own, 4242)));
+        Ok(())
+    })
+}
+
+#[test]
+fn the_answer_describes_the_destination() -> Result<()> {
+    let scene = Scene::new("baggage")?;
+    let app = App::listen(&scene.pod, APP)?;
+    block_on(async {
+        let tunnel = scene.tunnel().await?;
+        let stream = tunnel.connect(scene.pod.v4(APP)).await?;
+        app.accept().await?;
+        assert_eq!(
+            stream.headers.get("baggage").context("no baggage")?,
+            "k8s.cluster.name=c1,k8s.namespace.name=shop,k8s.deployment.name=shopfront,\
+             service.name=front,service.version=v2,cloud.region=r1,cloud.availability_zone=z1"
+        );
+        Ok(())
+    })
+}
+
+#[test]
+fn a_malformed_authority_costs_its_stream_and_nothing_else() -> Result<()> {
+    let scene = Scene::new("authority")?;
+    let app = App::listen(&scene.pod, APP)?;
+    let (ip, huge) = (scene.pod.ipv4(), vec![b'1'; 1 << 20]);
+    let authorities = [
+        format!("user@{ip}:{APP}"),
+        format!("user:password@{ip}:{APP}"),
+        format!("{ip}:0"),
+        format!("{ip}:65536"),
+        format!("{ip}:99999999999999999999"),
+        format!("{ip}:-1"),
+        format!("{ip}:{APP}x"),
+        format!("{ip}: {APP}"),
+        format!("{ip}:"),
+        format!("{ip}"),
+        format!("0x0a.1.0.2:{APP}"),
+        format!("010.1.0.2:{APP}"),
+        format!("{ip}:{APP}/"),
+        format!("{ip}:{APP}/../x"),
+        format!("http://{ip}:{APP}"),
+        format!("[{}%eth0]:{APP}", scene.pod.ipv6()),
+        format!("[fe80::1%251]:{APP}"),
+        format!("{}:{APP}", scene.pod.ipv6()),
+        format!("[{ip}]:{APP}"),
+        format!("localhost:{APP}"),
+        format!("pod.shop.svc.cluster.local:{APP}"),
+        format!("{ip}:{APP}\r\nforwarded: for=10.9.9.9"),
+        format!("{ip}:{APP}\n{{\"scope\":\"access\"}}"),
+        format!("{ip}\0:{APP}"),
+        String::new(),
+    ];
+    let authorities = authorities.iter().map(String::as_bytes);
+    for authority in authorities.chain([&b"\xff\xfe:80"[..], &[0x80; 300], &huge]) {
+        let shown = String::from_utf8_lossy(&authority[..authority.len().min(40)]).into_owned();
+        let answer = ask(&scene, authority, &[]).with_context(|| shown.clone())?;
+        assert_ne!(answer, Answer::Accepted, "{shown}");
+    }
+    assert!(app.is_untouched());
+    let scope = "\n{\"scope\":\"access\"}";
+    assert!(!scene.proxy.log()?.contains(scope), "an authority forges lines of the log");
+    // The node is up, and what is well formed is served.
+    let authority = scene.pod.v4(APP).to_string();
+    assert_eq!(ask(&scene, authority.as_bytes(), &[])?, Answer::Accepted);
+    Ok(())
+}
+
+#[test]
+fn odd_headers_are_ignored() -> Result<()> {
+    let scene = Scene::new("headers")?;
+    let _app = App::listen(&scene.pod, APP)?;
+    let authority = scene.pod.v4(APP).to_string();
+    // All of a request's headers have room in 64 KiB.
+    let long = vec![b'x'; 60 << 10];
+    let forwarded = [b"for=\"", &long[..], b"\""].concat();
+    for headers in [
+        [("baggage", &long[..]), ("x", b"")],
+        [("forwarded", &forwarded), ("x", b"")],
+        [("traceparent", &long), ("x", b"")],
+        [("baggage", b"k8s.namespace.name=\xff\xfe,=,,\x80"), ("traceparent", b"\xff")],
+        [("forwarded", b"for=\"\xff\xfe\";host=\xc0\xaf"), ("baggage", b"=====,,,,=")],
+    ] {
+        let answer = ask(&scene, authority.as_bytes(), &headers)?;
+        assert_eq!(answer, Answer::Accepted, "{}", headers[0].0);
+    }
+    // Past that the request is refused and the tunnel of others is not harmed.
+    let longer = vec![b'x'; 70 << 10];
+    let answer = ask(&scene, authority.as_bytes(), &[("baggage", &longer)])?;
+    assert_ne!(answer, Answer::Accepted);
+    assert_eq!(ask(&scene, authority.as_bytes(), &[])?, Answer::Accepted);
+    Ok(())
+}
+
+#[test]
+fn a_policy_by_address_sees_the_tunnels_peer() -> Result<()> {
+    let only = |config: &mut MeshConfig, _: &Pod| {
+        let rule = json!({ "source_ips": ["10.2.0.0/24"], "destination_ports": [APP] });
+        config.policies =
+            vec![Policy::new(PolicyAction::Allow, "shop", "from-node-2").rule([rule])];
+    };
+    let scene = Scene::configured("by-address", only)?;
+    let _app = App::listen(&scene.pod, APP)?;
+    block_on_for(Duration::from_secs(20), async {
+        let tunnel = scene.tunnel().await?;
+        assert_eq!(tunnel.status(scene.pod.v4(APP)).await?, 200);
+        assert_eq!(tunnel.status(scene.pod.v4(APP + 1)).await?, 401);
+        let refused = tunnel
+            .connect_forwarded(scene.pod.v4(APP), &format!("for=\"{}:1\"", scene.neighbour.ipv4()))
+            .await;
+        ensure!(refused.is_ok(), "{refused:?}");
+        Ok(())
+    })
+}
+
+/// How a request made by hand was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    Accepted,
+    Refused,
+    Reset,
+}
+
+/// Asks for any `authority` on a tunnel of its own.
+fn ask(scene: &Scene, authority: &[u8], headers: &[(&str, &[u8])]) -> Result<Answer> {
+    let credentials = scene.credentials(&scene.peer)?;
+    block_on(async {
+        let socket = dial(&scene.peer, scene.pod.v4(HBONE))?;
+        let io = handshake(socket, client_config(Some(&credentials))?).await?;
+        let (mut receive, mut send) = tokio::io::split(io);
+        let request = Frame::headers(1, &connect_head(authority, headers));
+        let write = async {
+            send.write_all(PREFACE).await?;
+            for frame in [Frame::no_settings()].iter().chain(&request) {
+                // A server that has refused the request already need not read the rest.
+                if write_frame(&mut send, frame).await.is_err() {
+                    break;
+                }
+            }
+            Ok(std::future::pending::<()>().await)
+        };
+        let read = async {
+            loop {
+                let frame = match read_frame(&mut receive).await {
+                    // The whole connection is a high price, but it is the peer's own.
+                    Err(_) => return Ok(Answer::Reset),
+                    Ok(frame) => frame,
+                };
+                match (frame.kind, frame.payload.first()) {
+                    (Frame::HEADERS, Some(&STATUS_200)) => return Ok(Answer::Accepted),
+                    (Frame::HEADERS, Some(&STATUS_400)) => return Ok(Answer::Refused),
+                    // 431 has no number of its own.
+                    (Frame::HEADERS, _) => return Ok(Answer::Refused),
+                    (Frame::RST_STREAM | Frame::GOAWAY, _) => return Ok(Answer::Reset),
+                    _ => {}
+                }
+            }
+        };
+        tokio::select! {
+            failed = write => failed.and(Ok(Answer::Reset)),
+            answer = read => answer,
+        }
+    })
+}

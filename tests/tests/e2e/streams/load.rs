@@ -1,0 +1,114 @@
+//! Many connections leave nothing behind, and more than the process may hold do no harm.
+
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use fairlead_lab::{FairleadNode, Host as _, Netns, Resources, python, wait_for};
+
+use crate::{
+    bpf::Entries,
+    clients::{SOON, curl, run_python, say, talk},
+    mesh::{ECHO, HTTP, Mesh},
+};
+
+/// Connections that are counted.
+const CONNECTIONS: &str = "10000";
+
+/// Connections before: allocators and pools have then taken what they keep.
+const WARM_UP: &str = "3000";
+
+const PARALLEL: &str = "4";
+
+/// What a load must not change.
+#[derive(Clone, Copy, Debug)]
+struct State {
+    resources: Resources,
+    entries: Entries,
+    tracked: usize,
+}
+
+fn state(node: &FairleadNode, namespaces: &[&Netns]) -> Result<State> {
+    let mut tracked = 0;
+    for netns in namespaces {
+        tracked += netns.enter(tracked_connections)?;
+    }
+    Ok(State { resources: node.resources()?, entries: Entries::of(node)?, tracked })
+}
+
+/// Counts the entries of connection tracking in this thread's namespace; none without the module.
+fn tracked_connections() -> Result<usize> {
+    let table = std::fs::read_to_string("/proc/thread-self/net/nf_conntrack").unwrap_or_default();
+    Ok(table.lines().count())
+}
+
+#[test]
+fn ten_thousand_short_connections_leave_nothing_behind() -> Result<()> {
+    let mut mesh = Mesh::new("short")?;
+    let b = mesh.b.clone();
+    mesh.serve_echo(&b)?;
+    let host = b.ipv4().to_string();
+    let load = |count: &str| {
+        run_python(&mesh.a, "short_connections.py", &[&host, &ECHO.to_string(), count, PARALLEL])
+    };
+    let states = || -> Result<[State; 2]> {
+        let nodes = (mesh.lab.node(1).netns(), mesh.lab.node(2).netns());
+        let (near, far) = ([mesh.a.netns(), nodes.0], [mesh.b.netns(), nodes.1]);
+        Ok([state(&mesh.n1, &near)?, state(&mesh.n2, &far)?])
+    };
+    load(WARM_UP)?;
+    let before = states()?;
+    let started = std::time::Instant::now();
+    assert_eq!(load(CONNECTIONS)?.trim(), format!("ok {CONNECTIONS}"));
+    println!("{CONNECTIONS} connections in {:?}", started.elapsed());
+
+    for node in 0..2 {
+        wait_for("all descriptors are closed", SOON, || {
+            let now = states()?[node].resources.descriptors;
+            Ok((now <= before[node].resources.descriptors).then_some(()))
+        })
+        .with_context(|| format!("before: {:?}, now: {:?}", before[node], states()))?;
+        let (was, now) = (before[node], states()?[node]);
+        println!("before: {was:?}\nafter:  {now:?}");
+        assert_eq!(now.entries, was.entries);
+        assert_eq!((was.tracked, now.tracked), (0, 0), "connections are tracked");
+        let limit = was.resources.resident_kib + was.resources.resident_kib / 10;
+        assert!(now.resources.resident_kib <= limit, "{was:?} -> {now:?}");
+    }
+    Ok(())
+}
+
+/// Lowers how many descriptors a running process may have.
+fn limit_descriptors(node: &FairleadNode, limit: usize) -> Result<()> {
+    let mut command = Command::new("prlimit");
+    command.arg(format!("--pid={}", node.pid())).arg(format!("--nofile={limit}:"));
+    anyhow::ensure!(command.status().context("prlimit")?.success(), "prlimit failed");
+    Ok(())
+}
+
+#[test]
+fn out_of_descriptors_open_connections_go_on_and_the_proxy_recovers() -> Result<()> {
+    const ROOM: usize = 20;
+    let mut mesh = Mesh::new("descriptors")?;
+    let b = mesh.b.clone();
+    mesh.serve_echo(&b)?;
+    let mut open = talk(&mesh.a, b.v4(ECHO))?;
+    say(&mut open, "before")?;
+    limit_descriptors(&mesh.n1, mesh.n1.resources()?.descriptors + ROOM)?;
+
+    let args = [b.ipv4().to_string(), ECHO.to_string()];
+    let more: Vec<_> = (0..2 * ROOM)
+        .map(|_| mesh.a.spawn_interactive(python("talk.py", &args)))
+        .collect::<Result<_>>()?;
+    wait_for("the proxy meets its limit", SOON, || {
+        // The metrics page needs a descriptor too, and may get none.
+        let log = mesh.n1.log()?;
+        Ok(log.contains("accept failed").then_some(()))
+    })?;
+    say(&mut open, "meanwhile")?;
+    drop(more);
+    wait_for("new connections", SOON, || Ok(curl(&mesh.a, b.v4(HTTP))?.is_ok().then_some(())))?;
+    say(&mut open, "after")?;
+    let labels = [("limit", "accept")];
+    assert!(mesh.n1.metrics()?.sum("fairlead_limit_reached_total", &labels) > 0.0);
+    Ok(())
+}
