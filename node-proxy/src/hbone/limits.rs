@@ -5,8 +5,9 @@ use std::time::Duration;
 /// Receive window of a stream, in bytes: the bandwidth-delay product of 10 Gbit/s at 3 ms.
 pub const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 
-/// Receive window of a connection, in bytes: four streams at full window.
-pub const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// Receive window of a connection, in bytes: sixteen streams whose readers have stopped fill it, and
+/// only then hold up the others.
+pub const CONNECTION_WINDOW_BYTES: u32 = 64 << 20;
 
 /// Largest DATA frame accepted, in bytes: few frames per read of a fast stream.
 pub const MAX_FRAME_BYTES: u32 = 1 << 20;

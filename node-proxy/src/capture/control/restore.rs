@@ -39,7 +39,7 @@ impl Control {
             sleep(RETRY_INTERVAL).await;
         }
         complete.open();
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

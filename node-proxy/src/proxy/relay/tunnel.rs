@@ -4,7 +4,10 @@ use std::future::poll_fn;
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream};
-use tokio::{net::TcpStream, sync::oneshot};
+use tokio::{
+    net::TcpStream,
+    sync::{Notify, oneshot},
+};
 
 use super::{
     Broken, Side, abort, both,
@@ -50,8 +53,20 @@ async fn relay(
     (into, out): (impl Fn(u64), impl Fn(u64)),
     closed: &mut oneshot::Receiver<CloseReason>,
 ) -> CloseReason {
-    let send = send(&socket, near, &mut tunnel.send, far, into);
-    let receive = receive(&mut tunnel.recv, far, &socket, near, out);
+    let received = Notify::new();
+    let send = async {
+        send(&socket, near, &mut tunnel.send, far, into).await?;
+        // The other direction may wait for its socket, and does not notice a reset meanwhile.
+        tokio::select! {
+            () = received.notified() => Ok(()),
+            ended = ended_by_peer(&mut tunnel.send, far) => ended,
+        }
+    };
+    let receive = async {
+        receive(&mut tunnel.recv, far, &socket, near, out).await?;
+        received.notify_one();
+        Ok(())
+    };
     let reason = both(send, receive, reset(&socket, near), closed).await;
     if reason != CloseReason::Completed {
         // A reset of TCP is a reset of the stream with this code, and the other way round.
@@ -72,7 +87,7 @@ async fn send(
     loop {
         let data = tokio::select! {
             data = read(socket, &mut size) => data.map_err(|_| Broken::Reset(near))?,
-            reset = poll_fn(|cx| stream.poll_reset(cx)) => return Err(stream_reset(reset, far)),
+            ended = ended_by_peer(stream, far) => return ended,
         };
         if data.is_empty() {
             return stream.send_data(Bytes::new(), true).map_err(|e| broken(&e, far));
@@ -123,10 +138,13 @@ async fn receive(
     finish(socket).map_err(|_| Broken::Reset(near))
 }
 
-fn stream_reset(reset: Result<Reason, h2::Error>, far: Side) -> Broken {
-    match reset {
-        Ok(_) => Broken::Reset(far),
-        Err(e) => broken(&e, far),
+/// Completes when the peer resets the stream.
+async fn ended_by_peer(stream: &mut SendStream<Bytes>, far: Side) -> Result<(), Broken> {
+    match poll_fn(|cx| stream.poll_reset(cx)).await {
+        // The peer wants no more (RFC 9113 section 8.1); what it sent is still good.
+        Ok(Reason::NO_ERROR) => Ok(()),
+        Ok(_) => Err(Broken::Reset(far)),
+        Err(e) => Err(broken(&e, far)),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
+use futures_util::FutureExt;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -65,30 +66,27 @@ async fn accept(
     let failures = worker.node.metrics.limit("accept");
     let ended = dropped(draining.clone());
     tokio::pin!(ended);
+    let take = |(socket, client): (TcpStream, SocketAddr)| {
+        let target = canonical(socket.local_addr()?);
+        let (worker, pod, draining) = (worker.clone(), pod.clone(), draining.clone());
+        serve(Accepted { worker, pod, socket, client: canonical(client), target, draining });
+        io::Result::Ok(())
+    };
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = &mut ended => return,
+            () = &mut ended => break,
         };
-        let ready = accepted.and_then(|(socket, client)| {
-            let target = canonical(socket.local_addr()?);
-            Ok(Accepted {
-                worker: worker.clone(),
-                pod: pod.clone(),
-                socket,
-                client: canonical(client),
-                target,
-                draining: draining.clone(),
-            })
-        });
-        match ready {
-            Ok(accepted) => serve(accepted),
-            Err(error) => {
-                failures.inc();
-                tracing::warn!(pod = %pod.name, %error, "accept failed; trying again");
-                sleep(PAUSE_AFTER_FAILURE).await;
-            }
+        if let Err(error) = accepted.and_then(take) {
+            failures.inc();
+            tracing::warn!(pod = %pod.name, %error, "accept failed; trying again");
+            sleep(PAUSE_AFTER_FAILURE).await;
         }
+    }
+    // Clients whose connections wait here have been told that they are connected.
+    while let Some(Ok(waiting)) = listener.accept().now_or_never() {
+        // One that is gone already needs nothing.
+        let _ = take(waiting);
     }
 }
 
