@@ -1,11 +1,11 @@
 //! Time of one policy decision, by the number of policies that apply to the workload.
-#![expect(missing_docs, reason = "criterion's macros make public items")]
+#![expect(clippy::expect_used, reason = "the configuration is written here")]
 
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use mesh_api::{
-    config::LocalConfig,
+    config::{LocalConfig, MeshConfig},
     identity::Identity,
     policy::{Flow, PolicyIndex, WorkloadPolicies},
 };
@@ -17,7 +17,7 @@ policies:
 ";
 
 /// Each allows another service account; the flow's is the last one.
-fn config(policies: usize) -> LocalConfig {
+fn config(policies: usize) -> MeshConfig {
     let policy = |number| {
         format!(
             "  - {{ name: p{number}, namespace: shop, scope: NAMESPACE, action: ALLOW, rules: \

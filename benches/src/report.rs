@@ -69,7 +69,7 @@ impl fmt::Display for Report {
         writeln!(f, "load average before the run: {load_before}\n")?;
         let heads = ["scenario", "span", "figure", "direct", "meshed", "ratio", "ztunnel"];
         let lines = self.rows.iter().map(Row::cells).collect::<Vec<_>>();
-        f.write_str(&table::render(heads.map(str::to_owned), &lines))?;
+        f.write_str(&table::render(&heads.map(str::to_owned), &lines))?;
         writeln!(
             f,
             "\nratio: meshed / direct. ztunnel: its ratio, or its figure where there is no"

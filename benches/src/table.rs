@@ -4,8 +4,8 @@
 const FIRST_NUMBER: usize = 3;
 
 /// Renders a table with a line of heads.
-pub(crate) fn render<const N: usize>(heads: [String; N], rows: &[[String; N]]) -> String {
-    let lines: Vec<&[String; N]> = std::iter::once(&heads).chain(rows).collect();
+pub(crate) fn render<const N: usize>(heads: &[String; N], rows: &[[String; N]]) -> String {
+    let lines: Vec<&[String; N]> = std::iter::once(heads).chain(rows).collect();
     let width = |column: usize| lines.iter().map(|line| line[column].len()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..N).map(width).collect();
     let mut text = String::new();
@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn numbers_are_aligned_to_the_right() {
         let row = |cells: [&str; 4]| cells.map(str::to_owned);
-        let text = render(row(["a", "b", "c", "d"]), &[row(["x", "y", "z", "10"])]);
+        let text = render(&row(["a", "b", "c", "d"]), &[row(["x", "y", "z", "10"])]);
         assert_eq!(text, "a  b  c   d\nx  y  z  10\n");
     }
 }

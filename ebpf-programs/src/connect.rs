@@ -5,18 +5,22 @@ use aya_ebpf::{
     bindings::bpf_sock_addr,
     helpers::{
         bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_netns_cookie,
-        bpf_get_socket_cookie, bpf_setsockopt,
+        bpf_get_socket_cookie, bpf_map_lookup_elem, bpf_setsockopt, bpf_sk_release,
     },
     programs::SockAddrContext,
 };
-use fairlead_ebpf::{CAPTURE_MARK, NetnsCookie, PodAddresses, ProxyProcess, REGISTRATION_ADDRESS};
+use fairlead_ebpf::{
+    CAPTURE_MARK, Listener, ListenerKey, NetnsCookie, PodAddresses, ProxyProcess,
+    REGISTRATION_ADDRESS,
+};
 
-use crate::maps::{ENROLLED, PROXIES, REGISTRATIONS};
+use crate::maps::{ENROLLED, LISTENERS, PROXIES, REGISTRATIONS};
 
 const IPPROTO_TCP: u32 = 6;
 const SOL_SOCKET: i32 = 1;
+const SO_BINDTODEVICE: i32 = 25;
 const SO_MARK: i32 = 36;
-const MARK_BYTES: i32 = 4;
+const OPTION_BYTES: i32 = 4;
 
 /// What becomes of a `connect` call.
 pub(crate) enum Verdict {
@@ -64,7 +68,7 @@ pub(crate) fn connect6(ctx: &SockAddrContext) -> Verdict {
     if words == pod.v6_words() {
         return Verdict::Allow;
     }
-    mark(ctx)
+    capture(ctx)
 }
 
 fn decide_v4(ctx: &SockAddrContext, destination: [u8; 4]) -> Verdict {
@@ -77,7 +81,7 @@ fn decide_v4(ctx: &SockAddrContext, destination: [u8; 4]) -> Verdict {
     if destination == pod.v4 {
         return Verdict::Allow;
     }
-    mark(ctx)
+    capture(ctx)
 }
 
 /// Returns the pod that makes the call, if its connections are captured.
@@ -91,14 +95,48 @@ fn captured_pod(ctx: &SockAddrContext) -> Option<&'static PodAddresses> {
     (!exempt).then_some(pod)
 }
 
-fn mark(ctx: &SockAddrContext) -> Verdict {
-    let mut mark = CAPTURE_MARK;
+/// Leads the connection to the proxy. One that cannot be led there must not leave in plaintext.
+fn capture(ctx: &SockAddrContext) -> Verdict {
+    // Without a listener the packets would be dropped, and the caller would wait in vain.
+    if proxy_listens(ctx) && leave_device(ctx) && set(ctx, SO_MARK, CAPTURE_MARK) {
+        Verdict::Allow
+    } else {
+        Verdict::Refuse
+    }
+}
+
+fn proxy_listens(ctx: &SockAddrContext) -> bool {
+    // SAFETY: the context is the hook's own.
+    let netns = NetnsCookie(unsafe { bpf_get_netns_cookie(ctx.as_ptr()) });
+    let key = ListenerKey::new(netns, Listener::Outbound);
+    // SAFETY: the map is transparent over its definition, which the loader replaces by the map; the
+    // kernel does not write to it, and the key outlives the call.
+    let socket = unsafe {
+        bpf_map_lookup_elem((&raw const LISTENERS).cast_mut().cast(), (&raw const key).cast())
+    };
+    if socket.is_null() {
+        return false;
+    }
+    // SAFETY: the lookup took a reference, which is given back once.
+    unsafe { bpf_sk_release(socket) };
+    true
+}
+
+/// The proxy is behind `lo`; packets of a socket that is bound to another device do not get there,
+/// but leave by that device.
+fn leave_device(ctx: &SockAddrContext) -> bool {
+    // SAFETY: the kernel passes a valid context to the hook, with a socket.
+    let device = unsafe { (*(*ctx.sock_addr).__bindgen_anon_1.sk).bound_dev_if };
+    // The empty name stands for no device.
+    device == 0 || set(ctx, SO_BINDTODEVICE, 0)
+}
+
+fn set(ctx: &SockAddrContext, option: i32, mut value: u32) -> bool {
     // SAFETY: the option's value outlives the call and has the length given.
     let failed = unsafe {
-        bpf_setsockopt(ctx.as_ptr(), SOL_SOCKET, SO_MARK, (&raw mut mark).cast(), MARK_BYTES)
+        bpf_setsockopt(ctx.as_ptr(), SOL_SOCKET, option, (&raw mut value).cast(), OPTION_BYTES)
     };
-    // A connection that cannot be captured must not leave in plaintext.
-    if failed == 0 { Verdict::Allow } else { Verdict::Refuse }
+    failed == 0
 }
 
 fn register(ctx: &SockAddrContext) -> Verdict {

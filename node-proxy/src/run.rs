@@ -83,8 +83,11 @@ pub async fn run(args: RunArgs, log: &Guard) -> anyhow::Result<()> {
     }
     enrolled.close();
     let at_exit = if args.keep_capture { AtExit::KeepPinned } else { AtExit::Remove };
-    control.shut_down(at_exit, args.drain_timeout).await;
-    tracing::info!("stopped");
+    tokio::select! {
+        never = serve_metrics(&endpoints.metrics, &metrics) => never,
+        never = serve_readiness(&endpoints.readiness, &readiness, &metrics) => never,
+        () = control.shut_down(at_exit, args.drain_timeout) => tracing::info!("stopped"),
+    }
     Ok(())
 }
 

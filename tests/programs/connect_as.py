@@ -20,6 +20,7 @@ ways: plain
 import ctypes
 import select
 import socket
+import struct
 import sys
 import threading
 
@@ -68,7 +69,7 @@ def opened(argument):
             procs.write("0")
     sock = stream()
     if way == "mark":
-        sock.setsockopt(socket.SOL_SOCKET, SO_MARK, int(argument, 0))
+        sock.setsockopt(socket.SOL_SOCKET, SO_MARK, struct.pack("I", int(argument, 0)))
     if way == "device":
         sock.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, argument.encode())
     if way == "bind":
@@ -80,6 +81,8 @@ def opened(argument):
 
 def exchange(sock):
     if way == "fastopen":
+        # With a time limit the socket would not block, and the call not wait for the connection.
+        sock.setblocking(True)
         sock.sendto(text, socket.MSG_FASTOPEN, (host, port))
     else:
         if way == "nonblocking":

@@ -29,11 +29,11 @@ class Server(DualStackServer):
 
 
 def expect(host, port):
-    sock = connect(host, port)
-    sock.sendall(b"x")
     try:
+        sock = connect(host, port)
+        sock.sendall(b"x")
         print("closed" if sock.recv(1) == b"" else "data")
-    except ConnectionResetError:
+    except (BrokenPipeError, ConnectionResetError):
         print("reset")
 
 

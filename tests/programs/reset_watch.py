@@ -43,9 +43,9 @@ def unread(sock):
 
 
 def wait_quiet(sock):
-    """Waits until the bytes that wait to be read have stopped to increase."""
+    """Waits until the bytes to read have not increased for longer than the other end's `fill`."""
     last, since = -1, time.monotonic()
-    while time.monotonic() - since < QUIET_SECONDS:
+    while time.monotonic() - since < 3 * QUIET_SECONDS:
         now = unread(sock)
         if now != last:
             last, since = now, time.monotonic()

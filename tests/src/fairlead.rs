@@ -137,6 +137,11 @@ impl FairleadNode {
         &self.settings.node
     }
 
+    /// Returns the program that it runs.
+    pub fn binary(&self) -> &Path {
+        &self.settings.binary
+    }
+
     /// Returns the directory of its control socket.
     pub fn run_dir(&self) -> &Path {
         &self.settings.run_dir

@@ -15,7 +15,7 @@ const CONNECTIONS: u32 = 1_000;
 const WARM_UP: u32 = 32;
 
 /// Time to open them.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
+const OPEN_TIMEOUT: Duration = Duration::from_mins(1);
 
 pub(super) fn measure(rig: &mut Rig, case: &Case) -> Result<Sample> {
     rig.restart_proxies()?;

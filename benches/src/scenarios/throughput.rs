@@ -12,7 +12,7 @@ use crate::{
     rig::{IPERF, Rig},
 };
 
-const GIB: f64 = (1_u64 << 30) as f64;
+const GIB: f64 = 1_073_741_824.0;
 
 pub(super) fn one_stream(rig: &mut Rig, case: &Case) -> Result<Sample> {
     measure(rig, case, "1")

@@ -13,7 +13,10 @@ use super::{
 };
 use crate::{
     proxy::pod::Listeners,
-    sys::{netns::Netns, socket::transparent_listener},
+    sys::{
+        netns::Netns,
+        socket::{netns_cookie, probe, transparent_listener},
+    },
 };
 
 /// Port of the listener for connections that the pod opens.
@@ -32,6 +35,15 @@ pub enum EnrolError {
         path: String,
         /// What went wrong.
         cause: io::Error,
+    },
+    /// The namespace is the one that this process runs in.
+    #[error(
+        "the network namespace {path} is that of fairlead-node itself; a pod in the node's network \
+         cannot be in the mesh"
+    )]
+    OwnNetns {
+        /// Path of the namespace.
+        path: String,
     },
     /// A listening socket could not be opened.
     #[error(
@@ -68,6 +80,9 @@ impl Enrolment {
     pub(super) async fn inspect(path: &Path) -> Result<Self, EnrolError> {
         let netns = Netns::open(path)
             .map_err(|cause| EnrolError::Netns { path: path.display().to_string(), cause })?;
+        if probe().and_then(|socket| netns_cookie(&socket)).is_ok_and(|own| own == netns.cookie()) {
+            return Err(EnrolError::OwnNetns { path: path.display().to_string() });
+        }
         let (addresses, sysctls) = {
             let routing = PodRouting::open(&netns)?;
             (routing.addresses().await?, routing.sysctls()?)

@@ -1,7 +1,7 @@
 //! The BPF object in the kernel: loaded, attached and pinned, so that capture outlives a crash.
 //!
 //! While no proxy runs, the pinned programs go on steering; connections then find no listening
-//! socket and are reset. A successor opens the same maps, attaches its own programs and only then
+//! socket and are refused. A successor opens the same maps, attaches its own programs and only then
 //! lets go of its predecessor's, so there is no moment without capture.
 
 use std::{
@@ -79,6 +79,12 @@ pub enum ProgramsError {
         /// What went wrong.
         cause: io::Error,
     },
+    /// Another process has its programs there.
+    #[error(
+        "another fairlead-node has its BPF programs in {}: stop it, or choose another --bpf-dir",
+        .0.display()
+    )]
+    InUse(PathBuf),
     /// The connect hook did not answer.
     #[error(
         "the connect hook did not register this process; is another program in the cgroup tree \
@@ -98,6 +104,8 @@ pub enum ProgramsError {
 /// The loaded programs and their maps.
 pub struct Programs {
     dir: PathBuf,
+    /// Released by the kernel when the process dies.
+    _lock: fs::File,
     /// Kept, since it reads the kernel's type information when it is made: that takes longer than
     /// all the rest of an enrolment.
     loader: EbpfLoader<'static>,
@@ -122,6 +130,7 @@ impl Programs {
         let dir = dir.join(LAYOUT);
         fs::create_dir_all(dir.join("pods"))
             .map_err(|cause| ProgramsError::Pin { path: dir.clone(), cause })?;
+        let lock = lock(&dir)?;
         let mut loader = EbpfLoader::new();
         for name in MAPS {
             loader.map_pin_path(name, dir.join(name));
@@ -133,6 +142,7 @@ impl Programs {
             registrations: take_map(&mut object, "REGISTRATIONS")?,
             listeners: take_map(&mut object, "LISTENERS")?,
             dir,
+            _lock: lock,
             loader,
         };
         programs.attach_hooks(&mut object, cgroup)?;
@@ -244,6 +254,17 @@ impl Programs {
 
     fn pod_pin(&self, pod: NetnsCookie) -> PathBuf {
         self.dir.join("pods").join(pod.0.to_string())
+    }
+}
+
+/// Two processes that share pins would release each other's pods.
+fn lock(dir: &Path) -> Result<fs::File, ProgramsError> {
+    let fail = |cause| ProgramsError::Pin { path: dir.to_owned(), cause };
+    let file = fs::File::open(dir).map_err(fail)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(ProgramsError::InUse(dir.to_owned())),
+        Err(fs::TryLockError::Error(cause)) => Err(fail(cause)),
     }
 }
 

@@ -1,4 +1,5 @@
-//! Every bound of the tunnel protocol. Values are ztunnel's where a peer can tell the difference.
+//! Every bound of the tunnel protocol. What a peer can see has ztunnel's values, but for the receive
+//! window of a connection, which is larger.
 
 use std::time::Duration;
 

@@ -6,7 +6,7 @@ pub(super) mod accept;
 use std::{
     cell::RefCell,
     collections::HashMap,
-    future::Future,
+    future::{Future, pending},
     io,
     net::IpAddr,
     rc::Rc,
@@ -66,11 +66,20 @@ pub(super) struct Worker {
     by_address: RefCell<HashMap<IpAddr, Arc<Pod>>>,
 }
 
+/// How the tunnels to a pod end when it leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// Their streams finish.
+    Drain,
+    /// At once: the pod's network is gone, and with it the answers that a good end waits for.
+    Cut,
+}
+
 /// A pod and what ends its accepting.
 struct ServedPod {
     pod: Arc<Pod>,
     /// Dropped to stop accepting and to send GOAWAY on the pod's tunnels.
-    _draining: watch::Sender<()>,
+    draining: watch::Sender<Ending>,
 }
 
 // === impl Workers ===
@@ -182,6 +191,9 @@ impl Worker {
             Command::Serve(pod, listeners) => self.serve(&pod, listeners),
             Command::Release(pod) => self.release(pod),
             Command::Cut(pod) => {
+                if let Some(served) = self.pods.borrow().get(&pod) {
+                    served.draining.send_replace(Ending::Cut);
+                }
                 self.release(pod);
                 self.connections.close_pod(pod, &CloseReason::PodReleased);
             }
@@ -191,7 +203,7 @@ impl Worker {
     }
 
     fn serve(self: &Rc<Self>, pod: &Arc<Pod>, listeners: Listeners) {
-        let draining = watch::Sender::new(());
+        let draining = watch::Sender::new(Ending::Drain);
         if let Err(error) = accept::start(self, pod, listeners, &draining) {
             tracing::error!(pod = %pod.name, %error, "cannot accept connections of the pod");
         }
@@ -199,7 +211,7 @@ impl Worker {
         for address in &pod.addresses {
             by_address.insert(*address, pod.clone());
         }
-        let served = ServedPod { pod: pod.clone(), _draining: draining };
+        let served = ServedPod { pod: pod.clone(), draining };
         self.pods.borrow_mut().insert(pod.id, served);
     }
 
@@ -222,8 +234,16 @@ impl Worker {
 }
 
 /// Completes when the sender is dropped.
-pub(super) async fn dropped(mut signal: watch::Receiver<()>) {
+pub(super) async fn dropped(mut signal: watch::Receiver<Ending>) {
     while signal.changed().await.is_ok() {}
+}
+
+/// Completes when the pod's tunnels must end without a word.
+pub(super) async fn cut(mut signal: watch::Receiver<Ending>) {
+    if signal.wait_for(|ending| *ending == Ending::Cut).await.is_err() {
+        // It drains instead.
+        pending::<()>().await;
+    }
 }
 
 /// Runs `task` on this thread.

@@ -20,8 +20,8 @@ const FORMAT: &str = "\n--curl status=%{http_code} remote=%{remote_ip} local_por
 pub(crate) struct Answer {
     /// Exit code of curl.
     pub(crate) code: i32,
-    /// Body and error text.
-    pub(crate) text: String,
+    #[expect(dead_code, reason = "shown when an assertion fails")]
+    text: String,
     /// HTTP status, `000` without an answer.
     pub(crate) status: String,
     /// Address that curl believes to talk to.

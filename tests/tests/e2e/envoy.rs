@@ -35,7 +35,7 @@ fn a_pod_reaches_envoy_as_the_server_of_a_tunnel() -> Result<()> {
     let scene = Scene::new("envoy-srv")?;
     let _http = scene.peer.serve(python("http_server.py", &[HTTP.to_string()]), HTTP)?;
     let _transfer = serve_transfer(&scene.peer)?;
-    let _envoy = start(&scene, &scene.peer, HBONE, server(&scene)?)?;
+    let _envoy = start(&scene, &scene.peer, HBONE, &server(&scene)?)?;
 
     for address in [scene.peer.v4(HTTP), scene.peer.v6(HTTP)] {
         let body = curl(&scene.pod, address)?;
@@ -57,8 +57,7 @@ fn envoy_as_the_client_of_a_tunnel_reaches_a_pod_that_is_strict() -> Result<()> 
     })?;
     let _http = scene.pod.serve(python("http_server.py", &[HTTP.to_string()]), HTTP)?;
     let _transfer = serve_transfer(&scene.pod)?;
-    let listeners = client(&scene)?;
-    let _envoy = start(&scene, &scene.peer, ENTRANCE + HTTP, listeners)?;
+    let _envoy = start(&scene, &scene.peer, ENTRANCE + HTTP, &client(&scene)?)?;
 
     let direct = scene.peer.run(["curl", "-sS", "-m", "3", &url(scene.pod.v4(HTTP))])?;
     assert!(!direct.success(), "plaintext passes: {}", direct.stdout);
@@ -93,7 +92,7 @@ fn transfer(pod: &Pod, server: SocketAddr) -> Result<()> {
 }
 
 /// Starts Envoy in `pod` and waits until it listens on `port`.
-fn start(scene: &Scene, pod: &Pod, port: u16, resources: Value) -> Result<Child> {
+fn start(scene: &Scene, pod: &Pod, port: u16, resources: &Value) -> Result<Child> {
     let path = scene.lab.dir().join("envoy.json");
     fs::write(&path, json!({ "static_resources": resources }).to_string())?;
     let binary = binary()?;

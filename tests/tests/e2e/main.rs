@@ -2,6 +2,7 @@
 //! proxies say about themselves.
 
 mod bpf;
+mod certificates;
 mod clients;
 mod config;
 mod envoy;
@@ -12,6 +13,7 @@ mod mesh;
 mod paths;
 mod peer;
 mod policy;
+mod restart;
 mod streams;
 mod telemetry;
 mod trust;

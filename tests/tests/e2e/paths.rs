@@ -6,11 +6,11 @@ mod wire;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use anyhow::Result;
-use fairlead_lab::{FairleadNode, Host as _, PodSpec};
+use fairlead_lab::{AccessLine, FairleadNode, Host as _, PodSpec, python};
 
 use crate::{
     clients::{Answer, curl},
-    mesh::{ECHO, HTTP, Mesh, vip4, vip6},
+    mesh::{ECHO, HTTP, Mesh, service, vip4, vip6},
 };
 
 /// Encrypts also what the short cut would pass on directly.
@@ -86,22 +86,18 @@ fn loopback_and_own_addresses_are_untouched() -> Result<()> {
 fn what_the_mesh_does_not_know_is_reached_in_plaintext() -> Result<()> {
     let mesh = Mesh::new("unknown")?;
     let stranger = mesh.lab.node(2).add_pod(PodSpec::new("stranger"))?;
-    let _http =
-        stranger.serve(fairlead_lab::python("http_server.py", &[HTTP.to_string()]), HTTP)?;
+    let _http = stranger.serve(python("http_server.py", &[HTTP.to_string()]), HTTP)?;
     let capture = mesh.lab.capture_wire()?;
-    for server in [stranger.v4(HTTP), stranger.v6(HTTP), lab_node_address(&mesh)] {
+    for server in [stranger.v4(HTTP), stranger.v6(HTTP)] {
         let answer = curl(&mesh.a, server)?;
-        if server.port() == HTTP {
-            assert!(answer.is_ok(), "{server}: {answer:?}");
-            let own = if server.is_ipv4() { mesh.a.v4(0).ip() } else { mesh.a.v6(0).ip() };
-            assert_eq!(answer.seen("peer"), own.to_string());
-            let line = line_of(&mesh.n1, &answer)?;
-            assert_eq!(line.get("src.identity"), None, "{line:?}");
-            assert!(line.is("dst.addr", &server.to_string()), "{line:?}");
-        } else {
-            assert!(answer.is_refused(), "{server}: {answer:?}");
-        }
+        assert!(answer.is_ok(), "{server}: {answer:?}");
+        assert_eq!(answer.seen("peer"), mesh.a_address(server).to_string());
+        let line = line_of(&mesh.n1, &answer)?;
+        assert_eq!(line.get("src.identity"), None, "{line:?}");
+        assert!(line.is("dst.addr", &server.to_string()), "{line:?}");
     }
+    let nobody = SocketAddr::from((mesh.lab.node(2).ipv4(), 9999));
+    assert!(curl(&mesh.a, nobody)?.is_refused());
     let wire = capture.finish()?;
     assert_eq!(wire.ports_dialled()?.get(&15008), None);
     assert!(wire.contains(b"GET / HTTP/1.1")?);
@@ -122,7 +118,7 @@ fn a_port_that_the_service_does_not_declare_is_refused() -> Result<()> {
 #[test]
 fn a_service_without_endpoints_is_refused() -> Result<()> {
     let mut mesh = Mesh::new("empty")?;
-    mesh.config.add_service(crate::mesh::service("empty", 30), []);
+    mesh.config.add_service(service("empty", 30), []);
     mesh.apply()?;
     for server in [vip4(30, 80), vip6(30, 80)] {
         let answer = curl(&mesh.a, server)?;
@@ -156,8 +152,8 @@ fn a_port_that_nobody_listens_on_is_refused_and_says_so() -> Result<()> {
 
 /// All ways to the HTTP servers of `b`, on the other node, and of `d`, on the same.
 fn far_and_near(mesh: &Mesh) -> [SocketAddr; 8] {
-    let pods = [mesh.b.v4(HTTP), mesh.b.v6(HTTP), mesh.d.v4(HTTP), mesh.d.v6(HTTP)];
-    let [b4, b6, d4, d6] = pods;
+    let [b4, b6] = [mesh.b.v4(HTTP), mesh.b.v6(HTTP)];
+    let [d4, d6] = [mesh.d.v4(HTTP), mesh.d.v6(HTTP)];
     [vip4(10, 80), vip6(10, 80), b4, b6, vip4(20, 80), vip6(20, 80), d4, d6]
 }
 
@@ -178,17 +174,12 @@ fn expect_no_endpoint(mesh: &Mesh, server: SocketAddr) -> Result<()> {
 }
 
 /// Waits for the line of the client's side of the connection that `answer` came through.
-fn line_of(node: &FairleadNode, answer: &Answer) -> Result<fairlead_lab::AccessLine> {
+fn line_of(node: &FairleadNode, answer: &Answer) -> Result<AccessLine> {
     let port = format!(":{}", answer.local_port);
     node.wait_for_access(|line| {
         line.is("direction", "outbound")
             && line.get("src.addr").is_some_and(|source| source.ends_with(&port))
     })
-}
-
-/// Nobody listens there.
-fn lab_node_address(mesh: &Mesh) -> SocketAddr {
-    (mesh.lab.node(2).ipv4(), 9999).into()
 }
 
 fn mapped(v4: SocketAddr) -> SocketAddr {

@@ -18,7 +18,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use fairlead_lab::Host;
+use fairlead_lab::{Host, wait_for};
 use tokio::{
     runtime::{Builder, Handle},
     task::JoinHandle,
@@ -31,7 +31,7 @@ pub(crate) use self::{
     frames::{Frame, PREFACE, connect_head, read_frame, write_frame},
     pki::{Ca, Credentials, set_names, workload_params},
     scene::{DENIED_ADDRESS_PORT, INTRUDER, Scene, VIP},
-    server::{Served, TunnelServer, server_config},
+    server::{FAREWELL, Manner, Served, TunnelServer, server_config},
     stream::Stream,
 };
 
@@ -59,6 +59,9 @@ impl Task {
 impl Drop for Task {
     fn drop(&mut self) {
         self.0.abort();
+        // It ends in the other thread; what is not closed by then is closed soon.
+        let ended = || Ok(self.0.is_finished().then_some(()));
+        let _ = wait_for("the end of a peer's task", PATIENCE, ended);
     }
 }
 

@@ -6,12 +6,15 @@ mod plaintext;
 
 use std::net::SocketAddr;
 
-use anyhow::Result;
-use fairlead_lab::{FairleadNode, PeerAuthentication, PeerMode, Policy, PolicyAction, Scope};
+use anyhow::{Context as _, Result};
+use fairlead_lab::{
+    AccessLine, FairleadNode, PeerAuthentication, PeerMode, Pod, Policy, PolicyAction, Scope,
+    WorkloadEntry,
+};
 
 use crate::{
     clients::{curl, run_python},
-    mesh::{HTTP, Mesh, vip4, vip6},
+    mesh::{GREETER, HTTP, Mesh, vip4, vip6},
 };
 
 #[test]
@@ -37,12 +40,12 @@ fn an_allow_policy_lets_its_principal_pass_and_names_itself_to_all_others() -> R
 fn a_refused_client_sees_a_reset_and_no_byte() -> Result<()> {
     let mut mesh = Mesh::new("reset")?;
     for pod in [mesh.b.clone(), mesh.d.clone()] {
-        mesh.serve(&pod, "server_first.py", crate::mesh::GREETER)?;
+        mesh.serve(&pod, "server_first.py", GREETER)?;
     }
     mesh.config.policies.push(only_a(&mesh));
     mesh.apply()?;
     for number in [10, 20] {
-        let server = vip4(number, crate::mesh::GREETER);
+        let server = vip4(number, GREETER);
         let arguments = ["expect", &server.ip().to_string(), &server.port().to_string()];
         assert_eq!(run_python(&mesh.c, "reset.py", &arguments)?, "reset\n", "{server}");
         assert_eq!(run_python(&mesh.a, "reset.py", &arguments)?, "data\n", "{server}");
@@ -88,7 +91,7 @@ fn a_policy_with_a_selector_applies_only_where_it_is_named() -> Result<()> {
     let allow = only_a(&mesh).scope(Scope::WorkloadSelector);
     mesh.config.policies.push(allow);
     let b = mesh.b.clone();
-    entry(&mut mesh, &b).authorization_policies.push("shop/only-a".to_owned());
+    entry(&mut mesh, &b)?.authorization_policies.push("shop/only-a".to_owned());
     mesh.apply()?;
     assert!(curl(&mesh.c, vip4(10, 80))?.is_refused());
     assert!(curl(&mesh.c, vip4(20, 80))?.is_ok());
@@ -99,7 +102,7 @@ fn a_policy_with_a_selector_applies_only_where_it_is_named() -> Result<()> {
 fn a_policy_that_nobody_knows_denies() -> Result<()> {
     let mut mesh = Mesh::new("absent")?;
     for pod in [mesh.b.clone(), mesh.d.clone()] {
-        entry(&mut mesh, &pod).authorization_policies.push("shop/absent".to_owned());
+        entry(&mut mesh, &pod)?.authorization_policies.push("shop/absent".to_owned());
     }
     mesh.apply()?;
     for server in servers(&mesh) {
@@ -151,11 +154,7 @@ fn only_a(mesh: &Mesh) -> Policy {
 }
 
 /// Waits for the line about a connection from `source` that the node of `destination` refused.
-fn refusal(
-    node: &FairleadNode,
-    source: &str,
-    destination: &str,
-) -> Result<fairlead_lab::AccessLine> {
+fn refusal(node: &FairleadNode, source: &str, destination: &str) -> Result<AccessLine> {
     node.wait_for_access(|line| {
         line.is("direction", "inbound")
             && line.is("src.workload", source)
@@ -164,6 +163,6 @@ fn refusal(
     })
 }
 
-fn entry<'a>(mesh: &'a mut Mesh, pod: &fairlead_lab::Pod) -> &'a mut fairlead_lab::WorkloadEntry {
-    mesh.config.workload_mut(pod).expect("the pods of the mesh are configured")
+fn entry<'a>(mesh: &'a mut Mesh, pod: &Pod) -> Result<&'a mut WorkloadEntry> {
+    mesh.config.workload_mut(pod).context("not configured")
 }

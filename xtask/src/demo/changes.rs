@@ -1,6 +1,6 @@
 //! Steps 6 and 7: the mesh changes under running traffic, by order and by accident.
 
-use super::look::{Fetch, curl, only_tunnels, say, talk};
+use super::look::{Fetch, curl, map_entries, only_tunnels, pins, say, talk};
 use super::mesh::{ECHO, HTTP, Mesh, SOON, access_after, vip};
 use super::report::Report;
 use anyhow::{Context, Result};
@@ -13,12 +13,16 @@ const SECRET: &str = "kept-while-the-proxy-is-dead";
 /// Requests of step 7, far more than fit into the time until the kill.
 const MANY: u32 = 1_000_000;
 
+/// Pods that are enrolled on node 1 all the time.
+const PODS_OF_N1: usize = 3;
+
 /// Step 6: the outsider joins the mesh and leaves it again.
 pub(super) fn membership(mesh: &mut Mesh, report: &Report) -> Result<()> {
-    let outside = mesh.outsider.v4(ECHO);
+    // Not the service's address, which exists in the mesh only.
+    let (inside, outside) = (mesh.b.v4(ECHO), mesh.outsider.v4(ECHO));
     report.did("outsider and a", "a connection to b, and one from a to the outsider");
     let mut connections = vec![
-        ("outsider to b, opened outside the mesh", talk(&mesh.outsider, vip_of_b(mesh))?),
+        ("outsider to b, opened outside the mesh", talk(&mesh.outsider, inside)?),
         ("a to outsider, opened outside the mesh", talk(&mesh.a, outside)?),
     ];
     all_alive(report, &mut connections, "before")?;
@@ -28,7 +32,7 @@ pub(super) fn membership(mesh: &mut Mesh, report: &Report) -> Result<()> {
     let known = mesh.n2.access_log()?.len();
     let capture = mesh.lab.capture_wire()?;
     report.did("outsider", "a new connection to b");
-    connections.push(("outsider to b, opened in the mesh", talk(&mesh.outsider, vip_of_b(mesh))?));
+    connections.push(("outsider to b, opened in the mesh", talk(&mesh.outsider, inside)?));
     curl(&mesh.outsider, mesh.b.v4(HTTP), "as-a-member")?.succeeded(report, "answer")?;
     only_tunnels(report, &capture.finish()?, "as-a-member")?;
     let line = access_after(&mesh.n2, known, |line| line.is("src.workload", "outsider"))?;
@@ -53,7 +57,7 @@ pub(super) fn crash(mesh: &mut Mesh, report: &Report) -> Result<()> {
     let mut open = talk(&mesh.c, vip(ECHO))?;
     report.holds("a connection of c that stays open", say(&mut open, SECRET)?, "alive", "alive")?;
 
-    let killed = kill(&mesh.n2, report)?;
+    kill(&mesh.n2, report)?;
     traffic.wait(SOON).context("curl goes on without the proxy")?;
     report.note("the traffic of a", "failed");
     let ended = wait_for("the end of the connection", SOON, || {
@@ -67,21 +71,16 @@ pub(super) fn crash(mesh: &mut Mesh, report: &Report) -> Result<()> {
     curl(&mesh.b, mesh.d.v4(HTTP), SECRET)?.failed(report, "b to d")?;
     report.did("the wire", "packets since before the kill");
     only_tunnels(report, &capture.finish()?, SECRET)?;
+    report.did("outsider", "curl, from outside the mesh");
     curl(&mesh.outsider, mesh.b.v4(HTTP), "")?.failed(report, "outsider to b")?;
 
     report.did("n2", "fairlead-node is started again with the same arguments");
-    let dead = Instant::now();
+    let started = Instant::now();
     mesh.n2 = mesh.n2.settings().start()?;
     let fetch = first_answer(mesh)?;
     fetch.succeeded(report, "a to b")?;
-    report.note("since the start", format!("{} ms", dead.elapsed().as_millis()));
-    report.note("since the kill", format!("{} ms", killed.elapsed().as_millis()));
+    report.note("since the start", format!("{} ms", started.elapsed().as_millis()));
     curl(&mesh.b, mesh.d.v4(HTTP), SECRET)?.succeeded(report, "b to d")
-}
-
-fn vip_of_b(mesh: &Mesh) -> std::net::SocketAddr {
-    // A service's address exists in the mesh only.
-    mesh.b.v4(ECHO)
 }
 
 fn all_alive(report: &Report, connections: &mut [(&str, Child)], text: &str) -> Result<()> {
@@ -98,8 +97,7 @@ fn enrol(mesh: &mut Mesh, report: &Report) -> Result<()> {
     report.did("n1", "fairlead-node pod add --namespace tools --name outsider ...");
     let took = mesh.n1.enrol(&mesh.outsider)?.elapsed;
     report.note("time", format!("{} ms", took.as_millis()));
-    let listed = mesh.n1.enrolled()?.contains("outsider");
-    report.same("listed by fairlead-node pod list", &listed, &true)
+    membership_is(mesh, report, "ready", PODS_OF_N1 + 1)
 }
 
 fn release(mesh: &mut Mesh, report: &Report) -> Result<()> {
@@ -107,8 +105,17 @@ fn release(mesh: &mut Mesh, report: &Report) -> Result<()> {
     report.did("n1", "fairlead-node pod remove tools/outsider");
     let took = mesh.n1.release(&mesh.outsider)?.elapsed;
     report.note("time", format!("{} ms", took.as_millis()));
-    let listed = mesh.n1.enrolled()?.contains("outsider");
-    report.same("listed by fairlead-node pod list", &listed, &false)
+    membership_is(mesh, report, "draining", PODS_OF_N1)
+}
+
+/// Looks at the outsider's state and at how many pods the kernel captures.
+fn membership_is(mesh: &Mesh, report: &Report, state: &str, captured: usize) -> Result<()> {
+    let list = mesh.n1.enrolled()?;
+    let line = list.lines().find(|line| line.contains(mesh.outsider.name()));
+    let seen = line.and_then(|line| line.split_whitespace().nth(1)).unwrap_or("not listed");
+    report.same("state in fairlead-node pod list", &seen, &state)?;
+    let entries = map_entries(&pins(&mesh.n1).join("ENROLLED"))?;
+    report.same("pods in the BPF map ENROLLED", &entries, &captured)
 }
 
 /// Tells the proxies whether the outsider speaks HBONE.
@@ -140,12 +147,10 @@ fn endless_requests(mesh: &Mesh) -> Result<Child> {
     Ok(traffic)
 }
 
-fn kill(proxy: &FairleadNode, report: &Report) -> Result<Instant> {
+fn kill(proxy: &FairleadNode, report: &Report) -> Result<()> {
     report.did("n2", "kill -9 of fairlead-node");
     proxy.node().run(["sh", "-c", &format!("kill -9 {}", proxy.pid())])?.checked()?;
-    let killed = Instant::now();
-    wait_for("the end of fairlead-node", SOON, || Ok(proxy.is_ready().is_err().then_some(())))?;
-    Ok(killed)
+    wait_for("the end of fairlead-node", SOON, || Ok(proxy.is_ready().is_err().then_some(())))
 }
 
 /// Retries, because a peer may take a moment to notice that the proxy is back.

@@ -3,10 +3,10 @@
 use super::mesh::{HBONE, SOON};
 use super::report::Report;
 use anyhow::{Context, Result, bail};
-use fairlead_lab::{CaptureFile, Child, Host, Node, Pod, python};
+use fairlead_lab::{CaptureFile, Child, FairleadNode, Host, Node, Pod, python};
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Time curl gets for a page, in seconds: a refusal that is not answered is a failure too.
@@ -57,6 +57,11 @@ pub(super) fn say(talker: &mut Child, text: &str) -> Result<bool> {
 pub(super) fn established(host: &impl Host) -> Result<Vec<String>> {
     let output = host.run(["ss", "-Htn", "state", "established"])?.checked()?;
     Ok(output.stdout.lines().map(str::to_owned).collect())
+}
+
+/// Returns where a proxy pins its BPF programs and maps.
+pub(super) fn pins(proxy: &FairleadNode) -> PathBuf {
+    Path::new("/sys/fs/bpf").join(proxy.node().netns().name()).join("v1")
 }
 
 /// Returns how many entries a pinned BPF map has.

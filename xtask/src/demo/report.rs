@@ -61,7 +61,8 @@ impl Report {
 
     /// Tells what was seen without judging it.
     pub(super) fn note(&self, subject: &str, seen: impl Display) {
-        println!("      {:2} {subject:SUBJECT_WIDTH$} {seen}", "");
+        let subject = format!("{subject:SUBJECT_WIDTH$}");
+        println!("         {} {seen}", self.paint(Style::Dim, &subject));
     }
 
     /// Demands that what was seen is what was expected.

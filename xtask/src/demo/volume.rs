@@ -1,10 +1,11 @@
 //! Step 5: much data, and many connections, without a leak.
 
-use super::look::map_entries;
+use super::look::{map_entries, pins};
 use super::mesh::{HALF_CLOSE, Mesh, SOON, TRANSFER, vip};
 use super::report::Report;
 use anyhow::{Context, Result};
 use fairlead_lab::{FairleadNode, Host as _, Resources, python, wait_for};
+use std::fs;
 use std::time::Duration;
 
 /// Data in each direction.
@@ -134,9 +135,9 @@ fn change<T: std::fmt::Display>(before: T, after: T) -> String {
 
 impl Holdings {
     fn of(proxy: &FairleadNode) -> Result<Self> {
-        let pins = format!("/sys/fs/bpf/{}/v1", proxy.node().netns().name());
+        let pins = pins(proxy);
         let mut entries = 0;
-        for file in std::fs::read_dir(&pins).with_context(|| pins.clone())? {
+        for file in fs::read_dir(&pins).with_context(|| pins.display().to_string())? {
             let file = file?;
             // Maps are the pins in capitals; the others are links and a directory.
             if file.file_name().as_encoded_bytes().iter().all(u8::is_ascii_uppercase) {

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::prctl::set_timerslack;
 
 use crate::latencies::Latencies;
@@ -60,7 +60,10 @@ pub(crate) fn run(
                 })
             })
             .collect();
-        threads.into_iter().map(|thread| thread.join().expect("no thread panics")).collect()
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|_| bail!("a thread panicked")))
+            .collect()
     });
     let errors = results.iter().filter(|result| result.is_err()).count();
     let mut all = Latencies::default();

@@ -75,7 +75,7 @@ fn a_matching_deny_wins_then_any_allow_must_match_if_there_are_some() {
         (&[&deny_all], &[], "denied by policy shop/da"),
         (&[&allow_all], &[], "allow by shop/aa"),
         (&[&allow_cart], &[], "allow by shop/ac"),
-        (&[&allow_none], &[], "no ALLOW policy matches"),
+        (&[&allow_none], &[], "no ALLOW policy matches, such as shop/an"),
         (&[&allow_none, &allow_cart], &[], "allow by shop/ac"),
         (&[&allow_all, &deny_all], &[], "denied by policy shop/da"),
         (&[&allow_none, &deny_all], &[], "denied by policy shop/da"),

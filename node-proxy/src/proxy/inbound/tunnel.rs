@@ -19,7 +19,7 @@ use crate::{
         flow::{FlowLog, Meter},
         pod::Pod,
         relay::{self, TunnelEnd},
-        worker::{Worker, accept::Accepted, dropped, spawn},
+        worker::{Worker, accept::Accepted, cut, dropped, spawn},
     },
     telemetry::{
         metrics::{End, Reporter},
@@ -62,7 +62,10 @@ pub(in crate::proxy) async fn serve_tunnel(accepted: Accepted) {
     let source = Rc::new(Source { worker, pod, identity, client, target });
     let serve = |stream| spawn(source.clone().serve(stream));
     let served = match Tunnel::accept(io).await {
-        Ok(tunnel) => tunnel.run(dropped(draining), serve).await,
+        Ok(tunnel) => tokio::select! {
+            served = tunnel.run(dropped(draining.clone()), serve) => served,
+            () = cut(draining) => Ok(()),
+        },
         Err(error) => Err(error),
     };
     if let Err(error) = served {

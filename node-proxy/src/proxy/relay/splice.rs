@@ -76,14 +76,16 @@ async fn splice(
 }
 
 fn fill(pipe: &mut Pipe, from: &TcpStream) -> io::Result<Filled> {
-    match retry(pipe.fill(from)) {
-        Ok(0) => Ok(Filled::End),
-        Ok(_) => Ok(Filled::Bytes),
-        Err(e) if e.kind() == io::ErrorKind::WouldBlock && at_urgent_byte(from) => {
-            Ok(Filled::Urgent)
-        }
-        Err(e) => Err(e),
+    let filled = retry(pipe.fill(from));
+    let nothing = match &filled {
+        // Before an urgent byte the kernel reports an end that came after it.
+        Ok(bytes) => *bytes == 0,
+        Err(e) => e.kind() == io::ErrorKind::WouldBlock,
+    };
+    if nothing && at_urgent_byte(from) {
+        return Ok(Filled::Urgent);
     }
+    filled.map(|_| if nothing { Filled::End } else { Filled::Bytes })
 }
 
 /// An interrupted call is tried again like one that would block.

@@ -14,7 +14,7 @@ use super::{
         inbound, outbound,
         pod::{Listeners, Pod},
     },
-    Worker, dropped, spawn,
+    Ending, Worker, dropped, spawn,
 };
 
 /// Pause after a failed accept. Out of descriptors, an attempt at once would fail again and take
@@ -34,7 +34,7 @@ pub(in crate::proxy) struct Accepted {
     /// Address that the client connected to.
     pub(in crate::proxy) target: SocketAddr,
     /// Completes when the pod is released or the process drains.
-    pub(in crate::proxy) draining: watch::Receiver<()>,
+    pub(in crate::proxy) draining: watch::Receiver<Ending>,
 }
 
 /// Accepts connections of `pod` until `draining` is dropped.
@@ -42,7 +42,7 @@ pub(super) fn start(
     worker: &Rc<Worker>,
     pod: &Arc<Pod>,
     listeners: Listeners,
-    draining: &watch::Sender<()>,
+    draining: &watch::Sender<Ending>,
 ) -> io::Result<()> {
     let Listeners { outbound, inbound_hbone, inbound_plaintext } = listeners;
     let signal = || draining.subscribe();
@@ -60,7 +60,7 @@ async fn accept(
     listener: TcpListener,
     worker: Rc<Worker>,
     pod: Arc<Pod>,
-    draining: watch::Receiver<()>,
+    draining: watch::Receiver<Ending>,
     serve: fn(Accepted),
 ) {
     let failures = worker.node.metrics.limit("accept");

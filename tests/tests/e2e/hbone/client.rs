@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use fairlead_lab::wait_for;
 
-use crate::peer::{Scene, Served, TunnelServer, VIP, dial};
+use crate::peer::{FAREWELL, Manner, Scene, Served, TunnelServer, VIP, dial};
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -26,11 +26,11 @@ fn a_connection_to_a_pod_is_asked_for_in_ambients_words() -> Result<()> {
     let server = start_server(&scene)?;
     for target in [scene.peer.v4(8080), scene.peer.v6(8080)] {
         let socket = open(&scene, target)?;
-        let served = last(&server)?;
-        assert_head(&served, target)?;
-        assert_eq!(served.client.ip(), socket.local_addr()?.ip());
+        let connect = last(&server)?;
+        assert_head(&connect, target)?;
+        assert_eq!(connect.client.ip(), socket.local_addr()?.ip());
         let forwarded = format!("for=\"{}\"", socket.local_addr()?);
-        assert_eq!(header(&served, "forwarded")?, forwarded);
+        assert_eq!(header(&connect, "forwarded")?, forwarded);
     }
     Ok(())
 }
@@ -49,12 +49,12 @@ fn a_connection_to_a_service_names_the_service() -> Result<()> {
             let socket = open(&scene, SocketAddr::from(VIP))?;
             Ok((!server.requests().is_empty()).then_some(socket))
         })?;
-        let served = last(&server)?;
-        assert_head(&served, pod.v4(8080))?;
+        let connect = last(&server)?;
+        assert_head(&connect, pod.v4(8080))?;
         let client = socket.local_addr()?;
         let expected = format!("for=\"{client}\";host=web.shop.svc.cluster.local");
-        assert_eq!(header(&served, "forwarded")?, expected);
-        traces.push(header(&served, "traceparent")?);
+        assert_eq!(header(&connect, "forwarded")?, expected);
+        traces.push(header(&connect, "traceparent")?);
     }
     assert_ne!(traces[0], traces[1], "a trace is of one connection");
     Ok(())
@@ -82,7 +82,7 @@ fn pods_do_not_share_tunnels() -> Result<()> {
         echo(&mut dial(pod, scene.peer.v4(8080))?)?;
     }
     assert_eq!(server.tunnels(), 2);
-    let clients: Vec<_> = server.requests().iter().map(|served| served.client.ip()).collect();
+    let clients: Vec<_> = server.requests().iter().map(|connect| connect.client.ip()).collect();
     assert_eq!(clients, [scene.pod.v4(0).ip(), scene.neighbour.v4(0).ip()]);
     Ok(())
 }
@@ -106,6 +106,20 @@ fn after_a_goaway_old_streams_finish_and_new_ones_get_another_tunnel() -> Result
     assert_eq!(old.read(&mut [0])?, 0, "an end, as before");
     open(&scene, target)?;
     assert_eq!(server.tunnels(), 2);
+    Ok(())
+}
+
+#[test]
+fn what_a_server_said_before_it_wants_no_more_arrives() -> Result<()> {
+    let scene = Scene::new("no-more")?;
+    let credentials = scene.credentials(&scene.peer)?;
+    let _server = TunnelServer::start_with(Manner::Leave, &scene.peer, &scene.ca, &credentials)?;
+    for _ in 0..SHARING {
+        let mut socket = dial(&scene.pod, scene.peer.v4(8080))?;
+        let mut said = Vec::new();
+        socket.read_to_end(&mut said)?;
+        assert_eq!(said, FAREWELL);
+    }
     Ok(())
 }
 
@@ -133,15 +147,15 @@ fn last(server: &TunnelServer) -> Result<Served> {
 }
 
 /// Checks all that every CONNECT has in common.
-fn assert_head(served: &Served, authority: SocketAddr) -> Result<()> {
-    let request = &served.request;
+fn assert_head(connect: &Served, authority: SocketAddr) -> Result<()> {
+    let request = &connect.request;
     assert_eq!(request.method(), http::Method::CONNECT);
     let uri = request.uri();
     assert_eq!(uri.authority().map(http::uri::Authority::as_str), Some(&*authority.to_string()));
     assert!(uri.scheme().is_none() && uri.path_and_query().is_none(), "{uri:?}");
-    assert_eq!(header(served, "baggage")?, BAGGAGE);
+    assert_eq!(header(connect, "baggage")?, BAGGAGE);
 
-    let trace = header(served, "traceparent")?;
+    let trace = header(connect, "traceparent")?;
     let parts: Vec<_> = trace.split('-').collect();
     let lengths: Vec<_> = parts.iter().map(|part| part.len()).collect();
     assert_eq!(lengths, [2, 32, 16, 2], "{trace}");
@@ -155,8 +169,8 @@ fn assert_head(served: &Served, authority: SocketAddr) -> Result<()> {
     Ok(())
 }
 
-fn header(served: &Served, name: &str) -> Result<String> {
-    let mut values = served.request.headers().get_all(name).iter();
+fn header(connect: &Served, name: &str) -> Result<String> {
+    let mut values = connect.request.headers().get_all(name).iter();
     let value = values.next().with_context(|| format!("no {name}"))?.to_str()?.to_owned();
     ensure!(values.next().is_none(), "more than one {name}");
     Ok(value)

@@ -61,8 +61,10 @@ fn urgent_data_single_bytes_and_empty_writes_arrive_in_order() -> Result<()> {
     let _servers = [serve(&mesh.b)?, serve(&mesh.d)?];
     for client in [&mesh.a, &mesh.outsider] {
         for server in [mesh.b.v4(URGENT), mesh.b.v6(URGENT), mesh.d.v4(URGENT)] {
-            let arguments = ["run", &server.ip().to_string(), "7001"];
-            assert_eq!(run_python(client, "urgent.py", &arguments)?, "ok\n", "{server}");
+            for kib in ["0", "256"] {
+                let arguments = ["run", &server.ip().to_string(), "7001", kib];
+                assert_eq!(run_python(client, "urgent.py", &arguments)?, "ok\n", "{server}");
+            }
         }
     }
     Ok(())

@@ -51,7 +51,7 @@ impl Frame {
         self.payload.as_chunks().0.iter().map(parameter).collect()
     }
 
-    /// Returns the number that a WINDOW_UPDATE or RST_STREAM frame consists of.
+    /// Returns the number that a `WINDOW_UPDATE` or `RST_STREAM` frame consists of.
     pub(crate) fn number(&self) -> Option<u32> {
         Some(u32::from_be_bytes(self.payload.as_slice().try_into().ok()?))
     }

@@ -104,13 +104,15 @@ impl Scene {
     }
 
     /// Returns how many connections were closed with these `response_flags`.
-    pub(crate) fn closed(&self, flags: &str) -> Result<f64> {
+    pub(crate) fn closed(&self, flags: &str) -> Result<usize> {
         let metrics = self.proxy.metrics()?;
-        Ok(metrics.sum("istio_tcp_connections_closed_total", &[("response_flags", flags)]))
+        let closed =
+            metrics.sum("istio_tcp_connections_closed_total", &[("response_flags", flags)]);
+        Ok(closed.abs().to_string().parse()?)
     }
 }
 
-fn config<'a>([pod, neighbour, peer, other]: [&'a Pod; 4]) -> MeshConfig {
+fn config([pod, neighbour, peer, other]: [&Pod; 4]) -> MeshConfig {
     let mut config = MeshConfig::of([pod, neighbour, peer, other]);
     let service = ServiceEntry::new("shop", "web").address(VIP.0).port(WEB_PORT, 8080);
     config.add_service(service, [peer, other]);

@@ -9,10 +9,10 @@ use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use fairlead_lab::Pod;
 use h2::{
-    RecvStream,
+    RecvStream, SendStream,
     server::{self, SendResponse},
 };
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use rustls::{ServerConfig, crypto::aws_lc_rs, server::WebPkiClientVerifier};
 use tokio::{net::TcpStream, sync::Notify, task::JoinSet};
 use tokio_rustls::TlsAcceptor;
@@ -25,6 +25,18 @@ pub(crate) struct TunnelServer {
     seen: Arc<Mutex<Seen>>,
     _task: Task,
 }
+
+/// What a server does with a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// Sends back what comes.
+    Echo,
+    /// Says [`FAREWELL`], ends, and wants no more: `END_STREAM`, then `RST_STREAM` with `NO_ERROR`.
+    Leave,
+}
+
+/// What a server says before it leaves.
+pub(crate) const FAREWELL: &[u8] = b"all that there is to say";
 
 /// A CONNECT that was served.
 #[derive(Clone, Debug)]
@@ -61,12 +73,23 @@ pub(crate) fn server_config(ca: &Ca, credentials: &Credentials) -> Result<Server
 // === impl TunnelServer ===
 
 impl TunnelServer {
-    /// Starts a server on the HBONE port of `pod` that shows `credentials` to clients of `ca`.
+    /// Starts an echoing server on the HBONE port of `pod` that shows `credentials` to clients of
+    /// `ca`.
     pub(crate) fn start(pod: &Pod, ca: &Ca, credentials: &Credentials) -> Result<Self> {
+        Self::start_with(Manner::Echo, pod, ca, credentials)
+    }
+
+    /// Starts such a server with other manners.
+    pub(crate) fn start_with(
+        manner: Manner,
+        pod: &Pod,
+        ca: &Ca,
+        credentials: &Credentials,
+    ) -> Result<Self> {
         let app = App::listen(pod, HBONE)?;
         let tls = TlsAcceptor::from(Arc::new(server_config(ca, credentials)?));
         let seen = Arc::new(Mutex::new(Seen::default()));
-        let task = Task::spawn(accept(app, tls, seen.clone()));
+        let task = Task::spawn(accept(app, tls, manner, seen.clone()));
         Ok(Self { seen, _task: task })
     }
 
@@ -92,13 +115,13 @@ impl TunnelServer {
     }
 }
 
-async fn accept(app: App, tls: TlsAcceptor, seen: Arc<Mutex<Seen>>) {
+async fn accept(app: App, tls: TlsAcceptor, manner: Manner, seen: Arc<Mutex<Seen>>) {
     // Ends with this task.
     let mut tunnels = JoinSet::new();
     while let Ok((socket, client)) = app.accept().await {
         let (tls, seen) = (tls.clone(), seen.clone());
         tunnels.spawn(async move {
-            if let Err(error) = serve_tunnel(socket, client, tls, &seen).await {
+            if let Err(error) = serve_tunnel(socket, client, tls, manner, &seen).await {
                 lock(&seen).failures.push(format!("{error:#}"));
             }
         });
@@ -109,6 +132,7 @@ async fn serve_tunnel(
     socket: TcpStream,
     client: SocketAddr,
     tls: TlsAcceptor,
+    manner: Manner,
     seen: &Mutex<Seen>,
 ) -> Result<()> {
     let io = tls.accept(socket).await.context("TLS")?;
@@ -128,7 +152,7 @@ async fn serve_tunnel(
                     let (head, body) = request.into_parts();
                     let request = Request::from_parts(head, ());
                     lock(seen).requests.push(Served { tunnel, request, client });
-                    streams.spawn(echo(body, respond));
+                    streams.spawn(serve_stream(body, respond, manner));
                 }
                 None => return Ok(()),
             },
@@ -137,11 +161,18 @@ async fn serve_tunnel(
     }
 }
 
-async fn echo(body: RecvStream, mut respond: SendResponse<Bytes>) {
-    if let Ok(send) = respond.send_response(Response::new(()), false) {
-        // A stream that is reset has no more to echo.
-        let _ = Stream::new(http::HeaderMap::new(), send, body).echo().await;
-    }
+async fn serve_stream(body: RecvStream, mut respond: SendResponse<Bytes>, manner: Manner) {
+    let Ok(send) = respond.send_response(Response::new(()), false) else { return };
+    // A stream that is reset has no more to be served.
+    let _ = match manner {
+        Manner::Echo => Stream::new(HeaderMap::new(), send, body).echo().await,
+        Manner::Leave => leave(send),
+    };
+}
+
+/// Ends the stream; dropping it then resets it, as the library does after a whole answer.
+fn leave(mut send: SendStream<Bytes>) -> Result<()> {
+    Ok(send.send_data(FAREWELL.into(), true)?)
 }
 
 fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {

@@ -6,7 +6,7 @@ use fairlead_lab::{PeerAuthentication, PeerMode, PodSpec, WorkloadEntry};
 use super::refusal;
 use crate::{
     clients::curl,
-    mesh::{ECHO, HTTP, Mesh, vip4},
+    mesh::{ECHO, HTTP, Mesh, service, vip4},
 };
 
 #[test]
@@ -81,7 +81,7 @@ fn enrolled_pods_reach_pods_outside_the_mesh_in_plaintext() -> Result<()> {
     let far = mesh.lab.node(2).add_pod(PodSpec::new("far"))?;
     mesh.serve(&far, "http_server.py", HTTP)?;
     mesh.config.workloads.push(WorkloadEntry::of(&far).plaintext());
-    mesh.config.add_service(crate::mesh::service("far", 40), [&far]);
+    mesh.config.add_service(service("far", 40), [&far]);
     make_strict(&mut mesh)?;
 
     let capture = mesh.lab.capture_wire()?;

@@ -1,7 +1,7 @@
 //! Servers that answer where a pod should.
 
 use std::{
-    io::{ErrorKind, Read as _, Write as _},
+    io::{self, ErrorKind, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     time::Duration,
 };
@@ -56,19 +56,24 @@ fn a_connection_passes_over_an_impostor_to_the_next_endpoint() -> Result<()> {
 
 fn assert_no_byte_for(scene: &Scene, credentials: &Credentials, reason: &str) -> Result<()> {
     let impostor = TunnelServer::start(&scene.peer, &scene.ca, credentials)?;
-    let mut socket = dial(&scene.pod, scene.peer.v4(8080))?;
-    let client = socket.local_addr()?;
-    // The connection may be reset by now.
-    let _ = socket.write_all(SECRET);
-    let end = socket.read(&mut [0]).map_err(|error| error.kind());
-    assert_eq!(end, Err(ErrorKind::ConnectionReset));
-    assert_eq!(scene.reason_of(client)?, reason);
+    let error = speak(scene).err().context("no reset")?;
+    let kind =
+        error.chain().find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
+    assert_eq!(kind, Some(ErrorKind::ConnectionReset), "{error:#}");
+    scene.proxy.wait_for_access(|line| line.is("reason", reason))?;
     wait_for("the handshake fails", SOON, || Ok((!impostor.failures().is_empty()).then_some(())))?;
     let failures = impostor.failures();
     // An alert in the place of the client's certificate: what follows would have been encrypted.
     ensure!(failures.iter().all(|failure| failure.contains("alert")), "{failures:?}");
     assert_eq!(impostor.tunnels(), 0);
     Ok(())
+}
+
+/// Connects, speaks and listens; the reset may come at any moment.
+fn speak(scene: &Scene) -> Result<usize> {
+    let mut socket = dial(&scene.pod, scene.peer.v4(8080))?;
+    socket.write_all(SECRET)?;
+    Ok(socket.read(&mut [0])?)
 }
 
 fn assert_echo(socket: &mut TcpStream) -> Result<()> {
