@@ -36,6 +36,8 @@ pub(crate) struct Rig {
     pub(crate) proxies: Vec<FairleadNode>,
     clients: Vec<Pod>,
     servers: Vec<Pod>,
+    /// Clients that are enrolled: those of the cases so far, because each weighs in its proxy.
+    enrolled: Vec<String>,
     _programs: Vec<Child>,
     _lab: Lab,
 }
@@ -57,14 +59,19 @@ impl Rig {
             }
         }
         let clients = clients(lab.node(CLIENT_NODE), scenarios)?;
-        let proxies = proxies(&lab, servers.iter().chain(&clients).filter(|pod| is_meshed(pod)))?;
-        Ok(Self { proxies, clients, servers, _programs: programs, _lab: lab })
+        let meshed = servers.iter().chain(&clients).filter(|pod| is_meshed(pod));
+        let proxies = proxies(&lab, &MeshConfig::of(meshed))?;
+        for server in servers.iter().filter(|pod| is_meshed(pod)) {
+            proxy_of(&proxies, server)?.enrol(server)?;
+        }
+        let enrolled = Vec::new();
+        Ok(Self { proxies, clients, servers, enrolled, _programs: programs, _lab: lab })
     }
 
-    /// Returns the pods of a case. Each has its own client: the connections that one case left in
+    /// Prepares the pods of a case. Each has its own client: the connections that one case left in
     /// `TIME_WAIT` would take ports from the next.
     pub(crate) fn case(
-        &self,
+        &mut self,
         scenario: &Scenario,
         span: Span,
         route: Route,
@@ -75,6 +82,10 @@ impl Rig {
         };
         let client = find(&self.clients, client_name(scenario, span, route))?;
         let server = find(&self.servers, format!("server-{span}-{route}"))?;
+        if is_meshed(&client) && !self.enrolled.iter().any(|name| name == client.name()) {
+            proxy_of(&self.proxies, &client)?.enrol(&client)?;
+            self.enrolled.push(client.name().to_owned());
+        }
         Ok(Case { route, client, server, duration })
     }
 
@@ -115,21 +126,18 @@ pub(crate) fn load_program() -> Result<PathBuf> {
     Ok(env::current_exe()?.with_file_name("fairlead-load"))
 }
 
-fn proxies<'a>(lab: &Lab, meshed: impl Iterator<Item = &'a Pod>) -> Result<Vec<FairleadNode>> {
-    let meshed: Vec<_> = meshed.collect();
+fn proxies(lab: &Lab, config: &MeshConfig) -> Result<Vec<FairleadNode>> {
     let config_file = lab.dir().join("config/mesh.yaml");
     fs::create_dir_all(config_file.with_file_name(""))?;
-    MeshConfig::of(meshed.iter().copied()).write(&config_file)?;
+    config.write(&config_file)?;
     let ca = lab.dir().join("ca");
-    let mut proxies = Vec::new();
-    for node in lab.nodes() {
-        let proxy = FairleadNode::on(node).local_config(&config_file).local_ca(&ca).start()?;
-        for pod in meshed.iter().filter(|pod| pod.node() == node.name()) {
-            proxy.enrol(pod)?;
-        }
-        proxies.push(proxy);
-    }
-    Ok(proxies)
+    let start = |node| FairleadNode::on(node).local_config(&config_file).local_ca(&ca).start();
+    lab.nodes().iter().map(start).collect()
+}
+
+fn proxy_of<'a>(proxies: &'a [FairleadNode], pod: &Pod) -> Result<&'a FairleadNode> {
+    let found = proxies.iter().find(|proxy| proxy.node().name() == pod.node());
+    found.with_context(|| format!("no proxy on {}", pod.node()))
 }
 
 fn clients(node: &Node, scenarios: &[&Scenario]) -> Result<Vec<Pod>> {

@@ -65,6 +65,9 @@ pub(crate) struct Figure {
     pub(crate) unit: &'static str,
 }
 
+/// Figures in a line of progress: as many as fit.
+const SUMMARY_FIGURES: usize = 2;
+
 /// Memory comes first: later scenarios leave their high-water mark in the allocator.
 pub(crate) const SCENARIOS: [Scenario; 7] = [
     Scenario {
@@ -99,7 +102,7 @@ impl Sample {
         let figure = |(figure, value): &(Figure, f64)| {
             format!("{} {} {}", figure.name, crate::table::number(*value), figure.unit)
         };
-        self.0.iter().map(figure).collect::<Vec<_>>().join(", ")
+        self.0.iter().take(SUMMARY_FIGURES).map(figure).collect::<Vec<_>>().join(", ")
     }
 }
 

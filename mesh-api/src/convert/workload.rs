@@ -33,13 +33,14 @@ impl TryFrom<proto::Workload> for Workload {
             health: health(&wire)?,
             network_mode: network_mode(&wire)?,
             uid: WorkloadUid(required("uid", wire.uid)?.into()),
+            // A bare pod is its own owner.
+            workload_name: or_default(&wire.workload_name, &wire.name).into(),
             name: wire.name.into(),
             addresses: list("addresses", wire.addresses, |octets| {
                 address(&octets).map_err(|problem| problem.at(""))
             })?,
             network: Network(wire.network.into()),
             node: NodeName(wire.node.into()),
-            workload_name: wire.workload_name.into(),
             canonical_name: wire.canonical_name.into(),
             canonical_revision: wire.canonical_revision.into(),
             cluster_id: or_default(&wire.cluster_id, DEFAULT_CLUSTER).into(),
