@@ -7,16 +7,23 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use fairlead_ebpf::NetnsCookie;
 use mesh_api::identity::Identity;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 
 use crate::{
-    identity::IdentityHandle,
+    identity::{IdentityHandle, NoCertificate},
     sys::{netns::Netns, socket},
+    telemetry::reason::CloseReason,
+    tls::TlsConfigs,
 };
+
+/// Time that a connection waits for the pod's first certificate; half of what a peer's handshake
+/// waits.
+const FIRST_CERTIFICATE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An enrolled pod.
 #[derive(Debug)]
@@ -65,6 +72,18 @@ impl Pod {
     /// Returns whether `address` is the pod's own.
     pub fn owns(&self, address: IpAddr) -> bool {
         self.addresses.contains(&address)
+    }
+
+    /// Returns the TLS configurations for a new connection. One that comes right after the
+    /// enrolment waits for them.
+    pub(super) async fn certificate(&self) -> Result<Arc<TlsConfigs>, CloseReason> {
+        let current = match self.svid.current() {
+            Err(NoCertificate::Pending(_)) => {
+                timeout(FIRST_CERTIFICATE_TIMEOUT, self.svid.wait_ready()).await.ok()
+            }
+            other => other.ok(),
+        };
+        current.ok_or(CloseReason::NoCertificate)
     }
 }
 

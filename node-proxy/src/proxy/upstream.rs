@@ -74,7 +74,7 @@ async fn dial(
     peer: Peer,
     metrics: Arc<NodeMetrics>,
 ) -> Result<Rc<Tunnel>, CloseReason> {
-    let configs = pod.svid.current().map_err(|_| CloseReason::NoCertificate)?;
+    let configs = pod.certificate().await?;
     let socket = pod.sockets.outbound(peer.address.ip()).map_err(|e| socket_failure(&e))?;
     let socket = connect(socket, peer.address).await?;
     let config = configs.client(&peer.expected);

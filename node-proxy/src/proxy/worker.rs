@@ -10,7 +10,7 @@ use std::{
     io,
     net::IpAddr,
     rc::Rc,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
     time::Duration,
 };
@@ -33,7 +33,7 @@ use crate::telemetry::{metrics::WorkerMetrics, reason::CloseReason};
 /// Commands that may wait for a worker. More would mean that it hangs.
 const COMMAND_QUEUE: usize = 1024;
 
-/// Time for connections to tell their ends when the process stops.
+/// Time for connections to tell their ends when the process stops, and for accept loops to end.
 const STOP_TIME: Duration = Duration::from_secs(1);
 
 /// Pause between looks for idle tunnels.
@@ -42,7 +42,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 /// What a worker is told.
 #[derive(Debug)]
 enum Command {
-    Serve(Arc<Pod>, Listeners),
+    Serve(Arc<Pod>, Listeners, watch::Receiver<()>),
     Release(NetnsCookie),
     Cut(NetnsCookie),
     Drain,
@@ -53,6 +53,8 @@ enum Command {
 #[derive(Debug)]
 pub struct Workers {
     commands: Vec<mpsc::Sender<Command>>,
+    /// Tells when no thread listens for a pod any more.
+    listening: Mutex<HashMap<NetnsCookie, watch::Sender<()>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -98,25 +100,31 @@ impl Workers {
             })?);
             all_commands.push(send);
         }
-        Ok(Self { commands: all_commands, threads: Mutex::new(threads) })
+        let (commands, threads) = (all_commands, Mutex::new(threads));
+        Ok(Self { commands, listening: Mutex::default(), threads })
     }
 
     /// Accepts connections of `pod` on every thread.
     pub async fn serve(&self, pod: &Arc<Pod>, listeners: Listeners) -> io::Result<()> {
+        let (sender, listening) = watch::channel(());
+        self.listening().insert(pod.id, sender);
         for commands in &self.commands {
-            tell(commands, Command::Serve(pod.clone(), listeners.try_clone()?)).await;
+            let command = Command::Serve(pod.clone(), listeners.try_clone()?, listening.clone());
+            tell(commands, command).await;
         }
         Ok(())
     }
 
-    /// Accepts no more connections of the pod; open ones go on.
+    /// Accepts no more connections of the pod; open ones go on. On return its ports are free.
     pub async fn release(&self, pod: NetnsCookie) {
         self.tell_all(|| Command::Release(pod)).await;
+        self.until_silent(pod).await;
     }
 
     /// Accepts no more connections of the pod and ends those that are open.
     pub async fn cut(&self, pod: NetnsCookie) {
         self.tell_all(|| Command::Cut(pod)).await;
+        self.until_silent(pod).await;
     }
 
     /// Accepts no more connections; asks peers to open no more streams; open ones go on.
@@ -133,6 +141,21 @@ impl Workers {
             // A thread that panicked has said so; there is nothing to add.
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
+    }
+
+    /// Returns once no thread listens for the pod.
+    async fn until_silent(&self, pod: NetnsCookie) {
+        let listening = self.listening().remove(&pod);
+        if let Some(listening) = listening
+            && timeout(STOP_TIME, listening.closed()).await.is_err()
+        {
+            tracing::warn!(netns = pod.0, "a thread is slow to close the listeners of a pod");
+        }
+    }
+
+    fn listening(&self) -> MutexGuard<'_, HashMap<NetnsCookie, watch::Sender<()>>> {
+        // Every change of the map is a single insert or remove: it is whole even after a panic.
+        self.listening.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn tell_all(&self, command: impl Fn() -> Command) {
@@ -188,7 +211,7 @@ impl Worker {
 
     fn obey(self: &Rc<Self>, command: Command) {
         match command {
-            Command::Serve(pod, listeners) => self.serve(&pod, listeners),
+            Command::Serve(pod, listeners, listening) => self.serve(&pod, listeners, &listening),
             Command::Release(pod) => self.release(pod),
             Command::Cut(pod) => {
                 if let Some(served) = self.pods.borrow().get(&pod) {
@@ -202,9 +225,14 @@ impl Worker {
         }
     }
 
-    fn serve(self: &Rc<Self>, pod: &Arc<Pod>, listeners: Listeners) {
+    fn serve(
+        self: &Rc<Self>,
+        pod: &Arc<Pod>,
+        listeners: Listeners,
+        listening: &watch::Receiver<()>,
+    ) {
         let draining = watch::Sender::new(Ending::Drain);
-        if let Err(error) = accept::start(self, pod, listeners, &draining) {
+        if let Err(error) = accept::start(self, pod, listeners, &draining, listening) {
             tracing::error!(pod = %pod.name, %error, "cannot accept connections of the pod");
         }
         let mut by_address = self.by_address.borrow_mut();

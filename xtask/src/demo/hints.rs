@@ -9,18 +9,21 @@ pub(super) fn print(mesh: &Mesh) {
     let node = workspace::target("release/fairlead-node");
     let node = node.display();
     let outside = mesh.b.v4(HTTP);
-    println!("\nThe demo goes on running. From a root shell on this machine:");
+    println!("\nThe demo goes on running until another demo, test or benchmark starts. As root:");
     for (what, command) in [
-        ("a request through the mesh", format!("{} curl -v http://{}/", inside(&mesh.a), vip(80))),
-        ("the same over IPv6", format!("{} curl -v http://{}/", inside(&mesh.a), vip6(80))),
-        ("from outside the mesh", format!("{} curl http://{outside}/", inside(&mesh.outsider))),
+        (
+            "a request through the mesh",
+            format!("{} curl -v 'http://{}/'", inside(&mesh.a), vip(80)),
+        ),
+        ("the same over IPv6", format!("{} curl -v 'http://{}/'", inside(&mesh.a), vip6(80))),
+        ("from outside the mesh", format!("{} curl 'http://{outside}/'", inside(&mesh.outsider))),
         ("packets between the nodes", format!("{} tshark -i wire", inside(mesh.lab.node(1)))),
         ("a shell in pod a", format!("{} bash", inside(&mesh.a))),
         ("enrolled pods of node 1", pod_command(&node, &mesh.n1, "list")),
         ("release pod c, then enrol it", pod_command(&node, &mesh.n1, "remove tools/c")),
         ("", pod_command(&node, &mesh.n1, &add(mesh))),
         ("policies: edit and save", format!("$EDITOR {}", mesh.config_file().display())),
-        ("access log", format!("tail -f {}/*-n1-fairlead-node.stdout", mesh.lab.dir().display())),
+        ("access log", format!("tail -f {}/0001-*.stdout", mesh.lab.dir().display())),
         ("metrics", format!("{} curl -s http://localhost:15020/metrics", inside(mesh.lab.node(1)))),
         ("remove everything", "cargo xtask demo --clean".to_owned()),
     ] {

@@ -46,7 +46,7 @@ pub(in crate::proxy) async fn serve_tunnel(accepted: Accepted) {
     let started = Instant::now();
     let Accepted { worker, pod, socket, client, target, draining } = accepted;
     let handshake = async {
-        let configs = pod.svid.current().map_err(|_| CloseReason::NoCertificate)?;
+        let configs = pod.certificate().await?;
         let io = transport::accept(configs.server(), socket).await.map_err(|error| {
             tracing::debug!(%client, pod = %pod.name, %error, "TLS handshake failed");
             CloseReason::TlsHandshake(HandshakeFailure::from(&error))

@@ -2,7 +2,6 @@
 
 use std::{io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
-use futures_util::FutureExt;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -37,18 +36,24 @@ pub(in crate::proxy) struct Accepted {
     pub(in crate::proxy) draining: watch::Receiver<Ending>,
 }
 
-/// Accepts connections of `pod` until `draining` is dropped.
+/// Accepts connections of `pod` until `draining` is dropped; holds `listening` for as long.
 pub(super) fn start(
     worker: &Rc<Worker>,
     pod: &Arc<Pod>,
     listeners: Listeners,
     draining: &watch::Sender<Ending>,
+    listening: &watch::Receiver<()>,
 ) -> io::Result<()> {
     let Listeners { outbound, inbound_hbone, inbound_plaintext } = listeners;
     let signal = || draining.subscribe();
     let start = |listener: std::net::TcpListener, serve: fn(Accepted)| {
         let listener = TcpListener::from_std(listener)?;
-        spawn(accept(listener, worker.clone(), pod.clone(), signal(), serve));
+        let accepts = accept(listener, worker.clone(), pod.clone(), signal(), serve);
+        let listening = listening.clone();
+        spawn(async move {
+            accepts.await;
+            drop(listening);
+        });
         io::Result::Ok(())
     };
     start(outbound, |accepted| spawn(outbound::serve(accepted)))?;
@@ -83,11 +88,18 @@ async fn accept(
             sleep(PAUSE_AFTER_FAILURE).await;
         }
     }
-    // Clients whose connections wait here have been told that they are connected.
-    while let Some(Ok(waiting)) = listener.accept().now_or_never() {
+    // Clients whose connections wait here have been told that they are connected. The kernel is
+    // asked itself: the runtime may not have heard of the last ones.
+    let Ok(listener) = listener.into_std() else { return };
+    while let Ok((socket, client)) = listener.accept() {
         // One that is gone already needs nothing.
-        let _ = take(waiting);
+        let _ = adopt(socket).and_then(|socket| take((socket, client)));
     }
+}
+
+fn adopt(socket: std::net::TcpStream) -> io::Result<TcpStream> {
+    socket.set_nonblocking(true)?;
+    TcpStream::from_std(socket)
 }
 
 /// The listening sockets are of both families: IPv4 addresses arrive mapped.

@@ -160,8 +160,8 @@ fn a_connection_that_is_opened_while_a_pod_is_enrolled_is_whole() -> Result<()> 
     let mesh = Mesh::new("moment")?;
     let url = format!("http://{}/", mesh.b.v4(HTTP));
     let script = format!(
-        "for i in $(seq 60); do curl -sS --max-time 5 -o /dev/null '{url}' || echo FAILED; done; \
-         echo done"
+        "for i in $(seq 60); do said=$(curl -sv --max-time 5 '{url}' 2>&1) || echo FAILED $said; \
+         done; echo done"
     );
     let mut client = mesh.c.spawn(["sh", "-c", script.as_str()])?;
     for _ in 0..5 {
@@ -169,7 +169,9 @@ fn a_connection_that_is_opened_while_a_pod_is_enrolled_is_whole() -> Result<()> 
         mesh.n1.enrol(&mesh.c)?;
     }
     client.wait_for_output("done", SOON * 3)?;
-    assert!(!client.stdout()?.contains("FAILED"), "{}{}", client.stdout()?, client.stderr()?);
+    let failures: Vec<_> =
+        mesh.n1.access_log()?.into_iter().filter(|line| !line.is("reason", "completed")).collect();
+    assert!(!client.stdout()?.contains("FAILED"), "{}\n{failures:#?}", client.stdout()?);
     wait_for("a captured connection", SOON, || {
         Ok(curl_with(&mesh.c, mesh.b.v4(HTTP), &[])?.is_ok().then_some(()))
     })
