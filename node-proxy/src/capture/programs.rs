@@ -132,6 +132,8 @@ impl Programs {
             .map_err(|cause| ProgramsError::Pin { path: dir.clone(), cause })?;
         let lock = lock(&dir)?;
         let mut loader = EbpfLoader::new();
+        // The programs need no types of the kernel: ten megabytes less.
+        loader.btf(None);
         for name in MAPS {
             loader.map_pin_path(name, dir.join(name));
         }
