@@ -5,6 +5,7 @@ mod bpf;
 mod certificates;
 mod clients;
 mod config;
+mod descriptors;
 mod envoy;
 mod hbone;
 mod kernel;

@@ -7,6 +7,7 @@ use super::listed;
 use crate::{
     bpf::Entries,
     clients::{SOON, curl, end_of, run_python, say, talk},
+    descriptors::of_connections,
     mesh::{ECHO, HTTP, Mesh},
 };
 
@@ -33,7 +34,7 @@ fn a_pod_that_disappears_is_released_with_all_that_it_had() -> Result<()> {
     // What each worker thread opens once stays.
     let (host, port) = (b.ipv4().to_string(), ECHO.to_string());
     run_python(&mesh.a, "short_connections.py", &[&host, &port, WARM_UP, "4"])?;
-    let (entries, descriptors) = (Entries::of(&mesh.n2)?, mesh.n2.resources()?.descriptors);
+    let (entries, descriptors) = (Entries::of(&mesh.n2)?, of_connections(&mesh.n2)?);
     let pod = add_pod(&mut mesh, "v", "old")?;
     mesh.config.workloads.push(WorkloadEntry::of(&pod));
     mesh.apply()?;
@@ -49,9 +50,9 @@ fn a_pod_that_disappears_is_released_with_all_that_it_had() -> Result<()> {
         Ok((Entries::of(&mesh.n2)? == entries).then_some(()))
     })?;
     wait_for("its sockets are closed", SOON, || {
-        Ok((mesh.n2.resources()?.descriptors <= descriptors).then_some(()))
+        Ok((of_connections(&mesh.n2)? <= descriptors).then_some(()))
     })
-    .with_context(|| format!("{descriptors} before, now {:?}", mesh.n2.resources()))
+    .with_context(|| format!("{descriptors} before, now {:?}", of_connections(&mesh.n2)))
 }
 
 #[test]

@@ -1,13 +1,14 @@
 //! A reset at one end is a reset at the other, at once, whether or not anybody reads.
 
-use std::{fs, net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use fairlead_lab::{Child, FairleadNode, Host as _, Pod, python, wait_for};
+use fairlead_lab::{Child, Host as _, Pod, python, wait_for};
 
 use super::{PORT, serve_both};
 use crate::{
     clients::{SOON, run_python},
+    descriptors::of_connections,
     mesh::{ECHO, Mesh},
 };
 
@@ -71,36 +72,19 @@ impl<'a> Ends<'a> {
     }
 }
 
-/// Returns what the descriptors of a proxy stand for, without the numbers of sockets.
-fn descriptors(node: &FairleadNode) -> Result<Vec<String>> {
-    let mut kinds = Vec::new();
-    for entry in fs::read_dir(format!("/proc/{}/fd", node.pid()))? {
-        // One that is closed in the meantime is none.
-        let Ok(target) = fs::read_link(entry?.path()) else { continue };
-        let target = target.to_string_lossy();
-        kinds.push(target.split(":[").next().unwrap_or_default().to_owned());
-    }
-    kinds.sort();
-    Ok(kinds)
-}
-
 fn resets_pass(mut mesh: Mesh, server: &Pod) -> Result<()> {
     mesh.serve_echo(server)?;
     // What each worker thread opens for the pair of pods once, such as its tunnel, stays.
     let (host, port) = (server.ipv4().to_string(), ECHO.to_string());
     run_python(&mesh.a, "short_connections.py", &[&host, &port, WARM_UP, "4"])?;
     let ends = Ends::new(&mesh.a, server)?;
-    let before = [descriptors(&mesh.n1)?, descriptors(&mesh.n2)?];
+    let before = [of_connections(&mesh.n1)?, of_connections(&mesh.n2)?];
     let cases = ["client", "server"].into_iter().flat_map(|end| MODES.map(|mode| (end, mode)));
     let failed: Vec<_> = cases.filter_map(|(end, mode)| ends.fastest(end, mode).err()).collect();
     assert!(failed.is_empty(), "not passed on in time: {failed:#?}");
     wait_for("both proxies close their descriptors", SOON, || {
-        let now = [descriptors(&mesh.n1)?, descriptors(&mesh.n2)?];
-        Ok((now[0].len() <= before[0].len() && now[1].len() <= before[1].len()).then_some(()))
-    })
-    .with_context(|| {
-        let now = [descriptors(&mesh.n1), descriptors(&mesh.n2)];
-        format!("before: {before:?}, now: {now:?}")
+        let now = [of_connections(&mesh.n1)?, of_connections(&mesh.n2)?];
+        Ok((now[0] <= before[0] && now[1] <= before[1]).then_some(()))
     })
 }
 
