@@ -56,6 +56,9 @@ pub struct WatchedConfig {
     network: Network,
     node: Arc<Node>,
     changes: mpsc::Receiver<()>,
+    /// The version read last: a file that is written in several steps is several changes to the
+    /// watcher.
+    text: String,
     _watcher: RecommendedWatcher,
 }
 
@@ -73,8 +76,9 @@ impl WatchedConfig {
         let (send, changes) = mpsc::channel(1);
         let watcher = watch(&path, send)
             .map_err(|cause| LocalConfigError::Watch { path: path.clone(), cause })?;
-        let config = Self { path, network, node, changes, _watcher: watcher };
-        config.apply(load(&config.path)?);
+        let text = read(&path)?;
+        let config = Self { path, network, node, changes, text, _watcher: watcher };
+        config.apply(config.parse()?);
         Ok(config)
     }
 
@@ -84,14 +88,31 @@ impl WatchedConfig {
             sleep(SETTLE_TIME).await;
             // Whatever happened up to here is part of what is read next.
             while self.changes.try_recv().is_ok() {}
-            match load(&self.path) {
-                Ok(config) => self.apply(config),
+            match read(&self.path) {
+                Ok(text) if text == self.text => continue,
+                Ok(text) => self.text = text,
                 Err(error) => {
-                    self.node.metrics.config_reloads.rejected.inc();
-                    tracing::error!(%error, "configuration not applied; the last good one stays");
+                    // When it comes back, that is worth a word, whatever it says.
+                    self.text.clear();
+                    self.reject(&error);
+                    continue;
                 }
             }
+            match self.parse() {
+                Ok(config) => self.apply(config),
+                Err(error) => self.reject(&error),
+            }
         }
+    }
+
+    fn parse(&self) -> Result<MeshConfig, LocalConfigError> {
+        LocalConfig::parse(&self.text)
+            .map_err(|e| LocalConfigError::Invalid { path: self.path.clone(), cause: Box::new(e) })
+    }
+
+    fn reject(&self, error: &LocalConfigError) {
+        self.node.metrics.config_reloads.rejected.inc();
+        tracing::error!(%error, "configuration not applied; the last good one stays");
     }
 
     fn apply(&self, config: MeshConfig) {
@@ -127,12 +148,11 @@ fn watch(path: &Path, changes: mpsc::Sender<()>) -> notify::Result<RecommendedWa
     Ok(watcher)
 }
 
-fn load(path: &Path) -> Result<MeshConfig, LocalConfigError> {
+fn read(path: &Path) -> Result<String, LocalConfigError> {
     let read = |cause| LocalConfigError::Read { path: path.to_owned(), cause };
     let mut text = String::new();
     let file = std::fs::File::open(path).map_err(read)?;
     // One byte more than allowed, so that the parser sees that it is too long.
     file.take(MAX_CONFIG_BYTES as u64 + 1).read_to_string(&mut text).map_err(read)?;
-    LocalConfig::parse(&text)
-        .map_err(|e| LocalConfigError::Invalid { path: path.to_owned(), cause: Box::new(e) })
+    Ok(text)
 }

@@ -14,6 +14,7 @@ mod http;
 mod lab;
 mod leftovers;
 mod link;
+pub mod mesh;
 mod mesh_config;
 mod metrics;
 mod netns;

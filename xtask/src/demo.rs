@@ -14,7 +14,7 @@ use crate::setup::{self, Group};
 use crate::{build, workspace};
 use anyhow::{Context, Result};
 use fairlead_lab::Lab;
-use mesh::Mesh;
+use fairlead_lab::mesh::Mesh;
 use report::Report;
 use std::time::Instant;
 
@@ -64,14 +64,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 fn scenario(args: &Args) -> Result<()> {
     let started = Instant::now();
     let report = Report::new();
-    let mut mesh = Mesh::new()?;
+    let mut mesh = mesh::start()?;
     report.opening(&mesh, started.elapsed());
     for (index, scene) in SCENES.iter().enumerate() {
         let number = index + 1;
         let step_started = Instant::now();
         report.title(number, scene.title);
         if let Err(error) = (scene.play)(&mut mesh, &report) {
-            let logs = mesh.save_logs()?;
+            let logs = mesh::save_logs(&mesh)?;
             return Err(error).with_context(|| {
                 format!("step {number} does not hold ({}); proxy logs: {logs}", scene.title)
             });

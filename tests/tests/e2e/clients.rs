@@ -10,7 +10,7 @@ pub(crate) const SOON: Duration = Duration::from_secs(10);
 
 /// Exit codes of curl for a connection that no byte of an answer came through: refused, empty reply,
 /// reset while receiving.
-const REFUSALS: [i32; 3] = [7, 52, 56];
+const REFUSALS: [i32; 4] = [7, 52, 55, 56];
 
 /// What curl prints after the body; the marker keeps the two apart.
 const FORMAT: &str = "\n--curl status=%{http_code} remote=%{remote_ip} local_port=%{local_port}\n";

@@ -103,9 +103,9 @@ fn a_broken_file_at_the_start_is_an_error_that_names_the_field() -> Result<()> {
 fn a_file_swapped_by_a_link_as_a_config_map_is_applied() -> Result<()> {
     let lab = Lab::new("link")?;
     let dir = lab.dir().join("mounted");
-    for version in ["..1", "..2"] {
+    for (version, text) in [("..1", "workloads: []\n"), ("..2", "services: []\n")] {
         fs::create_dir_all(dir.join(version))?;
-        MeshConfig::default().write(&dir.join(version).join("mesh.yaml"))?;
+        MeshConfig::write_text(&dir.join(version).join("mesh.yaml"), text)?;
     }
     symlink("..1", dir.join("..data"))?;
     symlink("..data/mesh.yaml", dir.join("mesh.yaml"))?;

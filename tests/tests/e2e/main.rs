@@ -10,7 +10,6 @@ mod envoy;
 mod hbone;
 mod kernel;
 mod lifecycle;
-mod mesh;
 mod paths;
 mod peer;
 mod policy;
@@ -18,3 +17,5 @@ mod restart;
 mod streams;
 mod telemetry;
 mod trust;
+
+use fairlead_lab::mesh;

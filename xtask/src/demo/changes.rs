@@ -1,9 +1,10 @@
 //! Steps 6 and 7: the mesh changes under running traffic, by order and by accident.
 
 use super::look::{Fetch, curl, map_entries, only_tunnels, pins, say, talk};
-use super::mesh::{ECHO, HTTP, Mesh, SOON, access_after, vip};
+use super::mesh::{SOON, access_after, vip};
 use super::report::Report;
 use anyhow::{Context, Result};
+use fairlead_lab::mesh::{ECHO, HTTP, Mesh};
 use fairlead_lab::{Child, FairleadNode, Host as _, WorkloadEntry, wait_for};
 use std::time::Instant;
 

@@ -1,7 +1,8 @@
 //! What to try in a demo that was left running.
 
-use super::mesh::{HTTP, Mesh, vip, vip6};
+use super::mesh::{vip, vip_v6};
 use crate::workspace;
+use fairlead_lab::mesh::{HTTP, Mesh};
 use fairlead_lab::{FairleadNode, Host};
 
 /// Prints commands with a word on each.
@@ -15,14 +16,14 @@ pub(super) fn print(mesh: &Mesh) {
             "a request through the mesh",
             format!("{} curl -v 'http://{}/'", inside(&mesh.a), vip(80)),
         ),
-        ("the same over IPv6", format!("{} curl -v 'http://{}/'", inside(&mesh.a), vip6(80))),
+        ("the same over IPv6", format!("{} curl -v 'http://{}/'", inside(&mesh.a), vip_v6(80))),
         ("from outside the mesh", format!("{} curl 'http://{outside}/'", inside(&mesh.outsider))),
         ("packets between the nodes", format!("{} tshark -i wire", inside(mesh.lab.node(1)))),
         ("a shell in pod a", format!("{} bash", inside(&mesh.a))),
         ("enrolled pods of node 1", pod_command(&node, &mesh.n1, "list")),
         ("release pod c, then enrol it", pod_command(&node, &mesh.n1, "remove tools/c")),
         ("", pod_command(&node, &mesh.n1, &add(mesh))),
-        ("policies: edit and save", format!("$EDITOR {}", mesh.config_file().display())),
+        ("policies: edit and save", format!("$EDITOR {}", mesh.config_path().display())),
         ("access log", format!("tail -f {}/0001-*.stdout", mesh.lab.dir().display())),
         ("metrics", format!("{} curl -s http://localhost:15020/metrics", inside(mesh.lab.node(1)))),
         ("remove everything", "cargo xtask demo --clean".to_owned()),

@@ -1,10 +1,11 @@
 //! Steps 1 and 2: a pod reaches another through the mesh.
 
 use super::look::{certificate, curl, only_tunnels};
-use super::mesh::{HBONE, HTTP, Mesh, access_after, vip, vip6};
+use super::mesh::{HBONE, access_after, vip, vip_v6};
 use super::report::Report;
 use anyhow::Result;
 use fairlead_lab::CaptureFile;
+use fairlead_lab::mesh::{HTTP, Mesh};
 
 /// Path of a request whose appearance on the wire would be plaintext.
 const SECRET: &str = "words-that-nobody-else-may-read";
@@ -35,7 +36,7 @@ pub(super) fn pod_addresses(mesh: &mut Mesh, report: &Report) -> Result<()> {
     for (subject, server) in [
         ("b on the other node, IPv4", b.v4(HTTP)),
         ("b on the other node, IPv6", b.v6(HTTP)),
-        ("service b, IPv6", vip6(80)),
+        ("service b, IPv6", vip_v6(80)),
         ("d on the same node, IPv4", d.v4(HTTP)),
         ("d on the same node, IPv6", d.v6(HTTP)),
     ] {

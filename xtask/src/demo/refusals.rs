@@ -1,9 +1,10 @@
 //! Steps 3 and 4: who may reach whom, in plaintext and by policy.
 
 use super::look::{curl, established, say, talk};
-use super::mesh::{ECHO, HTTP, Mesh, SOON, access_after, vip};
+use super::mesh::{SOON, access_after, vip};
 use super::report::Report;
 use anyhow::Result;
+use fairlead_lab::mesh::{ECHO, HTTP, Mesh};
 use fairlead_lab::{PeerAuthentication, PeerMode, Policy, PolicyAction, Scope, wait_for};
 use std::time::Instant;
 

@@ -1,8 +1,9 @@
 //! The demo's account of itself: what was done, what was seen, how long it took.
 
-use super::mesh::Mesh;
+use super::mesh::inventory;
 use crate::process::seconds;
 use anyhow::{Result, bail};
+use fairlead_lab::mesh::Mesh;
 use std::fmt::{Debug, Display};
 use std::io::{self, IsTerminal};
 use std::time::Duration;
@@ -34,7 +35,7 @@ impl Report {
     /// Shows what there is before the first step.
     pub(super) fn opening(&self, mesh: &Mesh, took: Duration) {
         println!("\n{}", self.paint(Style::Bold, "Two nodes, a proxy on each, and pods"));
-        for (node, pods) in mesh.inventory() {
+        for (node, pods) in inventory(mesh) {
             println!("   {node}");
             for pod in pods {
                 println!("      {pod}");

@@ -1,9 +1,10 @@
 //! Step 5: much data, and many connections, without a leak.
 
 use super::look::{map_entries, pins};
-use super::mesh::{HALF_CLOSE, Mesh, SOON, TRANSFER, vip};
+use super::mesh::{SOON, vip};
 use super::report::Report;
 use anyhow::{Context, Result};
+use fairlead_lab::mesh::{HALF_CLOSE, Mesh, TRANSFER};
 use fairlead_lab::{FairleadNode, Host as _, Resources, python, wait_for};
 use std::fs;
 use std::time::Duration;

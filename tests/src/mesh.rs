@@ -1,65 +1,74 @@
-//! The mesh that the tests share: two nodes with a proxy each, pods, services.
+//! The mesh that tests and demo share: two nodes with a proxy each, pods, services.
 
 use std::{
     fs,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::Result;
-use fairlead_lab::{
+
+use crate::{
     Child, FairleadNode, Host as _, Lab, MeshConfig, Pod, PodSpec, ServiceEntry, WorkloadEntry,
     python, wait_for,
 };
 
-use crate::clients::SOON;
+/// Time for what takes milliseconds on an idle machine.
+const SOON: Duration = Duration::from_secs(20);
 
 /// Port of the HTTP server of a pod; services have it at 80.
-pub(crate) const HTTP: u16 = 8080;
+pub const HTTP: u16 = 8080;
 
 /// Port of the echoing server of a pod, and of services.
-pub(crate) const ECHO: u16 = 7000;
+pub const ECHO: u16 = 7000;
 
 /// Port of the server of a pod that speaks first, and of services.
-pub(crate) const GREETER: u16 = 2525;
+pub const GREETER: u16 = 2525;
+
+/// Port of the server of a pod that exchanges data in both directions at once, and of services.
+pub const TRANSFER: u16 = 7001;
+
+/// Port of the server of a pod that ends one direction first, and of services.
+pub const HALF_CLOSE: u16 = 7002;
 
 /// Two nodes with a proxy each, and pods.
 ///
 /// The proxies are plain fields so that a test can stop one and put another in its place; they are
 /// dropped before the lab is.
 #[derive(Debug)]
-pub(crate) struct Mesh {
+pub struct Mesh {
     /// The proxy of node 1.
-    pub(crate) n1: FairleadNode,
+    pub n1: FairleadNode,
     /// The proxy of node 2.
-    pub(crate) n2: FairleadNode,
+    pub n2: FairleadNode,
     /// Enrolled on node 1, namespace `shop`; the usual client.
-    pub(crate) a: Pod,
+    pub a: Pod,
     /// Enrolled on node 2, namespace `shop`; the usual server.
-    pub(crate) b: Pod,
+    pub b: Pod,
     /// Enrolled on node 1, namespace `tools`; the other client.
-    pub(crate) c: Pod,
+    pub c: Pod,
     /// Enrolled on node 1, namespace `shop`; the server on the clients' own node.
-    pub(crate) d: Pod,
+    pub d: Pod,
     /// Not enrolled, on node 1, namespace `tools`.
-    pub(crate) outsider: Pod,
+    pub outsider: Pod,
     /// What the proxies are configured with; [`Mesh::apply`] makes a change known to them.
-    pub(crate) config: MeshConfig,
+    pub config: MeshConfig,
     servers: Vec<Child>,
     /// The nodes and pods.
-    pub(crate) lab: Lab,
+    pub lab: Lab,
 }
 
 // === impl Mesh ===
 
 impl Mesh {
     /// Starts the mesh: every pod serves HTTP, `b` and `d` have services of their names.
-    pub(crate) fn new(name: &str) -> Result<Self> {
+    pub fn new(name: &str) -> Result<Self> {
         Self::with_args(name, &[])
     }
 
     /// Starts the mesh with further arguments for both proxies.
-    pub(crate) fn with_args(name: &str, args: &[&str]) -> Result<Self> {
+    pub fn with_args(name: &str, args: &[&str]) -> Result<Self> {
         let lab = Lab::new(name)?;
         let pod = |node: u8, namespace: &str, name: &str| {
             let spec = PodSpec::new(name).namespace(namespace).service_account(name);
@@ -96,7 +105,7 @@ impl Mesh {
     }
 
     /// Starts one of the lab's servers in `pod`, for as long as the mesh lives.
-    pub(crate) fn serve(&mut self, pod: &Pod, program: &str, port: u16) -> Result<()> {
+    pub fn serve(&mut self, pod: &Pod, program: &str, port: u16) -> Result<()> {
         let arguments: &[&str] = match program {
             "http_server.py" | "echo.py" | "server_first.py" => &[],
             _ => &["serve"],
@@ -108,12 +117,20 @@ impl Mesh {
     }
 
     /// Starts an echoing server in `pod`.
-    pub(crate) fn serve_echo(&mut self, pod: &Pod) -> Result<()> {
+    pub fn serve_echo(&mut self, pod: &Pod) -> Result<()> {
         self.serve(pod, "echo.py", ECHO)
     }
 
+    /// Leaves everything running.
+    pub fn keep(self) {
+        self.n1.detach();
+        self.n2.detach();
+        self.servers.into_iter().for_each(Child::detach);
+        self.lab.keep();
+    }
+
     /// Writes the configuration and waits until both proxies have applied it.
-    pub(crate) fn apply(&self) -> Result<()> {
+    pub fn apply(&self) -> Result<()> {
         let applied = |node: &FairleadNode| -> Result<f64> { reloads(node, "applied") };
         let before = [applied(&self.n1)?, applied(&self.n2)?];
         self.config.write(&self.config_path())?;
@@ -124,46 +141,48 @@ impl Mesh {
     }
 
     /// Returns the address of `a` that talks to `server`.
-    pub(crate) fn a_address(&self, server: SocketAddr) -> IpAddr {
+    pub fn a_address(&self, server: SocketAddr) -> IpAddr {
         if server.is_ipv4() { self.a.v4(0).ip() } else { self.a.v6(0).ip() }
     }
 
     /// Returns the path of the configuration of both proxies.
-    pub(crate) fn config_path(&self) -> PathBuf {
+    pub fn config_path(&self) -> PathBuf {
         config_path(&self.lab)
     }
 
     /// Returns the directory of the certificate authority of both proxies.
-    pub(crate) fn ca_dir(&self) -> PathBuf {
+    pub fn ca_dir(&self) -> PathBuf {
         ca_dir(&self.lab)
     }
 }
 
 /// Returns how often `node` applied (`applied`) or refused (`rejected`) a configuration.
-pub(crate) fn reloads(node: &FairleadNode, result: &str) -> Result<f64> {
+pub fn reloads(node: &FairleadNode, result: &str) -> Result<f64> {
     Ok(node.metrics()?.sum("fairlead_config_reloads_total", &[("result", result)]))
 }
 
 /// Returns `port` on the IPv4 address of the service `b` (`10`) or `d` (`20`).
-pub(crate) fn vip4(service: u8, port: u16) -> SocketAddr {
+pub fn vip4(service: u8, port: u16) -> SocketAddr {
     SocketAddr::from(([10, 96, 0, service], port))
 }
 
 /// Returns `port` on the IPv6 address of the service `b` (`10`) or `d` (`20`).
-pub(crate) fn vip6(service: u8, port: u16) -> SocketAddr {
+pub fn vip6(service: u8, port: u16) -> SocketAddr {
     // The number is read as in the IPv4 address: fd00:96::10.
     let number = u16::from(service / 10 * 16 + service % 10);
     SocketAddr::from(([0xfd00, 0x96, 0, 0, 0, 0, 0, number], port))
 }
 
 /// Makes a service in namespace `shop` with the two addresses that `number` stands for.
-pub(crate) fn service(name: &str, number: u8) -> ServiceEntry {
+pub fn service(name: &str, number: u8) -> ServiceEntry {
     ServiceEntry::new("shop", name)
         .address(vip4(number, 0).ip())
         .address(vip6(number, 0).ip())
         .port(80, HTTP)
         .port(ECHO, ECHO)
         .port(GREETER, GREETER)
+        .port(TRANSFER, TRANSFER)
+        .port(HALF_CLOSE, HALF_CLOSE)
 }
 
 fn config_path(lab: &Lab) -> PathBuf {
