@@ -9,7 +9,7 @@ use fairlead_lab::{Child, Host, python};
 pub(crate) const SOON: Duration = Duration::from_secs(10);
 
 /// Exit codes of curl for a connection that no byte of an answer came through: refused, empty reply,
-/// reset while receiving.
+/// reset while sending or receiving.
 const REFUSALS: [i32; 4] = [7, 52, 55, 56];
 
 /// What curl prints after the body; the marker keeps the two apart.
