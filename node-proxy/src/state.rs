@@ -11,3 +11,6 @@ pub use self::{
     outbound::{Hop, Route, Transport},
     snapshot::{LocalWorkload, MeshState, ServiceEntry, WorkloadEntry},
 };
+
+#[cfg(test)]
+mod tests;

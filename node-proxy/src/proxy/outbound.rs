@@ -55,26 +55,24 @@ pub(super) async fn serve(accepted: Accepted) {
     let _open = worker.metrics.socket(Reporter::Source);
     let mut registration = worker.connections.register(&pod, None);
     let started = Instant::now();
-    let known = worker.node.local_workload(&pod.name, &pod.identity).await;
-    let (source, route) = match known {
-        Some(LocalWorkload { workload, .. }) => {
-            let route = route(&worker, &pod, &workload, target);
-            (Some(workload), route)
-        }
-        None => (None, Err(CloseReason::WorkloadUnknown)),
+    let routed = match worker.node.local_workload(&pod.name, &pod.identity).await {
+        Some(LocalWorkload { workload, .. }) => match route(&worker, &pod, &workload, target) {
+            Ok(route) => Ok((workload, route)),
+            Err(reason) => Err((Some(workload), reason)),
+        },
+        None => Err((None, CloseReason::WorkloadUnknown)),
     };
-    match (source, route) {
-        (Some(source), Ok(route)) => {
+    match routed {
+        Ok((source, route)) => {
             let captured = Captured { worker, pod, source, client, target, started };
             captured.forward(socket, &route, &mut registration).await;
         }
-        (source, Err(reason)) => {
-            let source = End { workload: source, identity: None };
+        Err((workload, reason)) => {
+            let source = End { workload, identity: None };
             let labels = labels(source, None, None, None);
             let addresses = Addresses { source: client, destination: target, hbone: None };
             refuse(socket, FlowLog::open(&worker.metrics, labels, addresses, started), &reason);
         }
-        (None, Ok(_)) => {}
     }
 }
 

@@ -38,12 +38,13 @@ impl Control {
         let mut tick = interval(vanish::INTERVAL);
         loop {
             tick.tick().await;
-            let gone = self.0.vanished();
-            if !gone.is_empty() {
-                let mut programs = self.0.programs.lock().await;
-                for enrolled in gone {
-                    self.0.forget(&mut programs, &enrolled).await;
-                }
+            if self.0.vanished().is_empty() {
+                continue;
+            }
+            let mut programs = self.0.programs.lock().await;
+            // Asked again: another change may have come first.
+            for enrolled in self.0.vanished() {
+                self.0.forget(&mut programs, &enrolled).await;
             }
         }
     }
@@ -87,14 +88,20 @@ impl Shared {
     pub(super) async fn add(self: &Arc<Self>, spec: PodSpec) -> Result<PodStatus, ApiError> {
         let started = Instant::now();
         let mut programs = self.programs.lock().await;
-        let enrolment = Enrolment::inspect(&spec.netns).await.map_err(|e| rejected(&e))?;
+        let mut enrolment = Enrolment::inspect(&spec.netns).await.map_err(|e| rejected(&e))?;
         for gone in self.vanished() {
             self.forget(&mut programs, &gone).await;
         }
         if let Some(known) = self.find_known(&spec, &enrolment)? {
             return Ok(known);
         }
-        let (key, enrolment) = (spec.key(), Arc::new(enrolment));
+        let key = spec.key();
+        let draining = self.pods().get(&key).cloned();
+        if let Some(draining) = draining.filter(|d| d.pod.id == enrolment.netns.cookie()) {
+            // Its values are those from before the first enrolment.
+            enrolment.sysctls.clone_from(&draining.enrolment.sysctls);
+        }
+        let enrolment = Arc::new(enrolment);
         match self.enrol(&mut programs, spec, enrolment.clone(), started).await {
             Ok(enrolled) => Ok(enrolled.status()),
             Err(error) => {
