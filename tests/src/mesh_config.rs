@@ -92,6 +92,8 @@ pub struct Policy {
     pub scope: Scope,
     /// What it does with connections that match.
     pub action: PolicyAction,
+    /// Whether it only reports what it would do.
+    pub dry_run: bool,
     /// Matches when any of these does.
     pub rules: Vec<Value>,
 }
@@ -262,8 +264,16 @@ impl Policy {
             namespace: namespace.to_owned(),
             scope: Scope::Namespace,
             action,
+            dry_run: false,
             rules: Vec::new(),
         }
+    }
+
+    /// Makes it report what it would do, and no more.
+    #[must_use]
+    pub fn on_trial(mut self) -> Self {
+        self.dry_run = true;
+        self
     }
 
     /// Sets which workloads it applies to.

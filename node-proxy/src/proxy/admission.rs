@@ -9,7 +9,7 @@ use std::{
 use fairlead_ebpf::HBONE_PORT;
 use mesh_api::{
     identity::Identity,
-    policy::{DenyReason, Flow, Verdict},
+    policy::{DenyReason, DryRun, DryRunAllow, Flow, Verdict},
     workload::PolicyKey,
 };
 
@@ -17,6 +17,9 @@ use crate::{state::LocalWorkload, telemetry::reason::CloseReason};
 
 /// Ports of the proxy's listeners inside a pod, which no connection may be made for.
 pub(super) const PROXY_PORTS: [u16; 3] = [15001, 15006, HBONE_PORT];
+
+/// Log target (scope) of what dry-run policies would have done.
+const DRY_RUN: &str = "policy::dry_run";
 
 /// A connection into a pod, as policy sees it.
 #[derive(Clone, Debug)]
@@ -45,9 +48,30 @@ impl Inbound {
         if PROXY_PORTS.contains(&self.destination.port()) {
             return Err(CloseReason::IllegalPort);
         }
+        if local.policies.has_dry_run() {
+            self.report_dry_run(local);
+        }
         match local.policies.decide(&self.flow()) {
             Verdict::Allow(_) => Ok(()),
             Verdict::Deny(reason) => Err(refusal(reason).0),
+        }
+    }
+
+    /// Says what policies on trial would have done.
+    fn report_dry_run(&self, local: &LocalWorkload) {
+        let DryRun { denied_by, allow } = local.policies.dry_run(&self.flow());
+        let (source, destination) = (self.source, self.destination);
+        if let Some(policy) = denied_by {
+            tracing::info!(target: DRY_RUN, %source, %destination, %policy, "would be denied");
+        }
+        match allow {
+            DryRunAllow::NoEffect => {}
+            DryRunAllow::Matched(policy) => {
+                tracing::info!(target: DRY_RUN, %source, %destination, %policy, "would be allowed");
+            }
+            DryRunAllow::WouldDeny => {
+                tracing::info!(target: DRY_RUN, %source, %destination, "would not be allowed");
+            }
         }
     }
 }

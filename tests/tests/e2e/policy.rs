@@ -9,11 +9,11 @@ use std::net::SocketAddr;
 use anyhow::{Context as _, Result};
 use fairlead_lab::{
     AccessLine, FairleadNode, PeerAuthentication, PeerMode, Pod, Policy, PolicyAction, Scope,
-    WorkloadEntry,
+    WorkloadEntry, wait_for,
 };
 
 use crate::{
-    clients::{curl, run_python},
+    clients::{SOON, curl, run_python},
     mesh::{GREETER, HTTP, Mesh, vip4, vip6},
 };
 
@@ -68,6 +68,26 @@ fn deny_beats_allow() -> Result<()> {
         let line = refusal(node, "a", pod)?;
         assert!(line.is("reason", "denied_by_policy"), "{line:?}");
         assert!(line.is("policy", "shop/not-a"), "{line:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_policy_on_trial_refuses_nothing_and_says_what_it_would_refuse() -> Result<()> {
+    let mut mesh = Mesh::new("trial")?;
+    let deny = Policy::new(PolicyAction::Deny, "shop", "not-a").from_pod(&mesh.a).on_trial();
+    mesh.config.policies.push(deny);
+    mesh.apply()?;
+    for server in servers(&mesh) {
+        assert!(curl(&mesh.a, server)?.is_ok(), "{server}");
+    }
+    for node in [&mesh.n1, &mesh.n2] {
+        wait_for("the report", SOON, || {
+            let log = node.log()?;
+            let reported =
+                log.lines().any(|l| l.contains("would be denied") && l.contains("not-a"));
+            Ok(reported.then_some(()))
+        })?;
     }
     Ok(())
 }
