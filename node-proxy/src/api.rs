@@ -42,7 +42,7 @@ pub trait PodControl {
     /// Enrols a pod; returns when its connections are captured.
     fn add(&self, spec: PodSpec) -> impl Future<Output = Result<PodStatus, ApiError>>;
 
-    /// Releases a pod; returns when nothing of it is left.
+    /// Releases a pod; returns when its new connections are no longer captured. Open ones go on.
     fn remove(&self, pod: &PodKey) -> impl Future<Output = Result<(), ApiError>>;
 
     /// Returns all pods, sorted by namespace and name.

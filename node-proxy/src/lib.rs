@@ -12,9 +12,7 @@ pub mod cli;
 pub mod hbone;
 pub mod identity;
 pub mod local_config;
-pub mod pod_commands;
 pub mod proxy;
-pub mod run;
 pub mod state;
 #[expect(unsafe_code, reason = "system calls that no library wraps")]
 pub mod sys;

@@ -1,6 +1,9 @@
 //! The node proxy's entry point.
 #![forbid(unsafe_code)]
 
+mod pod_commands;
+mod run;
+
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -8,7 +11,6 @@ use clap::Parser;
 use fairlead_node::{
     capture::check,
     cli::{Cli, Command, RunArgs},
-    pod_commands, run,
     telemetry::logging,
 };
 

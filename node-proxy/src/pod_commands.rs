@@ -2,13 +2,13 @@
 
 use anyhow::Result;
 
-use crate::{
+use fairlead_node::{
     api::{PodSpec, PodStatus, client::Client},
     cli::{Output, PodAddArgs, PodCommand, PodListArgs},
 };
 
 /// Carries out a command and prints its result.
-pub async fn run(command: PodCommand) -> Result<()> {
+pub(crate) async fn run(command: PodCommand) -> Result<()> {
     match command {
         PodCommand::Add(args) => add(args).await,
         PodCommand::Remove(args) => {

@@ -18,7 +18,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-use crate::{
+use fairlead_node::{
     api::{self, ApiSocket},
     capture::{
         check,
@@ -51,7 +51,7 @@ struct Endpoints {
 }
 
 /// Serves the node until SIGTERM or SIGINT.
-pub async fn run(args: RunArgs, log: &Guard) -> anyhow::Result<()> {
+pub(crate) async fn run(args: RunArgs, log: &Guard) -> anyhow::Result<()> {
     raise_descriptor_limit();
     let readiness = Readiness::default();
     let configured = readiness.gate("configuration");

@@ -83,8 +83,6 @@ pub enum PodState {
     Ready,
     /// Released; connections of its own are still open.
     Draining,
-    /// Not captured.
-    Failed,
 }
 
 /// Why a request was not carried out, and what to do.
@@ -201,7 +199,6 @@ impl fmt::Display for PodState {
             Self::Pending => "pending",
             Self::Ready => "ready",
             Self::Draining => "draining",
-            Self::Failed => "failed",
         })
     }
 }

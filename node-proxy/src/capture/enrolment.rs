@@ -12,18 +12,12 @@ use super::{
     routing::{PodRouting, RoutingError, Sysctls},
 };
 use crate::{
-    proxy::pod::Listeners,
+    proxy::pod::{INBOUND_PLAINTEXT_PORT, Listeners, OUTBOUND_PORT},
     sys::{
         netns::Netns,
         socket::{netns_cookie, probe, transparent_listener},
     },
 };
-
-/// Port of the listener for connections that the pod opens.
-const OUTBOUND_PORT: u16 = 15001;
-
-/// Port of the listener for plaintext connections to the pod.
-const INBOUND_PLAINTEXT_PORT: u16 = 15006;
 
 /// Why a pod could not be enrolled or released.
 #[derive(Debug, thiserror::Error)]

@@ -25,6 +25,12 @@ use crate::{
 /// waits.
 const FIRST_CERTIFICATE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Port of the listener for connections that the pod opens.
+pub const OUTBOUND_PORT: u16 = 15001;
+
+/// Port of the listener for plaintext connections to the pod.
+pub const INBOUND_PLAINTEXT_PORT: u16 = 15006;
+
 /// An enrolled pod.
 #[derive(Debug)]
 pub struct Pod {

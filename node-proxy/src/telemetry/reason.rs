@@ -5,12 +5,10 @@ mod explain;
 
 use std::{io, sync::Arc};
 
+use fairlead_ebpf::HBONE_PORT;
 use mesh_api::workload::PolicyKey;
 
 use crate::tls::HandshakeFailure;
-
-/// Port of HBONE, whose time-outs point at a network policy rather than at the application.
-const HBONE_PORT: u16 = 15008;
 
 /// Why a connection was closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
