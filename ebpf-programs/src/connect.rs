@@ -145,7 +145,7 @@ fn register(ctx: &SockAddrContext) -> Verdict {
     // SAFETY: user space replaces values whole and the kernel frees them after a grace period.
     if unsafe { REGISTRATIONS.get(cookie) }.is_some() {
         // A full map leaves the process unregistered; it finds that out by reading the map.
-        let _ = PROXIES.insert(current_process(), 1u8, 0);
+        let _ = PROXIES.insert(current_process(), cookie, 0);
     }
     Verdict::Refuse
 }

@@ -24,7 +24,8 @@ pub const MAX_PROXIES: u32 = 8;
 /// Loopback address that a proxy process connects to in order to register itself (127.70.76.1).
 ///
 /// The connect hook refuses the connection, and takes down the process if the socket's cookie is in
-/// the registration map, which only user space that holds the map can have put there.
+/// the registration map, which only user space that holds the map can have put there: capture makes
+/// the socket, and the proxy that it gives it to connects it.
 pub const REGISTRATION_ADDRESS: [u8; 4] = [127, 70, 76, 1];
 
 /// Network-namespace cookie: identifies a namespace for the life of the machine, never reused.

@@ -14,9 +14,9 @@ use fairlead_ebpf::{
 pub(crate) static ENROLLED: HashMap<NetnsCookie, PodAddresses> =
     HashMap::with_max_entries(MAX_PODS, 0);
 
-/// Processes that are never captured.
+/// Processes that are never captured, with the cookies of the sockets that registered them.
 #[map]
-pub(crate) static PROXIES: HashMap<ProxyProcess, u8> = HashMap::with_max_entries(MAX_PROXIES, 0);
+pub(crate) static PROXIES: HashMap<ProxyProcess, u64> = HashMap::with_max_entries(MAX_PROXIES, 0);
 
 /// Cookies of the sockets by which a proxy process registers itself.
 #[map]

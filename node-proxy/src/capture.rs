@@ -4,9 +4,12 @@
 pub mod check;
 pub mod control;
 pub mod enrolment;
+pub mod handover;
 pub mod programs;
+pub mod proxies;
+pub mod routing;
 
 mod links;
 mod records;
-pub mod routing;
+mod sockets;
 mod vanish;

@@ -32,7 +32,17 @@ pub enum Command {
     /// Serve this node until SIGTERM.
     ///
     /// Example: fairlead-node run --node-name n1 --local-config mesh.yaml --local-ca /etc/fairlead/ca
+    ///
+    /// Two processes do the work, which this one supervises: capture holds all privileges and reads
+    /// nothing that comes from the network; the proxy holds none. If another fairlead-node serves
+    /// the same run directory, this one takes over from it without refusing or ending a connection.
     Run(Box<RunArgs>),
+    /// The privileged half; started by `run`.
+    #[command(hide = true)]
+    Capture(Box<RunArgs>),
+    /// The half that has all the parsing; started by `run`.
+    #[command(hide = true)]
+    Proxy(Box<RunArgs>),
     /// Enrol pods in the mesh, release them, list them.
     #[command(subcommand)]
     Pod(PodCommand),
@@ -94,7 +104,10 @@ pub struct RunArgs {
     /// What to log: a level, or a list such as `info,access=warn,fairlead_node=debug`.
     #[arg(long, env = "RUST_LOG", default_value = "info")]
     pub log_level: String,
-    /// Time that open connections get to finish after SIGTERM, in seconds.
+    /// Serve with one process, which holds all privileges. For development.
+    #[arg(long)]
+    pub single_process: bool,
+    /// Time that open connections get to finish after SIGTERM or an upgrade, in seconds.
     #[arg(long, value_name = "SECONDS", default_value = "25", value_parser = seconds)]
     pub drain_timeout: Duration,
     /// Leave capture in the kernel at exit: connections of enrolled pods are refused until a

@@ -1,7 +1,7 @@
 //! Fairlead's node proxy.
 //!
-//! Two halves with a narrow interface: [`capture`] is privileged and hands out sockets, [`proxy`]
-//! gets sockets and has all the parsing. [`hbone`] is the tunnel protocol, [`state`] what the node
+//! Two halves, each a process of its own: [`capture`] is privileged and hands out sockets, [`proxy`]
+//! gets sockets and has all the parsing; [`link`] is what they say to each other. [`hbone`] is the tunnel protocol, [`state`] what the node
 //! knows of the mesh, [`identity`] and [`tls`] its certificates, [`telemetry`] what operators see,
 //! [`api`] how pods are enrolled.
 #![deny(unsafe_code)]
@@ -11,6 +11,7 @@ pub mod capture;
 pub mod cli;
 pub mod hbone;
 pub mod identity;
+pub mod link;
 pub mod local_config;
 pub mod proxy;
 pub mod state;

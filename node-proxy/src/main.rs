@@ -10,13 +10,15 @@ use anyhow::Result;
 use clap::Parser;
 use fairlead_node::{
     capture::check,
-    cli::{Cli, Command, RunArgs},
-    telemetry::logging,
+    cli::{Cli, Command},
+    supervise::REFUSED,
 };
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Run(args) => serve(*args),
+        Command::Run(args) => run::run(&args),
+        Command::Capture(args) => return half(run::capture::run(&args)),
+        Command::Proxy(args) => return half(run::proxy::run(&args)),
         Command::Pod(command) => on_this_thread(pod_commands::run(command)),
         Command::Check(args) => {
             let cgroup = args.cgroup_root.or_else(check::cgroup_root);
@@ -35,11 +37,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(args: RunArgs) -> Result<()> {
-    let log = logging::init(args.log_format, &args.log_level)?;
-    on_this_thread(run::run(args, &log))
+/// A half that cannot serve says so to its supervisor by its exit status.
+fn half(result: Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(REFUSED)
+        }
+    }
 }
 
-fn on_this_thread(task: impl Future<Output = Result<()>>) -> Result<()> {
+fn on_this_thread<T>(task: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(task)
 }

@@ -1,8 +1,10 @@
 //! The proxy half: sockets in, decisions, mutual TLS, sockets out. Touches no namespace by itself;
 //! the capture half hands it sockets.
 
+pub mod intake;
 pub mod node;
 pub mod pod;
+pub mod ready_sockets;
 pub mod worker;
 
 mod admission;

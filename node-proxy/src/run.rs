@@ -1,146 +1,92 @@
-//! Puts the parts of the node proxy together and runs them until SIGTERM.
+//! `fairlead-node run`: supervises the two halves as processes of their own, or is both itself.
 
-use std::{
-    net::{SocketAddr, TcpListener as StdListener},
-    num::NonZeroUsize,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+pub(crate) mod capture;
+pub(crate) mod proxy;
 
-use anyhow::Context;
-use mesh_api::workload::Network;
+use std::{env, ffi::OsString, os::fd::OwnedFd};
+
+use anyhow::{Context as _, Result};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use serde_json::json;
-use socket2::{Domain, Socket, Type};
 use tokio::{
-    net::TcpListener,
     signal::unix::{SignalKind, signal},
+    sync::mpsc,
 };
 
 use fairlead_node::{
-    api::{self, ApiSocket},
-    capture::{
-        check,
-        control::{AtExit, Control, Parts},
-        programs::Programs,
-    },
     cli::RunArgs,
-    identity::{Clock, IdentityStore, LocalAuthority, LocalCa},
-    local_config::WatchedConfig,
-    proxy::{
-        node::{Node, ProxyOptions},
-        worker::Workers,
-    },
-    telemetry::{
-        logging::Guard,
-        metrics::NodeMetrics,
-        readiness::Readiness,
-        server::{serve_admin, serve_metrics, serve_readiness},
-    },
+    link::channel::pair,
+    supervise::{self, HalfSpec, Supervisor, control::Control},
+    telemetry::logging,
 };
 
-/// Connections that wait to be accepted by an operator's endpoint.
-const ENDPOINT_BACKLOG: i32 = 128;
+use crate::on_this_thread;
 
-/// The endpoints for operators.
-struct Endpoints {
-    metrics: TcpListener,
-    readiness: TcpListener,
-    admin: TcpListener,
-}
+/// Links that may wait to be taken up: each is a process that has just been started.
+const LINK_QUEUE: usize = 8;
 
 /// Serves the node until SIGTERM or SIGINT.
-pub(crate) async fn run(args: RunArgs, log: &Guard) -> anyhow::Result<()> {
-    raise_descriptor_limit();
-    let readiness = Readiness::default();
-    let configured = readiness.gate("configuration");
-    let enrolled = readiness.gate("pods on record");
-    let metrics = Arc::new(NodeMetrics::new(log.dropped_lines()));
-    let endpoints = Endpoints::bind(&args)?;
-    let api_socket = ApiSocket::bind(&args.run_dir)?;
-
-    let options = ProxyOptions { same_node_encryption: args.same_node_encryption };
-    let node = Arc::new(Node::new(options, metrics.clone()));
-    let network = Network(args.network.as_str().into());
-    let config = WatchedConfig::start(args.local_config.clone(), network, node.clone())?;
-    configured.open();
-
-    let identities = identities(&args)?;
-    let control = control(&args, &node, identities.clone())?;
-    tracing::info!(node = args.node_name, "started");
-
-    let dump = || json!({ "node": args.node_name, "certificates": certificates(&identities) });
-    tokio::select! {
-        never = serve_metrics(&endpoints.metrics, &metrics) => never,
-        never = serve_readiness(&endpoints.readiness, &readiness, &metrics) => never,
-        never = serve_admin(&endpoints.admin, dump, &metrics) => never,
-        never = api::serve(&api_socket, &control, &metrics) => never,
-        () = control.restore(&enrolled) => {}
-        () = control.release_vanished() => {}
-        () = config.follow() => {}
-        signal = terminated() => tracing::info!(signal = signal?, "draining"),
+pub(crate) fn run(args: &RunArgs) -> Result<()> {
+    if args.single_process {
+        return single(args);
     }
-    enrolled.close();
-    let at_exit = if args.keep_capture { AtExit::KeepPinned } else { AtExit::Remove };
-    tokio::select! {
-        never = serve_metrics(&endpoints.metrics, &metrics) => never,
-        never = serve_readiness(&endpoints.readiness, &readiness, &metrics) => never,
-        () = control.shut_down(at_exit, args.drain_timeout) => tracing::info!("stopped"),
+    let _log = logging::init(args.log_format, &args.log_level)?;
+    let spec = Supervisor {
+        capture: HalfSpec::of_this_program(arguments_for("capture"))?,
+        proxy: HalfSpec::of_this_program(arguments_for("proxy"))?,
+        drain_timeout: args.drain_timeout,
+    };
+    on_this_thread(async { Ok(supervise::run(spec).await?) })
+}
+
+/// Both halves in this process, for development.
+fn single(args: &RunArgs) -> Result<()> {
+    let ca = proxy::open_ca(args)?;
+    let log = logging::init(args.log_format, &args.log_level)?;
+    on_this_thread(async {
+        let (capture_end, proxy_end) = pair()?;
+        let (to_capture, capture_links) = mpsc::channel(LINK_QUEUE);
+        let (to_proxy, proxy_links) = mpsc::channel(LINK_QUEUE);
+        to_capture.send(capture_end).await?;
+        to_proxy.send(proxy_end).await?;
+        tokio::try_join!(
+            capture::serve(args, capture_links),
+            proxy::serve(args, ca, &log, proxy_links, std::future::pending()),
+        )?;
+        drop((to_capture, to_proxy));
+        Ok(())
+    })
+}
+
+/// Returns the arguments of this process with another command.
+fn arguments_for(command: &str) -> Vec<OsString> {
+    let mut arguments: Vec<_> = env::args_os().skip(1).collect();
+    if let Some(first) = arguments.first_mut() {
+        *first = command.into();
     }
-    Ok(())
+    arguments
 }
 
-fn identities(args: &RunArgs) -> anyhow::Result<IdentityStore> {
-    let ca = LocalCa::open_or_create(&args.local_ca, &args.trust_domain)?;
-    let clock = Clock::system();
-    let authority = LocalAuthority { ca: Arc::new(ca), ttl: args.svid_ttl, clock: clock.clone() };
-    let runtime = tokio::runtime::Handle::current();
-    Ok(IdentityStore::new(Arc::new(authority), clock, runtime))
+/// Returns the links that the supervisor gives; their end means that it is gone.
+fn links_of_supervisor() -> Result<mpsc::Receiver<OwnedFd>> {
+    let mut control = Control::from_stdin().context("no supervisor")?;
+    let (send, links) = mpsc::channel(LINK_QUEUE);
+    tokio::spawn(async move {
+        while let Some(link) = control.next_link().await {
+            if send.send(link).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(links)
 }
 
-fn control(args: &RunArgs, node: &Arc<Node>, identities: IdentityStore) -> anyhow::Result<Control> {
-    let cgroup = args.cgroup_root.clone().or_else(check::cgroup_root);
-    check::ensure(cgroup.as_deref())?;
-    let cgroup: PathBuf = cgroup.context("no cgroup v2 tree")?;
-    check::ensure_bpf_fs(&args.bpf_dir)
-        .with_context(|| format!("cannot use {} for pins", args.bpf_dir.display()))?;
-    let programs = Programs::load(&args.bpf_dir, &cgroup)?;
-    let count = args.workers.or_else(|| std::thread::available_parallelism().ok());
-    let workers = Workers::start(node, count.map_or(1, NonZeroUsize::get))?;
-    let trust_domain = args.trust_domain.clone();
-    let parts = Parts { programs, node: node.clone(), workers, identities, trust_domain };
-    Control::new(parts, &args.run_dir)
-        .with_context(|| format!("cannot keep records in {}", args.run_dir.display()))
-}
-
-async fn terminated() -> anyhow::Result<&'static str> {
+async fn terminated() -> Result<&'static str> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
         _ = terminate.recv() => Ok("SIGTERM"),
         _ = interrupt.recv() => Ok("SIGINT"),
     }
-}
-
-/// Certificates for the admin output: never a key.
-fn certificates(identities: &IdentityStore) -> serde_json::Value {
-    let seconds = |t: std::time::SystemTime| {
-        t.duration_since(std::time::UNIX_EPOCH).map_or(0, |d: Duration| d.as_secs())
-    };
-    identities
-        .certificates()
-        .into_iter()
-        .map(|certificate| {
-            json!({
-                "identity": certificate.identity.to_string(),
-                "serialNumber": certificate.serial,
-                "validFrom": certificate.validity.map(|v| seconds(v.not_before)),
-                "expirationTime": certificate.validity.map(|v| seconds(v.not_after)),
-                "lastError": certificate.last_error,
-            })
-        })
-        .collect()
 }
 
 /// Each connection costs two descriptors or more; the soft limit is often 1,024.
@@ -150,33 +96,4 @@ fn raise_descriptor_limit() {
     if let Err(error) = raised {
         tracing::warn!(%error, "cannot raise the limit of open descriptors");
     }
-}
-
-// === impl Endpoints ===
-
-impl Endpoints {
-    fn bind(args: &RunArgs) -> anyhow::Result<Self> {
-        let bind = |option: &str, address: SocketAddr| {
-            listen(address).with_context(|| {
-                format!("cannot listen on {address}: is another process there? See {option}")
-            })
-        };
-        Ok(Self {
-            metrics: bind("--metrics-address", args.metrics_address)?,
-            readiness: bind("--readiness-address", args.readiness_address)?,
-            admin: bind("--admin-address", args.admin_address)?,
-        })
-    }
-}
-
-fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(false)?;
-    }
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(ENDPOINT_BACKLOG)?;
-    TcpListener::from_std(StdListener::from(socket))
 }

@@ -3,9 +3,12 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},
     io,
-    os::unix::{
-        fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
-        net::UnixListener as StdUnixListener,
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::{
+            fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+            net::UnixListener as StdUnixListener,
+        },
     },
     path::{Path, PathBuf},
 };
@@ -29,13 +32,15 @@ const WRITABLE_BY_OTHERS: u32 = 0o022;
 /// Name of the file whose lock says that a process owns the run directory.
 const LOCK_NAME: &str = "node.lock";
 
-/// The listening socket of the API; dropping it removes the file.
+/// The listening socket of the API; dropping it removes the file, unless a successor listens there.
 #[derive(Debug)]
 pub struct ApiSocket {
     listener: UnixListener,
     path: PathBuf,
-    /// Released by the kernel when the process dies, so that a stale socket is known as such.
-    _lock: File,
+    /// Released by the kernel when the last process that has it open dies, so that a stale socket is
+    /// known as such.
+    lock: File,
+    handed_over: bool,
 }
 
 /// Why the API has no socket.
@@ -95,7 +100,28 @@ impl ApiSocket {
             .map_err(failed("change the mode of", &path))?;
         listener.set_nonblocking(true).map_err(failed("listen on", &path))?;
         let listener = UnixListener::from_std(listener).map_err(failed("listen on", &path))?;
-        Ok(Self { listener, path, _lock: lock })
+        Ok(Self { listener, path, lock, handed_over: false })
+    }
+
+    /// Goes on with the socket and the lock of a predecessor. Must be called in a runtime.
+    pub fn inherit(
+        run_dir: &Path,
+        listener: StdUnixListener,
+        lock: File,
+    ) -> Result<Self, SocketError> {
+        let path = socket_path(run_dir);
+        let listener = UnixListener::from_std(listener).map_err(failed("listen on", &path))?;
+        Ok(Self { listener, path, lock, handed_over: false })
+    }
+
+    /// Returns the open file whose lock says who owns the run directory.
+    pub fn lock(&self) -> BorrowedFd<'_> {
+        self.lock.as_fd()
+    }
+
+    /// Leaves the file to a successor.
+    pub fn leave(mut self) {
+        self.handed_over = true;
     }
 
     /// Returns the path of the socket.
@@ -119,8 +145,17 @@ impl Listener for ApiSocket {
     }
 }
 
+impl AsFd for ApiSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+}
+
 impl Drop for ApiSocket {
     fn drop(&mut self) {
+        if self.handed_over {
+            return;
+        }
         if let Err(error) = fs::remove_file(&self.path) {
             warn!(path = %self.path.display(), %error, "cannot remove the API socket");
         }

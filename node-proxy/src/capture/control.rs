@@ -1,50 +1,63 @@
-//! Enrolled pods: what the unix socket API controls.
+//! Enrolled pods: what the unix socket API controls, and what proxies are given.
 
+mod attach;
 mod lifecycle;
 mod restore;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use mesh_api::identity::TrustDomain;
+use mesh_api::identity::{Identity, TrustDomain};
 use tokio::sync::Mutex as AsyncMutex;
 
 pub use self::lifecycle::AtExit;
-use super::{enrolment::Enrolment, programs::Programs, records::Records};
+use super::{enrolment::Enrolment, programs::Programs, proxies::Proxies, records::Records};
 use crate::{
     api::{ApiError, ApiErrorKind, PodControl, PodKey, PodSpec, PodState, PodStatus},
-    identity::IdentityStore,
-    proxy::{node::Node, pod::Pod, worker::Workers},
+    link::{
+        listeners::{EndpointListeners, PodListeners},
+        message::{PodId, PodReport, ServedPod},
+    },
 };
 
 /// Controls the pods of one node. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Control(Arc<Shared>);
+pub struct Control(pub(super) Arc<Shared>);
 
 #[derive(Debug)]
-struct Shared {
+pub(super) struct Shared {
     /// One change at a time: its holder may change the kernel's state.
-    programs: AsyncMutex<Programs>,
+    pub(super) programs: AsyncMutex<Programs>,
     pods: Mutex<BTreeMap<PodKey, Enrolled>>,
     records: Records,
-    node: Arc<Node>,
-    workers: Workers,
-    identities: IdentityStore,
+    pub(super) proxies: Proxies,
+    pub(super) endpoints: EndpointListeners,
+    /// Listening sockets of pods on record that outlived this process's predecessor.
+    left: Mutex<HashMap<PodId, PodListeners>>,
+    /// Whether the pods on record are enrolled again.
+    recorded: AtomicBool,
     trust_domain: TrustDomain,
+    drain_timeout: Duration,
 }
 
 /// A pod in the mesh, or on its way out.
 #[derive(Clone, Debug)]
 struct Enrolled {
     spec: PodSpec,
-    pod: Arc<Pod>,
+    pod: PodId,
+    addresses: Vec<IpAddr>,
     enrolment: Arc<Enrolment>,
+    /// None once the pod is released: its ports are free then.
+    listeners: Option<Arc<PodListeners>>,
     took: Duration,
-    draining: bool,
 }
 
 /// What control works with.
@@ -52,14 +65,14 @@ struct Enrolled {
 pub struct Parts {
     /// Loaded programs.
     pub programs: Programs,
-    /// The proxy that gets the pods.
-    pub node: Arc<Node>,
-    /// Its threads.
-    pub workers: Workers,
-    /// Certificates.
-    pub identities: IdentityStore,
+    /// The listening sockets for operators, which proxies serve.
+    pub endpoints: EndpointListeners,
+    /// Listening sockets of pods that outlived a predecessor.
+    pub left: HashMap<PodId, PodListeners>,
     /// Trust domain of this node's pods.
     pub trust_domain: TrustDomain,
+    /// Time that open connections get to finish when a proxy is to end.
+    pub drain_timeout: Duration,
 }
 
 // === impl Control ===
@@ -67,15 +80,17 @@ pub struct Parts {
 impl Control {
     /// Starts with no pod; `run_dir` holds the records of enrolments.
     pub fn new(parts: Parts, run_dir: &Path) -> std::io::Result<Self> {
-        let Parts { programs, node, workers, identities, trust_domain } = parts;
+        let Parts { programs, endpoints, left, trust_domain, drain_timeout } = parts;
         Ok(Self(Arc::new(Shared {
             programs: AsyncMutex::new(programs),
             pods: Mutex::default(),
             records: Records::open(run_dir)?,
-            node,
-            workers,
-            identities,
+            proxies: Proxies::new(),
+            endpoints,
+            left: Mutex::new(left),
+            recorded: AtomicBool::new(false),
             trust_domain,
+            drain_timeout,
         })))
     }
 }
@@ -93,7 +108,9 @@ impl PodControl for Control {
     }
 
     async fn list(&self) -> Vec<PodStatus> {
-        self.0.pods().values().map(Enrolled::status).collect()
+        let reports = self.0.proxies.describe().await;
+        let pods = self.0.pods();
+        pods.values().map(|enrolled| self.0.status(enrolled, &reports)).collect()
     }
 }
 
@@ -116,31 +133,69 @@ impl Shared {
         // Every change of the map is a single insert or remove: it is whole even after a panic.
         self.pods.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn left(&self) -> MutexGuard<'_, HashMap<PodId, PodListeners>> {
+        // As above.
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the listening sockets of the enrolled pods.
+    pub(super) fn listeners(&self) -> Vec<(PodId, Arc<PodListeners>)> {
+        let pods = self.pods();
+        let listening = |e: &Enrolled| e.listeners.clone().map(|listeners| (e.pod, listeners));
+        pods.values().filter_map(listening).collect()
+    }
+
+    fn is_recorded(&self) -> bool {
+        self.recorded.load(Ordering::Acquire)
+    }
+
+    fn status(&self, enrolled: &Enrolled, reports: &HashMap<PodId, PodReport>) -> PodStatus {
+        let report = reports.get(&enrolled.pod);
+        let problem = match report {
+            Some(report) => report.problem.clone(),
+            None if enrolled.is_draining() => None,
+            None => Some("no proxy is running: new connections wait for one".to_owned()),
+        };
+        let state = match (&enrolled.listeners, &problem) {
+            (None, _) => PodState::Draining,
+            (Some(_), None) => PodState::Ready,
+            (Some(_), Some(_)) => PodState::Pending,
+        };
+        let identity = Identity {
+            trust_domain: self.trust_domain.clone(),
+            namespace: enrolled.spec.namespace.clone(),
+            service_account: enrolled.spec.service_account.clone(),
+        };
+        PodStatus {
+            namespace: enrolled.spec.namespace.clone(),
+            name: enrolled.spec.name.clone(),
+            service_account: enrolled.spec.service_account.clone(),
+            netns: enrolled.spec.netns.clone(),
+            addresses: enrolled.addresses.clone(),
+            state,
+            problem,
+            identity: identity.to_string(),
+            connections: report.map_or(0, |report| report.connections),
+            enrolled_in_ms: enrolled.took.as_secs_f64() * 1e3,
+        }
+    }
 }
 
 // === impl Enrolled ===
 
 impl Enrolled {
-    fn status(&self) -> PodStatus {
-        let state = if self.draining {
-            PodState::Draining
-        } else if self.pod.svid.current().is_ok() {
-            PodState::Ready
-        } else {
-            PodState::Pending
-        };
-        let problem = self.pod.svid.current().err().map(|error| error.to_string());
-        PodStatus {
+    fn is_draining(&self) -> bool {
+        self.listeners.is_none()
+    }
+
+    fn served(&self) -> ServedPod {
+        ServedPod {
+            pod: self.pod,
             namespace: self.spec.namespace.clone(),
             name: self.spec.name.clone(),
             service_account: self.spec.service_account.clone(),
-            netns: self.spec.netns.clone(),
-            addresses: self.pod.addresses.clone(),
-            state,
-            problem,
-            identity: self.pod.identity.to_string(),
-            connections: self.pod.connections.open() as u64,
-            enrolled_in_ms: self.took.as_secs_f64() * 1e3,
+            addresses: self.addresses.clone(),
         }
     }
 }

@@ -12,7 +12,7 @@ use super::{
     routing::{PodRouting, RoutingError, Sysctls},
 };
 use crate::{
-    proxy::pod::{INBOUND_PLAINTEXT_PORT, Listeners, OUTBOUND_PORT},
+    link::listeners::{INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT, PodListeners},
     sys::{
         netns::Netns,
         socket::{netns_cookie, probe, transparent_listener},
@@ -99,13 +99,13 @@ impl Enrolment {
         Ok(routing.restore(&self.addresses, &self.sysctls).await?)
     }
 
-    /// Captures the pod.
-    pub(super) async fn enrol(&self, programs: &mut Programs) -> Result<Listeners, EnrolError> {
-        let listeners = Listeners {
-            outbound: self.listen(OUTBOUND_PORT)?,
-            inbound_hbone: self.listen(HBONE_PORT)?,
-            inbound_plaintext: self.listen(INBOUND_PLAINTEXT_PORT)?,
-        };
+    /// Captures the pod, with the listening sockets of a predecessor if they are left.
+    pub(super) async fn enrol(
+        &self,
+        programs: &mut Programs,
+        listeners: Option<PodListeners>,
+    ) -> Result<PodListeners, EnrolError> {
+        let listeners = listeners.map_or_else(|| self.listen_all(), Ok)?;
         let netns = self.netns.cookie();
         let addresses = self.pod_addresses();
         let sockets = [
@@ -118,6 +118,14 @@ impl Enrolment {
         programs.steer(self.netns.as_fd(), pod, sockets)?;
         programs.capture(netns, addresses)?;
         Ok(listeners)
+    }
+
+    fn listen_all(&self) -> Result<PodListeners, EnrolError> {
+        Ok(PodListeners {
+            outbound: self.listen(OUTBOUND_PORT)?,
+            inbound_hbone: self.listen(HBONE_PORT)?,
+            inbound_plaintext: self.listen(INBOUND_PLAINTEXT_PORT)?,
+        })
     }
 
     fn listen(&self, port: u16) -> Result<std::net::TcpListener, EnrolError> {

@@ -1,13 +1,12 @@
 //! The BPF object in the kernel: loaded, attached and pinned, so that capture outlives a crash.
 //!
-//! While no proxy runs, the pinned programs go on steering; connections then find no listening
+//! While neither half runs, the pinned programs go on steering; connections then find no listening
 //! socket and are refused. A successor opens the same maps, attaches its own programs and only then
 //! lets go of its predecessor's, so there is no moment without capture.
 
 use std::{
     fmt, fs, io,
-    net::{Ipv4Addr, SocketAddrV4, TcpStream},
-    os::fd::BorrowedFd,
+    os::fd::{AsFd, BorrowedFd},
     path::{Path, PathBuf},
 };
 
@@ -20,7 +19,7 @@ use aya::{
     },
 };
 use fairlead_ebpf::{
-    Listener, ListenerKey, NetnsCookie, PodAddresses, PodConfig, ProxyProcess, REGISTRATION_ADDRESS,
+    Listener, ListenerKey, NetnsCookie, PodAddresses, PodConfig, ProxyProcess,
 };
 use socket2::{Domain, Socket, Type};
 
@@ -87,7 +86,7 @@ pub enum ProgramsError {
     InUse(PathBuf),
     /// The connect hook did not answer.
     #[error(
-        "the connect hook did not register this process; is another program in the cgroup tree \
+        "the connect hook did not register the proxy process; is another program in the cgroup tree \
          refusing connections to loopback addresses?"
     )]
     NotRegistered,
@@ -104,15 +103,22 @@ pub enum ProgramsError {
 /// The loaded programs and their maps.
 pub struct Programs {
     dir: PathBuf,
-    /// Released by the kernel when the process dies.
-    _lock: fs::File,
+    /// Released by the kernel when the last process that holds it dies.
+    lock: fs::File,
     /// Kept, since it reads the kernel's type information when it is made: that takes longer than
     /// all the rest of an enrolment.
     loader: EbpfLoader<'static>,
     enrolled: HashMap<MapData, NetnsCookie, PodAddresses>,
-    proxies: HashMap<MapData, ProxyProcess, u8>,
+    proxies: HashMap<MapData, ProxyProcess, u64>,
     registrations: HashMap<MapData, u64, u8>,
     listeners: SockHash<MapData, ListenerKey>,
+}
+
+/// A socket whose connecting exempts a process from capture.
+#[derive(Debug)]
+pub(super) struct Registration {
+    pub(super) socket: Socket,
+    cookie: u64,
 }
 
 // === impl Programs ===
@@ -125,12 +131,17 @@ impl fmt::Debug for Programs {
 
 impl Programs {
     /// Loads the object with its maps pinned under `dir` (on a BPF file system) and attaches the
-    /// connect hooks to `cgroup`. Takes over what a predecessor left under `dir`.
-    pub fn load(dir: &Path, cgroup: &Path) -> Result<Self, ProgramsError> {
+    /// connect hooks to `cgroup`. Takes over what a predecessor left under `dir`; one that still runs
+    /// has given its `lock`.
+    pub fn load(
+        dir: &Path,
+        cgroup: &Path,
+        lock: Option<fs::File>,
+    ) -> Result<Self, ProgramsError> {
         let dir = dir.join(LAYOUT);
         fs::create_dir_all(dir.join("pods"))
             .map_err(|cause| ProgramsError::Pin { path: dir.clone(), cause })?;
-        let lock = lock(&dir)?;
+        let lock = lock.map_or_else(|| take_lock(&dir), Ok)?;
         let mut loader = EbpfLoader::new();
         // The programs need no types of the kernel: ten megabytes less.
         loader.btf(None);
@@ -144,12 +155,16 @@ impl Programs {
             registrations: take_map(&mut object, "REGISTRATIONS")?,
             listeners: take_map(&mut object, "LISTENERS")?,
             dir,
-            _lock: lock,
+            lock,
             loader,
         };
         programs.attach_hooks(&mut object, cgroup)?;
-        programs.register()?;
         Ok(programs)
+    }
+
+    /// Returns the open file whose lock says that this process owns the directory.
+    pub(super) fn lock(&self) -> BorrowedFd<'_> {
+        self.lock.as_fd()
     }
 
     /// Steers the new connections of the namespace to `listeners`.
@@ -215,6 +230,37 @@ impl Programs {
         links::remove_dirs(&self.dir, &["pods"])
     }
 
+    /// Returns a socket that registers the process that connects it, see [`Self::registered`].
+    ///
+    /// A process does not know its id outside its own PID namespace, but the connect hook does.
+    pub(super) fn registration(&mut self) -> Result<Registration, ProgramsError> {
+        let io = |cause| ProgramsError::Io { what: "registering a proxy process", cause };
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).map_err(io)?;
+        let cookie = sys::socket::cookie(&socket).map_err(io)?;
+        self.registrations.insert(cookie, 1, 0).map_err(map_error("REGISTRATIONS"))?;
+        Ok(Registration { socket, cookie })
+    }
+
+    /// Returns the process that connected the socket: it is exempt from capture from then on.
+    pub(super) fn registered(
+        &mut self,
+        registration: &Registration,
+    ) -> Result<ProxyProcess, ProgramsError> {
+        let cookie = registration.cookie;
+        ignore_absent(self.registrations.remove(&cookie)).map_err(map_error("REGISTRATIONS"))?;
+        let found = self.proxies.iter().filter_map(Result::ok).find(|(_, value)| *value == cookie);
+        found.map(|(process, _)| process).ok_or(ProgramsError::NotRegistered)
+    }
+
+    /// Captures the connections of every process that is not among `proxies`.
+    pub(super) fn exempt_only(&mut self, proxies: &[ProxyProcess]) -> Result<(), ProgramsError> {
+        let known: Vec<_> = self.proxies.keys().filter_map(Result::ok).collect();
+        for process in known.into_iter().filter(|process| !proxies.contains(process)) {
+            ignore_absent(self.proxies.remove(&process)).map_err(map_error("PROXIES"))?;
+        }
+        Ok(())
+    }
+
     fn attach_hooks(&self, object: &mut Ebpf, cgroup: &Path) -> Result<(), ProgramsError> {
         let cgroup = fs::File::open(cgroup)
             .map_err(|cause| ProgramsError::Io { what: "opening the cgroup v2 root", cause })?;
@@ -231,36 +277,13 @@ impl Programs {
         Ok(())
     }
 
-    /// Exempts this process from capture, and no other.
-    ///
-    /// The process does not know its id outside its own PID namespace, but the hook does.
-    fn register(&mut self) -> Result<(), ProgramsError> {
-        let stale: Vec<_> = self.proxies.keys().filter_map(Result::ok).collect();
-        for process in stale {
-            ignore_absent(self.proxies.remove(&process)).map_err(map_error("PROXIES"))?;
-        }
-        let io = |cause| ProgramsError::Io { what: "registering the proxy process", cause };
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).map_err(io)?;
-        let cookie = sys::socket::cookie(&socket).map_err(io)?;
-        self.registrations.insert(cookie, 1, 0).map_err(map_error("REGISTRATIONS"))?;
-        let address = SocketAddrV4::new(Ipv4Addr::from(REGISTRATION_ADDRESS), 1);
-        // The hook refuses the connection; what counts is what it wrote down.
-        let _ = socket.connect(&address.into());
-        drop(TcpStream::from(socket));
-        ignore_absent(self.registrations.remove(&cookie)).map_err(map_error("REGISTRATIONS"))?;
-        if self.proxies.keys().next().is_none() {
-            return Err(ProgramsError::NotRegistered);
-        }
-        Ok(())
-    }
-
     fn pod_pin(&self, pod: NetnsCookie) -> PathBuf {
         self.dir.join("pods").join(pod.0.to_string())
     }
 }
 
 /// Two processes that share pins would release each other's pods.
-fn lock(dir: &Path) -> Result<fs::File, ProgramsError> {
+fn take_lock(dir: &Path) -> Result<fs::File, ProgramsError> {
     let fail = |cause| ProgramsError::Pin { path: dir.to_owned(), cause };
     let file = fs::File::open(dir).map_err(fail)?;
     match file.try_lock() {

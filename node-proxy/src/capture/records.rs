@@ -10,18 +10,25 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::routing::Sysctls;
-use crate::api::{PodKey, PodSpec};
+use crate::{
+    api::{PodKey, PodSpec},
+    link::message::PodId,
+};
 
 /// Longest record that is read, in bytes; what this program writes is far shorter.
 const MAX_RECORD_BYTES: u64 = 64 << 10;
 
 /// What is remembered of an enrolment.
+///
+/// Read by the next release too: fields may be added with a default.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct Record {
     pub(super) spec: PodSpec,
     /// Cookie of the namespace: a path may lead to another one after a restart.
     pub(super) netns_cookie: u64,
+    /// See [`PodId::enrolment`].
+    #[serde(default)]
+    pub(super) enrolment: u64,
     pub(super) addresses: Vec<IpAddr>,
     pub(super) sysctls: Sysctls,
     /// Whether the pod was released and only its routing is left.
@@ -31,6 +38,14 @@ pub(super) struct Record {
 /// The directory of records.
 #[derive(Debug)]
 pub(super) struct Records(PathBuf);
+
+// === impl Record ===
+
+impl Record {
+    pub(super) fn pod(&self) -> PodId {
+        PodId { netns: self.netns_cookie, enrolment: self.enrolment }
+    }
+}
 
 // === impl Records ===
 

@@ -13,8 +13,11 @@ use mesh_api::{
     workload::PolicyKey,
 };
 
-use super::pod::{INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT};
-use crate::{state::LocalWorkload, telemetry::reason::CloseReason};
+use crate::{
+    link::listeners::{INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT},
+    state::LocalWorkload,
+    telemetry::reason::CloseReason,
+};
 
 /// Ports of the proxy's listeners inside a pod, which no connection may be made for.
 pub(super) const PROXY_PORTS: [u16; 3] = [OUTBOUND_PORT, INBOUND_PLAINTEXT_PORT, HBONE_PORT];

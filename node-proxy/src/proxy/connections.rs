@@ -3,7 +3,7 @@
 use std::{
     cell::RefCell,
     rc::Rc,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
 };
 
 use fairlead_ebpf::NetnsCookie;
@@ -59,7 +59,7 @@ impl Connections {
     ) -> Registration {
         let (close, closed) = oneshot::channel();
         pod.connections.add();
-        self.node.connections.fetch_add(1, Ordering::Relaxed);
+        self.node.connections.add();
         let live = Live { pod: pod.clone(), inbound, close: Some(close) };
         let key = self.live.borrow_mut().insert(live);
         Registration { table: self.clone(), key, closed }
@@ -123,7 +123,7 @@ impl Drop for Registration {
         if table.is_empty() {
             self.table.none.notify_one();
         }
-        self.table.node.connections.fetch_sub(1, Ordering::Relaxed);
+        self.table.node.connections.remove();
         live.pod.connections.remove();
     }
 }

@@ -19,11 +19,11 @@ pub(super) async fn deliver(
 ) -> Result<TcpStream, CloseReason> {
     if pod.owns(client.ip()) || client.is_ipv4() != to.is_ipv4() {
         // The pod calls itself, or came by its other family: nothing to preserve.
-        let socket = pod.sockets.outbound(to.ip()).map_err(|e| socket_failure(&e))?;
+        let socket = pod.outbound_socket(to.ip()).await.map_err(|e| socket_failure(&e))?;
         return connect(socket, to).await;
     }
     if client.port() != 0
-        && let Ok(socket) = pod.sockets.delivery(client)
+        && let Ok(socket) = pod.delivery_socket(client).await
     {
         match connect(socket, to).await {
             Err(CloseReason::ConnectFailed(kind)) if port_is_taken(kind) => {}
@@ -31,7 +31,7 @@ pub(super) async fn deliver(
         }
     }
     let any_port = SocketAddr::new(client.ip(), 0);
-    let socket = pod.sockets.delivery(any_port).map_err(|e| socket_failure(&e))?;
+    let socket = pod.delivery_socket(any_port).await.map_err(|e| socket_failure(&e))?;
     connect(socket, to).await
 }
 

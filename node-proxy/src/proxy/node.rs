@@ -1,17 +1,12 @@
 //! What all worker threads of the proxy share.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::{ArcSwap, Guard};
 use mesh_api::identity::Identity;
 use tokio::{sync::watch, time::timeout};
 
+use super::pod::OpenConnections;
 use crate::{
     state::{LocalWorkload, MeshState},
     telemetry::metrics::NodeMetrics,
@@ -36,7 +31,9 @@ pub struct Node {
     /// Counters.
     pub metrics: Arc<NodeMetrics>,
     /// Connections that are open on all threads.
-    pub connections: AtomicUsize,
+    pub connections: OpenConnections,
+    /// Tunnels from peers that are open.
+    pub tunnels: OpenConnections,
     state: ArcSwap<MeshState>,
     changed: watch::Sender<()>,
 }
@@ -49,7 +46,8 @@ impl Node {
         Self {
             options,
             metrics,
-            connections: AtomicUsize::new(0),
+            connections: OpenConnections::new(),
+            tunnels: OpenConnections::new(),
             state: ArcSwap::default(),
             changed: watch::Sender::new(()),
         }
@@ -71,9 +69,12 @@ impl Node {
         self.changed.subscribe()
     }
 
-    /// Returns the number of open connections.
-    pub fn open_connections(&self) -> usize {
-        self.connections.load(Ordering::Relaxed)
+    /// Returns once nothing is open: connections have ended, and peers know that their tunnels have.
+    pub async fn wait_until_idle(&self) {
+        self.connections.wait_until_none().await;
+        self.tunnels.wait_until_none().await;
+        // Its last streams may have come by a tunnel.
+        self.connections.wait_until_none().await;
     }
 
     /// Returns the workload of a pod; waits a while for a pod that the mesh does not know yet.

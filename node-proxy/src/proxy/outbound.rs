@@ -132,7 +132,7 @@ impl Captured {
 
     async fn open(&self, hop: &Hop, service: Option<&Arc<Service>>) -> Result<Onward, CloseReason> {
         let Transport::Hbone { expected } = &hop.transport else {
-            let socket = self.pod.sockets.outbound(hop.address.ip());
+            let socket = self.pod.outbound_socket(hop.address.ip()).await;
             let socket = socket.map_err(|e| upstream::socket_failure(&e))?;
             return Ok(Onward::Plain(upstream::connect(socket, hop.address).await?));
         };

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr, TcpListener},
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -12,11 +12,14 @@ use std::{
 
 use fairlead_ebpf::NetnsCookie;
 use mesh_api::identity::Identity;
+use socket2::Socket;
 use tokio::{sync::watch, time::timeout};
 
+use super::ready_sockets::ReadySockets;
 use crate::{
     identity::{IdentityHandle, NoCertificate},
-    sys::{netns::Netns, socket},
+    link::message::SocketKind,
+    sys::socket::bind_delivery,
     telemetry::reason::CloseReason,
     tls::TlsConfigs,
 };
@@ -24,12 +27,6 @@ use crate::{
 /// Time that a connection waits for the pod's first certificate; half of what a peer's handshake
 /// waits.
 const FIRST_CERTIFICATE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Port of the listener for connections that the pod opens.
-pub const OUTBOUND_PORT: u16 = 15001;
-
-/// Port of the listener for plaintext connections to the pod.
-pub const INBOUND_PLAINTEXT_PORT: u16 = 15006;
 
 /// An enrolled pod.
 #[derive(Debug)]
@@ -44,30 +41,15 @@ pub struct Pod {
     pub addresses: Vec<IpAddr>,
     /// Certificate of the identity.
     pub svid: IdentityHandle,
-    /// Where the pod's sockets come from.
-    pub sockets: PodSockets,
+    /// Sockets inside the pod.
+    pub sockets: ReadySockets,
     /// Connections of the pod that are open.
-    pub connections: PodConnections,
-}
-
-/// Makes sockets inside the pod's namespace.
-#[derive(Debug)]
-pub struct PodSockets(Arc<Netns>);
-
-/// The listening sockets of a pod.
-#[derive(Debug)]
-pub struct Listeners {
-    /// Connections that the pod opens.
-    pub outbound: TcpListener,
-    /// HBONE tunnels to the pod.
-    pub inbound_hbone: TcpListener,
-    /// Every other connection to the pod.
-    pub inbound_plaintext: TcpListener,
+    pub connections: OpenConnections,
 }
 
 /// Counts open connections and tells when there are none.
 #[derive(Debug)]
-pub struct PodConnections {
+pub struct OpenConnections {
     open: AtomicUsize,
     idle: watch::Sender<()>,
 }
@@ -78,6 +60,18 @@ impl Pod {
     /// Returns whether `address` is the pod's own.
     pub fn owns(&self, address: IpAddr) -> bool {
         self.addresses.contains(&address)
+    }
+
+    /// Returns a socket for a connection that leaves the pod to `to`.
+    pub(super) async fn outbound_socket(&self, to: IpAddr) -> io::Result<Socket> {
+        self.sockets.take(SocketKind::outbound(to)).await
+    }
+
+    /// Returns a socket for a connection to the application in the name of `client`.
+    pub(super) async fn delivery_socket(&self, client: SocketAddr) -> io::Result<Socket> {
+        let socket = self.sockets.take(SocketKind::delivery(client.ip())).await?;
+        bind_delivery(&socket, client)?;
+        Ok(socket)
     }
 
     /// Returns the TLS configurations for a new connection. One that comes right after the
@@ -93,41 +87,9 @@ impl Pod {
     }
 }
 
-// === impl PodSockets ===
+// === impl OpenConnections ===
 
-impl PodSockets {
-    /// Makes sockets inside `netns`.
-    pub fn new(netns: Arc<Netns>) -> Self {
-        Self(netns)
-    }
-
-    /// Returns a socket for a connection that leaves the pod.
-    pub(super) fn outbound(&self, to: IpAddr) -> io::Result<socket2::Socket> {
-        self.0.within(|| socket::outbound(to))?
-    }
-
-    /// Returns a socket for a connection to the application in the name of `client`.
-    pub(super) fn delivery(&self, client: SocketAddr) -> io::Result<socket2::Socket> {
-        self.0.within(|| socket::delivery(client))?
-    }
-}
-
-// === impl Listeners ===
-
-impl Listeners {
-    /// Duplicates the sockets for another thread that accepts from them.
-    pub fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self {
-            outbound: self.outbound.try_clone()?,
-            inbound_hbone: self.inbound_hbone.try_clone()?,
-            inbound_plaintext: self.inbound_plaintext.try_clone()?,
-        })
-    }
-}
-
-// === impl PodConnections ===
-
-impl PodConnections {
+impl OpenConnections {
     /// Starts at none.
     pub fn new() -> Self {
         Self { open: AtomicUsize::new(0), idle: watch::Sender::new(()) }
@@ -158,7 +120,7 @@ impl PodConnections {
     }
 }
 
-impl Default for PodConnections {
+impl Default for OpenConnections {
     fn default() -> Self {
         Self::new()
     }

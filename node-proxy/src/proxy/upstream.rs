@@ -75,7 +75,7 @@ async fn dial(
     metrics: Arc<NodeMetrics>,
 ) -> Result<Rc<Tunnel>, CloseReason> {
     let configs = pod.certificate().await?;
-    let socket = pod.sockets.outbound(peer.address.ip()).map_err(|e| socket_failure(&e))?;
+    let socket = pod.outbound_socket(peer.address.ip()).await.map_err(|e| socket_failure(&e))?;
     let socket = connect(socket, peer.address).await?;
     let config = configs.client(&peer.expected);
     let io = transport::connect(config, tls::server_name(), socket).await.map_err(|error| {

@@ -25,10 +25,13 @@ use tokio::{
 use super::{
     connections::Connections,
     node::Node,
-    pod::{Listeners, Pod},
+    pod::Pod,
     upstream::Tunnels,
 };
-use crate::telemetry::{metrics::WorkerMetrics, reason::CloseReason};
+use crate::{
+    link::listeners::PodListeners,
+    telemetry::{metrics::WorkerMetrics, reason::CloseReason},
+};
 
 /// Commands that may wait for a worker. More would mean that it hangs.
 const COMMAND_QUEUE: usize = 1024;
@@ -42,7 +45,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 /// What a worker is told.
 #[derive(Debug)]
 enum Command {
-    Serve(Arc<Pod>, Listeners, watch::Receiver<()>),
+    Serve(Arc<Pod>, PodListeners, watch::Receiver<()>),
     Release(NetnsCookie),
     Cut(NetnsCookie),
     Drain,
@@ -105,7 +108,7 @@ impl Workers {
     }
 
     /// Accepts connections of `pod` on every thread.
-    pub async fn serve(&self, pod: &Arc<Pod>, listeners: Listeners) -> io::Result<()> {
+    pub async fn serve(&self, pod: &Arc<Pod>, listeners: PodListeners) -> io::Result<()> {
         let (sender, listening) = watch::channel(());
         self.listening().insert(pod.id, sender);
         for commands in &self.commands {
@@ -228,7 +231,7 @@ impl Worker {
     fn serve(
         self: &Rc<Self>,
         pod: &Arc<Pod>,
-        listeners: Listeners,
+        listeners: PodListeners,
         listening: &watch::Receiver<()>,
     ) {
         let draining = watch::Sender::new(Ending::Drain);

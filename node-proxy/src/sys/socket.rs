@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::{Ipv6Addr, SocketAddr},
     os::fd::{AsFd, AsRawFd},
     time::Duration,
 };
@@ -10,7 +10,7 @@ use std::{
 use fairlead_ebpf::{CAPTURE_MARK, NetnsCookie};
 use nix::{
     libc,
-    sys::socket::{setsockopt, sockopt},
+    sys::socket::{getsockopt, setsockopt, sockopt},
 };
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
@@ -36,6 +36,26 @@ const SIOCATMARK: libc::Ioctl = 0x8905;
 
 /// `IP_LOCAL_PORT_RANGE` of `linux/in.h` (Linux 6.3).
 const IP_LOCAL_PORT_RANGE: i32 = 51;
+
+/// Address family of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+// === impl Family ===
+
+impl Family {
+    fn domain(self) -> Domain {
+        match self {
+            Self::V4 => Domain::IPV4,
+            Self::V6 => Domain::IPV6,
+        }
+    }
+}
 
 /// Opens a socket for questions about the namespace the thread is in.
 pub fn probe() -> io::Result<Socket> {
@@ -69,8 +89,8 @@ pub fn transparent_listener(port: u16) -> io::Result<Socket> {
 }
 
 /// Opens a socket for a connection that leaves the pod.
-pub fn outbound(to: IpAddr) -> io::Result<Socket> {
-    let socket = stream(domain(to))?;
+pub fn outbound(family: Family) -> io::Result<Socket> {
+    let socket = stream(family.domain())?;
     socket.set_tcp_nodelay(true)?;
     // An urgent byte is otherwise left out of what is read, and lost.
     socket.set_out_of_band_inline(true)?;
@@ -78,27 +98,37 @@ pub fn outbound(to: IpAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Opens a socket for a connection to the application, made in the name of `client`.
-///
-/// With port 0 the kernel chooses one when the socket connects.
-pub fn delivery(client: SocketAddr) -> io::Result<Socket> {
-    let socket = outbound(client.ip())?;
+/// Opens a socket for a connection to the application, to be bound by [`bind_delivery`].
+pub fn delivery(family: Family) -> io::Result<Socket> {
+    let socket = outbound(family)?;
     setsockopt(&socket, sockopt::Mark, &CAPTURE_MARK)?;
     // Without the device the kernel reports the SYN as arriving on eth0, and it would be steered
     // back to the proxy, for ever.
     socket.bind_device(Some(b"lo"))?;
-    if client.is_ipv4() {
-        setsockopt(&socket, sockopt::IpTransparent, &true)?;
-    } else {
-        set(&socket, libc::IPPROTO_IPV6, libc::IPV6_TRANSPARENT, 1)?;
+    match family {
+        Family::V4 => setsockopt(&socket, sockopt::IpTransparent, &true)?,
+        Family::V6 => set(&socket, libc::IPPROTO_IPV6, libc::IPV6_TRANSPARENT, 1)?,
     }
+    Ok(socket)
+}
+
+/// Binds a socket of [`delivery`] to the address of `client`, in whose name it will connect.
+///
+/// With port 0 the kernel chooses one when the socket connects. Needs no privilege, but for ports
+/// below `net.ipv4.ip_unprivileged_port_start`.
+pub fn bind_delivery(socket: &Socket, client: SocketAddr) -> io::Result<()> {
     if client.port() == 0 {
-        choose_port_late(&socket)?;
+        choose_port_late(socket)?;
     } else {
         socket.set_reuse_address(true)?;
     }
-    socket.bind(&client.into())?;
-    Ok(socket)
+    socket.bind(&client.into())
+}
+
+/// Returns the number of connections that wait to be accepted from a listening socket.
+pub fn waiting(listener: &impl AsFd) -> io::Result<u32> {
+    // Of a listening socket this field is the length of its queue (tcp_get_info of the kernel).
+    Ok(getsockopt(&listener.as_fd(), sockopt::TcpInfo)?.tcpi_unacked)
 }
 
 /// Makes closing the socket send a reset instead of an orderly end.
@@ -137,10 +167,6 @@ fn keepalive(socket: &Socket) -> io::Result<()> {
             .with_interval(TCP_KEEPALIVE)
             .with_retries(TCP_KEEPALIVE_RETRIES),
     )
-}
-
-fn domain(address: IpAddr) -> Domain {
-    if address.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 }
 }
 
 /// Reads a number that the kernel keeps about a socket.

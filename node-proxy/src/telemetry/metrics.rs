@@ -38,6 +38,8 @@ pub struct NodeMetrics {
     pub config_reloads: ConfigReloads,
     /// Pods in the mesh on this node.
     pub pods_enrolled: Gauge,
+    /// Connections that were made while no proxy ran, and waited for this one.
+    pub connections_waited: Counter,
     /// HBONE connections open.
     pub tunnels_open: Tunnels,
     limits: Family<Labels<1>, Counter>,
@@ -87,9 +89,16 @@ impl NodeMetrics {
             "Pods of this node that are in the mesh",
             pods_enrolled.clone(),
         );
+        let connections_waited = Counter::default();
+        registry.register(
+            "fairlead_connections_waited",
+            "Connections that were made while no proxy ran, and waited for this one",
+            connections_waited.clone(),
+        );
         Self {
             config_reloads: ConfigReloads::register(registry),
             pods_enrolled,
+            connections_waited,
             tunnels_open: Tunnels::register(registry),
             limits,
             traffic,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use fairlead_ebpf::MAX_PODS;
-use mesh_api::identity::Identity;
+use nix::time::{ClockId, clock_gettime};
 use tokio::time::{interval, timeout};
 
 use super::{Control, Enrolled, Shared, internal};
@@ -15,11 +15,21 @@ use crate::{
     capture::{
         enrolment::{EnrolError, Enrolment},
         programs::Programs,
+        proxies::PodProgress,
         records::Record,
         vanish,
     },
-    proxy::pod::{Pod, PodConnections, PodSockets},
+    link::message::{PodId, ToProxy},
 };
+
+/// Time for proxies to close the listeners of a pod.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Time for a proxy to serve a pod that it was given.
+const SERVING_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Time for a proxy to end after its drain period.
+const PROXY_EXIT_TIME: Duration = Duration::from_secs(3);
 
 /// What becomes of capture when the process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,27 +59,22 @@ impl Control {
         }
     }
 
-    /// Ends the service: connections that are open get `grace` to finish.
-    pub async fn shut_down(self, at_exit: AtExit, grace: Duration) {
+    /// Ends the service: connections that are open get the drain period to finish.
+    pub async fn shut_down(&self, at_exit: AtExit) {
         let shared = &self.0;
         let mut programs = shared.programs.lock().await;
         let pods: Vec<_> = shared.pods().values().cloned().collect();
         if at_exit == AtExit::Remove {
             for enrolled in &pods {
-                warn(programs.release(enrolled.pod.id), enrolled, "release");
+                warn(programs.release(enrolled.pod.netns()), enrolled, "release");
             }
         }
-        shared.workers.drain().await;
-        let drained = async {
-            for enrolled in &pods {
-                enrolled.pod.connections.wait_until_none().await;
-            }
-        };
-        if timeout(grace, drained).await.is_err() {
-            let open = shared.node.open_connections();
-            tracing::warn!(open, "the drain period is over; ending the connections still open");
+        let grace = shared.drain_timeout;
+        let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        shared.proxies.tell_active(&ToProxy::Drain { grace_ms, succeeded: false });
+        if timeout(grace + PROXY_EXIT_TIME, shared.proxies.until_none()).await.is_err() {
+            tracing::warn!("a proxy does not end");
         }
-        shared.workers.stop().await;
         if at_exit == AtExit::Remove {
             for enrolled in &pods {
                 warn(enrolled.enrolment.restore().await, enrolled, "restore the routing of");
@@ -93,17 +98,22 @@ impl Shared {
             self.forget(&mut programs, &gone).await;
         }
         if let Some(known) = self.find_known(&spec, &enrolment)? {
-            return Ok(known);
+            return Ok(self.status(&known, &self.proxies.describe().await));
         }
         let key = spec.key();
+        let netns = enrolment.netns.cookie();
         let draining = self.pods().get(&key).cloned();
-        if let Some(draining) = draining.filter(|d| d.pod.id == enrolment.netns.cookie()) {
+        if let Some(draining) = draining.filter(|d| d.pod.netns() == netns) {
             // Its values are those from before the first enrolment.
             enrolment.sysctls.clone_from(&draining.enrolment.sysctls);
         }
         let enrolment = Arc::new(enrolment);
-        match self.enrol(&mut programs, spec, enrolment.clone(), started).await {
-            Ok(enrolled) => Ok(enrolled.status()),
+        let pod = PodId { netns: netns.0, enrolment: nanoseconds_of_machine() };
+        match self.enrol(&mut programs, (spec, pod), enrolment.clone(), started).await {
+            Ok(enrolled) => {
+                drop(programs);
+                Ok(self.status_when_served(&enrolled).await)
+            }
             Err(error) => {
                 enrolment.undo(&mut programs).await;
                 // What failed may have been the writing of the record.
@@ -115,7 +125,7 @@ impl Shared {
 
     pub(super) async fn remove(self: &Arc<Self>, key: &PodKey) -> Result<(), ApiError> {
         let mut programs = self.programs.lock().await;
-        let found = self.pods().get(key).filter(|enrolled| !enrolled.draining).cloned();
+        let found = self.pods().get(key).filter(|enrolled| !enrolled.is_draining()).cloned();
         let Some(mut enrolled) = found else {
             return Err(ApiError::new(
                 ApiErrorKind::NotFound,
@@ -123,56 +133,53 @@ impl Shared {
                 "`fairlead-node pod list` shows the enrolled pods",
             ));
         };
-        programs.release(enrolled.pod.id).map_err(|e| internal(&e))?;
-        self.workers.release(enrolled.pod.id).await;
-        enrolled.draining = true;
-        self.records.save(&enrolled.record()).map_err(|e| internal(&e))?;
-        self.node.metrics.pods_enrolled.dec();
+        programs.release(enrolled.pod.netns()).map_err(|e| internal(&e))?;
+        enrolled.listeners = None;
         self.pods().insert(key.clone(), enrolled.clone());
+        self.let_go(&ToProxy::Release { pod: enrolled.pod }, enrolled.pod).await;
+        self.records.save(&enrolled.record()).map_err(|e| internal(&e))?;
         tokio::spawn(self.clone().finish_release(enrolled));
         Ok(())
     }
 
-    /// Captures a pod and hands it to the proxy. A failure leaves what was done so far.
+    /// Captures a pod and gives it to the proxies, with the listening sockets of a predecessor if
+    /// they are left. A failure leaves what was done so far.
     pub(super) async fn enrol(
         &self,
         programs: &mut Programs,
-        spec: PodSpec,
+        (spec, pod): (PodSpec, PodId),
         enrolment: Arc<Enrolment>,
         started: Instant,
     ) -> Result<Enrolled, ApiError> {
-        let identity = Identity {
-            trust_domain: self.trust_domain.clone(),
-            namespace: spec.namespace.clone(),
-            service_account: spec.service_account.clone(),
-        };
-        let listeners = enrolment.enrol(programs).await.map_err(|e| internal(&e))?;
-        let pod = Arc::new(Pod {
-            id: enrolment.netns.cookie(),
-            name: spec.name.as_str().into(),
-            svid: self.identities.acquire(&identity),
-            identity,
-            addresses: enrolment.addresses.clone(),
-            sockets: PodSockets::new(enrolment.netns.clone()),
-            connections: PodConnections::new(),
-        });
+        let left = self.left().remove(&pod);
+        let listeners = enrolment.enrol(programs, left).await.map_err(|e| internal(&e))?;
+        let addresses = enrolment.addresses.clone();
+        let listeners = Some(Arc::new(listeners));
         let took = started.elapsed();
-        let enrolled = Enrolled { spec, pod, enrolment, took, draining: false };
+        let enrolled = Enrolled { spec, pod, addresses, enrolment, listeners, took };
         self.records.save(&enrolled.record()).map_err(|e| internal(&e))?;
-        self.workers.serve(&enrolled.pod, listeners).await.map_err(|e| internal(&e))?;
         self.pods().insert(enrolled.spec.key(), enrolled.clone());
-        self.node.metrics.pods_enrolled.inc();
+        self.give_all(&enrolled);
         let key = enrolled.spec.key();
         tracing::info!(pod = %key, took_ms = took.as_secs_f64() * 1e3, "pod enrolled");
         Ok(enrolled)
     }
 
+    /// Has the proxies let go of a pod; returns when its ports are free.
+    async fn let_go(&self, message: &ToProxy, pod: PodId) {
+        self.proxies.let_go(message, pod);
+        let silent = self.proxies.until_all(|progress| progress.is_silent(pod));
+        if timeout(SILENCE_TIMEOUT, silent).await.is_err() {
+            tracing::warn!(netns = pod.netns, "a proxy is slow to close the listeners of a pod");
+        }
+    }
+
     /// Undoes the routing once the captured connections of a released pod have ended.
-    async fn finish_release(self: Arc<Self>, enrolled: Enrolled) {
-        enrolled.pod.connections.wait_until_none().await;
+    pub(super) async fn finish_release(self: Arc<Self>, enrolled: Enrolled) {
+        self.proxies.until_all(|progress| progress.is_idle(enrolled.pod)).await;
         let _programs = self.programs.lock().await;
         let key = enrolled.spec.key();
-        let current = self.pods().get(&key).is_some_and(|c| Arc::ptr_eq(&c.pod, &enrolled.pod));
+        let current = self.pods().get(&key).is_some_and(|known| known.pod == enrolled.pod);
         // Enrolled anew in the meantime: the routing belongs to its successor.
         if !current {
             return;
@@ -185,13 +192,11 @@ impl Shared {
 
     /// Drops a pod whose namespace is gone, with its connections.
     async fn forget(&self, programs: &mut Programs, enrolled: &Enrolled) {
-        warn(programs.release(enrolled.pod.id), enrolled, "release");
-        self.workers.cut(enrolled.pod.id).await;
+        warn(programs.release(enrolled.pod.netns()), enrolled, "release");
         let key = enrolled.spec.key();
+        self.pods().remove(&key);
+        self.let_go(&ToProxy::Cut { pod: enrolled.pod }, enrolled.pod).await;
         warn(self.records.remove(&key), enrolled, "forget");
-        if self.pods().remove(&key).is_some_and(|known| !known.draining) {
-            self.node.metrics.pods_enrolled.dec();
-        }
         tracing::info!(pod = %key, "the pod's network namespace is gone; pod released");
     }
 
@@ -201,32 +206,41 @@ impl Shared {
         pods.values().filter(gone).cloned().collect()
     }
 
-    /// Returns the status of a pod that is enrolled just like that; fails if it is in conflict with
+    /// Returns the status of a pod just enrolled, once a proxy serves it.
+    async fn status_when_served(&self, enrolled: &Enrolled) -> PodStatus {
+        let serving = Some(&PodProgress::Serving);
+        let served = self.proxies.until_any(|p| p.pods.get(&enrolled.pod) == serving);
+        // Without a proxy the pod is captured all the same, and its connections wait.
+        let _ = timeout(SERVING_TIMEOUT, served).await;
+        self.status(enrolled, &self.proxies.describe().await)
+    }
+
+    /// Returns a pod that is enrolled just like that; fails if it is in conflict with
     /// one that is.
     fn find_known(
         &self,
         spec: &PodSpec,
         enrolment: &Enrolment,
-    ) -> Result<Option<PodStatus>, ApiError> {
+    ) -> Result<Option<Enrolled>, ApiError> {
         let pods = self.pods();
-        let mut active = pods.values().filter(|enrolled| !enrolled.draining);
+        let mut active = pods.values().filter(|enrolled| !enrolled.is_draining());
         if active.clone().count() >= MAX_PODS as usize {
-            self.node.metrics.limit("pods").inc();
+            self.proxies.tell_active(&ToProxy::PodLimitReached);
             let message = format!("{MAX_PODS} pods are enrolled, which is the limit of a node");
             let remedy = "release pods that need no mesh";
             return Err(ApiError::new(ApiErrorKind::Internal, message, remedy));
         }
         let clash = active.find(|enrolled| {
-            let same_netns = enrolled.pod.id == enrolment.netns.cookie();
-            let same_address = enrolment.addresses.iter().any(|a| enrolled.pod.owns(*a));
+            let same_netns = enrolled.pod.netns() == enrolment.netns.cookie();
+            let same_address = enrolment.addresses.iter().any(|a| enrolled.addresses.contains(a));
             enrolled.spec.key() == spec.key() || same_netns || same_address
         });
         let Some(known) = clash else { return Ok(None) };
         let same_pod = known.spec.key() == spec.key()
             && known.spec.service_account == spec.service_account
-            && known.pod.id == enrolment.netns.cookie();
+            && known.pod.netns() == enrolment.netns.cookie();
         if same_pod {
-            return Ok(Some(known.status()));
+            return Ok(Some(known.clone()));
         }
         Err(ApiError::new(
             ApiErrorKind::Conflict,
@@ -245,12 +259,20 @@ impl Enrolled {
     fn record(&self) -> Record {
         Record {
             spec: self.spec.clone(),
-            netns_cookie: self.pod.id.0,
-            addresses: self.pod.addresses.clone(),
+            netns_cookie: self.pod.netns,
+            enrolment: self.pod.enrolment,
+            addresses: self.addresses.clone(),
             sysctls: self.enrolment.sysctls.clone(),
-            draining: self.draining,
+            draining: self.is_draining(),
         }
     }
+}
+
+/// Tells enrolments apart, also across restarts of this process.
+fn nanoseconds_of_machine() -> u64 {
+    // The clock exists on every Linux.
+    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default();
+    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn rejected(error: &EnrolError) -> ApiError {

@@ -1,14 +1,14 @@
 //! Takes up the pods of a predecessor that ended without a word.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use fairlead_ebpf::NetnsCookie;
-use tokio::time::sleep;
+use tokio::time::timeout;
 
-use super::{Control, Shared};
+use super::{Control, Enrolled, Shared};
 use crate::{
     api::ApiError,
     capture::{
@@ -16,7 +16,7 @@ use crate::{
         programs::{Programs, ProgramsError},
         records::Record,
     },
-    telemetry::readiness::Gate,
+    link::message::ToProxy,
 };
 
 /// Pause before pods on record that could not be enrolled are tried again.
@@ -26,20 +26,30 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
 impl Control {
     /// Enrols again the pods on record that still exist, and removes what is left in the kernel of
-    /// those that do not. Opens `complete` once that is done. Never returns.
-    pub async fn restore(&self, complete: &Gate) {
+    /// those that do not; then tells the proxies that this is all.
+    pub async fn restore(&self) {
+        let shared = &self.0;
         loop {
-            match self.0.restore_all().await {
+            match shared.restore_all().await {
                 Ok(0) => break,
                 Ok(failed) => {
                     tracing::error!(failed, "pods on record are not in the mesh; trying again");
                 }
                 Err(error) => tracing::error!(%error, "cannot take up the pods on record"),
             }
-            sleep(RETRY_INTERVAL).await;
+            // A proxy that appears may hold the listening sockets that were missing.
+            let _ = timeout(RETRY_INTERVAL, shared.proxies.changed()).await;
         }
-        complete.open();
-        std::future::pending::<()>().await;
+        let mut programs = shared.programs.lock().await;
+        shared.recorded.store(true, Ordering::Release);
+        shared.left().clear();
+        shared.exempt_only_proxies(&mut programs);
+        for link in shared.proxies.all() {
+            // One that is being attached gets to know at the end of that.
+            if { link.progress().process.is_some() } {
+                shared.settle(&link);
+            }
+        }
     }
 }
 
@@ -87,15 +97,29 @@ impl Shared {
         };
         enrolment.sysctls.clone_from(&record.sysctls);
         if record.draining {
-            enrolment.addresses = record.addresses.clone();
-            if let Err(error) = enrolment.restore().await {
-                tracing::warn!(pod = %record.spec.key(), %error, "cannot restore the routing");
-            }
-            self.forget_record(&record);
+            enrolment.addresses.clone_from(&record.addresses);
+            self.resume_release(record, enrolment);
             return Ok(true);
         }
-        self.enrol(programs, record.spec, Arc::new(enrolment), Instant::now()).await?;
+        let pod = record.pod();
+        self.enrol(programs, (record.spec, pod), Arc::new(enrolment), Instant::now()).await?;
         Ok(true)
+    }
+
+    /// Goes on waiting for the connections of a released pod, which a proxy may still have.
+    fn resume_release(self: &Arc<Self>, record: Record, enrolment: Enrolment) {
+        let pod = record.pod();
+        let enrolled = Enrolled {
+            spec: record.spec,
+            pod,
+            addresses: record.addresses,
+            enrolment: Arc::new(enrolment),
+            listeners: None,
+            took: Duration::ZERO,
+        };
+        self.pods().insert(enrolled.spec.key(), enrolled.clone());
+        self.proxies.let_go(&ToProxy::Release { pod }, pod);
+        tokio::spawn(self.clone().finish_release(enrolled));
     }
 
     /// Removes the capture of pods that are on no record.

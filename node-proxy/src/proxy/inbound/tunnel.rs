@@ -6,7 +6,6 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use http::{Method, Response, uri::Authority};
 use mesh_api::identity::Identity;
-use prometheus_client::metrics::gauge::Gauge;
 
 use super::{Arrival, status};
 use crate::{
@@ -17,6 +16,7 @@ use crate::{
     },
     proxy::{
         flow::{FlowLog, Meter},
+        node::Node,
         pod::Pod,
         relay::{self, TunnelEnd},
         worker::{Worker, accept::Accepted, cut, dropped, spawn},
@@ -37,8 +37,8 @@ struct Source {
     target: SocketAddr,
 }
 
-/// A gauge that counts for as long as the value lives.
-struct Counted(Gauge);
+/// A tunnel that is counted for as long as the value lives.
+struct Counted(Arc<Node>);
 
 /// Serves a tunnel from accept to close.
 pub(in crate::proxy) async fn serve_tunnel(accepted: Accepted) {
@@ -58,7 +58,7 @@ pub(in crate::proxy) async fn serve_tunnel(accepted: Accepted) {
         Ok(peer) => peer,
         Err(reason) => return refused(&worker, &pod, client, target, started, &reason),
     };
-    let _counted = Counted::new(worker.node.metrics.tunnels_open.inbound.clone());
+    let _counted = Counted::new(worker.node.clone());
     let source = Rc::new(Source { worker, pod, identity, client, target });
     let serve = |stream| spawn(source.clone().serve(stream));
     let served = match Tunnel::accept(io).await {
@@ -172,14 +172,16 @@ fn answer_refusal(respond: &mut SendResponse<Bytes>, log: FlowLog, reason: &Clos
 // === impl Counted ===
 
 impl Counted {
-    fn new(gauge: Gauge) -> Self {
-        gauge.inc();
-        Self(gauge)
+    fn new(node: Arc<Node>) -> Self {
+        node.tunnels.add();
+        node.metrics.tunnels_open.inbound.inc();
+        Self(node)
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.dec();
+        self.0.metrics.tunnels_open.inbound.dec();
+        self.0.tunnels.remove();
     }
 }

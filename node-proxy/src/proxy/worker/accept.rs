@@ -11,10 +11,11 @@ use tokio::{
 use super::{
     super::{
         inbound, outbound,
-        pod::{Listeners, Pod},
+        pod::Pod,
     },
     Ending, Worker, dropped, spawn,
 };
+use crate::link::listeners::PodListeners;
 
 /// Pause after a failed accept. Out of descriptors, an attempt at once would fail again and take
 /// the processor from the connections that will free some.
@@ -40,11 +41,11 @@ pub(in crate::proxy) struct Accepted {
 pub(super) fn start(
     worker: &Rc<Worker>,
     pod: &Arc<Pod>,
-    listeners: Listeners,
+    listeners: PodListeners,
     draining: &watch::Sender<Ending>,
     listening: &watch::Receiver<()>,
 ) -> io::Result<()> {
-    let Listeners { outbound, inbound_hbone, inbound_plaintext } = listeners;
+    let PodListeners { outbound, inbound_hbone, inbound_plaintext } = listeners;
     let signal = || draining.subscribe();
     let start = |listener: std::net::TcpListener, serve: fn(Accepted)| {
         let listener = TcpListener::from_std(listener)?;

@@ -1,0 +1,208 @@
+//! Gives a proxy its pods, and the sockets that only capture can make.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+
+    time::Duration,
+};
+
+use fairlead_ebpf::ProxyProcess;
+use tokio::time::timeout;
+
+use super::{Control, Enrolled, Shared};
+use crate::{
+    capture::{
+        programs::{Programs, ProgramsError},
+        proxies::{Ended, Greeted, Link, PodProgress, Progress, Unreachable, carry},
+        sockets,
+    },
+    link::{
+        channel::{MAX_DESCRIPTORS, Received},
+        message::{PodId, SocketKind, ToCapture, ToProxy},
+    },
+};
+
+/// Time for a proxy to connect one socket.
+const REGISTER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a proxy cannot be given its pods.
+#[derive(Debug, thiserror::Error)]
+enum AttachError {
+    #[error(transparent)]
+    Unreachable(#[from] Unreachable),
+    #[error(transparent)]
+    Programs(#[from] ProgramsError),
+    #[error("the proxy does not register itself")]
+    Unregistered,
+    #[error("cannot duplicate listening sockets: {0}")]
+    Duplicate(#[from] io::Error),
+}
+
+// === impl Control ===
+
+impl Control {
+    /// Serves a proxy until it is gone.
+    pub async fn serve_proxy(&self, greeted: Greeted) {
+        let shared = &self.0;
+        let Greeted { channel, draining, pods, endpoints: _ } = greeted;
+        let held = pods.iter().map(|(pod, _)| (*pod, PodProgress::Serving)).collect();
+        shared.left().extend(pods);
+        let progress = Progress { draining, pods: held, ..Progress::default() };
+        let (link, queue) = shared.proxies.add(progress);
+        let attached = async {
+            if let Err(error) = shared.attach(&link).await {
+                tracing::error!(proxy = link.number, %error, "cannot serve the proxy");
+                return;
+            }
+            std::future::pending().await
+        };
+        let ended = tokio::select! {
+            ended = carry(channel, queue, |received| shared.hear(&link, received)) => ended,
+            () = attached => Ok(Ended::Gone),
+        };
+        shared.proxies.remove(&link);
+        match ended {
+            Ok(Ended::HandedOver) => return,
+            Ok(Ended::Gone) => tracing::info!(proxy = link.number, "the proxy is gone"),
+            Err(error) => tracing::warn!(proxy = link.number, %error, "the link to a proxy broke"),
+        }
+        let mut programs = shared.programs.lock().await;
+        shared.exempt_only_proxies(&mut programs);
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// Exempts a proxy from capture and gives it the pods that it does not have.
+    async fn attach(&self, link: &Link) -> Result<(), AttachError> {
+        let mut programs = self.programs.lock().await;
+        let process = register(&mut programs, link).await?;
+        link.progress().process = Some(process);
+        let draining = link.progress().draining;
+        if !draining {
+            link.tell(ToProxy::Endpoints, duplicate(self.endpoints.descriptors())?)?;
+        }
+        let pods: Vec<_> = self.pods().values().cloned().collect();
+        for enrolled in &pods {
+            if enrolled.is_draining() {
+                link.progress().pods.insert(enrolled.pod, PodProgress::Releasing);
+                link.tell(ToProxy::Release { pod: enrolled.pod }, Vec::new())?;
+            } else if !draining {
+                give(link, enrolled)?;
+            }
+        }
+        if self.is_recorded() {
+            self.exempt_only_proxies(&mut programs);
+            self.settle(link);
+        }
+        tracing::info!(proxy = link.number, pods = pods.len(), "serving a proxy");
+        Ok(())
+    }
+
+    /// Gives a pod to the proxies that accept connections.
+    pub(super) fn give_all(&self, enrolled: &Enrolled) {
+        for link in self.proxies.all() {
+            let ready = { link.progress().process.is_some() && !link.progress().draining };
+            if ready && let Err(error) = give(&link, enrolled) {
+                tracing::warn!(proxy = link.number, pod = %enrolled.spec.key(), %error, "cannot give a pod to a proxy");
+            }
+        }
+    }
+
+    /// Tells a proxy that it has been given everything, and to let go of what is on no record.
+    pub(super) fn settle(&self, link: &Link) {
+        let known: Vec<PodId> = self.pods().values().map(|enrolled| enrolled.pod).collect();
+        let unknown: Vec<PodId> = {
+            let progress = link.progress();
+            progress.pods.keys().filter(|pod| !known.contains(pod)).copied().collect()
+        };
+        for pod in unknown {
+            link.progress().pods.insert(pod, PodProgress::Releasing);
+            // If it is lost the proxy is gone, and with it the pod.
+            let _ = link.tell(ToProxy::Cut { pod }, Vec::new());
+        }
+        let _ = link.tell(ToProxy::Recorded, Vec::new());
+    }
+
+    pub(super) fn exempt_only_proxies(&self, programs: &mut Programs) {
+        if let Err(error) = programs.exempt_only(&self.proxies.processes()) {
+            tracing::warn!(%error, "a proxy that is gone is still exempt from capture");
+        }
+    }
+
+    fn hear(&self, link: &Link, received: Received<ToCapture>) {
+        if let ToCapture::Need { pod, kind, count } = received.message {
+            self.refill(link, pod, kind, count);
+            return;
+        }
+        let completes = matches!(received.message, ToCapture::Complete);
+        self.proxies.heard(link, received.message);
+        if completes {
+            self.supersede(link);
+        }
+    }
+
+    /// Drains the proxies that came before `successor`, which serves everything from here on.
+    fn supersede(&self, successor: &Link) {
+        let grace_ms = u64::try_from(self.drain_timeout.as_millis()).unwrap_or(u64::MAX);
+        for link in self.proxies.all() {
+            if link.number >= successor.number || link.progress().draining {
+                continue;
+            }
+            link.progress().draining = true;
+            tracing::info!(proxy = link.number, successor = successor.number, "draining a proxy");
+            // One that is unreachable has ended, or will when its link is closed.
+            let _ = link.tell(ToProxy::Drain { grace_ms, succeeded: true }, Vec::new());
+        }
+    }
+
+    fn refill(&self, link: &Link, pod: PodId, kind: SocketKind, count: usize) {
+        let netns = {
+            let pods = self.pods();
+            let found = pods.values().find(|enrolled| enrolled.pod == pod);
+            found.map(|enrolled| enrolled.enrolment.netns.clone())
+        };
+        let (made, error) = match netns {
+            Some(netns) => sockets::make(&netns, kind, count.min(MAX_DESCRIPTORS)),
+            None => (Vec::new(), Some(io::Error::from_raw_os_error(nix::libc::ENODEV))),
+        };
+        let error = error.and_then(|error| error.raw_os_error());
+        // If it is lost the proxy is gone.
+        let _ = link.tell(ToProxy::Sockets { pod, kind, error }, made);
+    }
+}
+
+/// Has the proxy connect a socket that exempts it from capture.
+async fn register(programs: &mut Programs, link: &Link) -> Result<ProxyProcess, AttachError> {
+    let registration = programs.registration()?;
+    let socket = registration.socket.as_fd().try_clone_to_owned()?;
+    link.tell(ToProxy::Register, vec![socket])?;
+    timeout(REGISTER_TIMEOUT, link.until(|progress| progress.registered))
+        .await
+        .map_err(|_| AttachError::Unregistered)?;
+    Ok(programs.registered(&registration)?)
+}
+
+/// Gives a pod to a proxy, with the first of its sockets.
+fn give(link: &Link, enrolled: &Enrolled) -> Result<(), AttachError> {
+    let Some(listeners) = &enrolled.listeners else { return Ok(()) };
+    let pod = enrolled.pod;
+    if link.progress().pods.contains_key(&pod) {
+        return Ok(());
+    }
+    link.progress().pods.insert(pod, PodProgress::Given);
+    link.tell(ToProxy::Serve(enrolled.served()), duplicate(listeners.descriptors())?)?;
+    for kind in SocketKind::ALL.into_iter().filter(|kind| kind.serves(&enrolled.addresses)) {
+        let (made, error) = sockets::make(&enrolled.enrolment.netns, kind, sockets::AHEAD);
+        let error = error.and_then(|error| error.raw_os_error());
+        link.tell(ToProxy::Sockets { pod, kind, error }, made)?;
+    }
+    Ok(())
+}
+
+fn duplicate<const N: usize>(descriptors: [BorrowedFd<'_>; N]) -> io::Result<Vec<OwnedFd>> {
+    descriptors.iter().map(BorrowedFd::try_clone_to_owned).collect()
+}
+

@@ -1,0 +1,165 @@
+//! The predecessor's part.
+
+use std::{
+    fs, io,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::fs::PermissionsExt,
+    },
+    path::Path,
+};
+
+use nix::unistd::Uid;
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, listen, socket_with,
+    sockopt::socket_peercred,
+};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    time::timeout,
+};
+
+use super::{HANDOVER_TIMEOUT, HandoverError, socket_path};
+use crate::{
+    capture::{
+        control::{Control, Shared},
+        proxies::greet,
+    },
+    link::{
+        VERSION,
+        channel::Channel,
+        handover::{ToPredecessor, ToSuccessor},
+        understands,
+    },
+};
+
+/// Successors that wait to be heard; one is the rule.
+const BACKLOG: i32 = 4;
+
+/// Mode of the socket.
+const MODE: u32 = 0o600;
+
+/// Where a successor asks for everything.
+#[derive(Debug)]
+pub struct HandoverSocket(AsyncFd<OwnedFd>);
+
+/// What is handed over beside what [`Control`] has.
+#[derive(Clone, Copy, Debug)]
+pub struct Heirlooms<'a> {
+    /// Open file whose lock says who owns the run directory.
+    pub run_lock: BorrowedFd<'a>,
+    /// Listening socket of the API.
+    pub api: BorrowedFd<'a>,
+}
+
+// === impl HandoverSocket ===
+
+impl HandoverSocket {
+    /// Listens in `run_dir`, which must be this process's own.
+    pub fn bind(run_dir: &Path) -> Result<Self, HandoverError> {
+        let path = socket_path(run_dir);
+        listen_at(&path).map_err(|cause| HandoverError::Socket { path, cause })
+    }
+
+    /// Serves successors until one has taken everything. The kernel's state is left as it is.
+    pub async fn serve(&self, control: &Control, heirlooms: Heirlooms<'_>) {
+        loop {
+            match self.accept().await {
+                Ok(successor) => match hand_over(control, successor, heirlooms).await {
+                    Ok(()) => return,
+                    Err(error) => tracing::error!(%error, "going on: nothing was handed over"),
+                },
+                Err(error) => tracing::warn!(%error, "cannot hear a successor"),
+            }
+        }
+    }
+
+    async fn accept(&self) -> io::Result<Channel> {
+        loop {
+            let accept = |socket: &OwnedFd| Ok(accept_with(socket, SocketFlags::CLOEXEC)?);
+            let accepted = self.0.async_io(Interest::READABLE, accept).await?;
+            let uid = Uid::from_raw(socket_peercred(&accepted)?.uid.as_raw());
+            if uid.is_root() || uid == Uid::effective() {
+                return Channel::new(accepted);
+            }
+            tracing::warn!(%uid, "refused another user at the hand-over socket");
+        }
+    }
+}
+
+fn listen_at(path: &Path) -> io::Result<HandoverSocket> {
+    // The run directory's lock is ours, so a socket that is there belongs to a process that is gone.
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        Ok(()) | Err(_) => {}
+    }
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    bind(&socket, &SocketAddrUnix::new(path)?)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(MODE))?;
+    listen(&socket, BACKLOG)?;
+    AsyncFd::new(socket).map(HandoverSocket)
+}
+
+/// Gives everything to `successor`. If that fails the proxies are served as before.
+async fn hand_over(
+    control: &Control,
+    successor: Channel,
+    heirlooms: Heirlooms<'_>,
+) -> Result<(), HandoverError> {
+    let shared = &control.0;
+    // Held to the end: no pod comes or goes any more.
+    let programs = shared.programs.lock().await;
+    let request = timeout(HANDOVER_TIMEOUT, successor.receive::<ToPredecessor>());
+    let request = request.await.map_err(|_| HandoverError::Timeout)??;
+    match request.ok_or(HandoverError::Gone)?.message {
+        ToPredecessor::TakeOver { version } if understands(version) => {}
+        ToPredecessor::TakeOver { version } => return Err(HandoverError::Version(version)),
+        ToPredecessor::Taken | ToPredecessor::Unknown => return Err(HandoverError::Incomplete),
+    }
+    tracing::info!("handing over to a successor");
+    let mut links = Vec::new();
+    for link in shared.proxies.all() {
+        links.extend(link.hand_over().await);
+    }
+    let locks = [programs.lock(), heirlooms.run_lock];
+    let given = timeout(HANDOVER_TIMEOUT, give(shared, &successor, locks, heirlooms.api, &links));
+    let given = given.await.unwrap_or(Err(HandoverError::Timeout));
+    if given.is_err() {
+        for link in links {
+            let control = control.clone();
+            tokio::spawn(async move {
+                match greet(link).await {
+                    Ok(greeted) => control.serve_proxy(greeted).await,
+                    Err(error) => tracing::error!(%error, "a proxy is lost"),
+                }
+            });
+        }
+    }
+    given
+}
+
+async fn give(
+    shared: &Shared,
+    successor: &Channel,
+    locks: [BorrowedFd<'_>; 2],
+    api: BorrowedFd<'_>,
+    links: &[OwnedFd],
+) -> Result<(), HandoverError> {
+    successor.send(&ToSuccessor::Hello { version: VERSION }, &[]).await?;
+    successor.send(&ToSuccessor::Locks, &locks).await?;
+    successor.send(&ToSuccessor::Api, &[api]).await?;
+    successor.send(&ToSuccessor::Endpoints, &shared.endpoints.descriptors()).await?;
+    for (pod, listeners) in shared.listeners() {
+        successor.send(&ToSuccessor::Pod { pod }, &listeners.descriptors()).await?;
+    }
+    for link in links {
+        successor.send(&ToSuccessor::Proxy, &[link.as_fd()]).await?;
+    }
+    successor.send(&ToSuccessor::End, &[]).await?;
+    let answer = successor.receive::<ToPredecessor>().await?.ok_or(HandoverError::Gone)?;
+    match answer.message {
+        ToPredecessor::Taken => Ok(()),
+        ToPredecessor::TakeOver { .. } | ToPredecessor::Unknown => Err(HandoverError::Incomplete),
+    }
+}

@@ -1,0 +1,233 @@
+//! The messages between capture and a proxy.
+
+use std::{fmt, net::IpAddr};
+
+use fairlead_ebpf::NetnsCookie;
+use mesh_api::identity::{Namespace, ServiceAccount};
+use serde::{Deserialize, Serialize};
+
+use crate::api::PodName;
+
+/// Most pods that one [`ToCapture::Pods`] describes.
+pub const MAX_PODS_PER_MESSAGE: usize = 64;
+
+/// Longest [`PodReport::problem`], in bytes; the rest is cut off.
+pub const MAX_PROBLEM_BYTES: usize = 512;
+
+/// What capture tells a proxy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ToProxy {
+    /// The first message.
+    Hello {
+        /// Version of the protocol.
+        version: u16,
+    },
+    /// Carries a socket: connecting it exempts the process from capture. Answered with
+    /// [`ToCapture::Registered`].
+    Register,
+    /// Carries the listening sockets for operators: metrics, readiness, admin.
+    Endpoints,
+    /// Carries the listening sockets of a pod: outbound, tunnels, plaintext. Answered with
+    /// [`ToCapture::Serving`].
+    Serve(ServedPod),
+    /// Carries sockets made inside the pod. Fewer than were asked for if `error` says why.
+    Sockets {
+        /// The pod.
+        pod: PodId,
+        /// Their kind.
+        kind: SocketKind,
+        /// Number of the operating system's error that ended the making.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<i32>,
+    },
+    /// Every pod on record has been given. Answered with [`ToCapture::Complete`].
+    Recorded,
+    /// Accept no more connections of the pod; open ones go on. Answered with
+    /// [`ToCapture::Silent`], then [`ToCapture::Idle`].
+    Release {
+        /// The pod.
+        pod: PodId,
+    },
+    /// End the connections of a pod whose network is gone. Answered with [`ToCapture::Silent`], then
+    /// [`ToCapture::Idle`].
+    Cut {
+        /// The pod.
+        pod: PodId,
+    },
+    /// Describe the pods. Answered with [`ToCapture::Pods`].
+    Describe {
+        /// Repeated in the answer.
+        request: u64,
+    },
+    /// No more pods can be enrolled on this node; proxies have the metrics.
+    PodLimitReached,
+    /// Accept no more, let open connections finish, and end.
+    Drain {
+        /// Time for that, in milliseconds; what is open then is ended.
+        grace_ms: u64,
+        /// Whether another proxy goes on for this one.
+        succeeded: bool,
+    },
+    /// A message of a later version.
+    #[serde(other)]
+    Unknown,
+}
+
+/// What a proxy tells capture.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ToCapture {
+    /// The first message.
+    Hello {
+        /// Version of the protocol.
+        version: u16,
+        /// Number of [`Self::Holding`] that follow.
+        holding: usize,
+        /// Whether the process accepts no more connections.
+        draining: bool,
+    },
+    /// Carries the listening sockets of a pod, from before capture was started anew.
+    Holding {
+        /// The pod.
+        pod: PodId,
+    },
+    /// Carries the listening sockets for operators, from before capture was started anew.
+    HoldingEndpoints,
+    /// The process has connected the socket of [`ToProxy::Register`].
+    Registered,
+    /// The pod's connections are accepted.
+    Serving {
+        /// The pod.
+        pod: PodId,
+    },
+    /// All pods on record are served.
+    Complete,
+    /// Nothing accepts connections of the pod any more.
+    Silent {
+        /// The pod.
+        pod: PodId,
+    },
+    /// No connection of a released pod is open.
+    Idle {
+        /// The pod.
+        pod: PodId,
+    },
+    /// Make sockets inside a pod. Answered with [`ToProxy::Sockets`].
+    Need {
+        /// The pod.
+        pod: PodId,
+        /// Their kind.
+        kind: SocketKind,
+        /// How many, at most [`MAX_DESCRIPTORS`](super::channel::MAX_DESCRIPTORS).
+        count: usize,
+    },
+    /// A part of the answer to [`ToProxy::Describe`].
+    Pods {
+        /// Number of the question.
+        request: u64,
+        /// At most [`MAX_PODS_PER_MESSAGE`].
+        pods: Vec<PodReport>,
+        /// Whether it is the last part.
+        last: bool,
+    },
+    /// A message of a later version.
+    #[serde(other)]
+    Unknown,
+}
+
+/// One enrolment of a pod. A pod that is released and enrolled again has another one.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
+pub struct PodId {
+    /// Cookie of the pod's network namespace.
+    pub netns: u64,
+    /// Time of the enrolment, in nanoseconds since the machine was started.
+    pub enrolment: u64,
+}
+
+/// What a proxy knows of a pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServedPod {
+    /// Names the enrolment.
+    pub pod: PodId,
+    /// Namespace of the pod.
+    pub namespace: Namespace,
+    /// Name of the pod.
+    pub name: PodName,
+    /// Service account that the pod runs as.
+    pub service_account: ServiceAccount,
+    /// Addresses of the pod, at most one a family.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// What a proxy says of a pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodReport {
+    /// The pod.
+    pub pod: PodId,
+    /// Connections open.
+    pub connections: u64,
+    /// Why the pod has no certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// Sockets that only capture can make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SocketKind {
+    /// For connections that leave the pod, IPv4.
+    OutboundV4,
+    /// For connections that leave the pod, IPv6.
+    OutboundV6,
+    /// For connections to the application in the name of its client, IPv4.
+    DeliveryV4,
+    /// For connections to the application in the name of its client, IPv6.
+    DeliveryV6,
+}
+
+// === impl PodId ===
+
+impl PodId {
+    /// Returns the pod's network namespace.
+    pub fn netns(self) -> NetnsCookie {
+        NetnsCookie(self.netns)
+    }
+}
+
+impl fmt::Display for PodId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.netns, self.enrolment)
+    }
+}
+
+// === impl SocketKind ===
+
+impl SocketKind {
+    /// Every kind.
+    pub const ALL: [Self; 4] =
+        [Self::OutboundV4, Self::OutboundV6, Self::DeliveryV4, Self::DeliveryV6];
+
+    /// Returns the kind for connections that leave the pod to `to`.
+    pub fn outbound(to: IpAddr) -> Self {
+        if to.is_ipv4() { Self::OutboundV4 } else { Self::OutboundV6 }
+    }
+
+    /// Returns the kind for connections to the application in the name of `client`.
+    pub fn delivery(client: IpAddr) -> Self {
+        if client.is_ipv4() { Self::DeliveryV4 } else { Self::DeliveryV6 }
+    }
+
+    /// Returns whether a pod with these addresses uses sockets of this kind.
+    pub fn serves(self, addresses: &[IpAddr]) -> bool {
+        addresses.iter().any(|address| match self {
+            Self::OutboundV4 | Self::DeliveryV4 => address.is_ipv4(),
+            Self::OutboundV6 | Self::DeliveryV6 => address.is_ipv6(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,356 @@
+//! What the proxy gets from capture: pods with their listening sockets, and sockets made inside pods.
+
+use std::{
+    collections::HashMap,
+    net::{Ipv4Addr, SocketAddrV4},
+    os::fd::OwnedFd,
+    sync::Arc,
+    time::Duration,
+};
+
+use fairlead_ebpf::{MAX_PODS, REGISTRATION_ADDRESS};
+use mesh_api::identity::{Identity, TrustDomain};
+use socket2::Socket;
+use tokio::{
+    sync::mpsc,
+    time::interval,
+};
+
+use super::{
+    node::Node,
+    pod::{OpenConnections, Pod},
+    ready_sockets::ReadySockets,
+    worker::Workers,
+};
+use crate::{
+    identity::IdentityStore,
+    link::{
+        VERSION,
+        channel::{Channel, ChannelError, Received},
+        listeners::{EndpointListeners, PodListeners},
+        message::{
+            MAX_PODS_PER_MESSAGE, MAX_PROBLEM_BYTES, PodId, PodReport, ServedPod, ToCapture, ToProxy,
+        },
+        understands,
+    },
+    sys::socket::waiting,
+    telemetry::readiness::Gate,
+};
+
+/// Answers that may wait for capture: several for each pod. The proxy never sends more unasked.
+const QUEUE: usize = 16 * MAX_PODS as usize;
+
+/// Pause between looks for sockets that nobody uses.
+const SHRINK_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Gets pods from capture and has them served.
+#[derive(Debug)]
+pub struct Intake {
+    parts: Parts,
+    pods: HashMap<PodId, Served>,
+    endpoints: Option<EndpointListeners>,
+    draining: bool,
+    answers: mpsc::Sender<ToCapture>,
+}
+
+/// What an intake works with.
+#[derive(Debug)]
+pub struct Parts {
+    /// The proxy.
+    pub node: Arc<Node>,
+    /// Its threads.
+    pub workers: Arc<Workers>,
+    /// Certificates.
+    pub identities: IdentityStore,
+    /// Trust domain of this node's pods.
+    pub trust_domain: TrustDomain,
+    /// Opened once all pods on record are served.
+    pub recorded: Gate,
+    /// Gets the listening sockets for operators.
+    pub endpoints: mpsc::Sender<EndpointListeners>,
+    /// Gets word when this process is to end.
+    pub drain: mpsc::Sender<Drain>,
+}
+
+/// Capture's wish that this process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// Time for open connections to finish.
+    pub grace: Duration,
+    /// Whether another proxy goes on for this one.
+    pub succeeded: bool,
+}
+
+#[derive(Debug)]
+struct Served {
+    pod: Arc<Pod>,
+    /// Given back to a capture process that is started anew; none once the pod is released.
+    listeners: Option<PodListeners>,
+}
+
+/// Why a link is given up.
+#[derive(Debug, thiserror::Error)]
+enum LinkError {
+    #[error("{0}")]
+    Channel(#[from] ChannelError),
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    #[error("capture speaks version {0} of the protocol; this release speaks {VERSION}")]
+    Version(u16),
+    #[error("a message came without its sockets; is this process out of descriptors?")]
+    Sockets,
+}
+
+// === impl Intake ===
+
+impl Intake {
+    /// Serves the pods that come by `links`, of which the latest counts, until there are no more
+    /// links.
+    pub async fn run(parts: Parts, mut links: mpsc::Receiver<OwnedFd>) {
+        let (answers, mut queue) = mpsc::channel(QUEUE);
+        let (pods, endpoints, draining) = (HashMap::new(), None, false);
+        let mut intake = Self { parts, pods, endpoints, draining, answers };
+        let mut link = links.recv().await;
+        while let Some(socket) = link {
+            let talked = tokio::select! {
+                next = links.recv() => { link = next; continue }
+                talked = intake.talk(socket, &mut queue) => talked,
+            };
+            match talked {
+                Ok(()) => tracing::info!("capture is gone; waiting for its successor"),
+                Err(error) => tracing::error!(%error, "the link to capture broke"),
+            }
+            link = links.recv().await;
+        }
+    }
+
+    /// Carries messages both ways until capture is gone.
+    async fn talk(
+        &mut self,
+        socket: OwnedFd,
+        queue: &mut mpsc::Receiver<ToCapture>,
+    ) -> Result<(), LinkError> {
+        let channel = Channel::new(socket)?;
+        let mut shrink = interval(SHRINK_INTERVAL);
+        let tell = async {
+            while let Some(answer) = queue.recv().await {
+                channel.send(&answer, &[]).await?;
+            }
+            Ok(())
+        };
+        let hear = async {
+            loop {
+                tokio::select! {
+                    received = channel.receive() => match received? {
+                        Some(received) => self.obey(&channel, received).await?,
+                        None => return Ok(()),
+                    },
+                    _ = shrink.tick() => self.pods.values().for_each(|s| s.pod.sockets.shrink()),
+                }
+            }
+        };
+        tokio::select! {
+            told = tell => told,
+            heard = hear => heard,
+        }
+    }
+
+    async fn obey(
+        &mut self,
+        channel: &Channel,
+        received: Received<ToProxy>,
+    ) -> Result<(), LinkError> {
+        let Received { message, descriptors } = received;
+        match message {
+            ToProxy::Hello { version } if !understands(version) => {
+                return Err(LinkError::Version(version));
+            }
+            ToProxy::Hello { .. } => return self.introduce(channel).await,
+            ToProxy::Register => self.register(descriptors)?,
+            ToProxy::Endpoints => self.take_endpoints(descriptors)?,
+            ToProxy::Serve(pod) => self.serve(pod, descriptors).await?,
+            ToProxy::Sockets { pod, kind, error } => {
+                if let Some(served) = self.pods.get(&pod) {
+                    served.pod.sockets.add(kind, descriptors, error);
+                }
+            }
+            ToProxy::Recorded => {
+                self.parts.recorded.open();
+                self.answer(ToCapture::Complete);
+            }
+            ToProxy::Release { pod } => self.release(pod),
+            ToProxy::Cut { pod } => self.cut(pod),
+            ToProxy::Describe { request } => self.describe(request),
+            ToProxy::PodLimitReached => {
+                self.parts.node.metrics.limit("pods").inc();
+            }
+            ToProxy::Drain { grace_ms, succeeded } => {
+                self.draining = true;
+                let drain = Drain { grace: Duration::from_millis(grace_ms), succeeded };
+                // Told before: that one counts.
+                let _ = self.parts.drain.try_send(drain);
+            }
+            ToProxy::Unknown => tracing::warn!("ignored a message of a later release"),
+        }
+        Ok(())
+    }
+
+    /// Says what this process has, also to a capture process that is started anew.
+    async fn introduce(&mut self, channel: &Channel) -> Result<(), LinkError> {
+        let held = |served: &Served| served.listeners.is_some();
+        let pods = self.pods.values().filter(|served| held(served)).count();
+        let holding = pods + usize::from(self.endpoints.is_some());
+        let draining = self.draining;
+        channel.send(&ToCapture::Hello { version: VERSION, holding, draining }, &[]).await?;
+        for (pod, served) in &self.pods {
+            if let Some(listeners) = &served.listeners {
+                channel.send(&ToCapture::Holding { pod: *pod }, &listeners.descriptors()).await?;
+            }
+        }
+        if let Some(endpoints) = &self.endpoints {
+            channel.send(&ToCapture::HoldingEndpoints, &endpoints.descriptors()).await?;
+        }
+        for served in self.pods.values() {
+            served.pod.sockets.ask_again();
+        }
+        Ok(())
+    }
+
+    fn register(&mut self, descriptors: Vec<OwnedFd>) -> Result<(), LinkError> {
+        let socket = descriptors.into_iter().next().ok_or(LinkError::Sockets)?;
+        let address = SocketAddrV4::new(Ipv4Addr::from(REGISTRATION_ADDRESS), 1);
+        // The hook refuses the connection; what counts is what it wrote down.
+        let _ = Socket::from(socket).connect(&address.into());
+        self.answer(ToCapture::Registered);
+        Ok(())
+    }
+
+    fn take_endpoints(&mut self, descriptors: Vec<OwnedFd>) -> Result<(), LinkError> {
+        let endpoints =
+            EndpointListeners::from_descriptors(descriptors).ok_or(LinkError::Sockets)?;
+        if self.endpoints.is_none() {
+            // The receiver serves them to the end of the process.
+            let _ = self.parts.endpoints.try_send(endpoints.try_clone()?);
+            self.endpoints = Some(endpoints);
+        }
+        Ok(())
+    }
+
+    async fn serve(&mut self, pod: ServedPod, sockets: Vec<OwnedFd>) -> Result<(), LinkError> {
+        let listeners = PodListeners::from_descriptors(sockets).ok_or(LinkError::Sockets)?;
+        let id = pod.pod;
+        let name = pod.name.as_str().into();
+        self.count_waiting(&listeners, &name);
+        let identity = Identity {
+            trust_domain: self.parts.trust_domain.clone(),
+            namespace: pod.namespace,
+            service_account: pod.service_account,
+        };
+        let pod = Arc::new(Pod {
+            id: id.netns(),
+            name,
+            svid: self.parts.identities.acquire(&identity),
+            identity,
+            addresses: pod.addresses,
+            sockets: ReadySockets::new(id, self.answers.clone()),
+            connections: OpenConnections::new(),
+        });
+        self.parts.workers.serve(&pod, listeners.try_clone()?).await?;
+        self.parts.node.metrics.pods_enrolled.inc();
+        self.pods.insert(id, Served { pod, listeners: Some(listeners) });
+        self.answer(ToCapture::Serving { pod: id });
+        Ok(())
+    }
+
+    /// Counts the connections that were made while no proxy ran.
+    fn count_waiting(&self, listeners: &PodListeners, pod: &Arc<str>) {
+        let counts = [
+            waiting(&listeners.outbound),
+            waiting(&listeners.inbound_hbone),
+            waiting(&listeners.inbound_plaintext),
+        ];
+        let connections: u32 = counts.into_iter().filter_map(Result::ok).sum();
+        if connections > 0 {
+            self.parts.node.metrics.connections_waited.inc_by(u64::from(connections));
+            tracing::info!(%pod, connections, "connections have waited for this proxy");
+        }
+    }
+
+    fn release(&mut self, pod: PodId) {
+        self.forget_idle();
+        let Some(served) = self.pods.get_mut(&pod) else {
+            self.answer(ToCapture::Silent { pod });
+            return self.answer(ToCapture::Idle { pod });
+        };
+        if served.listeners.take().is_some() {
+            self.parts.node.metrics.pods_enrolled.dec();
+        }
+        let (served, workers) = (served.pod.clone(), self.parts.workers.clone());
+        let answers = self.answers.clone();
+        tokio::spawn(async move {
+            workers.release(pod.netns()).await;
+            answer(&answers, ToCapture::Silent { pod });
+            served.connections.wait_until_none().await;
+            answer(&answers, ToCapture::Idle { pod });
+        });
+    }
+
+    fn cut(&mut self, pod: PodId) {
+        let served = self.pods.remove(&pod);
+        if served.is_some_and(|served| served.listeners.is_some()) {
+            self.parts.node.metrics.pods_enrolled.dec();
+        }
+        let (workers, answers) = (self.parts.workers.clone(), self.answers.clone());
+        tokio::spawn(async move {
+            workers.cut(pod.netns()).await;
+            answer(&answers, ToCapture::Silent { pod });
+            answer(&answers, ToCapture::Idle { pod });
+        });
+    }
+
+    fn describe(&mut self, request: u64) {
+        self.forget_idle();
+        let reports: Vec<_> = self.pods.iter().map(|(pod, served)| served.report(*pod)).collect();
+        let mut parts = reports.chunks(MAX_PODS_PER_MESSAGE).peekable();
+        loop {
+            let pods = parts.next().unwrap_or_default().to_vec();
+            let last = parts.peek().is_none();
+            self.answer(ToCapture::Pods { request, pods, last });
+            if last {
+                return;
+            }
+        }
+    }
+
+    /// Forgets released pods without a connection.
+    fn forget_idle(&mut self) {
+        self.pods.retain(|_, served| {
+            served.listeners.is_some() || served.pod.connections.open() > 0
+        });
+    }
+
+    fn answer(&self, message: ToCapture) {
+        answer(&self.answers, message);
+    }
+}
+
+/// Queues an answer.
+fn answer(answers: &mpsc::Sender<ToCapture>, message: ToCapture) {
+    if answers.try_send(message).is_err() {
+        // Only a capture process that is gone for long reads nothing; its successor asks anew.
+        tracing::warn!("an answer to capture is lost");
+    }
+}
+
+// === impl Served ===
+
+impl Served {
+    fn report(&self, pod: PodId) -> PodReport {
+        let problem = self.pod.svid.current().err().map(|error| {
+            let mut text = error.to_string();
+            text.truncate(text.floor_char_boundary(MAX_PROBLEM_BYTES));
+            text
+        });
+        PodReport { pod, connections: self.pod.connections.open() as u64, problem }
+    }
+}

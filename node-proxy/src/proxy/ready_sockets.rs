@@ -1,0 +1,289 @@
+//! Sockets made inside a pod ahead of their use: no round trip to capture in a connection's path.
+
+use std::{
+    io,
+    os::fd::OwnedFd,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use crossbeam_queue::ArrayQueue;
+use socket2::Socket;
+use tokio::{
+    sync::{Notify, mpsc},
+    time::timeout,
+};
+
+use crate::link::{
+    channel::MAX_DESCRIPTORS,
+    message::{PodId, SocketKind, ToCapture},
+};
+
+/// Fewest sockets that are asked for at once.
+const SMALLEST_BATCH: usize = 4;
+
+/// Sockets of one kind that a pod may have ready: what one message brings, and as many again that
+/// were there when it came.
+const MOST_READY: usize = 2 * MAX_DESCRIPTORS;
+
+/// Time that a connection waits for a socket; capture is started again in a fraction of it.
+const WAIT: Duration = Duration::from_secs(10);
+
+/// The ready-made sockets of a pod, by kind.
+#[derive(Debug)]
+pub struct ReadySockets {
+    pod: PodId,
+    shelves: [Shelf; SocketKind::ALL.len()],
+    requests: mpsc::Sender<ToCapture>,
+}
+
+/// Sockets of one kind.
+#[derive(Debug)]
+struct Shelf {
+    kind: SocketKind,
+    ready: ArrayQueue<OwnedFd>,
+    /// How many are asked for at once: grows while connections find the shelf empty.
+    batch: AtomicUsize,
+    /// Whether capture was asked and has not answered.
+    asked: AtomicBool,
+    /// Whether a socket was taken since the last [`ReadySockets::shrink`].
+    used: AtomicBool,
+    /// Number of the error that capture answered with; 0 for none.
+    error: AtomicUsize,
+    answered: Notify,
+}
+
+// === impl ReadySockets ===
+
+impl ReadySockets {
+    /// Starts with none; asks for more through `requests`.
+    pub fn new(pod: PodId, requests: mpsc::Sender<ToCapture>) -> Self {
+        Self { pod, shelves: SocketKind::ALL.map(Shelf::new), requests }
+    }
+
+    /// Returns a socket that nobody has used.
+    pub(super) async fn take(&self, kind: SocketKind) -> io::Result<Socket> {
+        let shelf = self.shelf(kind);
+        shelf.used.store(true, Ordering::Relaxed);
+        if let Some(socket) = self.take_ready(shelf) {
+            return Ok(socket);
+        }
+        shelf.grow();
+        let wait = timeout(WAIT, self.wait(shelf)).await;
+        wait.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Adds what capture sent; `error` says why it did not send more.
+    pub(super) fn add(&self, kind: SocketKind, sockets: Vec<OwnedFd>, error: Option<i32>) {
+        let shelf = self.shelf(kind);
+        // Descriptors that this process has no room for do not arrive.
+        let lost = sockets.is_empty().then_some(nix::libc::EMFILE);
+        let error = error.or(lost).and_then(|number| usize::try_from(number).ok());
+        for socket in sockets {
+            // A full shelf drops it: there are enough.
+            let _ = shelf.ready.push(socket);
+        }
+        shelf.error.store(error.unwrap_or(0), Ordering::Release);
+        shelf.asked.store(false, Ordering::Release);
+        shelf.answered.notify_waiters();
+    }
+
+    /// Asks again for what a capture process that is gone has not sent.
+    pub(super) fn ask_again(&self) {
+        for shelf in &self.shelves {
+            if shelf.asked.swap(false, Ordering::AcqRel) {
+                self.ask(shelf);
+            }
+        }
+    }
+
+    /// Gives back half of what was not used since the last call.
+    pub(super) fn shrink(&self) {
+        for shelf in &self.shelves {
+            if shelf.used.swap(false, Ordering::Relaxed) {
+                continue;
+            }
+            let batch = (shelf.batch.load(Ordering::Relaxed) / 2).max(SMALLEST_BATCH);
+            shelf.batch.store(batch, Ordering::Relaxed);
+            while shelf.ready.len() > batch {
+                drop(shelf.ready.pop());
+            }
+        }
+    }
+
+    async fn wait(&self, shelf: &Shelf) -> io::Result<Socket> {
+        loop {
+            let answered = shelf.answered.notified();
+            tokio::pin!(answered);
+            // Enlisted before the look at the shelf, so that no answer is missed.
+            answered.as_mut().enable();
+            if let Some(socket) = self.take_ready(shelf) {
+                return Ok(socket);
+            }
+            self.ask(shelf);
+            answered.await;
+            if let Some(socket) = self.take_ready(shelf) {
+                return Ok(socket);
+            }
+            let error = shelf.error.load(Ordering::Acquire);
+            if let Some(number) = i32::try_from(error).ok().filter(|number| *number != 0) {
+                return Err(io::Error::from_raw_os_error(number));
+            }
+        }
+    }
+
+    /// Takes a socket, and sees to it that the shelf is filled again before it is empty.
+    fn take_ready(&self, shelf: &Shelf) -> Option<Socket> {
+        let socket = shelf.ready.pop()?;
+        if shelf.ready.len() * 2 < shelf.batch.load(Ordering::Relaxed) {
+            self.ask(shelf);
+        }
+        Some(socket.into())
+    }
+
+    fn ask(&self, shelf: &Shelf) {
+        if shelf.asked.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (pod, kind) = (self.pod, shelf.kind);
+        let count = shelf.batch.load(Ordering::Relaxed);
+        if self.requests.try_send(ToCapture::Need { pod, kind, count }).is_err() {
+            // The queue has room for every shelf: the process is ending.
+            shelf.asked.store(false, Ordering::Release);
+        }
+    }
+
+    fn shelf(&self, kind: SocketKind) -> &Shelf {
+        &self.shelves[kind as usize]
+    }
+}
+
+// === impl Shelf ===
+
+impl Shelf {
+    fn new(kind: SocketKind) -> Self {
+        Self {
+            kind,
+            ready: ArrayQueue::new(MOST_READY),
+            batch: AtomicUsize::new(SMALLEST_BATCH),
+            asked: AtomicBool::new(false),
+            used: AtomicBool::new(false),
+            error: AtomicUsize::new(0),
+            answered: Notify::new(),
+        }
+    }
+
+    fn grow(&self) {
+        let batch = (self.batch.load(Ordering::Relaxed) * 2).min(MAX_DESCRIPTORS);
+        self.batch.store(batch, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use socket2::{Domain, Type};
+
+    use super::*;
+
+    const POD: PodId = PodId { netns: 1, enrolment: 1 };
+    const KIND: SocketKind = SocketKind::DeliveryV4;
+
+    fn made(count: usize) -> Vec<OwnedFd> {
+        let make = |_| Socket::new(Domain::IPV4, Type::STREAM, None).unwrap().into();
+        (0..count).map(make).collect()
+    }
+
+    fn sockets() -> (ReadySockets, mpsc::Receiver<ToCapture>) {
+        let (requests, asked) = mpsc::channel(16);
+        (ReadySockets::new(POD, requests), asked)
+    }
+
+    fn need(count: usize) -> ToCapture {
+        ToCapture::Need { pod: POD, kind: KIND, count }
+    }
+
+    #[tokio::test]
+    async fn a_shelf_is_filled_again_before_it_is_empty() {
+        let (sockets, mut asked) = sockets();
+        sockets.add(KIND, made(4), None);
+        for _ in 0..2 {
+            sockets.take(KIND).await.unwrap();
+        }
+        assert!(asked.try_recv().is_err());
+        sockets.take(KIND).await.unwrap();
+        sockets.take(KIND).await.unwrap();
+        assert_eq!(asked.try_recv().unwrap(), need(4));
+        assert!(asked.try_recv().is_err(), "asked once");
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_finds_none_waits_and_more_are_asked_for() {
+        let (sockets, mut asked) = sockets();
+        let answer = async {
+            assert_eq!(asked.recv().await.unwrap(), need(8));
+            sockets.add(KIND, made(1), None);
+        };
+        let (taken, ()) = tokio::join!(sockets.take(KIND), answer);
+        taken.unwrap();
+    }
+
+    #[tokio::test]
+    async fn every_waiting_connection_gets_one() {
+        let (sockets, mut asked) = sockets();
+        let answer = async {
+            for _ in 0..3 {
+                asked.recv().await.unwrap();
+                sockets.add(KIND, made(1), None);
+            }
+        };
+        let take = || sockets.take(KIND);
+        let (a, b, c, ()) = tokio::join!(take(), take(), take(), answer);
+        assert!(a.is_ok() && b.is_ok() && c.is_ok());
+    }
+
+    #[tokio::test]
+    async fn the_error_of_capture_ends_the_wait() {
+        for (sent, expected) in [
+            (Some(nix::libc::ENODEV), nix::libc::ENODEV),
+            // No error, but no socket either: they did not fit into this process.
+            (None, nix::libc::EMFILE),
+        ] {
+            let (sockets, mut asked) = sockets();
+            let answer = async {
+                asked.recv().await.unwrap();
+                sockets.add(KIND, Vec::new(), sent);
+            };
+            let (taken, ()) = tokio::join!(sockets.take(KIND), answer);
+            assert_eq!(taken.unwrap_err().raw_os_error(), Some(expected));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_question_that_a_dead_capture_has_not_answered_is_repeated() {
+        let (sockets, mut asked) = sockets();
+        sockets.ask_again();
+        assert!(asked.try_recv().is_err(), "nothing was asked");
+        sockets.add(KIND, made(1), None);
+        sockets.take(KIND).await.unwrap();
+        assert_eq!(asked.try_recv().unwrap(), need(4));
+        sockets.ask_again();
+        assert_eq!(asked.try_recv().unwrap(), need(4));
+    }
+
+    #[tokio::test]
+    async fn unused_sockets_are_given_back() {
+        let (sockets, _asked) = sockets();
+        let shelf = sockets.shelf(KIND);
+        sockets.add(KIND, made(40), None);
+        shelf.batch.store(32, Ordering::Relaxed);
+        sockets.take(KIND).await.unwrap();
+        sockets.shrink();
+        assert_eq!(shelf.ready.len(), 39, "it was used");
+        sockets.shrink();
+        assert_eq!(shelf.ready.len(), 16);
+        for _ in 0..8 {
+            sockets.shrink();
+        }
+        assert_eq!(shelf.ready.len(), SMALLEST_BATCH);
+    }
+}

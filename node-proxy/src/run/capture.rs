@@ -1,0 +1,204 @@
+//! The capture half as a process.
+
+use std::{
+    collections::HashMap,
+    net::{SocketAddr, TcpListener},
+    os::fd::{AsFd as _, OwnedFd},
+    path::PathBuf,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use socket2::{Domain, Socket, Type};
+use tokio::{sync::mpsc, time::timeout};
+
+use fairlead_node::{
+    api::{self, ApiSocket},
+    capture::{
+        check,
+        control::{AtExit, Control, Parts},
+        handover::{HandoverSocket, Heirlooms, Inheritance, take_over},
+        programs::Programs,
+        proxies::{Greeted, greet},
+    },
+    cli::RunArgs,
+    link::{
+        listeners::{EndpointListeners, PodListeners},
+        message::PodId,
+    },
+    telemetry::logging,
+};
+
+use super::{links_of_supervisor, raise_descriptor_limit, terminated};
+use crate::on_this_thread;
+
+/// Connections that wait to be accepted by an operator's endpoint.
+const ENDPOINT_BACKLOG: i32 = 128;
+
+/// Time that a proxy gets to say that it is there already, and what it holds. One that is just
+/// starting is quicker; without one, pods are enrolled and their connections wait for it.
+const FIRST_PROXY_WAIT: Duration = Duration::from_secs(1);
+
+/// Proxies that may wait to be served.
+const GREETED_QUEUE: usize = 8;
+
+/// What this process works with.
+struct Own {
+    api: ApiSocket,
+    programs: Programs,
+    left: Left,
+}
+
+/// What a predecessor has left.
+#[derive(Default)]
+struct Left {
+    endpoints: Option<EndpointListeners>,
+    pods: HashMap<PodId, PodListeners>,
+    proxies: Vec<OwnedFd>,
+}
+
+/// Runs this half until SIGTERM, SIGINT, or until a successor has taken over.
+pub(crate) fn run(args: &RunArgs) -> Result<()> {
+    let _log = logging::init(args.log_format, &args.log_level)?;
+    on_this_thread(async { serve(args, links_of_supervisor()?).await })
+}
+
+/// Captures pods and gives them to the proxies at the other end of `links`.
+pub(super) async fn serve(args: &RunArgs, links: mpsc::Receiver<OwnedFd>) -> Result<()> {
+    raise_descriptor_limit();
+    let Own { api, programs, left } = Own::of(args).await?;
+    let handover = HandoverSocket::bind(&args.run_dir)?;
+    let (send, mut greeted) = mpsc::channel(GREETED_QUEUE);
+    for link in left.proxies {
+        greet_proxy(link, send.clone());
+    }
+    let supervised = greet_all(links, send);
+    tokio::pin!(supervised);
+    let mut first = tokio::select! {
+        first = timeout(FIRST_PROXY_WAIT, greeted.recv()) => first.ok().flatten(),
+        () = &mut supervised => bail!("the supervisor is gone"),
+    };
+    let held = first.as_mut().and_then(|proxy| proxy.endpoints.take());
+    let parts = Parts {
+        programs,
+        endpoints: endpoints(args, left.endpoints.or(held))?,
+        left: left.pods,
+        trust_domain: args.trust_domain.clone(),
+        drain_timeout: args.drain_timeout,
+    };
+    let control = Control::new(parts, &args.run_dir)
+        .with_context(|| format!("cannot keep records in {}", args.run_dir.display()))?;
+    tracing::info!(node = args.node_name, "capture started");
+    let work = async {
+        tokio::join!(
+            serve_proxies(&control, first, greeted),
+            control.restore(),
+            control.release_vanished(),
+        );
+    };
+    let heirlooms = Heirlooms { run_lock: api.lock(), api: api.as_fd() };
+    tokio::select! {
+        never = api::serve(&api, &control) => never,
+        () = work => bail!("capture has nothing more to do"),
+        () = &mut supervised => bail!("the supervisor is gone"),
+        () = handover.serve(&control, heirlooms) => {
+            api.leave();
+            tracing::info!("a successor has taken over");
+            return Ok(());
+        }
+        signal = terminated() => tracing::info!(signal = signal?, "draining"),
+    }
+    let at_exit = if args.keep_capture { AtExit::KeepPinned } else { AtExit::Remove };
+    control.shut_down(at_exit).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+// === impl Own ===
+
+impl Own {
+    /// Makes the run directory and the BPF directory this process's own; takes them over from a
+    /// predecessor that runs.
+    async fn of(args: &RunArgs) -> Result<Self> {
+        let cgroup = args.cgroup_root.clone().or_else(check::cgroup_root);
+        check::ensure(cgroup.as_deref())?;
+        let cgroup: PathBuf = cgroup.context("no cgroup v2 tree")?;
+        check::ensure_bpf_fs(&args.bpf_dir)
+            .with_context(|| format!("cannot use {} for pins", args.bpf_dir.display()))?;
+        let Some(inherited) = take_over(&args.run_dir).await? else {
+            let api = ApiSocket::bind(&args.run_dir)?;
+            let programs = Programs::load(&args.bpf_dir, &cgroup, None)?;
+            return Ok(Self { api, programs, left: Left::default() });
+        };
+        let Inheritance { predecessor, bpf_lock, run_lock, api, endpoints, pods, proxies } =
+            inherited;
+        let api = ApiSocket::inherit(&args.run_dir, api, run_lock)?;
+        let programs = Programs::load(&args.bpf_dir, &cgroup, Some(bpf_lock))?;
+        predecessor.end().await?;
+        tracing::info!(pods = pods.len(), proxies = proxies.len(), "taken over from a predecessor");
+        Ok(Self { api, programs, left: Left { endpoints: Some(endpoints), pods, proxies } })
+    }
+}
+
+/// Greets the proxies that the supervisor links; ends when it is gone.
+async fn greet_all(mut links: mpsc::Receiver<OwnedFd>, greeted: mpsc::Sender<Greeted>) {
+    while let Some(link) = links.recv().await {
+        greet_proxy(link, greeted.clone());
+    }
+}
+
+fn greet_proxy(link: OwnedFd, greeted: mpsc::Sender<Greeted>) {
+    tokio::spawn(async move {
+        match greet(link).await {
+            // If nobody wants it any more this process ends.
+            Ok(proxy) => drop(greeted.send(proxy).await),
+            Err(error) => tracing::warn!(%error, "cannot serve a proxy"),
+        }
+    });
+}
+
+/// Never returns.
+async fn serve_proxies(
+    control: &Control,
+    first: Option<Greeted>,
+    mut greeted: mpsc::Receiver<Greeted>,
+) {
+    let mut next = first;
+    loop {
+        if let Some(proxy) = next {
+            let control = control.clone();
+            tokio::spawn(async move { control.serve_proxy(proxy).await });
+        }
+        next = greeted.recv().await;
+    }
+}
+
+/// Returns the listening sockets for operators: those that are left, where the addresses are the
+/// same, and others where not.
+fn endpoints(args: &RunArgs, left: Option<EndpointListeners>) -> Result<EndpointListeners> {
+    let (metrics, readiness, admin) =
+        left.map_or((None, None, None), |l| (Some(l.metrics), Some(l.readiness), Some(l.admin)));
+    let listen = |option: &str, address: SocketAddr, left: Option<TcpListener>| {
+        let usable = left.filter(|left| left.local_addr().is_ok_and(|known| known == address));
+        usable.map_or_else(|| listen(address), Ok).with_context(|| {
+            format!("cannot listen on {address}: is another process there? See {option}")
+        })
+    };
+    Ok(EndpointListeners {
+        metrics: listen("--metrics-address", args.metrics_address, metrics)?,
+        readiness: listen("--readiness-address", args.readiness_address, readiness)?,
+        admin: listen("--admin-address", args.admin_address, admin)?,
+    })
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(ENDPOINT_BACKLOG)?;
+    Ok(socket.into())
+}

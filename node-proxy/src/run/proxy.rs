@@ -1,0 +1,182 @@
+//! The proxy half as a process.
+
+use std::{
+    future::Future, net::TcpListener as StdListener, num::NonZeroUsize, os::fd::OwnedFd, sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Result, bail};
+use mesh_api::workload::Network;
+use serde_json::json;
+use tokio::{net::TcpListener, sync::mpsc, time::timeout};
+
+use fairlead_node::{
+    cli::RunArgs,
+    identity::{Clock, IdentityStore, LocalAuthority, LocalCa},
+    link::listeners::EndpointListeners,
+    local_config::WatchedConfig,
+    proxy::{
+        intake::{Drain, Intake, Parts},
+        node::{Node, ProxyOptions},
+        worker::Workers,
+    },
+    telemetry::{
+        logging::{self, Guard},
+        metrics::NodeMetrics,
+        readiness::Readiness,
+        server::{serve_admin, serve_metrics, serve_readiness},
+    },
+};
+
+use super::{links_of_supervisor, raise_descriptor_limit, terminated};
+use crate::on_this_thread;
+
+/// What the endpoints for operators show.
+struct Pages<'a> {
+    node_name: &'a str,
+    readiness: &'a Readiness,
+    metrics: &'a NodeMetrics,
+    identities: &'a IdentityStore,
+}
+
+/// Runs this half until it has drained.
+pub(crate) fn run(args: &RunArgs) -> Result<()> {
+    let ca = open_ca(args)?;
+    let log = logging::init(args.log_format, &args.log_level)?;
+    on_this_thread(async {
+        let links = links_of_supervisor()?;
+        let asked = async { terminated().await.map(|_| ()) };
+        serve(args, ca, &log, links, asked).await
+    })
+}
+
+/// Opens the certificate authority, or creates it.
+pub(super) fn open_ca(args: &RunArgs) -> Result<LocalCa> {
+    Ok(LocalCa::open_or_create(&args.local_ca, &args.trust_domain)?)
+}
+
+/// Serves the pods that come by `links` until capture wants it to end, or `asked` completes.
+pub(super) async fn serve(
+    args: &RunArgs,
+    ca: LocalCa,
+    log: &Guard,
+    links: mpsc::Receiver<OwnedFd>,
+    asked: impl Future<Output = Result<()>>,
+) -> Result<()> {
+    raise_descriptor_limit();
+    let readiness = Readiness::default();
+    let configured = readiness.gate("configuration");
+    let recorded = readiness.gate("pods on record");
+    let draining = readiness.gate("not draining");
+    let metrics = Arc::new(NodeMetrics::new(log.dropped_lines()));
+    let options = ProxyOptions { same_node_encryption: args.same_node_encryption };
+    let node = Arc::new(Node::new(options, metrics.clone()));
+    let network = Network(args.network.as_str().into());
+    let config = WatchedConfig::start(args.local_config.clone(), network, node.clone())?;
+    configured.open();
+    draining.open();
+    let count = args.workers.or_else(|| std::thread::available_parallelism().ok());
+    let workers = Arc::new(Workers::start(&node, count.map_or(1, NonZeroUsize::get))?);
+    let identities = identities(args, ca);
+    let (endpoints, given) = mpsc::channel(1);
+    let (drain, mut drains) = mpsc::channel(1);
+    let parts = Parts {
+        node: node.clone(),
+        workers: workers.clone(),
+        identities: identities.clone(),
+        trust_domain: args.trust_domain.clone(),
+        recorded,
+        endpoints,
+        drain,
+    };
+    let pages = Pages {
+        node_name: &args.node_name,
+        readiness: &readiness,
+        metrics: &metrics,
+        identities: &identities,
+    };
+    tracing::info!(node = args.node_name, "proxy started");
+
+    let intake = Intake::run(parts, links);
+    let work = async { tokio::join!(intake, config.follow()) };
+    let pages = pages.serve(given);
+    tokio::pin!(work, pages);
+    let drain = tokio::select! {
+        _ = &mut work => bail!("the supervisor is gone"),
+        served = &mut pages => return served,
+        Some(drain) = drains.recv() => drain,
+        asked = asked => {
+            asked?;
+            Drain { grace: args.drain_timeout, succeeded: false }
+        }
+    };
+    draining.close();
+    tokio::select! {
+        _ = &mut work => bail!("the supervisor is gone"),
+        // A successor serves them.
+        served = &mut pages, if !drain.succeeded => served,
+        () = end(&node, &workers, drain.grace) => Ok(()),
+    }
+}
+
+/// Lets open connections finish, at most for `grace`.
+async fn end(node: &Node, workers: &Workers, grace: Duration) {
+    tracing::info!(open = node.connections.open(), "draining");
+    workers.drain().await;
+    if timeout(grace, node.wait_until_idle()).await.is_err() {
+        let open = node.connections.open();
+        tracing::warn!(open, "the drain period is over; ending the connections still open");
+    }
+    workers.stop().await;
+    tracing::info!("drained");
+}
+
+fn identities(args: &RunArgs, ca: LocalCa) -> IdentityStore {
+    let clock = Clock::system();
+    let authority = LocalAuthority { ca: Arc::new(ca), ttl: args.svid_ttl, clock: clock.clone() };
+    let runtime = tokio::runtime::Handle::current();
+    IdentityStore::new(Arc::new(authority), clock, runtime)
+}
+
+// === impl Pages ===
+
+impl Pages<'_> {
+    /// Serves the listening sockets that are given first.
+    async fn serve(self, mut given: mpsc::Receiver<EndpointListeners>) -> Result<()> {
+        let Some(EndpointListeners { metrics, readiness, admin }) = given.recv().await else {
+            return std::future::pending().await;
+        };
+        let (metrics, readiness, admin) = (adopt(metrics)?, adopt(readiness)?, adopt(admin)?);
+        let dump = || json!({ "node": self.node_name, "certificates": certificates(self.identities) });
+        tokio::select! {
+            never = serve_metrics(&metrics, self.metrics) => never,
+            never = serve_readiness(&readiness, self.readiness, self.metrics) => never,
+            never = serve_admin(&admin, dump, self.metrics) => never,
+        }
+    }
+}
+
+fn adopt(listener: StdListener) -> Result<TcpListener> {
+    listener.set_nonblocking(true)?;
+    Ok(TcpListener::from_std(listener)?)
+}
+
+/// Certificates for the admin output: never a key.
+fn certificates(identities: &IdentityStore) -> serde_json::Value {
+    let seconds = |t: std::time::SystemTime| {
+        t.duration_since(std::time::UNIX_EPOCH).map_or(0, |d: Duration| d.as_secs())
+    };
+    identities
+        .certificates()
+        .into_iter()
+        .map(|certificate| {
+            json!({
+                "identity": certificate.identity.to_string(),
+                "serialNumber": certificate.serial,
+                "validFrom": certificate.validity.map(|v| seconds(v.not_before)),
+                "expirationTime": certificate.validity.map(|v| seconds(v.not_after)),
+                "lastError": certificate.last_error,
+            })
+        })
+        .collect()
+}
