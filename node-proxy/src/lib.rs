@@ -15,6 +15,7 @@ pub mod link;
 pub mod local_config;
 pub mod proxy;
 pub mod state;
+pub mod supervise;
 #[expect(unsafe_code, reason = "system calls that no library wraps")]
 pub mod sys;
 pub mod telemetry;

@@ -1,0 +1,275 @@
+//! The supervisor: starts capture and proxy as processes of their own, joins them, starts again
+//! what dies, renews both in place and ends them in order.
+//!
+//! It holds no state of the mesh and reads nothing, so that it has little to go wrong: all it tells
+//! its children goes through their [control channels](control).
+//!
+//! | Event | What happens |
+//! |---|---|
+//! | SIGTERM, SIGINT | capture gets SIGTERM and tells the proxies to drain; all end by themselves, or are ended |
+//! | SIGHUP | capture, then the proxy, is followed by a process of the program on disk, which takes over |
+//! | a process dies | it is started again: at once, then after growing pauses |
+//! | capture ends with success | another supervisor's capture has taken over; the proxies drain |
+//! | the first process of a half ends with [`REFUSED`] | starting it again is useless: all end |
+//! | the supervisor dies | the control channels close, and the children end |
+
+mod backoff;
+pub mod control;
+mod plan;
+mod process;
+
+use std::{
+    collections::VecDeque, env, ffi::OsString, fmt, future, io, path::PathBuf, process::ExitStatus,
+    time::Duration,
+};
+
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::{Instant, sleep_until},
+};
+use tracing::{error, info, warn};
+
+use self::{
+    plan::{Action, ChildId, End, Event, Plan, Program},
+    process::Process,
+};
+
+/// Exit status by which a half says that it cannot serve as it was asked to, such as with a
+/// configuration that is broken (`EX_CONFIG` of `sysexits.h`). From the first process of a half it
+/// ends the supervisor; later, what once worked is tried again.
+pub const REFUSED: u8 = 78;
+
+/// The program of the process that asks, even if its file was replaced or removed.
+const OWN_PROGRAM: &str = "/proc/self/exe";
+
+/// A half of the node proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Half {
+    /// The privileged half.
+    Capture,
+    /// The half that reads what the network sends.
+    Proxy,
+}
+
+/// How the processes of a half are started.
+#[derive(Clone, Debug)]
+pub struct HalfSpec {
+    /// The program.
+    pub program: PathBuf,
+    /// The program that SIGHUP changes to.
+    pub program_on_disk: PathBuf,
+    /// Its arguments, without its name.
+    pub arguments: Vec<OsString>,
+}
+
+/// What is supervised.
+#[derive(Clone, Debug)]
+pub struct Supervisor {
+    /// The privileged half.
+    pub capture: HalfSpec,
+    /// The half that reads what the network sends.
+    pub proxy: HalfSpec,
+    /// Time that the halves give open connections to finish.
+    pub drain_timeout: Duration,
+}
+
+/// Why supervision failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SuperviseError {
+    /// Signals cannot be received.
+    #[error("cannot receive signals: {0}")]
+    Signals(io::Error),
+    /// The first process of a half did not start or refused to serve.
+    #[error("the {0} process cannot serve: see its error above")]
+    Refused(Half),
+    /// A process failed while it drained, or had to be ended.
+    #[error("not all processes ended in order: see the log for which and why")]
+    Unclean,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+    child: Signal,
+}
+
+/// What a signal means.
+enum Wake {
+    Decide(Event),
+    ChildEnded,
+}
+
+/// The processes, by the ids that the plan gave them.
+struct Processes {
+    spec: Supervisor,
+    running: Vec<(ChildId, Half, Process)>,
+}
+
+/// Starts and supervises both halves until they have ended.
+pub async fn run(spec: Supervisor) -> Result<(), SuperviseError> {
+    // Before the first child, so that no end of one is missed.
+    let mut signals = Signals::new().map_err(SuperviseError::Signals)?;
+    let mut plan = Plan::new(spec.drain_timeout);
+    let mut processes = Processes { spec, running: Vec::new() };
+    let now = || Instant::now().into_std();
+    let first = plan.begin(now());
+    let mut events = processes.carry_out(first);
+    loop {
+        while let Some(event) = events.pop_front() {
+            let actions = plan.step(event, now());
+            events.extend(processes.carry_out(actions));
+        }
+        if let Some(outcome) = plan.outcome() {
+            return outcome;
+        }
+        let next_time = plan.next_time();
+        let time_is_up = async {
+            match next_time {
+                Some(time) => sleep_until(time.into()).await,
+                None => future::pending().await,
+            }
+        };
+        let wake = tokio::select! {
+            wake = signals.next() => wake,
+            () = time_is_up => Wake::Decide(Event::TimeIsUp),
+        };
+        match wake {
+            Wake::Decide(event) => events.push_back(event),
+            Wake::ChildEnded => events.extend(processes.ended()),
+        }
+    }
+}
+
+// === impl Half ===
+
+impl fmt::Display for Half {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Capture => "capture",
+            Self::Proxy => "proxy",
+        })
+    }
+}
+
+// === impl HalfSpec ===
+
+impl HalfSpec {
+    /// This very program with `arguments`; SIGHUP changes to the file that it was started from.
+    ///
+    /// To be called at start: the kernel forgets the path when the file is replaced.
+    pub fn of_this_program(arguments: Vec<OsString>) -> io::Result<Self> {
+        Ok(Self { program: OWN_PROGRAM.into(), program_on_disk: env::current_exe()?, arguments })
+    }
+}
+
+// === impl Signals ===
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+            child: signal(SignalKind::child())?,
+        })
+    }
+
+    async fn next(&mut self) -> Wake {
+        tokio::select! {
+            _ = self.terminate.recv() => Wake::Decide(Event::Terminate),
+            _ = self.interrupt.recv() => Wake::Decide(Event::Terminate),
+            _ = self.hang_up.recv() => Wake::Decide(Event::Renew),
+            _ = self.child.recv() => Wake::ChildEnded,
+        }
+    }
+}
+
+// === impl Processes ===
+
+impl Processes {
+    /// Returns what could not be done, as events.
+    fn carry_out(&mut self, actions: Vec<Action>) -> VecDeque<Event> {
+        let mut events = VecDeque::new();
+        for action in actions {
+            match action {
+                Action::Start { child, half, program } => {
+                    if !self.start(child, half, program) {
+                        events.push_back(Event::Ended(child, End::NotStarted));
+                    }
+                }
+                Action::Link { capture, proxy } => self.link(capture, proxy),
+                Action::Stop(child, signal) => {
+                    if let Some((_, half, process)) = self.find(child) {
+                        let pid = process.pid();
+                        info!(%half, pid, %signal, "stopping");
+                        process.signal(signal);
+                    }
+                }
+            }
+        }
+        events
+    }
+
+    fn start(&mut self, child: ChildId, half: Half, program: Program) -> bool {
+        let spec = match half {
+            Half::Capture => &self.spec.capture,
+            Half::Proxy => &self.spec.proxy,
+        };
+        let program = match program {
+            Program::Own => &spec.program,
+            Program::OnDisk => &spec.program_on_disk,
+        };
+        match Process::start(program, &spec.arguments) {
+            Ok(process) => {
+                info!(%half, pid = process.pid(), program = %program.display(), "started");
+                self.running.push((child, half, process));
+                true
+            }
+            Err(error) => {
+                error!(%half, program = %program.display(), %error, "cannot start");
+                false
+            }
+        }
+    }
+
+    /// A link that does not reach both ends closes, which the one that got it sees.
+    fn link(&self, capture: ChildId, proxy: ChildId) {
+        let (Some((_, _, capture)), Some((_, _, proxy))) = (self.find(capture), self.find(proxy))
+        else {
+            return;
+        };
+        let (capture_pid, proxy_pid) = (capture.pid(), proxy.pid());
+        match process::link(capture, proxy) {
+            Ok(()) => info!(capture_pid, proxy_pid, "linked"),
+            Err(error) => warn!(capture_pid, proxy_pid, %error, "cannot link"),
+        }
+    }
+
+    fn find(&self, child: ChildId) -> Option<&(ChildId, Half, Process)> {
+        self.running.iter().find(|(id, _, _)| *id == child)
+    }
+
+    /// Removes the processes that have ended.
+    fn ended(&mut self) -> Vec<Event> {
+        let mut events = Vec::new();
+        self.running.retain_mut(|(id, half, process)| {
+            let Some(status) = process.exit_status() else { return true };
+            let end = End::from(status);
+            info!(%half, pid = process.pid(), %status, "ended");
+            events.push(Event::Ended(*id, end));
+            false
+        });
+        events
+    }
+}
+
+impl From<ExitStatus> for End {
+    fn from(status: ExitStatus) -> Self {
+        match status.code() {
+            Some(0) => Self::Success,
+            Some(code) if code == i32::from(REFUSED) => Self::Refused,
+            Some(_) | None => Self::Failure,
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! A child process with its control channel.
+
+use std::{
+    ffi::OsString,
+    fmt, io,
+    os::{fd::OwnedFd, unix::process::CommandExt},
+    path::Path,
+    process::{Child, Command, ExitStatus, Stdio},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tracing::warn;
+
+use super::control;
+use crate::sys::descriptors;
+
+/// Name of the program as processes are listed; the path that it is started by says nothing.
+const NAME: &str = "fairlead-node";
+
+/// A child that was not waited for yet, so that its pid is its own.
+#[derive(Debug)]
+pub(super) struct Process {
+    child: Child,
+    channel: OwnedFd,
+}
+
+/// How a process is asked to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// It ends in its own way.
+    Terminate,
+    /// It ends at once.
+    Kill,
+}
+
+// === impl Process ===
+
+impl Process {
+    pub(super) fn start(program: &Path, arguments: &[OsString]) -> io::Result<Self> {
+        let (channel, childs_end) = descriptors::pair()?;
+        let child = Command::new(program)
+            .arg0(NAME)
+            .args(arguments)
+            .stdin(Stdio::from(childs_end))
+            // A terminal's Ctrl-C is for the supervisor, which ends its children in order.
+            .process_group(0)
+            .spawn()?;
+        Ok(Self { child, channel })
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(super) fn signal(&self, stop: Stop) {
+        let signal = match stop {
+            Stop::Terminate => Signal::SIGTERM,
+            Stop::Kill => Signal::SIGKILL,
+        };
+        if let Err(error) = kill(Pid::from_raw(self.pid().cast_signed()), signal) {
+            warn!(pid = self.pid(), %signal, %error, "cannot send a signal");
+        }
+    }
+
+    /// Returns how the process ended, if it has.
+    pub(super) fn exit_status(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap_or_else(|error| {
+            warn!(pid = self.pid(), %error, "cannot wait for a process");
+            None
+        })
+    }
+}
+
+// === impl Stop ===
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Terminate => "SIGTERM",
+            Self::Kill => "SIGKILL",
+        })
+    }
+}
+
+/// Joins two processes with a fresh pair of sockets.
+pub(super) fn link(left: &Process, right: &Process) -> io::Result<()> {
+    let (lefts_end, rights_end) = descriptors::pair()?;
+    control::give_link(&left.channel, &lefts_end)?;
+    control::give_link(&right.channel, &rights_end)
+}

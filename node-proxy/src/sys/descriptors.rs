@@ -1,0 +1,140 @@
+//! Datagrams that carry descriptors from one process to another (`SCM_RIGHTS`).
+
+use std::{
+    io::{self, IoSlice, IoSliceMut},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+};
+
+use nix::{
+    cmsg_space,
+    sys::socket::{
+        AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
+        sendmsg, socketpair,
+    },
+};
+use tokio::io::{Interest, unix::AsyncFd};
+
+/// Most descriptors that the kernel lets one datagram carry (`SCM_MAX_FD`). With room for all of
+/// them none is lost, whatever the sender does.
+pub const MAX_DESCRIPTORS: usize = 253;
+
+/// What one datagram held.
+#[derive(Debug)]
+pub struct Datagram {
+    /// Length of the data in bytes. With no data and no descriptor the sender is gone.
+    pub length: usize,
+    /// The descriptors, closed in programs that this process starts.
+    pub descriptors: Vec<OwnedFd>,
+    /// Whether data was cut off because the buffer is too small.
+    pub truncated: bool,
+}
+
+/// A socket of a [`pair`], for use in a runtime.
+#[derive(Debug)]
+pub struct Channel(AsyncFd<OwnedFd>);
+
+// === impl Channel ===
+
+impl Channel {
+    /// Uses `socket`. Must be called in a runtime.
+    pub fn new(socket: OwnedFd) -> io::Result<Self> {
+        // SAFETY: an owned descriptor stays open, and the same, until it is dropped.
+        let registered = unsafe { AsyncFd::register(socket) };
+        registered.map(Self).map_err(Into::into)
+    }
+
+    /// Waits for a datagram and receives it into `data`. Dropped while it waits, it loses nothing.
+    pub async fn receive(&self, data: &mut [u8]) -> io::Result<Datagram> {
+        self.0.async_io(Interest::READABLE, |socket| receive(socket, data)).await
+    }
+
+    /// Sends `data` with `descriptors` as one datagram as soon as the queue has room.
+    pub async fn send(&self, data: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        self.0.async_io(Interest::WRITABLE, |socket| send(socket, data, descriptors)).await
+    }
+}
+
+/// Makes two sockets, joined with each other, that keep the bounds of datagrams and tell when the
+/// other end is closed.
+pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?)
+}
+
+/// Sends `data` with `descriptors` as one datagram. Never waits: a full queue is `WouldBlock`.
+pub fn send(socket: &impl AsFd, data: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let raw: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&raw)];
+    let control = if raw.is_empty() { &rights[..0] } else { &rights[..] };
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    let socket = socket.as_fd().as_raw_fd();
+    sendmsg::<()>(socket, &[IoSlice::new(data)], control, flags, None)?;
+    Ok(())
+}
+
+/// Receives one datagram into `data`. Never waits: an empty queue is `WouldBlock`.
+pub fn receive(socket: &impl AsFd, data: &mut [u8]) -> io::Result<Datagram> {
+    let mut control = cmsg_space!([RawFd; MAX_DESCRIPTORS]);
+    let mut parts = [IoSliceMut::new(data)];
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+    let socket = socket.as_fd().as_raw_fd();
+    let message = recvmsg::<()>(socket, &mut parts, Some(&mut control), flags)?;
+    let mut descriptors = Vec::new();
+    for part in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(raw) = part {
+            // SAFETY: the kernel has just opened these for this process and gave them to nobody
+            // else; each is taken once.
+            descriptors.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+        }
+    }
+    let truncated = message.flags.contains(MsgFlags::MSG_TRUNC);
+    Ok(Datagram { length: message.bytes, descriptors, truncated })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::File,
+        io::{Read, Write},
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_datagram_carries_data_and_working_descriptors() {
+        let (left, right) = pair().unwrap();
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        send(&left, b"take", &[writer.as_fd()]).unwrap();
+        drop(writer);
+        let mut data = [0; 8];
+        let mut datagram = receive(&right, &mut data).unwrap();
+        assert_eq!((&data[..datagram.length], datagram.truncated), (&b"take"[..], false));
+        let mut writer = File::from(datagram.descriptors.pop().unwrap());
+        assert!(datagram.descriptors.is_empty());
+        writer.write_all(b"through").unwrap();
+        drop(writer);
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "through");
+    }
+
+    #[test]
+    fn as_many_descriptors_as_the_kernel_allows_arrive() {
+        let (left, right) = pair().unwrap();
+        let all = [left.as_fd(); MAX_DESCRIPTORS];
+        send(&left, b"x", &all).unwrap();
+        assert_eq!(receive(&right, &mut [0; 1]).unwrap().descriptors.len(), MAX_DESCRIPTORS);
+    }
+
+    #[test]
+    fn nothing_waits_and_the_end_is_seen() {
+        let (left, right) = pair().unwrap();
+        let error = receive(&right, &mut [0; 1]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        send(&left, b"longer", &[]).unwrap();
+        assert!(receive(&right, &mut [0; 1]).unwrap().truncated);
+        drop(left);
+        let end = receive(&right, &mut [0; 1]).unwrap();
+        assert_eq!((end.length, end.descriptors.len()), (0, 0));
+        assert_eq!(send(&right, b"x", &[]).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+}
