@@ -6,16 +6,14 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
+use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
 use tokio::time::timeout;
 
 use super::{
     ApiError, ApiErrorKind, ApiSocket, PODS_PATH, PodControl, PodKey, PodSpec, types::ErrorBody,
 };
-use crate::telemetry::{
-    http::{Handler, response, serve as serve_http},
-    metrics::NodeMetrics,
-};
+use crate::telemetry::http::{Handler, response, serve as serve_http};
 
 /// Largest request body, in bytes; a pod's specification has a few hundred.
 pub(super) const MAX_BODY_BYTES: usize = 64 * 1024;

@@ -18,9 +18,7 @@ use aya::{
         links::{FdLink, LinkError},
     },
 };
-use fairlead_ebpf::{
-    Listener, ListenerKey, NetnsCookie, PodAddresses, PodConfig, ProxyProcess,
-};
+use fairlead_ebpf::{Listener, ListenerKey, NetnsCookie, PodAddresses, PodConfig, ProxyProcess};
 use socket2::{Domain, Socket, Type};
 
 use super::links;
@@ -133,11 +131,7 @@ impl Programs {
     /// Loads the object with its maps pinned under `dir` (on a BPF file system) and attaches the
     /// connect hooks to `cgroup`. Takes over what a predecessor left under `dir`; one that still runs
     /// has given its `lock`.
-    pub fn load(
-        dir: &Path,
-        cgroup: &Path,
-        lock: Option<fs::File>,
-    ) -> Result<Self, ProgramsError> {
+    pub fn load(dir: &Path, cgroup: &Path, lock: Option<fs::File>) -> Result<Self, ProgramsError> {
         let dir = dir.join(LAYOUT);
         fs::create_dir_all(dir.join("pods"))
             .map_err(|cause| ProgramsError::Pin { path: dir.clone(), cause })?;
@@ -149,7 +143,7 @@ impl Programs {
             loader.map_pin_path(name, dir.join(name));
         }
         let mut object = load_object(&mut loader)?;
-        let mut programs = Self {
+        let programs = Self {
             enrolled: take_map(&mut object, "ENROLLED")?,
             proxies: take_map(&mut object, "PROXIES")?,
             registrations: take_map(&mut object, "REGISTRATIONS")?,

@@ -163,9 +163,8 @@ impl Proxies {
         for link in &links {
             link.tell_or_warn(ToProxy::Describe { request });
         }
-        let answered = self.until_all(|progress| {
-            progress.request >= request || progress.process.is_none()
-        });
+        let answered =
+            self.until_all(|progress| progress.request >= request || progress.process.is_none());
         // A proxy that is just starting says nothing yet.
         let _ = timeout(DESCRIBE_TIMEOUT, answered).await;
         let mut reports: HashMap<PodId, PodReport> = HashMap::new();
@@ -254,7 +253,8 @@ pub(super) async fn carry(
         loop {
             match queue.recv().await {
                 Some(Outgoing::Message(message, descriptors)) => {
-                    let borrowed: Vec<_> = descriptors.iter().map(std::os::fd::AsFd::as_fd).collect();
+                    let borrowed: Vec<_> =
+                        descriptors.iter().map(std::os::fd::AsFd::as_fd).collect();
                     channel.send(&message, &borrowed).await?;
                 }
                 Some(Outgoing::HandOver(give)) => return Ok::<_, ChannelError>(Some(give)),

@@ -1,20 +1,14 @@
 //! A unix socket that carries messages with descriptors.
 
 use std::{
-    io::{self, IoSlice, IoSliceMut},
-    mem::MaybeUninit,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    io,
+    os::fd::{BorrowedFd, OwnedFd},
 };
 
-use rustix::{
-    cmsg_space,
-    net::{
-        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-        SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
-    },
-};
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::io::{Interest, unix::AsyncFd};
+
+pub use crate::sys::descriptors::pair;
+use crate::sys::descriptors::{self, Datagram};
 
 /// Longest message, in bytes. The largest has the state of [`MAX_PODS_PER_MESSAGE`] pods.
 ///
@@ -26,7 +20,7 @@ pub const MAX_DESCRIPTORS: usize = 64;
 
 /// One end of a socket between two halves. Messages keep their bounds and order.
 #[derive(Debug)]
-pub struct Channel(AsyncFd<OwnedFd>);
+pub struct Channel(descriptors::Channel);
 
 /// A message that has arrived.
 #[derive(Debug)]
@@ -51,19 +45,12 @@ pub enum ChannelError {
     TooLong,
 }
 
-/// Returns the two ends of a socket for a [`Channel`].
-pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?)
-}
-
 // === impl Channel ===
 
 impl Channel {
     /// Uses `socket`, a unix socket of type `SOCK_SEQPACKET`. Must be called in a runtime.
     pub fn new(socket: OwnedFd) -> io::Result<Self> {
-        rustix::io::ioctl_fionbio(&socket, true)?;
-        AsyncFd::new(socket).map(Self)
+        descriptors::Channel::new(socket).map(Self)
     }
 
     /// Returns the socket.
@@ -82,54 +69,23 @@ impl Channel {
         if bytes.len() > MAX_MESSAGE_BYTES || descriptors.len() > MAX_DESCRIPTORS {
             return Err(ChannelError::TooLong);
         }
-        let send = |socket: &OwnedFd| {
-            let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
-            let mut control = SendAncillaryBuffer::new(&mut space);
-            if !descriptors.is_empty() {
-                control.push(SendAncillaryMessage::ScmRights(descriptors));
-            }
-            let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-            sendmsg(socket, &[IoSlice::new(&bytes)], &mut control, flags).map_err(io::Error::from)
-        };
-        self.0.async_io(Interest::WRITABLE, send).await?;
-        Ok(())
+        Ok(self.0.send(&bytes, descriptors).await?)
     }
 
     /// Returns the next message; none when the other end is gone. A cancelled call loses nothing.
     pub async fn receive<M: DeserializeOwned>(&self) -> Result<Option<Received<M>>, ChannelError> {
         let mut bytes = vec![0; MAX_MESSAGE_BYTES];
-        let received = self.0.async_io(Interest::READABLE, |socket| receive(socket, &mut bytes));
-        let (length, descriptors) = match received.await {
+        let received = self.0.receive(&mut bytes).await;
+        let Datagram { length, descriptors, truncated } = match received {
             Err(e) if e.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
             other => other?,
         };
         if length == 0 {
             return Ok(None);
         }
-        let bytes = bytes.get(..length).ok_or(ChannelError::TooLong)?;
+        let bytes = bytes.get(..length).filter(|_| !truncated).ok_or(ChannelError::TooLong)?;
         Ok(Some(Received { message: serde_json::from_slice(bytes)?, descriptors }))
     }
-}
-
-impl AsFd for Channel {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-fn receive(socket: &OwnedFd, bytes: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
-    let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    // TRUNC: the true length of a message that is too long.
-    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT | RecvFlags::TRUNC;
-    let received = recvmsg(socket, &mut [IoSliceMut::new(bytes)], &mut control, flags)?;
-    let mut descriptors = Vec::new();
-    for message in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(rights) = message {
-            descriptors.extend(rights);
-        }
-    }
-    Ok((received.bytes, descriptors))
 }
 
 #[cfg(test)]
@@ -172,9 +128,9 @@ mod tests {
         let (a, b) = channels();
         let long = "x".repeat(MAX_MESSAGE_BYTES);
         assert!(matches!(a.send(&long, &[]).await, Err(ChannelError::TooLong)));
-        rustix::net::send(&a, &vec![b'1'; MAX_MESSAGE_BYTES + 1], SendFlags::empty()).unwrap();
+        a.0.send(&vec![b'1'; MAX_MESSAGE_BYTES + 1], &[]).await.unwrap();
         assert!(matches!(b.receive::<u8>().await, Err(ChannelError::TooLong)));
-        rustix::net::send(&a, b"not json", SendFlags::empty()).unwrap();
+        a.0.send(b"not json", &[]).await.unwrap();
         assert!(matches!(b.receive::<u8>().await, Err(ChannelError::Malformed(_))));
     }
 

@@ -137,9 +137,7 @@ pub enum ToCapture {
 }
 
 /// One enrolment of a pod. A pod that is released and enrolled again has another one.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PodId {
     /// Cookie of the pod's network namespace.
     pub netns: u64,

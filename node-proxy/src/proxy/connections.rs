@@ -1,10 +1,6 @@
 //! The live connections of one thread: judged anew when policy changes, cut when their pod goes.
 
-use std::{
-    cell::RefCell,
-    rc::Rc,
-    sync::Arc,
-};
+use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use fairlead_ebpf::NetnsCookie;
 use mesh_api::policy::Verdict;

@@ -11,10 +11,7 @@ use std::{
 use fairlead_ebpf::{MAX_PODS, REGISTRATION_ADDRESS};
 use mesh_api::identity::{Identity, TrustDomain};
 use socket2::Socket;
-use tokio::{
-    sync::mpsc,
-    time::interval,
-};
+use tokio::{sync::mpsc, time::interval};
 
 use super::{
     node::Node,
@@ -29,7 +26,8 @@ use crate::{
         channel::{Channel, ChannelError, Received},
         listeners::{EndpointListeners, PodListeners},
         message::{
-            MAX_PODS_PER_MESSAGE, MAX_PROBLEM_BYTES, PodId, PodReport, ServedPod, ToCapture, ToProxy,
+            MAX_PODS_PER_MESSAGE, MAX_PROBLEM_BYTES, PodId, PodReport, ServedPod, ToCapture,
+            ToProxy,
         },
         understands,
     },
@@ -324,9 +322,8 @@ impl Intake {
 
     /// Forgets released pods without a connection.
     fn forget_idle(&mut self) {
-        self.pods.retain(|_, served| {
-            served.listeners.is_some() || served.pod.connections.open() > 0
-        });
+        self.pods
+            .retain(|_, served| served.listeners.is_some() || served.pod.connections.open() > 0);
     }
 
     fn answer(&self, message: ToCapture) {

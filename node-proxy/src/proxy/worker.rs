@@ -22,12 +22,7 @@ use tokio::{
     time::{interval, timeout},
 };
 
-use super::{
-    connections::Connections,
-    node::Node,
-    pod::Pod,
-    upstream::Tunnels,
-};
+use super::{connections::Connections, node::Node, pod::Pod, upstream::Tunnels};
 use crate::{
     link::listeners::PodListeners,
     telemetry::{metrics::WorkerMetrics, reason::CloseReason},

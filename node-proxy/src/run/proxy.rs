@@ -147,7 +147,8 @@ impl Pages<'_> {
             return std::future::pending().await;
         };
         let (metrics, readiness, admin) = (adopt(metrics)?, adopt(readiness)?, adopt(admin)?);
-        let dump = || json!({ "node": self.node_name, "certificates": certificates(self.identities) });
+        let dump =
+            || json!({ "node": self.node_name, "certificates": certificates(self.identities) });
         tokio::select! {
             never = serve_metrics(&metrics, self.metrics) => never,
             never = serve_readiness(&readiness, self.readiness, self.metrics) => never,

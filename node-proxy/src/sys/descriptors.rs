@@ -43,6 +43,11 @@ impl Channel {
         registered.map(Self).map_err(Into::into)
     }
 
+    /// Returns the socket.
+    pub fn into_inner(self) -> OwnedFd {
+        self.0.into_inner()
+    }
+
     /// Waits for a datagram and receives it into `data`. Dropped while it waits, it loses nothing.
     pub async fn receive(&self, data: &mut [u8]) -> io::Result<Datagram> {
         self.0.async_io(Interest::READABLE, |socket| receive(socket, data)).await

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    mem::MaybeUninit,
     net::{Ipv6Addr, SocketAddr},
     os::fd::{AsFd, AsRawFd},
     time::Duration,
@@ -10,7 +11,7 @@ use std::{
 use fairlead_ebpf::{CAPTURE_MARK, NetnsCookie};
 use nix::{
     libc,
-    sys::socket::{getsockopt, setsockopt, sockopt},
+    sys::socket::{setsockopt, sockopt},
 };
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
@@ -128,7 +129,21 @@ pub fn bind_delivery(socket: &Socket, client: SocketAddr) -> io::Result<()> {
 /// Returns the number of connections that wait to be accepted from a listening socket.
 pub fn waiting(listener: &impl AsFd) -> io::Result<u32> {
     // Of a listening socket this field is the length of its queue (tcp_get_info of the kernel).
-    Ok(getsockopt(&listener.as_fd(), sockopt::TcpInfo)?.tcpi_unacked)
+    let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
+    let mut length = libc::socklen_t::try_from(size_of::<libc::tcp_info>()).unwrap_or_default();
+    // SAFETY: the kernel writes at most `length` bytes to `info`, and both outlive the call.
+    let result = unsafe {
+        libc::getsockopt(
+            listener.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    nix::errno::Errno::result(result)?;
+    // SAFETY: the structure consists of integers, for which zero is a value.
+    Ok(unsafe { info.assume_init() }.tcpi_unacked)
 }
 
 /// Makes closing the socket send a reset instead of an orderly end.

@@ -3,7 +3,6 @@
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-
     time::Duration,
 };
 
@@ -46,9 +45,8 @@ impl Control {
     pub async fn serve_proxy(&self, greeted: Greeted) {
         let shared = &self.0;
         let Greeted { channel, draining, pods, endpoints: _ } = greeted;
-        let held = pods.iter().map(|(pod, _)| (*pod, PodProgress::Serving)).collect();
+        let progress = Progress::holding(pods.iter().map(|(pod, _)| *pod), draining);
         shared.left().extend(pods);
-        let progress = Progress { draining, pods: held, ..Progress::default() };
         let (link, queue) = shared.proxies.add(progress);
         let attached = async {
             if let Err(error) = shared.attach(&link).await {
@@ -104,8 +102,9 @@ impl Shared {
     /// Gives a pod to the proxies that accept connections.
     pub(super) fn give_all(&self, enrolled: &Enrolled) {
         for link in self.proxies.all() {
-            let ready = { link.progress().process.is_some() && !link.progress().draining };
-            if ready && let Err(error) = give(&link, enrolled) {
+            if link.progress().takes_pods()
+                && let Err(error) = give(&link, enrolled)
+            {
                 tracing::warn!(proxy = link.number, pod = %enrolled.spec.key(), %error, "cannot give a pod to a proxy");
             }
         }
@@ -205,4 +204,3 @@ fn give(link: &Link, enrolled: &Enrolled) -> Result<(), AttachError> {
 fn duplicate<const N: usize>(descriptors: [BorrowedFd<'_>; N]) -> io::Result<Vec<OwnedFd>> {
     descriptors.iter().map(BorrowedFd::try_clone_to_owned).collect()
 }
-

@@ -46,7 +46,7 @@ impl Control {
         shared.exempt_only_proxies(&mut programs);
         for link in shared.proxies.all() {
             // One that is being attached gets to know at the end of that.
-            if { link.progress().process.is_some() } {
+            if link.progress().process.is_some() {
                 shared.settle(&link);
             }
         }

@@ -3,21 +3,17 @@
 use std::{
     fs, io,
     os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::fs::PermissionsExt,
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        unix::{fs::PermissionsExt, net::UnixListener as StdUnixListener},
     },
     path::Path,
 };
 
-use nix::unistd::Uid;
-use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, listen, socket_with,
-    sockopt::socket_peercred,
+use nix::{
+    sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket},
+    unistd::Uid,
 };
-use tokio::{
-    io::{Interest, unix::AsyncFd},
-    time::timeout,
-};
+use tokio::{net::UnixListener, time::timeout};
 
 use super::{HANDOVER_TIMEOUT, HandoverError, socket_path};
 use crate::{
@@ -41,7 +37,7 @@ const MODE: u32 = 0o600;
 
 /// Where a successor asks for everything.
 #[derive(Debug)]
-pub struct HandoverSocket(AsyncFd<OwnedFd>);
+pub struct HandoverSocket(UnixListener);
 
 /// What is handed over beside what [`Control`] has.
 #[derive(Clone, Copy, Debug)]
@@ -76,11 +72,10 @@ impl HandoverSocket {
 
     async fn accept(&self) -> io::Result<Channel> {
         loop {
-            let accept = |socket: &OwnedFd| Ok(accept_with(socket, SocketFlags::CLOEXEC)?);
-            let accepted = self.0.async_io(Interest::READABLE, accept).await?;
-            let uid = Uid::from_raw(socket_peercred(&accepted)?.uid.as_raw());
+            let (successor, _) = self.0.accept().await?;
+            let uid = Uid::from_raw(successor.peer_cred()?.uid());
             if uid.is_root() || uid == Uid::effective() {
-                return Channel::new(accepted);
+                return Channel::new(successor.into_std()?.into());
             }
             tracing::warn!(%uid, "refused another user at the hand-over socket");
         }
@@ -93,12 +88,13 @@ fn listen_at(path: &Path) -> io::Result<HandoverSocket> {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         Ok(()) | Err(_) => {}
     }
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-    bind(&socket, &SocketAddrUnix::new(path)?)?;
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
+    bind(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
     fs::set_permissions(path, fs::Permissions::from_mode(MODE))?;
-    listen(&socket, BACKLOG)?;
-    AsyncFd::new(socket).map(HandoverSocket)
+    listen(&socket, Backlog::new(BACKLOG)?)?;
+    // Of another type than the library expects, but accepted from in the same way.
+    UnixListener::from_std(StdUnixListener::from(socket)).map(HandoverSocket)
 }
 
 /// Gives everything to `successor`. If that fails the proxies are served as before.

@@ -5,15 +5,15 @@ use std::{
     fs::File,
     io,
     os::{
-        fd::OwnedFd,
+        fd::{AsRawFd, OwnedFd},
         unix::net::UnixListener,
     },
     path::Path,
 };
 
-use rustix::{
-    io::Errno,
-    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with},
+use nix::{
+    errno::Errno,
+    sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket},
 };
 use tokio::time::timeout;
 
@@ -73,11 +73,11 @@ pub async fn take_over(run_dir: &Path) -> Result<Option<Inheritance>, HandoverEr
 
 /// Returns none if nobody listens.
 fn connect_to(path: &Path) -> io::Result<Option<Channel>> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-    match connect(&socket, &SocketAddrUnix::new(path)?) {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
+    match connect(socket.as_raw_fd(), &UnixAddr::new(path)?) {
         Ok(()) => Channel::new(socket).map(Some),
-        Err(Errno::NOENT | Errno::CONNREFUSED) => Ok(None),
+        Err(Errno::ENOENT | Errno::ECONNREFUSED) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }

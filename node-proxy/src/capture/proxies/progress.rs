@@ -43,6 +43,12 @@ pub(in crate::capture) enum PodProgress {
 // === impl Progress ===
 
 impl Progress {
+    /// Starts with a proxy that serves `pods` already.
+    pub(in crate::capture) fn holding(pods: impl Iterator<Item = PodId>, draining: bool) -> Self {
+        let pods = pods.map(|pod| (pod, PodProgress::Serving)).collect();
+        Self { draining, pods, ..Self::default() }
+    }
+
     /// Notes an answer.
     pub(super) fn hear(&mut self, message: ToCapture) {
         match message {
@@ -64,6 +70,11 @@ impl Progress {
             | ToCapture::Need { .. }
             | ToCapture::Unknown => {}
         }
+    }
+
+    /// Returns whether it can be given pods: it is exempt from capture, and accepts connections.
+    pub(in crate::capture) fn takes_pods(&self) -> bool {
+        self.process.is_some() && !self.draining
     }
 
     /// Returns whether nothing accepts connections of the pod.

@@ -9,10 +9,7 @@ use tokio::{
 };
 
 use super::{
-    super::{
-        inbound, outbound,
-        pod::Pod,
-    },
+    super::{inbound, outbound, pod::Pod},
     Ending, Worker, dropped, spawn,
 };
 use crate::link::listeners::PodListeners;
