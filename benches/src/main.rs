@@ -1,68 +1,50 @@
-//! Measures meshed paths against direct ones: same lab, same programs, taking turns in one run.
+//! Measures meshed paths against direct ones: same programs, same kind of lab, taking turns.
 #![forbid(unsafe_code)]
 
 mod baseline;
+mod cli;
 mod facts;
 mod load;
 mod report;
 mod rig;
+mod sample;
 mod scenarios;
+mod statistics;
+mod systems;
 mod table;
+mod usage;
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::fs;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use clap::Parser;
+use clap::Parser as _;
 
 use crate::{
+    cli::Cli,
     facts::Facts,
-    report::Report,
+    report::{Key, Report},
     rig::Rig,
-    scenarios::{SCENARIOS, Scenario},
+    scenarios::{SCENARIOS, Scenario, Span},
+    systems::System,
 };
-
-/// Runs the whole-system benchmarks; `cargo xtask bench` builds what they need and calls this.
-#[derive(Debug, Parser)]
-struct Cli {
-    /// Takes each figure once and briefly: for trying, not for comparing.
-    #[arg(long)]
-    quick: bool,
-    /// Runs only scenarios with this in their name; may be given several times.
-    #[arg(long, value_name = "NAME")]
-    only: Vec<String>,
-    /// Where the results go, as JSON.
-    #[arg(long, value_name = "FILE")]
-    results: PathBuf,
-}
-
-/// How often and how long each figure is taken.
-#[derive(Clone, Copy, Debug, serde::Serialize)]
-struct Effort {
-    repetitions: usize,
-    seconds: u64,
-}
-
-/// Enough for a median and a spread, within ten minutes.
-const FULL: Effort = Effort { repetitions: 3, seconds: 4 };
-
-/// Enough to see that everything works, within two minutes.
-const QUICK: Effort = Effort { repetitions: 1, seconds: 1 };
 
 fn main() -> Result<()> {
     let cli = Cli::parse();
     ensure!(!cfg!(debug_assertions), "only figures of an optimised build mean something");
-    let selected: Vec<&Scenario> = SCENARIOS.iter().filter(|s| cli.selects(s)).collect();
+    let selected: Vec<&Scenario> = SCENARIOS.iter().filter(|s| cli.selects(s.name)).collect();
     if selected.is_empty() {
         let names: Vec<_> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
         bail!("no scenario has such a name; there are {}", names.join(", "));
     }
-    let effort = if cli.quick { QUICK } else { FULL };
-    let mut report = Report::new(Facts::collect()?, effort);
-    let mut rig = Rig::new(&selected)?;
+    let systems = systems::all(&cli.peer).map_err(anyhow::Error::msg)?;
+    let mut report = Report::new(Facts::collect()?, cli.effort(), &systems);
     let mut failures = Vec::new();
     for scenario in selected {
-        if let Err(error) = measure(scenario, &mut rig, effort, &mut report) {
-            failures.push(format!("{}: {error:#}", scenario.name));
+        for span in scenario.spans.iter().filter(|span| cli.span.is_none_or(|only| only == **span))
+        {
+            if let Err(error) = measure(&cli, &systems, scenario, *span, &mut report) {
+                failures.push(format!("{} {span}: {error:#}", scenario.name));
+            }
         }
     }
     if let Some(folder) = cli.results.parent() {
@@ -75,28 +57,32 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Takes the figures of one scenario; the routes take turns, so that drift hits both.
-fn measure(scenario: &Scenario, rig: &mut Rig, effort: Effort, report: &mut Report) -> Result<()> {
-    let repetitions = if scenario.once { 1 } else { effort.repetitions };
-    for span in scenario.spans {
-        for repetition in 1..=repetitions {
-            for route in scenario.routes {
-                let case =
-                    rig.case(scenario, *span, *route, Duration::from_secs(effort.seconds))?;
-                let sample = (scenario.measure)(rig, &case)?;
-                let name = format!("{} {span} {route} {repetition}/{repetitions}", scenario.name);
-                eprintln!("bench: {name:38} {}", sample.summary());
-                report.add(scenario.name, *span, *route, sample);
-            }
+/// Takes the figures of one scenario. The systems take turns, so that drift of the machine hits
+/// all of them, and each repetition begins with another one.
+fn measure(
+    cli: &Cli,
+    systems: &[System],
+    scenario: &Scenario,
+    span: Span,
+    report: &mut Report,
+) -> Result<()> {
+    let effort = cli.effort();
+    let repetitions = effort.repetitions;
+    let mut rigs = Vec::new();
+    for system in systems.iter().filter(|system| scenario.direct || **system != System::Direct) {
+        let rig = Rig::new(system, span, &cli.fairlead).with_context(|| system.to_string())?;
+        rigs.push((system, rig));
+    }
+    for repetition in 1..=repetitions {
+        for (system, rig) in &mut rigs {
+            let sample =
+                (scenario.measure)(rig, effort.duration()).with_context(|| system.to_string())?;
+            let name = format!("{} {span} {system} {repetition}/{repetitions}", scenario.name);
+            eprintln!("bench: {name:40} {}", sample.summary());
+            let key = Key { scenario: scenario.name, span, system: system.name() };
+            report.add(key, sample);
         }
+        rigs.rotate_left(1);
     }
-    Ok(())
-}
-
-// === impl Cli ===
-
-impl Cli {
-    fn selects(&self, scenario: &Scenario) -> bool {
-        self.only.is_empty() || self.only.iter().any(|part| scenario.name.contains(part.as_str()))
-    }
+    rigs.into_iter().try_for_each(|(_, mut rig)| rig.stop_proxies())
 }

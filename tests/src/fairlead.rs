@@ -76,6 +76,12 @@ impl FairleadBuilder {
         self.args(["--local-ca", &dir.to_string_lossy()])
     }
 
+    /// Runs `program` in place of the release build.
+    pub fn program(mut self, program: &Path) -> Self {
+        program.clone_into(&mut self.binary);
+        self
+    }
+
     /// Adds arguments to `fairlead-node run`.
     pub fn args<S: AsRef<str>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
         self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
