@@ -25,6 +25,8 @@ pub(crate) struct Report {
     systems: Vec<Compared>,
     rows: Vec<Row>,
     processes: Vec<ProcessRow>,
+    /// What could not be measured, and why.
+    failures: Vec<String>,
 }
 
 /// What a sample was taken from.
@@ -70,7 +72,18 @@ struct ProcessRow {
 impl Report {
     pub(crate) fn new(facts: Facts, effort: Effort, systems: &[System]) -> Self {
         let systems = systems.iter().map(Compared::of).collect();
-        Self { facts, effort, systems, rows: Vec::new(), processes: Vec::new() }
+        let (rows, processes, failures) = (Vec::new(), Vec::new(), Vec::new());
+        Self { facts, effort, systems, rows, processes, failures }
+    }
+
+    /// Adds what could not be measured.
+    pub(crate) fn add_failure(&mut self, failure: String) {
+        self.failures.push(failure);
+    }
+
+    /// Returns what could not be measured.
+    pub(crate) fn failures(&self) -> &[String] {
+        &self.failures
     }
 
     /// Adds what one measurement found.
@@ -173,7 +186,9 @@ mod tests {
 
     #[test]
     fn programs_find_samples_and_aims_under_fixed_names() {
-        let json = serde_json::to_value(example()).unwrap();
+        let mut report = example();
+        report.add_failure("memory cross before: no".to_owned());
+        let json = serde_json::to_value(report).unwrap();
         let at = |path: &str| json.pointer(path).cloned().unwrap_or(Value::Null);
         assert_eq!(at("/effort"), json!({ "repetitions": 2, "seconds": 4 }));
         assert_eq!(
@@ -195,6 +210,7 @@ mod tests {
         assert_eq!(at("/processes/0/system"), "fairlead");
         assert_eq!(at("/processes/0/process"), "n1 proxy");
         assert_eq!(at("/processes/0/samples/median"), 0.5);
+        assert_eq!(at("/failures"), json!(["memory cross before: no"]));
     }
 
     #[test]

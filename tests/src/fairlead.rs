@@ -121,7 +121,7 @@ impl FairleadNode {
     pub fn on(node: &Node) -> FairleadBuilder {
         FairleadBuilder {
             node: node.clone(),
-            binary: binary(),
+            binary: fairlead_program(),
             run_dir: node.lab_dir().join(format!("run-{}", node.name())),
             args: Vec::new(),
             variables: Vec::new(),
@@ -262,7 +262,9 @@ impl FairleadNode {
     }
 }
 
-fn binary() -> PathBuf {
+/// Returns the `fairlead-node` that a lab runs: the one that `FAIRLEAD_NODE_BIN` names, or the
+/// release build.
+pub fn fairlead_program() -> PathBuf {
     env::var_os(BINARY_VARIABLE).map_or_else(|| PathBuf::from(RELEASE_BINARY), PathBuf::from)
 }
 

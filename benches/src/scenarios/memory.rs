@@ -53,10 +53,18 @@ fn measure(rig: &mut Rig, connections: u32) -> Result<Sample> {
         added / f64::from(connections - WARM_UP)
     };
     sample.add("open connections", "count", connections.into());
-    sample.add("with them, client's node", "MiB", loaded.memory(client).resident / KIB_PER_MIB);
+    sample.add(
+        "resident with them, client's node",
+        "MiB",
+        loaded.memory(client).resident / KIB_PER_MIB,
+    );
     sample.add("per connection, client's node", "KiB", each(client));
     if client != server {
-        sample.add("with them, server's node", "MiB", loaded.memory(server).resident / KIB_PER_MIB);
+        sample.add(
+            "resident with them, server's node",
+            "MiB",
+            loaded.memory(server).resident / KIB_PER_MIB,
+        );
         sample.add("per connection, server's node", "KiB", each(server));
     }
     Ok(sample)
