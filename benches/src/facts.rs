@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 /// The machine, and what else it does.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Facts {
     pub(crate) kernel: String,
     pub(crate) processor: String,

@@ -7,8 +7,9 @@ use fairlead_lab::Host as _;
 use serde::Deserialize;
 
 use crate::{
-    rig::{Cpu, Rig, load_program},
-    scenarios::{Case, Sample},
+    rig::{Rig, load_program},
+    sample::Sample,
+    usage::CpuTime,
 };
 
 /// Time a program gets beyond that of its load.
@@ -28,17 +29,17 @@ pub(crate) struct Outcome {
 /// Runs `fairlead-load VERB --to SERVER ARGS --seconds DURATION`.
 pub(crate) fn run(
     rig: &Rig,
-    case: &Case,
+    duration: Duration,
     verb: &str,
     to: SocketAddr,
     args: &[&str],
-) -> Result<(Outcome, Cpu)> {
+) -> Result<(Outcome, CpuTime)> {
     let mut command = Command::new(load_program()?);
     command.args([verb, "--to", &to.to_string(), "--seconds"]);
-    command.arg(case.duration.as_secs_f64().to_string()).args(args);
-    let before = rig.cpu()?;
-    let output = case.client.run_within(command, case.duration + GRACE)?.checked()?;
-    let used = rig.cpu()?.since(before);
+    command.arg(duration.as_secs_f64().to_string()).args(args);
+    let before = rig.usage()?;
+    let output = rig.client.run_within(command, duration + GRACE)?.checked()?;
+    let used = rig.usage()?.since(&before);
     let outcome: Outcome = serde_json::from_str(&output.stdout).context(output.stdout)?;
     ensure!(outcome.errors == 0, "{} of {} failed", outcome.errors, outcome.completed);
     Ok((outcome, used))

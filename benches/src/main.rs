@@ -1,102 +1,133 @@
-//! Measures meshed paths against direct ones: same lab, same programs, taking turns in one run.
+//! Measures meshed paths against direct ones: same programs, same kind of lab, taking turns.
 #![forbid(unsafe_code)]
 
 mod baseline;
+mod cli;
 mod facts;
 mod load;
 mod report;
 mod rig;
+mod sample;
 mod scenarios;
+mod statistics;
+mod systems;
 mod table;
+mod usage;
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, process::ExitCode};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use clap::Parser;
+use clap::Parser as _;
 
 use crate::{
+    cli::{Cli, Effort},
     facts::Facts,
-    report::Report,
+    report::{Key, Report},
     rig::Rig,
-    scenarios::{SCENARIOS, Scenario},
+    scenarios::{SCENARIOS, Scenario, Span},
+    systems::System,
 };
 
-/// Runs the whole-system benchmarks; `cargo xtask bench` builds what they need and calls this.
-#[derive(Debug, Parser)]
-struct Cli {
-    /// Takes each figure once and briefly: for trying, not for comparing.
-    #[arg(long)]
-    quick: bool,
-    /// Runs only scenarios with this in their name; may be given several times.
-    #[arg(long, value_name = "NAME")]
-    only: Vec<String>,
-    /// Where the results go, as JSON.
-    #[arg(long, value_name = "FILE")]
-    results: PathBuf,
+/// A run that goes on when a case fails.
+struct Run<'a> {
+    cli: &'a Cli,
+    systems: &'a [System],
+    report: Report,
 }
 
-/// How often and how long each figure is taken.
-#[derive(Clone, Copy, Debug, serde::Serialize)]
-struct Effort {
-    repetitions: usize,
-    seconds: u64,
+/// What is measured, where, and with which proxies.
+type Case<'a> = (&'a Scenario, Span, &'a System);
+
+fn main() -> ExitCode {
+    match run(&Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Without the backtrace that returning it would print: what failed is another program.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
-/// Enough for a median and a spread, within ten minutes.
-const FULL: Effort = Effort { repetitions: 3, seconds: 4 };
-
-/// Enough to see that everything works, within two minutes.
-const QUICK: Effort = Effort { repetitions: 1, seconds: 1 };
-
-fn main() -> Result<()> {
-    let cli = Cli::parse();
+fn run(cli: &Cli) -> Result<()> {
     ensure!(!cfg!(debug_assertions), "only figures of an optimised build mean something");
-    let selected: Vec<&Scenario> = SCENARIOS.iter().filter(|s| cli.selects(s)).collect();
+    let selected: Vec<&Scenario> = SCENARIOS.iter().filter(|s| cli.selects(s.name)).collect();
     if selected.is_empty() {
         let names: Vec<_> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
         bail!("no scenario has such a name; there are {}", names.join(", "));
     }
-    let effort = if cli.quick { QUICK } else { FULL };
-    let mut report = Report::new(Facts::collect()?, effort);
-    let mut rig = Rig::new(&selected)?;
-    let mut failures = Vec::new();
+    let systems = systems::all(&cli.peer).map_err(anyhow::Error::msg)?;
+    let report = Report::new(Facts::collect()?, cli.effort(), &systems);
+    let mut run = Run { cli, systems: &systems, report };
     for scenario in selected {
-        if let Err(error) = measure(scenario, &mut rig, effort, &mut report) {
-            failures.push(format!("{}: {error:#}", scenario.name));
+        for span in scenario.spans.iter().filter(|span| cli.span.is_none_or(|only| only == **span))
+        {
+            run.measure(scenario, *span);
         }
     }
-    if let Some(folder) = cli.results.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    let json = serde_json::to_string_pretty(&report)?;
-    fs::write(&cli.results, json).with_context(|| cli.results.display().to_string())?;
-    println!("{report}\nresults with every sample: {}", cli.results.display());
-    ensure!(failures.is_empty(), "failed:\n{}", failures.join("\n"));
-    Ok(())
+    run.finish()
 }
 
-/// Takes the figures of one scenario; the routes take turns, so that drift hits both.
-fn measure(scenario: &Scenario, rig: &mut Rig, effort: Effort, report: &mut Report) -> Result<()> {
-    let repetitions = if scenario.once { 1 } else { effort.repetitions };
-    for span in scenario.spans {
-        for repetition in 1..=repetitions {
-            for route in scenario.routes {
-                let case =
-                    rig.case(scenario, *span, *route, Duration::from_secs(effort.seconds))?;
-                let sample = (scenario.measure)(rig, &case)?;
-                let name = format!("{} {span} {route} {repetition}/{repetitions}", scenario.name);
-                eprintln!("bench: {name:38} {}", sample.summary());
-                report.add(scenario.name, *span, *route, sample);
+// === impl Run ===
+
+impl Run<'_> {
+    /// Takes the figures of one scenario. The systems take turns, so that drift of the machine hits
+    /// all of them, and each repetition begins with another one.
+    fn measure(&mut self, scenario: &Scenario, span: Span) {
+        let mut rigs = Vec::new();
+        for system in self.systems {
+            if scenario.direct || *system != System::Direct {
+                let rig = Rig::new(system, span, &self.cli.fairlead);
+                rigs.extend(self.keep((scenario, span, system), rig).map(|rig| (system, rig)));
             }
         }
+        for repetition in 1..=self.cli.effort().repetitions {
+            // A system that failed is out of the game; the others go on.
+            let take_turn = |(system, mut rig): (_, Rig)| {
+                let sample = self.sample((scenario, span, system), &mut rig, repetition);
+                self.keep((scenario, span, system), sample).map(|()| (system, rig))
+            };
+            rigs = rigs.into_iter().filter_map(take_turn).collect();
+            if !rigs.is_empty() {
+                rigs.rotate_left(1);
+            }
+        }
+        for (system, mut rig) in rigs {
+            self.keep((scenario, span, system), rig.stop_proxies());
+        }
     }
-    Ok(())
-}
 
-// === impl Cli ===
+    /// Writes the results, and fails if anything failed.
+    fn finish(self) -> Result<()> {
+        let Self { cli: Cli { results, .. }, report, .. } = self;
+        if let Some(folder) = results.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        fs::write(results, serde_json::to_string_pretty(&report)?)
+            .with_context(|| results.display().to_string())?;
+        println!("{report}\nresults with every sample: {}", results.display());
+        let failures = report.failures();
+        ensure!(failures.is_empty(), "not measured:\n{}", failures.join("\n"));
+        Ok(())
+    }
 
-impl Cli {
-    fn selects(&self, scenario: &Scenario) -> bool {
-        self.only.is_empty() || self.only.iter().any(|part| scenario.name.contains(part.as_str()))
+    fn sample(&mut self, case: Case<'_>, rig: &mut Rig, repetition: u32) -> Result<()> {
+        let (scenario, span, system) = case;
+        let Effort { repetitions, .. } = self.cli.effort();
+        let sample = (scenario.measure)(rig, self.cli.effort().duration())?;
+        let name = format!("{} {span} {system} {repetition}/{repetitions}", scenario.name);
+        eprintln!("bench: {name:44} {}", sample.summary());
+        self.report.add(Key { scenario: scenario.name, span, system: system.name() }, sample);
+        Ok(())
+    }
+
+    /// Returns what succeeded, and notes what failed.
+    fn keep<T>(&mut self, (scenario, span, system): Case<'_>, result: Result<T>) -> Option<T> {
+        let note = |error| {
+            let failure = format!("{} {span} {system}: {error:#}", scenario.name);
+            eprintln!("bench: {failure}");
+            self.report.add_failure(failure);
+        };
+        result.map_err(note).ok()
     }
 }

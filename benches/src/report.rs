@@ -1,15 +1,19 @@
-//! The results: every sample for programs, medians and ratios for people.
+//! The results of a run: every sample for programs, tables for people.
 
-use std::fmt;
+mod text;
+
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 use crate::{
-    Effort,
-    baseline::ztunnel,
+    baseline::{Reference, Verdict, reference},
+    cli::Effort,
     facts::Facts,
-    scenarios::{Figure, Route, Sample, Span},
-    table::{self, number},
+    sample::{Figure, Sample},
+    scenarios::Span,
+    statistics::Series,
+    systems::{DIRECT, FAIRLEAD, System},
 };
 
 /// All results of a run.
@@ -17,7 +21,26 @@ use crate::{
 pub(crate) struct Report {
     facts: Facts,
     effort: Effort,
+    /// The systems that were compared, with the adapters of the peers.
+    systems: Vec<Compared>,
     rows: Vec<Row>,
+    processes: Vec<ProcessRow>,
+    /// What could not be measured, and why.
+    failures: Vec<String>,
+}
+
+/// What a sample was taken from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Key<'a> {
+    pub(crate) scenario: &'static str,
+    pub(crate) span: Span,
+    pub(crate) system: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+struct Compared {
+    name: String,
+    adapter: Option<String>,
 }
 
 /// One figure of one scenario.
@@ -26,113 +49,175 @@ struct Row {
     scenario: &'static str,
     span: Span,
     figure: Figure,
-    direct: Vec<f64>,
-    meshed: Vec<f64>,
+    /// Samples by system.
+    samples: BTreeMap<String, Series>,
+    /// ztunnel's ratio to the direct path, or its figure where there is no direct one.
+    ztunnel: Option<f64>,
+    aim: Option<Verdict>,
+}
+
+/// One figure of one kind of process.
+#[derive(Debug, Serialize)]
+struct ProcessRow {
+    scenario: &'static str,
+    span: Span,
+    system: String,
+    process: String,
+    figure: Figure,
+    samples: Series,
 }
 
 // === impl Report ===
 
 impl Report {
-    pub(crate) fn new(facts: Facts, effort: Effort) -> Self {
-        Self { facts, effort, rows: Vec::new() }
+    pub(crate) fn new(facts: Facts, effort: Effort, systems: &[System]) -> Self {
+        let systems = systems.iter().map(Compared::of).collect();
+        let (rows, processes, failures) = (Vec::new(), Vec::new(), Vec::new());
+        Self { facts, effort, systems, rows, processes, failures }
+    }
+
+    /// Adds what could not be measured.
+    pub(crate) fn add_failure(&mut self, failure: String) {
+        self.failures.push(failure);
+    }
+
+    /// Returns what could not be measured.
+    pub(crate) fn failures(&self) -> &[String] {
+        &self.failures
     }
 
     /// Adds what one measurement found.
-    pub(crate) fn add(&mut self, scenario: &'static str, span: Span, route: Route, sample: Sample) {
-        for (figure, value) in sample.0 {
-            let row = self.row(scenario, span, figure);
-            match route {
-                Route::Direct => row.direct.push(value),
-                Route::Meshed => row.meshed.push(value),
-            }
+    pub(crate) fn add(&mut self, key: Key<'_>, sample: Sample) {
+        for (figure, value) in sample.figures {
+            let row = self.row(key, figure);
+            row.samples.entry(key.system.to_owned()).or_default().push(value);
+            row.compare();
+        }
+        for (process, figure, value) in sample.processes {
+            self.process_row(key, process, figure).samples.push(value);
         }
     }
 
-    fn row(&mut self, scenario: &'static str, span: Span, figure: Figure) -> &mut Row {
-        let is_it =
-            |row: &Row| row.scenario == scenario && row.span == span && row.figure == figure;
+    fn row(&mut self, Key { scenario, span, .. }: Key<'_>, figure: Figure) -> &mut Row {
+        let is_it = |r: &Row| r.scenario == scenario && r.span == span && r.figure == figure;
         let index = self.rows.iter().position(is_it).unwrap_or_else(|| {
-            let (direct, meshed) = (Vec::new(), Vec::new());
-            self.rows.push(Row { scenario, span, figure, direct, meshed });
+            let (samples, ztunnel, aim) = (BTreeMap::new(), None, None);
+            self.rows.push(Row { scenario, span, figure, samples, ztunnel, aim });
             self.rows.len() - 1
         });
         &mut self.rows[index]
     }
+
+    fn process_row(&mut self, key: Key<'_>, process: String, figure: Figure) -> &mut ProcessRow {
+        let Key { scenario, span, system } = key;
+        let is_it = |r: &ProcessRow| {
+            let same_case = r.scenario == scenario && r.span == span && r.system == system;
+            same_case && r.process == process && r.figure == figure
+        };
+        let index = self.processes.iter().position(is_it).unwrap_or_else(|| {
+            let (system, samples) = (system.to_owned(), Series::default());
+            self.processes.push(ProcessRow { scenario, span, system, process, figure, samples });
+            self.processes.len() - 1
+        });
+        &mut self.processes[index]
+    }
 }
 
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Facts { kernel, processor, processors, memory, load_before, .. } = &self.facts;
-        let Effort { repetitions, seconds } = self.effort;
-        writeln!(f, "\n{processors} x {processor}, {memory}, Linux {kernel}")?;
-        writeln!(f, "{repetitions} x {seconds} s each, median (smallest - largest)")?;
-        writeln!(f, "load average before the run: {load_before}\n")?;
-        let heads = ["scenario", "span", "figure", "direct", "meshed", "ratio", "ztunnel"];
-        let lines = self.rows.iter().map(Row::cells).collect::<Vec<_>>();
-        f.write_str(&table::render(&heads.map(str::to_owned), &lines))?;
-        writeln!(
-            f,
-            "\nratio: meshed / direct. ztunnel: its ratio, or its figure where there is no"
-        )?;
-        f.write_str("direct one, on another machine of two cores (benches/README.md).")
+// === impl Compared ===
+
+impl Compared {
+    fn of(system: &System) -> Self {
+        let adapter = match system {
+            System::Direct | System::Fairlead => None,
+            System::Peer(peer) => Some(peer.command.clone()),
+        };
+        Self { name: system.to_string(), adapter }
     }
 }
 
 // === impl Row ===
 
 impl Row {
-    fn cells(&self) -> [String; 7] {
-        let Figure { name, unit } = self.figure;
-        let ratio = median(&self.meshed).zip(median(&self.direct)).map(|(m, d)| m / d);
-        let reference = ztunnel(self.scenario, self.span, name);
-        let optional = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), number);
-        [
-            self.scenario.to_owned(),
-            self.span.to_string(),
-            format!("{name}, {unit}"),
-            spread(&self.direct),
-            spread(&self.meshed),
-            optional(ratio),
-            optional(reference),
-        ]
+    fn median(&self, system: &str) -> Option<f64> {
+        self.samples.get(system).and_then(Series::median)
     }
-}
 
-fn spread(samples: &[f64]) -> String {
-    let smallest = samples.iter().copied().reduce(f64::min);
-    let largest = samples.iter().copied().reduce(f64::max);
-    match (median(samples), smallest.zip(largest)) {
-        (Some(median), Some((smallest, largest))) if samples.len() > 1 => {
-            format!("{} ({} - {})", number(median), number(smallest), number(largest))
-        }
-        (Some(median), _) => number(median),
-        (None, _) => "-".to_owned(),
+    /// Returns the ratio of two systems' medians.
+    fn ratio(&self, system: &str, to: &str) -> Option<f64> {
+        let (value, base) = (self.median(system)?, self.median(to)?);
+        (base != 0.0).then(|| value / base)
     }
-}
 
-fn median(samples: &[f64]) -> Option<f64> {
-    let mut sorted = samples.to_vec();
-    sorted.sort_unstable_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    let upper = *sorted.get(middle)?;
-    if sorted.len() % 2 == 1 { Some(upper) } else { Some(f64::midpoint(sorted[middle - 1], upper)) }
+    fn compare(&mut self) {
+        let reference = reference(self.scenario, self.span, self.figure.name);
+        self.ztunnel = reference.map(Reference::ztunnel);
+        self.aim = reference
+            .zip(self.median(FAIRLEAD))
+            .and_then(|(reference, fairlead)| reference.verdict(self.median(DIRECT), fairlead));
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
-    #[test]
-    fn the_median_is_in_the_middle() {
-        assert_eq!(median(&[]), None);
-        assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
-        assert_eq!(median(&[4.0, 1.0]), Some(2.5));
+    /// A run with a peer: two samples of each system.
+    pub(super) fn example() -> Report {
+        let systems = crate::systems::all(&["before=adapter.sh old".parse().unwrap()]).unwrap();
+        let effort = Effort { repetitions: 2, seconds: 4 };
+        let mut report = Report::new(Facts::default(), effort, &systems);
+        for (system, samples) in
+            [("direct", [50.0, 60.0]), ("fairlead", [22.0, 22.0]), ("before", [10.0, 12.0])]
+        {
+            for value in samples {
+                let mut sample = Sample::default();
+                sample.add("throughput", "Gbit/s", value);
+                if system != "direct" {
+                    sample.add_of("n1 proxy".to_owned(), "CPU of the proxies", "s/GiB", 0.5);
+                    sample.add_of("n1 idle".to_owned(), "CPU of the proxies", "s/GiB", 0.0);
+                }
+                report.add(Key { scenario: "throughput-1", span: Span::Cross, system }, sample);
+            }
+        }
+        report
     }
 
     #[test]
-    fn a_spread_shows_what_one_sample_cannot() {
-        assert_eq!(spread(&[]), "-");
-        assert_eq!(spread(&[12.34]), "12.3");
-        assert_eq!(spread(&[1_000.0, 3_000.0, 2_000.0]), "2,000 (1,000 - 3,000)");
+    fn programs_find_samples_and_aims_under_fixed_names() {
+        let mut report = example();
+        report.add_failure("memory cross before: no".to_owned());
+        let json = serde_json::to_value(report).unwrap();
+        let at = |path: &str| json.pointer(path).cloned().unwrap_or(Value::Null);
+        assert_eq!(at("/effort"), json!({ "repetitions": 2, "seconds": 4 }));
+        assert_eq!(
+            at("/systems"),
+            json!([
+                { "name": "direct", "adapter": null },
+                { "name": "fairlead", "adapter": null },
+                { "name": "before", "adapter": "adapter.sh old" },
+            ])
+        );
+        assert_eq!(at("/rows/0/scenario"), "throughput-1");
+        assert_eq!(at("/rows/0/span"), "cross");
+        assert_eq!(at("/rows/0/figure"), json!({ "name": "throughput", "unit": "Gbit/s" }));
+        assert_eq!(at("/rows/0/samples/before/samples"), json!([10.0, 12.0]));
+        assert_eq!(at("/rows/0/samples/before/median"), 11.0);
+        assert_eq!(at("/rows/0/aim/quantity"), "ratio");
+        assert_eq!(at("/rows/0/aim/measured"), 0.4);
+        assert_eq!(at("/rows/0/aim/reached"), true);
+        assert_eq!(at("/processes/0/system"), "fairlead");
+        assert_eq!(at("/processes/0/process"), "n1 proxy");
+        assert_eq!(at("/processes/0/samples/median"), 0.5);
+        assert_eq!(at("/failures"), json!(["memory cross before: no"]));
+    }
+
+    #[test]
+    fn there_is_no_ratio_without_both_systems() {
+        let report = example();
+        let row = &report.rows[0];
+        assert_eq!(row.ratio("fairlead", "before"), Some(2.0));
+        assert_eq!(row.ratio("fairlead", "absent"), None);
     }
 }

@@ -1,17 +1,16 @@
 //! Text in columns.
 
-/// Columns from here on hold numbers, aligned to the right.
-const FIRST_NUMBER: usize = 3;
-
-/// Renders a table with a line of heads.
-pub(crate) fn render<const N: usize>(heads: &[String; N], rows: &[[String; N]]) -> String {
-    let lines: Vec<&[String; N]> = std::iter::once(heads).chain(rows).collect();
+/// Renders a table with a line of heads. After the first `texts` columns come numbers, which are
+/// aligned to the right.
+pub(crate) fn render(heads: &[String], rows: &[Vec<String>], texts: usize) -> String {
+    let lines: Vec<&[String]> =
+        std::iter::once(heads).chain(rows.iter().map(Vec::as_slice)).collect();
     let width = |column: usize| lines.iter().map(|line| line[column].len()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..N).map(width).collect();
+    let widths: Vec<usize> = (0..heads.len()).map(width).collect();
     let mut text = String::new();
     for line in lines {
         let cells: Vec<String> =
-            line.iter().enumerate().map(|(i, c)| pad(c, i, widths[i])).collect();
+            line.iter().enumerate().map(|(i, c)| pad(c, widths[i], i < texts)).collect();
         text += cells.join("  ").trim_end();
         text.push('\n');
     }
@@ -27,8 +26,8 @@ pub(crate) fn number(value: f64) -> String {
     }
 }
 
-fn pad(cell: &str, column: usize, width: usize) -> String {
-    if column < FIRST_NUMBER { format!("{cell:width$}") } else { format!("{cell:>width$}") }
+fn pad(cell: &str, width: usize, is_text: bool) -> String {
+    if is_text { format!("{cell:width$}") } else { format!("{cell:>width$}") }
 }
 
 fn thousands(digits: &str) -> String {
@@ -63,8 +62,8 @@ mod tests {
 
     #[test]
     fn numbers_are_aligned_to_the_right() {
-        let row = |cells: [&str; 4]| cells.map(str::to_owned);
-        let text = render(&row(["a", "b", "c", "d"]), &[row(["x", "y", "z", "10"])]);
+        let row = |cells: [&str; 4]| cells.map(str::to_owned).to_vec();
+        let text = render(&row(["a", "b", "c", "d"]), &[row(["x", "y", "z", "10"])], 3);
         assert_eq!(text, "a  b  c   d\nx  y  z  10\n");
     }
 }

@@ -76,6 +76,12 @@ impl FairleadBuilder {
         self.args(["--local-ca", &dir.to_string_lossy()])
     }
 
+    /// Runs `program` in place of the release build.
+    pub fn program(mut self, program: &Path) -> Self {
+        program.clone_into(&mut self.binary);
+        self
+    }
+
     /// Adds arguments to `fairlead-node run`.
     pub fn args<S: AsRef<str>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
         self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
@@ -115,7 +121,7 @@ impl FairleadNode {
     pub fn on(node: &Node) -> FairleadBuilder {
         FairleadBuilder {
             node: node.clone(),
-            binary: binary(),
+            binary: fairlead_program(),
             run_dir: node.lab_dir().join(format!("run-{}", node.name())),
             args: Vec::new(),
             variables: Vec::new(),
@@ -256,7 +262,9 @@ impl FairleadNode {
     }
 }
 
-fn binary() -> PathBuf {
+/// Returns the `fairlead-node` that a lab runs: the one that `FAIRLEAD_NODE_BIN` names, or the
+/// release build.
+pub fn fairlead_program() -> PathBuf {
     env::var_os(BINARY_VARIABLE).map_or_else(|| PathBuf::from(RELEASE_BINARY), PathBuf::from)
 }
 

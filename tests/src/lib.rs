@@ -7,6 +7,7 @@
 //! removed by the next lab. The lab needs root.
 
 mod access_log;
+mod adapter;
 mod capture;
 mod fairlead;
 mod host;
@@ -21,6 +22,7 @@ mod netns;
 mod node;
 mod pod;
 mod process;
+mod process_tree;
 mod programs;
 mod resources;
 mod socket_table;
@@ -28,8 +30,9 @@ mod wait;
 
 pub use self::{
     access_log::AccessLine,
+    adapter::{Adapter, AdapterSite},
     capture::{Capture, CaptureFile, CaptureOptions},
-    fairlead::{FairleadBuilder, FairleadNode},
+    fairlead::{FairleadBuilder, FairleadNode, fairlead_program},
     host::Host,
     http::{Response, http_get},
     lab::Lab,
@@ -42,6 +45,7 @@ pub use self::{
     node::Node,
     pod::{Pod, PodSpec},
     process::{Child, IntoCommand, Output},
+    process_tree::{TreeProcess, process_tree},
     programs::{program, python},
     resources::Resources,
     socket_table::{TcpSocket, TcpState},

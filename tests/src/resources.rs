@@ -19,6 +19,8 @@ pub struct Resources {
     pub descriptors: usize,
     /// Processor time since the start, in user and kernel space, all threads.
     pub cpu: Duration,
+    /// Processor time of the children that ended and that it waited for.
+    pub children_cpu: Duration,
 }
 
 // === impl Resources ===
@@ -31,11 +33,13 @@ impl Resources {
                 .with_context(|| format!("process {pid}"))
         };
         let memory = read("smaps_rollup")?;
+        let [own, children] = cpu(&read("stat")?).context("malformed stat")?;
         Ok(Self {
             resident_kib: kib(&memory, "Rss:")?,
             proportional_kib: kib(&memory, "Pss:")?,
             descriptors: fs::read_dir(format!("/proc/{pid}/fd"))?.count(),
-            cpu: cpu(&read("stat")?).context("malformed stat")?,
+            cpu: own,
+            children_cpu: children,
         })
     }
 }
@@ -46,10 +50,25 @@ fn kib(memory: &str, key: &str) -> Result<u64> {
     Ok(number.parse()?)
 }
 
-/// Adds `utime` and `stime`: fields 14 and 15, counted after the name, which may hold spaces.
-fn cpu(stat: &str) -> Option<Duration> {
+/// Adds user and kernel time of the process and of its children: `utime`, `stime`, `cutime` and
+/// `cstime` are fields 14 to 17, counted after the name, which may hold spaces.
+fn cpu(stat: &str) -> Option<[Duration; 2]> {
     let (_, fields) = stat.rsplit_once(") ")?;
     let mut fields = fields.split(' ').skip(11).map(str::parse::<u32>);
-    let ticks = fields.next()?.ok()? + fields.next()?.ok()?;
-    Some(TICK * ticks)
+    let mut sum = || Some(TICK * (fields.next()?.ok()? + fields.next()?.ok()?));
+    Some([sum()?, sum()?])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processor_time_is_read_after_the_name() {
+        let stat = "7 (a) b) S 1 7 7 0 -1 4194304 1 2 3 4 10 5 200 100 20 0 1 0 99 1 2";
+        let expected = [Duration::from_millis(150), Duration::from_secs(3)];
+        assert_eq!(cpu(stat), Some(expected));
+        assert_eq!(cpu("7 (a"), None);
+        assert_eq!(cpu("7 (a) S 1 7 7 0 -1 4194304 1 2 3 4 10 x 200 100"), None);
+    }
 }

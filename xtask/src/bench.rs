@@ -4,6 +4,7 @@ use crate::process::Step;
 use crate::setup::{self, Group};
 use crate::{build, workspace};
 use anyhow::Result;
+use std::ffi::OsString;
 use std::process::Command;
 
 const NEEDS: [Group; 2] = [Group::Build, Group::Lab];
@@ -17,6 +18,19 @@ pub(crate) struct Args {
     /// Runs only scenarios with this in their name; may be given several times.
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
+    /// Runs only cases with client and server on different nodes (cross) or on the same (same).
+    #[arg(long)]
+    span: Option<String>,
+    /// How often each figure is taken.
+    #[arg(long, value_name = "COUNT")]
+    repetitions: Option<u32>,
+    /// How long load lasts each time, in seconds.
+    #[arg(long, value_name = "SECONDS")]
+    seconds: Option<u32>,
+    /// Measures another proxy too, which COMMAND starts on each node (benches/README.md); may be
+    /// given several times.
+    #[arg(long, value_name = "NAME=COMMAND")]
+    peer: Vec<String>,
 }
 
 /// Builds everything optimised and runs the benchmarks.
@@ -30,12 +44,60 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         .run_logged("bench-build", cargo.args(packages))?;
 
     let mut benches = Command::new(workspace::target("release/benches"));
+    benches.arg("--fairlead").arg(workspace::target("release/fairlead-node"));
     benches.arg("--results").arg(workspace::target("bench/results.json"));
-    if args.quick {
-        benches.arg("--quick");
+    Step { command: "bench", what: "measuring" }.run_shown(benches.args(args.for_benches()))
+}
+
+// === impl Args ===
+
+impl Args {
+    /// The same choices as arguments of the benchmarks, which check them.
+    fn for_benches(&self) -> Vec<OsString> {
+        let only = self.only.iter().map(|name| ("--only", name.clone()));
+        let span = self.span.iter().map(|span| ("--span", span.clone()));
+        let repetitions = self.repetitions.iter().map(|count| ("--repetitions", count.to_string()));
+        let seconds = self.seconds.iter().map(|seconds| ("--seconds", seconds.to_string()));
+        let peers = self.peer.iter().map(|peer| ("--peer", peer.clone()));
+        let options = only.chain(span).chain(repetitions).chain(seconds).chain(peers);
+        let quick = self.quick.then(|| "--quick".into());
+        quick
+            .into_iter()
+            .chain(options.flat_map(|(name, value)| [name.into(), value.into()]))
+            .collect()
     }
-    for name in &args.only {
-        benches.args(["--only", name]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
     }
-    Step { command: "bench", what: "measuring" }.run_shown(&mut benches)
+
+    #[test]
+    fn the_benchmarks_get_every_choice() {
+        let given = [
+            "--quick",
+            "--only",
+            "rate",
+            "--only",
+            "memory",
+            "--span",
+            "cross",
+            "--repetitions",
+            "5",
+            "--seconds",
+            "2",
+            "--peer",
+            "a=b c",
+        ];
+        let cli = Cli::parse_from(std::iter::once("bench").chain(given));
+        assert_eq!(cli.args.for_benches(), given);
+        assert!(Cli::parse_from(["bench"]).args.for_benches().is_empty());
+    }
 }

@@ -1,32 +1,39 @@
 //! New connections: connect, one byte each way, close.
 
+use std::time::Duration;
+
 use anyhow::Result;
 
-use super::{Case, Route, Sample};
 use crate::{
     load,
     rig::{ECHO, Rig},
+    sample::Sample,
 };
 
-pub(super) fn one_at_a_time(rig: &mut Rig, case: &Case) -> Result<Sample> {
+pub(super) fn one_at_a_time(rig: &mut Rig, duration: Duration) -> Result<Sample> {
     let mut sample = Sample::default();
-    let outcome = measure(rig, case, "1", &mut sample)?;
+    let outcome = measure(rig, duration, "1", &mut sample)?;
     outcome.add_latencies(&mut sample);
     Ok(sample)
 }
 
-pub(super) fn many_at_a_time(rig: &mut Rig, case: &Case) -> Result<Sample> {
+pub(super) fn many_at_a_time(rig: &mut Rig, duration: Duration) -> Result<Sample> {
     let mut sample = Sample::default();
-    measure(rig, case, "32", &mut sample)?;
+    measure(rig, duration, "32", &mut sample)?;
     Ok(sample)
 }
 
-fn measure(rig: &Rig, case: &Case, at_once: &str, sample: &mut Sample) -> Result<load::Outcome> {
-    let to = case.server.v4(ECHO);
-    let (outcome, used) = load::run(rig, case, "connections", to, &["--at-once", at_once])?;
+fn measure(
+    rig: &Rig,
+    duration: Duration,
+    at_once: &str,
+    sample: &mut Sample,
+) -> Result<load::Outcome> {
+    let to = rig.server.v4(ECHO);
+    let (outcome, used) = load::run(rig, duration, "connections", to, &["--at-once", at_once])?;
     sample.add("connections", "per s", outcome.per_second());
-    if case.route == Route::Meshed {
-        sample.add("CPU of the proxies", "us each", outcome.each(used.proxies));
+    if rig.is_meshed() {
+        sample.add_cpu("us each", &used, |cpu| outcome.each(cpu));
     }
     Ok(outcome)
 }

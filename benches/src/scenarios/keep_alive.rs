@@ -5,19 +5,19 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use fairlead_lab::Host as _;
 
-use super::{Case, Route, Sample};
 use crate::{
     load::GRACE,
     rig::{HTTP, Rig},
+    sample::Sample,
 };
 
-pub(super) fn measure(rig: &mut Rig, case: &Case) -> Result<Sample> {
-    let url = format!("http://{}/", case.server.v4(HTTP));
-    let duration = format!("{}s", case.duration.as_secs());
-    let command = ["wrk", "-t1", "-c64", "-d", &duration, "--latency", &url].map(str::to_owned);
-    let before = rig.cpu()?;
-    let output = case.client.run_within(command, case.duration + GRACE)?.checked()?;
-    let used = rig.cpu()?.since(before);
+pub(super) fn measure(rig: &mut Rig, duration: Duration) -> Result<Sample> {
+    let url = format!("http://{}/", rig.server.v4(HTTP));
+    let seconds = format!("{}s", duration.as_secs());
+    let command = ["wrk", "-t1", "-c64", "-d", &seconds, "--latency", &url];
+    let before = rig.usage()?;
+    let output = rig.client.run_within(command, duration + GRACE)?.checked()?;
+    let used = rig.usage()?.since(&before);
     let report = &output.stdout;
     ensure!(!report.contains("Socket errors"), "{report}");
     let per_second: f64 = value_of(report, "Requests/sec:")?.parse()?;
@@ -26,14 +26,11 @@ pub(super) fn measure(rig: &mut Rig, case: &Case) -> Result<Sample> {
     for (name, key) in [("p50", "50%"), ("p99", "99%")] {
         sample.add(name, "us", microseconds(value_of(report, key)?)?);
     }
-    if case.route == Route::Meshed {
-        sample.add("CPU of the proxies", "us each", each(used.proxies, per_second, case.duration));
+    if rig.is_meshed() {
+        let requests = per_second * duration.as_secs_f64();
+        sample.add_cpu("us each", &used, |cpu| cpu.as_secs_f64() * 1e6 / requests);
     }
     Ok(sample)
-}
-
-fn each(cpu: Duration, per_second: f64, duration: Duration) -> f64 {
-    cpu.as_secs_f64() * 1e6 / (per_second * duration.as_secs_f64())
 }
 
 fn value_of<'a>(report: &'a str, key: &str) -> Result<&'a str> {

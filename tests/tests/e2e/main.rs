@@ -1,6 +1,7 @@
 //! The mesh from outside: unmodified programs in pods, the wire between the nodes, and what the
 //! proxies say about themselves.
 
+mod adapter;
 mod bpf;
 mod certificates;
 mod clients;
