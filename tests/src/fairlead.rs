@@ -1,4 +1,4 @@
-//! The proxy under test: one process per node.
+//! The proxy under test: a supervisor with its two halves on each node.
 
 use std::{
     env, fs,
@@ -9,7 +9,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use nix::{sys::signal::Signal, unistd::Pid};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 use crate::{
     access_log::AccessLine,
@@ -19,6 +22,7 @@ use crate::{
     node::Node,
     pod::Pod,
     process::{Child, Output},
+    process_tree::process_tree,
     resources::Resources,
     wait::wait_for,
 };
@@ -44,6 +48,18 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Time until a connection that ended is in the access log.
 const LOG_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Time for the processes of a killed proxy to be gone.
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A process of the proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Half {
+    /// The privileged half.
+    Capture,
+    /// The half that has all the parsing.
+    Proxy,
+}
 
 /// How to start `fairlead-node` on a node.
 #[derive(Clone, Debug)]
@@ -133,9 +149,31 @@ impl FairleadNode {
         self.settings.clone()
     }
 
-    /// Returns the process id.
+    /// Returns the id of the supervising process.
     pub fn pid(&self) -> Pid {
         self.process.pid()
+    }
+
+    /// Returns the ids of the processes that are this half: two while one follows the other.
+    pub fn pids_of(&self, half: Half) -> Result<Vec<Pid>> {
+        let name = match half {
+            Half::Capture => "fairlead-node capture",
+            Half::Proxy => "fairlead-node proxy",
+        };
+        let tree = process_tree(self.pid())?;
+        Ok(tree.into_iter().filter(|process| process.name == name).map(|p| p.pid).collect())
+    }
+
+    /// Returns the id of the process that is this half.
+    pub fn pid_of(&self, half: Half) -> Result<Pid> {
+        let pids = self.pids_of(half)?;
+        ensure!(pids.len() == 1, "{half:?} is not one process: {pids:?}");
+        Ok(pids[0])
+    }
+
+    /// Kills a half; its supervisor starts it again.
+    pub fn kill_half(&self, half: Half) -> Result<()> {
+        Ok(kill(self.pid_of(half)?, Signal::SIGKILL)?)
     }
 
     /// Returns the node it runs on.
@@ -197,9 +235,10 @@ impl FairleadNode {
         .with_context(|| self.log().unwrap_or_default())
     }
 
-    /// Returns the memory, descriptors and processor time that it uses.
+    /// Returns the memory, descriptors and processor time that its processes use.
     pub fn resources(&self) -> Result<Resources> {
-        self.process.resources()
+        let tree = process_tree(self.pid())?;
+        Ok(tree.into_iter().map(|process| process.resources).sum())
     }
 
     /// Enrols a pod of its node in the mesh.
@@ -234,9 +273,15 @@ impl FairleadNode {
         self.process.wait(STOP_TIMEOUT)
     }
 
-    /// Kills it without a chance to clean up, and waits for its end.
+    /// Kills its processes without a chance to clean up, and waits for their end.
     pub fn kill(mut self) -> Result<()> {
-        self.process.kill()
+        let tree = process_tree(self.pid())?;
+        self.process.kill()?;
+        // One that nobody has waited for yet has no memory any more.
+        let gone = |pid: Pid| Resources::of(pid).is_err();
+        wait_for("the end of all processes", KILL_TIMEOUT, || {
+            Ok(tree.iter().all(|process| gone(process.pid)).then_some(()))
+        })
     }
 
     /// Sends it a signal.

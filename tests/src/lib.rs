@@ -32,7 +32,7 @@ pub use self::{
     access_log::AccessLine,
     adapter::{Adapter, AdapterSite},
     capture::{Capture, CaptureFile, CaptureOptions},
-    fairlead::{FairleadBuilder, FairleadNode, fairlead_program},
+    fairlead::{FairleadBuilder, FairleadNode, Half, fairlead_program},
     host::Host,
     http::{Response, http_get},
     lab::Lab,

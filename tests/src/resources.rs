@@ -1,6 +1,6 @@
 //! What a process uses of the machine.
 
-use std::{fs, time::Duration};
+use std::{fs, iter::Sum, time::Duration};
 
 use anyhow::{Context as _, Result};
 use nix::unistd::Pid;
@@ -40,6 +40,25 @@ impl Resources {
             descriptors: fs::read_dir(format!("/proc/{pid}/fd"))?.count(),
             cpu: own,
             children_cpu: children,
+        })
+    }
+}
+
+impl Sum for Resources {
+    fn sum<I: Iterator<Item = Self>>(processes: I) -> Self {
+        let none = Self {
+            resident_kib: 0,
+            proportional_kib: 0,
+            descriptors: 0,
+            cpu: Duration::ZERO,
+            children_cpu: Duration::ZERO,
+        };
+        processes.fold(none, |sum, one| Self {
+            resident_kib: sum.resident_kib + one.resident_kib,
+            proportional_kib: sum.proportional_kib + one.proportional_kib,
+            descriptors: sum.descriptors + one.descriptors,
+            cpu: sum.cpu + one.cpu,
+            children_cpu: sum.children_cpu + one.children_cpu,
         })
     }
 }

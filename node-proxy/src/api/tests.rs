@@ -77,9 +77,9 @@ async fn with_server<F: Future>(test: impl FnOnce(Box<Path>) -> F) {
     let dir = TempDir::new().unwrap();
     let run_dir = dir.path().join("run");
     let socket = ApiSocket::bind(&run_dir).unwrap();
-    let (control, metrics) = (Fake::default(), NodeMetrics::new(DroppedLines::default()));
+    let control = Fake::default();
     tokio::select! {
-        never = serve(&socket, &control, &metrics) => never,
+        never = serve(&socket, &control) => never,
         _ = test(run_dir.into()) => {}
     }
 }

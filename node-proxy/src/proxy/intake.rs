@@ -39,7 +39,7 @@ use crate::{
 const QUEUE: usize = 16 * MAX_PODS as usize;
 
 /// Pause between looks for sockets that nobody uses.
-const SHRINK_INTERVAL: Duration = Duration::from_secs(30);
+const TIDY_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Gets pods from capture and has them served.
 #[derive(Debug)]
@@ -129,7 +129,7 @@ impl Intake {
         queue: &mut mpsc::Receiver<ToCapture>,
     ) -> Result<(), LinkError> {
         let channel = Channel::new(socket)?;
-        let mut shrink = interval(SHRINK_INTERVAL);
+        let mut tidy = interval(TIDY_INTERVAL);
         let tell = async {
             while let Some(answer) = queue.recv().await {
                 channel.send(&answer, &[]).await?;
@@ -143,7 +143,7 @@ impl Intake {
                         Some(received) => self.obey(&channel, received).await?,
                         None => return Ok(()),
                     },
-                    _ = shrink.tick() => self.pods.values().for_each(|s| s.pod.sockets.shrink()),
+                    _ = tidy.tick() => self.pods.values().for_each(|s| s.pod.sockets.tidy()),
                 }
             }
         };

@@ -46,7 +46,7 @@ struct Shelf {
     batch: AtomicUsize,
     /// Whether capture was asked and has not answered.
     asked: AtomicBool,
-    /// Whether a socket was taken since the last [`ReadySockets::shrink`].
+    /// Whether a socket was taken since the last [`ReadySockets::tidy`].
     used: AtomicBool,
     /// Number of the error that capture answered with; 0 for none.
     error: AtomicUsize,
@@ -97,16 +97,20 @@ impl ReadySockets {
         }
     }
 
-    /// Gives back half of what was not used since the last call.
-    pub(super) fn shrink(&self) {
+    /// Brings shelves that were not used since the last call closer to the smallest batch, so that
+    /// what an idle pod holds does not depend on its past.
+    pub(super) fn tidy(&self) {
         for shelf in &self.shelves {
             if shelf.used.swap(false, Ordering::Relaxed) {
                 continue;
             }
-            let batch = (shelf.batch.load(Ordering::Relaxed) / 2).max(SMALLEST_BATCH);
+            let batch = (shelf.batch.load(Ordering::Relaxed) / 4).max(SMALLEST_BATCH);
             shelf.batch.store(batch, Ordering::Relaxed);
             while shelf.ready.len() > batch {
                 drop(shelf.ready.pop());
+            }
+            if !shelf.ready.is_empty() && shelf.ready.len() < batch {
+                self.ask(shelf);
             }
         }
     }
@@ -146,7 +150,8 @@ impl ReadySockets {
             return;
         }
         let (pod, kind) = (self.pod, shelf.kind);
-        let count = shelf.batch.load(Ordering::Relaxed);
+        let batch = shelf.batch.load(Ordering::Relaxed);
+        let count = batch.saturating_sub(shelf.ready.len()).max(1);
         if self.requests.try_send(ToCapture::Need { pod, kind, count }).is_err() {
             // The queue has room for every shelf: the process is ending.
             shelf.asked.store(false, Ordering::Release);
@@ -212,7 +217,7 @@ mod tests {
         assert!(asked.try_recv().is_err());
         sockets.take(KIND).await.unwrap();
         sockets.take(KIND).await.unwrap();
-        assert_eq!(asked.try_recv().unwrap(), need(4));
+        assert_eq!(asked.try_recv().unwrap(), need(3));
         assert!(asked.try_recv().is_err(), "asked once");
     }
 
@@ -271,19 +276,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn unused_sockets_are_given_back() {
-        let (sockets, _asked) = sockets();
+    async fn an_idle_pod_ends_up_with_the_smallest_batch() {
+        let (sockets, mut asked) = sockets();
         let shelf = sockets.shelf(KIND);
         sockets.add(KIND, made(40), None);
         shelf.batch.store(32, Ordering::Relaxed);
         sockets.take(KIND).await.unwrap();
-        sockets.shrink();
+        sockets.tidy();
         assert_eq!(shelf.ready.len(), 39, "it was used");
-        sockets.shrink();
-        assert_eq!(shelf.ready.len(), 16);
-        for _ in 0..8 {
-            sockets.shrink();
+        sockets.tidy();
+        assert_eq!(shelf.ready.len(), 8);
+        for _ in 0..4 {
+            sockets.tidy();
         }
         assert_eq!(shelf.ready.len(), SMALLEST_BATCH);
+        assert!(asked.try_recv().is_err());
+        sockets.take(KIND).await.unwrap();
+        sockets.tidy();
+        sockets.tidy();
+        assert_eq!(asked.try_recv().unwrap(), need(1), "topped up");
     }
 }

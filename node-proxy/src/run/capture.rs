@@ -10,14 +10,17 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use socket2::{Domain, Socket, Type};
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::mpsc,
+    time::{sleep, timeout},
+};
 
 use fairlead_node::{
     api::{self, ApiSocket},
     capture::{
         check,
         control::{AtExit, Control, Parts},
-        handover::{HandoverSocket, Heirlooms, Inheritance, take_over},
+        handover::{HandoverError, HandoverSocket, Heirlooms, Inheritance, take_over},
         programs::Programs,
         proxies::{Greeted, greet},
     },
@@ -38,6 +41,12 @@ const ENDPOINT_BACKLOG: i32 = 128;
 /// Time that a proxy gets to say that it is there already, and what it holds. One that is just
 /// starting is quicker; without one, pods are enrolled and their connections wait for it.
 const FIRST_PROXY_WAIT: Duration = Duration::from_secs(1);
+
+/// Times that a predecessor is asked again when the hand-over broke off.
+const PREDECESSOR_TRIES: u32 = 20;
+
+/// Pause before a predecessor is asked again.
+const PREDECESSOR_PAUSE: Duration = Duration::from_millis(50);
 
 /// Proxies that may wait to be served.
 const GREETED_QUEUE: usize = 8;
@@ -125,7 +134,7 @@ impl Own {
         let cgroup: PathBuf = cgroup.context("no cgroup v2 tree")?;
         check::ensure_bpf_fs(&args.bpf_dir)
             .with_context(|| format!("cannot use {} for pins", args.bpf_dir.display()))?;
-        let Some(inherited) = take_over(&args.run_dir).await? else {
+        let Some(inherited) = inherit(args).await? else {
             let api = ApiSocket::bind(&args.run_dir)?;
             let programs = Programs::load(&args.bpf_dir, &cgroup, None)?;
             return Ok(Self { api, programs, left: Left::default() });
@@ -137,6 +146,20 @@ impl Own {
         predecessor.end().await?;
         tracing::info!(pods = pods.len(), proxies = proxies.len(), "taken over from a predecessor");
         Ok(Self { api, programs, left: Left { endpoints: Some(endpoints), pods, proxies } })
+    }
+}
+
+/// Takes over from a predecessor, if one runs.
+async fn inherit(args: &RunArgs) -> Result<Option<Inheritance>, HandoverError> {
+    let mut tries = 0..PREDECESSOR_TRIES;
+    loop {
+        match take_over(&args.run_dir).await {
+            // It was killed, and the kernel is still closing its sockets; or it is about to end.
+            Err(HandoverError::Gone | HandoverError::Channel(_)) if tries.next().is_some() => {
+                sleep(PREDECESSOR_PAUSE).await;
+            }
+            other => return other,
+        }
     }
 }
 
