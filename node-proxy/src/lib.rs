@@ -13,6 +13,7 @@ pub mod hbone;
 pub mod identity;
 pub mod local_config;
 pub mod proxy;
+pub mod sandbox;
 pub mod state;
 pub mod supervise;
 #[expect(unsafe_code, reason = "system calls that no library wraps")]
