@@ -14,6 +14,7 @@ pub mod identity;
 pub mod link;
 pub mod local_config;
 pub mod proxy;
+pub mod sandbox;
 pub mod state;
 pub mod supervise;
 #[expect(unsafe_code, reason = "system calls that no library wraps")]
