@@ -8,6 +8,7 @@ use std::{
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mesh_api::identity::{Namespace, ServiceAccount, TrustDomain};
+use nix::unistd::{Gid, Uid};
 
 use crate::{
     api::{PodKey, PodName},
@@ -104,6 +105,10 @@ pub struct RunArgs {
     /// What to log: a level, or a list such as `info,access=warn,fairlead_node=debug`.
     #[arg(long, env = "RUST_LOG", default_value = "info")]
     pub log_level: String,
+    /// User and group, as numbers, that the proxy process becomes. It needs to read the
+    /// configuration, and nothing else.
+    #[arg(long, value_name = "UID[:GID]", default_value = "65532", value_parser = user)]
+    pub proxy_user: ProxyUser,
     /// Serve with one process, which holds all privileges. For development.
     #[arg(long)]
     pub single_process: bool,
@@ -189,12 +194,31 @@ pub enum Output {
     Json,
 }
 
+/// Whom the proxy process runs as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProxyUser {
+    /// Its user id.
+    pub user: Uid,
+    /// Its group id.
+    pub group: Gid,
+}
+
 const DEFAULT_RUN_DIR: &str = "/run/fairlead";
 
 fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse() {
         Ok(0) | Err(_) => Err("give a whole number of seconds, at least 1".to_owned()),
         Ok(seconds) => Ok(Duration::from_secs(seconds)),
+    }
+}
+
+fn user(text: &str) -> Result<ProxyUser, String> {
+    let (user, group) = text.split_once(':').unwrap_or((text, text));
+    match (user.parse(), group.parse()) {
+        (Ok(user @ 1..), Ok(group @ 1..)) => {
+            Ok(ProxyUser { user: Uid::from_raw(user), group: Gid::from_raw(group) })
+        }
+        _ => Err("give UID or UID:GID as numbers other than 0".to_owned()),
     }
 }
 
@@ -222,6 +246,16 @@ mod tests {
         assert_eq!(pod_key("shop/cart-0").unwrap().to_string(), "shop/cart-0");
         for bad in ["cart", "shop/", "/cart", "a/b/c", "a/B"] {
             assert!(pod_key(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_proxy_is_no_privileged_user() {
+        let of = |user, group| ProxyUser { user: Uid::from_raw(user), group: Gid::from_raw(group) };
+        assert_eq!(user("1337").unwrap(), of(1337, 1337));
+        assert_eq!(user("1337:7").unwrap(), of(1337, 7));
+        for bad in ["0", "1337:0", "0:7", "proxy", "", "1:2:3", "-1"] {
+            assert!(user(bad).is_err(), "{bad}");
         }
     }
 

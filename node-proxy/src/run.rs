@@ -40,7 +40,8 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
 
 /// Both halves in this process, for development.
 fn single(args: &RunArgs) -> Result<()> {
-    let ca = proxy::open_ca(args)?;
+    raise_descriptor_limit();
+    let opened = proxy::Opened::of(args)?;
     let log = logging::init(args.log_format, &args.log_level)?;
     on_this_thread(async {
         let (capture_end, proxy_end) = pair()?;
@@ -50,7 +51,7 @@ fn single(args: &RunArgs) -> Result<()> {
         to_proxy.send(proxy_end).await?;
         tokio::try_join!(
             capture::serve(args, capture_links),
-            proxy::serve(args, ca, &log, proxy_links, std::future::pending()),
+            proxy::serve(args, opened, &log, proxy_links, std::future::pending()),
         )?;
         drop((to_capture, to_proxy));
         Ok(())

@@ -22,7 +22,7 @@ use crate::{
     node::Node,
     pod::Pod,
     process::{Child, Output},
-    process_tree::process_tree,
+    process_tree::{has_ended, process_tree},
     resources::Resources,
     wait::wait_for,
 };
@@ -70,6 +70,7 @@ pub struct FairleadBuilder {
     run_dir: PathBuf,
     args: Vec<String>,
     variables: Vec<(String, String)>,
+    descriptors: Option<usize>,
 }
 
 /// A `fairlead-node` that runs; dropping it kills the process.
@@ -110,6 +111,12 @@ impl FairleadBuilder {
         self
     }
 
+    /// Lets each of its processes have so many descriptors and no more.
+    pub fn descriptors(mut self, limit: usize) -> Self {
+        self.descriptors = Some(limit);
+        self
+    }
+
     /// Starts the proxy and waits until it is ready.
     pub fn start(self) -> Result<FairleadNode> {
         let mut fairlead = self.start_unready()?;
@@ -120,7 +127,14 @@ impl FairleadBuilder {
     /// Starts the proxy and returns at once.
     pub fn start_unready(self) -> Result<FairleadNode> {
         fs::create_dir_all(&self.run_dir)?;
-        let mut command = Command::new(&self.binary);
+        let mut command = match self.descriptors {
+            Some(limit) => {
+                let mut command = Command::new("prlimit");
+                command.arg(format!("--nofile={limit}:{limit}")).arg(&self.binary);
+                command
+            }
+            None => Command::new(&self.binary),
+        };
         command.args(["run", "--node-name", self.node.name(), "--log-format", "json"]);
         command.arg("--run-dir").arg(&self.run_dir);
         command.arg("--bpf-dir").arg(pins_of(self.node.netns().name())).args(&self.args);
@@ -141,6 +155,7 @@ impl FairleadNode {
             run_dir: node.lab_dir().join(format!("run-{}", node.name())),
             args: Vec::new(),
             variables: Vec::new(),
+            descriptors: None,
         }
     }
 
@@ -277,10 +292,8 @@ impl FairleadNode {
     pub fn kill(mut self) -> Result<()> {
         let tree = process_tree(self.pid())?;
         self.process.kill()?;
-        // One that nobody has waited for yet has no memory any more.
-        let gone = |pid: Pid| Resources::of(pid).is_err();
         wait_for("the end of all processes", KILL_TIMEOUT, || {
-            Ok(tree.iter().all(|process| gone(process.pid)).then_some(()))
+            Ok(tree.iter().all(|process| has_ended(process.pid)).then_some(()))
         })
     }
 

@@ -3,7 +3,10 @@
 //! The lab writes the file's own form and not the proxy's types, so that a test can also write what
 //! the proxy must refuse.
 
-use std::{collections::BTreeMap, io::Write as _, net::IpAddr, path::Path};
+use std::{
+    collections::BTreeMap, fs::Permissions, io::Write as _, net::IpAddr,
+    os::unix::fs::PermissionsExt as _, path::Path,
+};
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
@@ -336,6 +339,8 @@ fn write_atomically(path: &Path, text: &str) -> Result<()> {
     let dir = path.parent().context("no directory")?;
     let mut file = NamedTempFile::new_in(dir)?;
     file.write_all(text.as_bytes())?;
+    // A temporary file is its owner's only; the proxy is another user.
+    file.as_file().set_permissions(Permissions::from_mode(0o644))?;
     file.persist(path)?;
     Ok(())
 }

@@ -31,6 +31,13 @@ pub fn process_tree(root: Pid) -> Result<Vec<TreeProcess>> {
     Ok(tree)
 }
 
+/// Returns whether a process has ended, even if nobody has waited for it yet.
+pub(crate) fn has_ended(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The state comes after the name, which may hold anything.
+    stat.rsplit_once(") ").is_none_or(|(_, fields)| fields.starts_with(['Z', 'X']))
+}
+
 // === impl TreeProcess ===
 
 impl TreeProcess {

@@ -15,7 +15,6 @@ use super::{
     server::MAX_BODY_BYTES,
     socket_path,
 };
-use crate::telemetry::{logging::DroppedLines, metrics::NodeMetrics};
 
 /// Keeps pods in memory.
 #[derive(Default)]

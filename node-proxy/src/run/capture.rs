@@ -68,13 +68,13 @@ struct Left {
 
 /// Runs this half until SIGTERM, SIGINT, or until a successor has taken over.
 pub(crate) fn run(args: &RunArgs) -> Result<()> {
+    raise_descriptor_limit();
     let _log = logging::init(args.log_format, &args.log_level)?;
     on_this_thread(async { serve(args, links_of_supervisor()?).await })
 }
 
 /// Captures pods and gives them to the proxies at the other end of `links`.
 pub(super) async fn serve(args: &RunArgs, links: mpsc::Receiver<OwnedFd>) -> Result<()> {
-    raise_descriptor_limit();
     let Own { api, programs, left } = Own::of(args).await?;
     let handover = HandoverSocket::bind(&args.run_dir)?;
     let (send, mut greeted) = mpsc::channel(GREETED_QUEUE);

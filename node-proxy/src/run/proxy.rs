@@ -1,17 +1,22 @@
 //! The proxy half as a process.
 
 use std::{
-    future::Future, net::TcpListener as StdListener, num::NonZeroUsize, os::fd::OwnedFd, sync::Arc,
+    future::Future,
+    net::TcpListener as StdListener,
+    num::NonZeroUsize,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use mesh_api::workload::Network;
 use serde_json::json;
 use tokio::{net::TcpListener, sync::mpsc, time::timeout};
 
 use fairlead_node::{
-    cli::RunArgs,
+    cli::{ProxyUser, RunArgs},
     identity::{Clock, IdentityStore, LocalAuthority, LocalCa},
     link::listeners::EndpointListeners,
     local_config::WatchedConfig,
@@ -20,6 +25,7 @@ use fairlead_node::{
         node::{Node, ProxyOptions},
         worker::Workers,
     },
+    sandbox::{Sandbox, ensure_readable},
     telemetry::{
         logging::{self, Guard},
         metrics::NodeMetrics,
@@ -39,31 +45,64 @@ struct Pages<'a> {
     identities: &'a IdentityStore,
 }
 
+/// What has to be opened before the process confines itself.
+pub(super) struct Opened {
+    ca: LocalCa,
+    config: PathBuf,
+    workers: usize,
+}
+
 /// Runs this half until it has drained.
 pub(crate) fn run(args: &RunArgs) -> Result<()> {
-    let ca = open_ca(args)?;
+    raise_descriptor_limit();
+    let opened = Opened::of(args)?;
+    confine(args, &opened.config)?;
     let log = logging::init(args.log_format, &args.log_level)?;
     on_this_thread(async {
         let links = links_of_supervisor()?;
         let asked = async { terminated().await.map(|_| ()) };
-        serve(args, ca, &log, links, asked).await
+        serve(args, opened, &log, links, asked).await
     })
 }
 
-/// Opens the certificate authority, or creates it.
-pub(super) fn open_ca(args: &RunArgs) -> Result<LocalCa> {
-    Ok(LocalCa::open_or_create(&args.local_ca, &args.trust_domain)?)
+/// Gives up every privilege: from here on this process reads what strangers send.
+fn confine(args: &RunArgs, config: &Path) -> Result<()> {
+    let ProxyUser { user, group } = args.proxy_user;
+    ensure_readable(config, user, group)?;
+    let readable = config.parent().map(Path::to_owned).into_iter().collect();
+    Ok(Sandbox { user, group, readable }.enter()?)
+}
+
+// === impl Opened ===
+
+impl Opened {
+    pub(super) fn of(args: &RunArgs) -> Result<Self> {
+        let ca = LocalCa::open_or_create(&args.local_ca, &args.trust_domain)?;
+        let workers = args.workers.or_else(|| std::thread::available_parallelism().ok());
+        let workers = workers.map_or(1, NonZeroUsize::get);
+        Ok(Self { ca, config: resolved(&args.local_config)?, workers })
+    }
+}
+
+/// Returns the path of the configuration without links in its directory. The file itself may be a
+/// link that changes, as in a config map.
+fn resolved(config: &Path) -> Result<PathBuf> {
+    let absolute = std::path::absolute(config)?;
+    let (Some(dir), Some(name)) = (absolute.parent(), absolute.file_name()) else {
+        bail!("{} is no file: see --local-config", config.display());
+    };
+    let dir = dir.canonicalize().with_context(|| format!("cannot read {}", config.display()))?;
+    Ok(dir.join(name))
 }
 
 /// Serves the pods that come by `links` until capture wants it to end, or `asked` completes.
 pub(super) async fn serve(
     args: &RunArgs,
-    ca: LocalCa,
+    Opened { ca, config, workers }: Opened,
     log: &Guard,
     links: mpsc::Receiver<OwnedFd>,
     asked: impl Future<Output = Result<()>>,
 ) -> Result<()> {
-    raise_descriptor_limit();
     let readiness = Readiness::default();
     let configured = readiness.gate("configuration");
     let recorded = readiness.gate("pods on record");
@@ -72,11 +111,10 @@ pub(super) async fn serve(
     let options = ProxyOptions { same_node_encryption: args.same_node_encryption };
     let node = Arc::new(Node::new(options, metrics.clone()));
     let network = Network(args.network.as_str().into());
-    let config = WatchedConfig::start(args.local_config.clone(), network, node.clone())?;
+    let config = WatchedConfig::start(config, network, node.clone())?;
     configured.open();
     draining.open();
-    let count = args.workers.or_else(|| std::thread::available_parallelism().ok());
-    let workers = Arc::new(Workers::start(&node, count.map_or(1, NonZeroUsize::get))?);
+    let workers = Arc::new(Workers::start(&node, workers)?);
     let identities = identities(args, ca);
     let (endpoints, given) = mpsc::channel(1);
     let (drain, mut drains) = mpsc::channel(1);
@@ -98,11 +136,16 @@ pub(super) async fn serve(
     tracing::info!(node = args.node_name, "proxy started");
 
     let intake = Intake::run(parts, links);
-    let work = async { tokio::join!(intake, config.follow()) };
+    let work = async {
+        tokio::select! {
+            () = intake => {}
+            () = config.follow() => {}
+        }
+    };
     let pages = pages.serve(given);
     tokio::pin!(work, pages);
     let drain = tokio::select! {
-        _ = &mut work => bail!("the supervisor is gone"),
+        () = &mut work => bail!("the supervisor is gone"),
         served = &mut pages => return served,
         Some(drain) = drains.recv() => drain,
         asked = asked => {
@@ -112,7 +155,7 @@ pub(super) async fn serve(
     };
     draining.close();
     tokio::select! {
-        _ = &mut work => bail!("the supervisor is gone"),
+        () = &mut work => bail!("the supervisor is gone"),
         // A successor serves them.
         served = &mut pages, if !drain.succeeded => served,
         () = end(&node, &workers, drain.grace) => Ok(()),

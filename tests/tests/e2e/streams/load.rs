@@ -1,6 +1,6 @@
 //! Many connections leave nothing behind, and more than the process may hold do no harm.
 
-use std::{process::Command, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use fairlead_lab::{FairleadNode, Half, Host as _, Netns, Resources, python, wait_for};
@@ -84,16 +84,6 @@ fn ten_thousand_short_connections_leave_nothing_behind() -> Result<()> {
     Ok(())
 }
 
-/// Leaves a running proxy room for so many more descriptors.
-fn limit_descriptors(node: &FairleadNode, room: usize) -> Result<()> {
-    let pid = node.pid_of(Half::Proxy)?;
-    let limit = Resources::of(pid)?.descriptors + room;
-    let mut command = Command::new("prlimit");
-    command.arg(format!("--pid={pid}")).arg(format!("--nofile={limit}:"));
-    anyhow::ensure!(command.status().context("prlimit")?.success(), "prlimit failed");
-    Ok(())
-}
-
 #[test]
 fn out_of_descriptors_open_connections_go_on_and_the_proxy_recovers() -> Result<()> {
     const ROOM: usize = 20;
@@ -102,7 +92,13 @@ fn out_of_descriptors_open_connections_go_on_and_the_proxy_recovers() -> Result<
     mesh.serve_echo(&b)?;
     let mut open = talk(&mesh.a, b.v4(ECHO))?;
     say(&mut open, "before")?;
-    limit_descriptors(&mesh.n1, ROOM)?;
+    let used = Resources::of(mesh.n1.pid_of(Half::Proxy)?)?.descriptors;
+    drop(open);
+    let settings = mesh.n1.settings().descriptors(used + ROOM);
+    mesh.n1.kill()?;
+    mesh.n1 = settings.start()?;
+    let mut open = talk(&mesh.a, b.v4(ECHO))?;
+    say(&mut open, "before")?;
 
     let args = [b.ipv4().to_string(), ECHO.to_string()];
     let more: Vec<_> = (0..2 * ROOM)
