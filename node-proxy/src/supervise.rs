@@ -10,7 +10,7 @@
 //! | SIGHUP | capture, then the proxy, is followed by a process of the program on disk, which takes over |
 //! | a process dies | it is started again: at once, then after growing pauses |
 //! | capture ends with success | another supervisor's capture has taken over; the proxies drain |
-//! | the first process of a half ends with [`REFUSED`] | starting it again is useless: all end |
+//! | the first process of a half ends at start with [`REFUSED`] | starting it again is useless: all end |
 //! | the supervisor dies | the control channels close, and the children end |
 
 mod backoff;
@@ -35,8 +35,8 @@ use self::{
 };
 
 /// Exit status by which a half says that it cannot serve as it was asked to, such as with a
-/// configuration that is broken (`EX_CONFIG` of `sysexits.h`). From the first process of a half it
-/// ends the supervisor; later, what once worked is tried again.
+/// configuration that is broken (`EX_CONFIG` of `sysexits.h`). From the first process of a half, soon
+/// after its start, it ends the supervisor; later, what once worked is tried again.
 pub const REFUSED: u8 = 78;
 
 /// The program of the process that asks, even if its file was replaced or removed.

@@ -9,7 +9,7 @@ const SHORTEST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
 
 /// A process that lived as long had no trouble starting; its death is again the first.
-const STABLE_TIME: Duration = Duration::from_secs(10);
+pub(super) const STABLE_TIME: Duration = Duration::from_secs(10);
 
 /// Pauses that grow while a process dies soon after each start.
 #[derive(Debug, Default)]

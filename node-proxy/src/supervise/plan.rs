@@ -11,7 +11,11 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
-use super::{Half, SuperviseError, backoff::Backoff, process::Stop};
+use super::{
+    Half, SuperviseError,
+    backoff::{Backoff, STABLE_TIME},
+    process::Stop,
+};
 
 /// Time for a process that drains to end by itself after its own deadline.
 pub(super) const DRAIN_SLACK: Duration = Duration::from_secs(2);
@@ -169,17 +173,19 @@ impl Plan {
         if !is_youngest {
             return self.taken_over(child.half, now);
         }
+        let lifetime = now.duration_since(child.started);
+        let never_served = child.id.0 <= FIRST_STARTS && lifetime < STABLE_TIME;
         match (child.half, end) {
             (Half::Capture, End::Success) => {
                 info!("capture was handed over to another node proxy: draining");
                 self.end(None, now);
                 Vec::new()
             }
-            (half, End::Refused | End::NotStarted) if child.id.0 <= FIRST_STARTS => {
+            (half, End::Refused | End::NotStarted) if never_served => {
                 self.terminate(Some(half), now)
             }
             (half, End::Success | End::Refused | End::Failure | End::NotStarted) => {
-                self.start_again(half, end, now.duration_since(child.started), now)
+                self.start_again(half, end, lifetime, now)
             }
         }
     }

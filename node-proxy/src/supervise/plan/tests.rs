@@ -104,7 +104,7 @@ fn a_proxy_that_ends_unasked_is_started_again() {
 }
 
 #[test]
-fn a_first_process_that_refuses_ends_everything_and_a_later_one_is_tried_again() {
+fn a_first_process_that_refuses_at_start_ends_everything_and_any_other_is_tried_again() {
     for end in [End::Refused, End::NotStarted] {
         let mut scene = Scene::new();
         assert_eq!(scene.ends(2, end), [terminate(1)]);
@@ -117,7 +117,7 @@ fn a_first_process_that_refuses_ends_everything_and_a_later_one_is_tried_again()
         assert_eq!(scene.ends(1, end), [terminate(2)], "nobody else can tell the proxy");
 
         let mut scene = Scene::new();
-        scene.ends(2, End::Failure);
+        assert_eq!(scene.after(10).ends(2, end), [start(3, Half::Proxy), link(1, 3)]);
         assert_eq!(scene.ends(3, end), []);
         assert_eq!(scene.wait().1, [start(4, Half::Proxy), link(1, 4)]);
     }
