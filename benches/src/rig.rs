@@ -1,7 +1,8 @@
-//! The lab of one case: two nodes with a proxy each, a client pod and a server pod.
+//! The lab of one measurement: two nodes with a proxy each, a client pod and a server pod.
 //!
-//! Each case and system has a lab of its own. Nothing that one leaves behind, such as sockets in
-//! `TIME_WAIT` or a grown heap, changes the figures of another.
+//! Each measurement has a lab of its own. Nothing that one leaves behind, such as sockets in
+//! `TIME_WAIT` or a grown heap, changes the figures of another; and what a start of the proxies
+//! decides for as long as they run, such as which thread has which tunnel, is decided anew.
 
 use std::{
     env, fs,
