@@ -28,6 +28,9 @@ pub(crate) struct Cli {
     /// Measures another proxy too, which COMMAND starts on each node; may be given several times.
     #[arg(long, value_name = "NAME=COMMAND")]
     pub(crate) peer: Vec<Peer>,
+    /// Counts the system calls of the proxies, which spoils all other figures.
+    #[arg(long)]
+    pub(crate) calls: bool,
     /// The fairlead-node to measure.
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) fairlead: PathBuf,

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod baseline;
+mod calls;
 mod cli;
 mod facts;
 mod load;
@@ -20,10 +21,12 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::Parser as _;
 
 use crate::{
+    calls::CallCounter,
     cli::Cli,
     facts::Facts,
     report::{Key, Report},
     rig::Rig,
+    sample::Sample,
     scenarios::{SCENARIOS, Scenario, Span},
     systems::System,
 };
@@ -71,51 +74,61 @@ impl Run<'_> {
     /// Takes the figures of one scenario. The systems take turns, so that drift of the machine hits
     /// all of them.
     fn measure(&mut self, scenario: &Scenario, span: Span) {
-        let takes_part = |system: &&System| scenario.direct || **system != System::Direct;
+        let takes_part = |system: &&System| match (scenario.direct, self.cli.calls) {
+            (true, false) => true,
+            (true, true) | (false, false) => **system != System::Direct,
+            // Calls are counted for traffic, not for the ends and starts of processes.
+            (false, true) => false,
+        };
         let mut systems: Vec<&System> = self.systems.iter().filter(takes_part).collect();
         for repetition in 0..self.cli.effort().repetitions {
             for system in in_turn(&systems, repetition) {
-                let Err(error) = self.sample(scenario, span, system, repetition) else { continue };
-                let failure = format!("{} {span} {system}: {error:#}", scenario.name);
-                eprintln!("bench: {failure}");
-                self.report.add_failure(failure);
-                // It is out: what it will not do for a minute now, it would not do next time either.
-                systems.retain(|other| *other != system);
+                let key = Key { scenario: scenario.name, span, system: system.name() };
+                match self.sample(scenario, span, system) {
+                    Ok(sample) => {
+                        eprintln!("bench: {:44} {}", key.numbered(repetition), sample.summary());
+                        self.report.add(key, sample);
+                    }
+                    Err(error) => {
+                        let reason = format!("{error:#}");
+                        eprintln!("bench: {} failed: {reason}", key.numbered(repetition));
+                        self.report.add_failure(key, reason);
+                        // It is out: the time limits of a second failure would be spent in vain.
+                        systems.retain(|other| *other != system);
+                    }
+                }
             }
         }
     }
 
-    fn sample(
-        &mut self,
-        scenario: &Scenario,
-        span: Span,
-        system: &System,
-        repetition: u32,
-    ) -> Result<()> {
-        let effort = self.cli.effort();
+    fn sample(&self, scenario: &Scenario, span: Span, system: &System) -> Result<Sample> {
         let mut rig = Rig::new(system, span, &self.cli.fairlead)?;
         // What the measurement before left to write, such as access logs, is not this one's load.
         nix::unistd::sync();
-        let sample = (scenario.measure)(&mut rig, effort.duration())?;
+        let calls = (self.cli.calls && rig.is_meshed()).then(|| CallCounter::start(&rig));
+        let calls = calls.transpose()?;
+        let sample = (scenario.measure)(&mut rig, self.cli.effort().duration())?;
+        if let Some(calls) = calls {
+            println!("{} {span} {system}:\n{}", scenario.name, calls.finish()?);
+        }
         rig.stop_proxies()?;
-        let name =
-            format!("{} {span} {system} {}/{}", scenario.name, repetition + 1, effort.repetitions);
-        eprintln!("bench: {name:44} {}", sample.summary());
-        self.report.add(Key { scenario: scenario.name, span, system: system.name() }, sample);
-        Ok(())
+        Ok(sample)
     }
 
     /// Writes the results, and fails if anything failed.
     fn finish(self) -> Result<()> {
-        let Self { cli: Cli { results, .. }, report, .. } = self;
-        if let Some(folder) = results.parent() {
-            fs::create_dir_all(folder)?;
+        let Self { cli: Cli { results, calls, .. }, report, .. } = self;
+        // Figures of traced processes are none.
+        if !calls {
+            if let Some(folder) = results.parent() {
+                fs::create_dir_all(folder)?;
+            }
+            fs::write(results, serde_json::to_string_pretty(&report)?)
+                .with_context(|| results.display().to_string())?;
+            println!("{report}\nresults with every sample: {}", results.display());
         }
-        fs::write(results, serde_json::to_string_pretty(&report)?)
-            .with_context(|| results.display().to_string())?;
-        println!("{report}\nresults with every sample: {}", results.display());
         let failures = report.failures();
-        ensure!(failures.is_empty(), "not measured:\n{}", failures.join("\n"));
+        ensure!(failures.is_empty(), "not measured, see above: {}", failures.join(", "));
         Ok(())
     }
 }

@@ -78,6 +78,11 @@ impl Rig {
         !self.proxies.is_empty()
     }
 
+    /// Returns a directory that is removed with the lab.
+    pub(crate) fn dir(&self) -> &Path {
+        self.lab.dir()
+    }
+
     /// Returns a configuration with the two pods.
     pub(crate) fn config(&self) -> MeshConfig {
         MeshConfig::of([&self.client, &self.server])
