@@ -6,6 +6,7 @@
 use serde::Serialize;
 
 use crate::{
+    load::FIRST_CONNECTION,
     sample::PROXY_CPU,
     scenarios::{
         PROPORTIONAL, RESIDENT,
@@ -67,7 +68,7 @@ const HALF: Option<Aim> = Some(Aim::Figure(0.5));
 const A_THIRD: Option<Aim> = Some(Aim::Figure(1.0 / 3.0));
 const HALF_ADDED: Option<Aim> = Some(Aim::Added(0.5));
 
-const REFERENCES: [Reference; 32] = [
+const REFERENCES: [Reference; 33] = [
     compared("throughput-1", Cross, "throughput", (56.9, 11.0), TWICE),
     compared("throughput-1", Same, "throughput", (63.3, 10.6), FOUR_TIMES),
     compared("throughput-4", Cross, "throughput", (46.5, 9.66), TWICE),
@@ -78,6 +79,7 @@ const REFERENCES: [Reference; 32] = [
     compared("connections-1", Cross, "connections", (11_106.0, 1_987.0), TWO_AND_A_HALF),
     compared("connections-1", Cross, "p50", (73.0, 446.0), None),
     compared("connections-1", Cross, "p99", (173.0, 750.0), None),
+    alone("connections-1", Cross, FIRST_CONNECTION, 3.2, None),
     compared("connections-32", Cross, "connections", (26_082.0, 6_404.0), TWO_AND_A_HALF),
     compared("connections-32", Same, "connections", (31_929.0, 6_676.0), TWO_AND_A_HALF),
     alone("connections-32", Cross, PROXY_CPU, 204.0, None),

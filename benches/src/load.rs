@@ -15,11 +15,16 @@ use crate::{
 /// Time a program gets beyond that of its load.
 pub(crate) const GRACE: Duration = Duration::from_secs(30);
 
+/// Latency of the first connection through fresh proxies: with a TLS handshake, if they make one.
+pub(crate) const FIRST_CONNECTION: &str = "first connection";
+
 /// What the load generator reports.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub(crate) struct Outcome {
     completed: f64,
     errors: usize,
+    /// Latency of the first connection, which makes what later ones find made.
+    first_us: Option<f64>,
     seconds: f64,
     p50_us: f64,
     p90_us: f64,
@@ -55,6 +60,12 @@ impl Outcome {
     /// Returns a share of the processor time, in microseconds.
     pub(crate) fn each(&self, cpu: Duration) -> f64 {
         cpu.as_secs_f64() * 1e6 / self.completed
+    }
+
+    pub(crate) fn add_first(&self, sample: &mut Sample) {
+        if let Some(first) = self.first_us {
+            sample.add(FIRST_CONNECTION, "ms", first / 1e3);
+        }
     }
 
     pub(crate) fn add_latencies(&self, sample: &mut Sample) {

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod baseline;
+mod calls;
 mod cli;
 mod facts;
 mod load;
@@ -20,10 +21,12 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::Parser as _;
 
 use crate::{
-    cli::{Cli, Effort},
+    calls::CallCounter,
+    cli::Cli,
     facts::Facts,
     report::{Key, Report},
     rig::Rig,
+    sample::Sample,
     scenarios::{SCENARIOS, Scenario, Span},
     systems::System,
 };
@@ -34,9 +37,6 @@ struct Run<'a> {
     systems: &'a [System],
     report: Report,
 }
-
-/// What is measured, where, and with which proxies.
-type Case<'a> = (&'a Scenario, Span, &'a System);
 
 fn main() -> ExitCode {
     match run(&Cli::parse()) {
@@ -72,62 +72,98 @@ fn run(cli: &Cli) -> Result<()> {
 
 impl Run<'_> {
     /// Takes the figures of one scenario. The systems take turns, so that drift of the machine hits
-    /// all of them, and each repetition begins with another one.
+    /// all of them.
     fn measure(&mut self, scenario: &Scenario, span: Span) {
-        let mut rigs = Vec::new();
-        for system in self.systems {
-            if scenario.direct || *system != System::Direct {
-                let rig = Rig::new(system, span, &self.cli.fairlead);
-                rigs.extend(self.keep((scenario, span, system), rig).map(|rig| (system, rig)));
+        let takes_part = |system: &&System| match (scenario.direct, self.cli.calls) {
+            (true, false) => true,
+            (true, true) | (false, false) => **system != System::Direct,
+            // Calls are counted for traffic, not for the ends and starts of processes.
+            (false, true) => false,
+        };
+        let mut systems: Vec<&System> = self.systems.iter().filter(takes_part).collect();
+        for repetition in 0..self.cli.effort().repetitions {
+            for system in in_turn(&systems, repetition) {
+                let key = Key { scenario: scenario.name, span, system: system.name() };
+                match self.sample(scenario, span, system) {
+                    Ok(sample) => {
+                        eprintln!("bench: {:44} {}", key.numbered(repetition), sample.summary());
+                        self.report.add(key, sample);
+                    }
+                    Err(error) => {
+                        let reason = format!("{error:#}");
+                        eprintln!("bench: {} failed: {reason}", key.numbered(repetition));
+                        self.report.add_failure(key, reason);
+                        // It is out: the time limits of a second failure would be spent in vain.
+                        systems.retain(|other| *other != system);
+                    }
+                }
             }
         }
-        for repetition in 1..=self.cli.effort().repetitions {
-            // A system that failed is out of the game; the others go on.
-            let take_turn = |(system, mut rig): (_, Rig)| {
-                let sample = self.sample((scenario, span, system), &mut rig, repetition);
-                self.keep((scenario, span, system), sample).map(|()| (system, rig))
-            };
-            rigs = rigs.into_iter().filter_map(take_turn).collect();
-            if !rigs.is_empty() {
-                rigs.rotate_left(1);
-            }
+    }
+
+    fn sample(&self, scenario: &Scenario, span: Span, system: &System) -> Result<Sample> {
+        let mut rig = Rig::new(system, span, &self.cli.fairlead)?;
+        // What the measurement before left to write, such as access logs, is not this one's load.
+        nix::unistd::sync();
+        let calls = (self.cli.calls && rig.is_meshed()).then(|| CallCounter::start(&rig));
+        let calls = calls.transpose()?;
+        let sample = (scenario.measure)(&mut rig, self.cli.effort().duration())?;
+        if let Some(calls) = calls {
+            println!("{} {span} {system}:\n{}", scenario.name, calls.finish()?);
         }
-        for (system, mut rig) in rigs {
-            self.keep((scenario, span, system), rig.stop_proxies());
-        }
+        rig.stop_proxies()?;
+        Ok(sample)
     }
 
     /// Writes the results, and fails if anything failed.
     fn finish(self) -> Result<()> {
-        let Self { cli: Cli { results, .. }, report, .. } = self;
-        if let Some(folder) = results.parent() {
-            fs::create_dir_all(folder)?;
+        let Self { cli: Cli { results, calls, .. }, report, .. } = self;
+        // Figures of traced processes are none.
+        if !calls {
+            if let Some(folder) = results.parent() {
+                fs::create_dir_all(folder)?;
+            }
+            fs::write(results, serde_json::to_string_pretty(&report)?)
+                .with_context(|| results.display().to_string())?;
+            println!("{report}\nresults with every sample: {}", results.display());
         }
-        fs::write(results, serde_json::to_string_pretty(&report)?)
-            .with_context(|| results.display().to_string())?;
-        println!("{report}\nresults with every sample: {}", results.display());
         let failures = report.failures();
-        ensure!(failures.is_empty(), "not measured:\n{}", failures.join("\n"));
+        ensure!(failures.is_empty(), "not measured, see above: {}", failures.join(", "));
         Ok(())
     }
+}
 
-    fn sample(&mut self, case: Case<'_>, rig: &mut Rig, repetition: u32) -> Result<()> {
-        let (scenario, span, system) = case;
-        let Effort { repetitions, .. } = self.cli.effort();
-        let sample = (scenario.measure)(rig, self.cli.effort().duration())?;
-        let name = format!("{} {span} {system} {repetition}/{repetitions}", scenario.name);
-        eprintln!("bench: {name:44} {}", sample.summary());
-        self.report.add(Key { scenario: scenario.name, span, system: system.name() }, sample);
-        Ok(())
+/// Returns who measures when: everyone is first at times, and follows every other at times, for what
+/// one leaves on the machine is then not always the same one's loss.
+fn in_turn<'a>(systems: &[&'a System], repetition: u32) -> Vec<&'a System> {
+    let mut order = systems.to_vec();
+    let step = repetition as usize / 2 % order.len().max(1);
+    order.rotate_left(step);
+    if !repetition.is_multiple_of(2) {
+        order.reverse();
     }
+    order
+}
 
-    /// Returns what succeeded, and notes what failed.
-    fn keep<T>(&mut self, (scenario, span, system): Case<'_>, result: Result<T>) -> Option<T> {
-        let note = |error| {
-            let failure = format!("{} {span} {system}: {error:#}", scenario.name);
-            eprintln!("bench: {failure}");
-            self.report.add_failure(failure);
-        };
-        result.map_err(note).ok()
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn everyone_is_first_at_times_and_follows_every_other() {
+        let peers = ["a=x".parse().unwrap()];
+        let all = systems::all(&peers).unwrap();
+        for count in 1..=all.len() {
+            let systems: Vec<&System> = all.iter().take(count).collect();
+            let orders: Vec<_> = (0..6).map(|repetition| in_turn(&systems, repetition)).collect();
+            let first: HashSet<_> = orders.iter().map(|order| order[0].name()).collect();
+            assert_eq!(first.len(), count);
+            let pairs = orders.iter().flat_map(|order| order.windows(2));
+            let pairs: HashSet<_> = pairs.map(|pair| (pair[0].name(), pair[1].name())).collect();
+            assert_eq!(pairs.len(), count * (count - 1));
+        }
+        assert!(in_turn(&[], 3).is_empty());
     }
 }

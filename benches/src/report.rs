@@ -26,7 +26,7 @@ pub(crate) struct Report {
     rows: Vec<Row>,
     processes: Vec<ProcessRow>,
     /// What could not be measured, and why.
-    failures: Vec<String>,
+    failures: Vec<Failure>,
 }
 
 /// What a sample was taken from.
@@ -67,6 +67,15 @@ struct ProcessRow {
     samples: Series,
 }
 
+/// A system that did not take part in a scenario to its end.
+#[derive(Debug, Serialize)]
+struct Failure {
+    scenario: &'static str,
+    span: Span,
+    system: String,
+    reason: String,
+}
+
 // === impl Report ===
 
 impl Report {
@@ -74,16 +83,6 @@ impl Report {
         let systems = systems.iter().map(Compared::of).collect();
         let (rows, processes, failures) = (Vec::new(), Vec::new(), Vec::new());
         Self { facts, effort, systems, rows, processes, failures }
-    }
-
-    /// Adds what could not be measured.
-    pub(crate) fn add_failure(&mut self, failure: String) {
-        self.failures.push(failure);
-    }
-
-    /// Returns what could not be measured.
-    pub(crate) fn failures(&self) -> &[String] {
-        &self.failures
     }
 
     /// Adds what one measurement found.
@@ -96,6 +95,18 @@ impl Report {
         for (process, figure, value) in sample.processes {
             self.process_row(key, process, figure).samples.push(value);
         }
+    }
+
+    /// Adds what could not be measured.
+    pub(crate) fn add_failure(&mut self, key: Key<'_>, reason: String) {
+        let Key { scenario, span, system } = key;
+        self.failures.push(Failure { scenario, span, system: system.to_owned(), reason });
+    }
+
+    /// Names what could not be measured.
+    pub(crate) fn failures(&self) -> Vec<String> {
+        let name = |f: &Failure| format!("{} {} {}", f.scenario, f.span, f.system);
+        self.failures.iter().map(name).collect()
     }
 
     fn row(&mut self, Key { scenario, span, .. }: Key<'_>, figure: Figure) -> &mut Row {
@@ -120,6 +131,15 @@ impl Report {
             self.processes.len() - 1
         });
         &mut self.processes[index]
+    }
+}
+
+// === impl Key ===
+
+impl Key<'_> {
+    /// Names one repetition, counted from 0.
+    pub(crate) fn numbered(&self, repetition: u32) -> String {
+        format!("{} {} {} {}", self.scenario, self.span, self.system, repetition + 1)
     }
 }
 
@@ -187,7 +207,9 @@ mod tests {
     #[test]
     fn programs_find_samples_and_aims_under_fixed_names() {
         let mut report = example();
-        report.add_failure("memory cross before: no".to_owned());
+        let key = Key { scenario: "memory", span: Span::Same, system: "before" };
+        report.add_failure(key, "no descriptors".to_owned());
+        assert_eq!(report.failures(), ["memory same before"]);
         let json = serde_json::to_value(report).unwrap();
         let at = |path: &str| json.pointer(path).cloned().unwrap_or(Value::Null);
         assert_eq!(at("/effort"), json!({ "repetitions": 2, "seconds": 4 }));
@@ -210,7 +232,8 @@ mod tests {
         assert_eq!(at("/processes/0/system"), "fairlead");
         assert_eq!(at("/processes/0/process"), "n1 proxy");
         assert_eq!(at("/processes/0/samples/median"), 0.5);
-        assert_eq!(at("/failures"), json!(["memory cross before: no"]));
+        assert_eq!(at("/failures/0/system"), "before");
+        assert_eq!(at("/failures/0/reason"), "no descriptors");
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! The lab of one case: two nodes with a proxy each, a client pod and a server pod.
+//! The lab of one measurement: two nodes with a proxy each, a client pod and a server pod.
 //!
-//! Each case and system has a lab of its own. Nothing that one leaves behind, such as sockets in
-//! `TIME_WAIT` or a grown heap, changes the figures of another.
+//! Each measurement has a lab of its own. Nothing that one leaves behind, such as sockets in
+//! `TIME_WAIT` or a grown heap, changes the figures of another; and what a start of the proxies
+//! decides for as long as they run, such as which thread has which tunnel, is decided anew.
 
 use std::{
     env, fs,
@@ -75,6 +76,11 @@ impl Rig {
     /// Returns whether proxies are in the path.
     pub(crate) fn is_meshed(&self) -> bool {
         !self.proxies.is_empty()
+    }
+
+    /// Returns a directory that is removed with the lab.
+    pub(crate) fn dir(&self) -> &Path {
+        self.lab.dir()
     }
 
     /// Returns a configuration with the two pods.

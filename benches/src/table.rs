@@ -30,7 +30,8 @@ fn pad(cell: &str, width: usize, is_text: bool) -> String {
     if is_text { format!("{cell:width$}") } else { format!("{cell:>width$}") }
 }
 
-fn thousands(digits: &str) -> String {
+/// Puts commas into a whole number.
+pub(crate) fn thousands(digits: &str) -> String {
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
         if index > 0 && (digits.len() - index).is_multiple_of(3) {

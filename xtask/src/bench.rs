@@ -31,6 +31,9 @@ pub(crate) struct Args {
     /// given several times.
     #[arg(long, value_name = "NAME=COMMAND")]
     peer: Vec<String>,
+    /// Counts the system calls of the proxies, which spoils all other figures.
+    #[arg(long)]
+    calls: bool,
 }
 
 /// Builds everything optimised and runs the benchmarks.
@@ -60,11 +63,10 @@ impl Args {
         let seconds = self.seconds.iter().map(|seconds| ("--seconds", seconds.to_string()));
         let peers = self.peer.iter().map(|peer| ("--peer", peer.clone()));
         let options = only.chain(span).chain(repetitions).chain(seconds).chain(peers);
-        let quick = self.quick.then(|| "--quick".into());
-        quick
-            .into_iter()
-            .chain(options.flat_map(|(name, value)| [name.into(), value.into()]))
-            .collect()
+        let options = options.flat_map(|(name, value)| [name.into(), value.into()]);
+        let flags = [("--quick", self.quick), ("--calls", self.calls)];
+        let flags = flags.into_iter().filter(|(_, chosen)| *chosen).map(|(name, _)| name.into());
+        flags.chain(options).collect()
     }
 }
 
@@ -83,6 +85,7 @@ mod tests {
     fn the_benchmarks_get_every_choice() {
         let given = [
             "--quick",
+            "--calls",
             "--only",
             "rate",
             "--only",

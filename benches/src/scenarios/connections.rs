@@ -14,6 +14,7 @@ pub(super) fn one_at_a_time(rig: &mut Rig, duration: Duration) -> Result<Sample>
     let mut sample = Sample::default();
     let outcome = measure(rig, duration, "1", &mut sample)?;
     outcome.add_latencies(&mut sample);
+    outcome.add_first(&mut sample);
     Ok(sample)
 }
 

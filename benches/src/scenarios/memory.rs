@@ -41,8 +41,7 @@ pub(super) fn ten_thousand(rig: &mut Rig, _: Duration) -> Result<Sample> {
     measure(rig, 10_000.min(affordable(limit, spans_nodes)))
 }
 
-fn measure(rig: &mut Rig, connections: u32) -> Result<Sample> {
-    rig.restart_proxies(&rig.config())?;
+fn measure(rig: &Rig, connections: u32) -> Result<Sample> {
     let (client, server) = (rig.client.node(), rig.server.node());
     let mut sample = Sample::default();
     add_idle(&mut sample, client, &rig.usage()?);

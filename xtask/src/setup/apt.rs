@@ -19,7 +19,7 @@ struct Package {
     evidence: Evidence,
 }
 
-const PACKAGES: [Package; 14] = [
+const PACKAGES: [Package; 15] = [
     Package { name: "g++", group: Group::Build, evidence: Evidence::Program("g++") },
     Package { name: "llvm-22-dev", group: Group::Build, evidence: Evidence::Dpkg },
     Package { name: "libpolly-22-dev", group: Group::Build, evidence: Evidence::Dpkg },
@@ -32,6 +32,7 @@ const PACKAGES: [Package; 14] = [
     Package { name: "openssl", group: Group::Lab, evidence: Evidence::Program("openssl") },
     Package { name: "python3", group: Group::Lab, evidence: Evidence::Program("python3") },
     Package { name: "python3-pip", group: Group::Lab, evidence: Evidence::Program("pip3") },
+    Package { name: "strace", group: Group::Lab, evidence: Evidence::Program("strace") },
     Package { name: "tshark", group: Group::Lab, evidence: Evidence::Program("tshark") },
     Package { name: "wrk", group: Group::Lab, evidence: Evidence::Program("wrk") },
 ];

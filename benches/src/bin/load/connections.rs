@@ -21,7 +21,9 @@ const MAX_ERRORS: usize = 100;
 pub(crate) fn run(to: SocketAddr, at_once: usize, duration: Duration) -> Result<()> {
     tokio::runtime::Builder::new_current_thread().enable_io().build()?.block_on(async {
         // Makes what the first connection alone pays for, such as a tunnel.
+        let started = Instant::now();
         exchange(to).await.with_context(|| format!("connect to {to}"))?;
+        let first = started.elapsed();
         let started = Instant::now();
         let mut clients = JoinSet::new();
         for _ in 0..at_once {
@@ -33,7 +35,7 @@ pub(crate) fn run(to: SocketAddr, at_once: usize, duration: Duration) -> Result<
             all.merge(latencies);
             errors += failed;
         }
-        all.report(started.elapsed(), errors);
+        all.report(started.elapsed(), errors, Some(first));
         Ok(())
     })
 }

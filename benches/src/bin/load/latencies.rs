@@ -19,12 +19,13 @@ impl Latencies {
         self.0.append(&mut other.0);
     }
 
-    /// Prints what the harness reads.
-    pub(crate) fn report(mut self, elapsed: Duration, errors: usize) {
+    /// Prints what the harness reads; `first` is the latency of what came before the rest.
+    pub(crate) fn report(mut self, elapsed: Duration, errors: usize, first: Option<Duration>) {
         self.0.sort_unstable_by(f64::total_cmp);
         let report = json!({
             "completed": self.0.len(),
             "errors": errors,
+            "first_us": first.map(|first| first.as_secs_f64() * 1e6),
             "seconds": elapsed.as_secs_f64(),
             "p50_us": self.percentile(50),
             "p90_us": self.percentile(90),

@@ -68,7 +68,7 @@ pub(crate) fn run(
     let errors = results.iter().filter(|result| result.is_err()).count();
     let mut all = Latencies::default();
     results.into_iter().flatten().for_each(|latencies| all.merge(latencies));
-    all.report(started.elapsed(), errors);
+    all.report(started.elapsed(), errors, None);
     Ok(())
 }
 
