@@ -11,10 +11,10 @@ use tokio::{
 
 use super::{
     Broken, Side, abort, both,
-    copy::{ReadSize, finish, read, write},
+    copy::{finish, read, write},
     reset,
 };
-use crate::{proxy::flow::Meter, telemetry::reason::CloseReason};
+use crate::{adaptive_read::ReadSize, proxy::flow::Meter, telemetry::reason::CloseReason};
 
 /// The tunnel's end of a connection.
 #[derive(Debug)]
