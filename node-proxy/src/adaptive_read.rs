@@ -9,8 +9,6 @@ use std::{
 use bytes::{BufMut, BytesMut};
 use tokio::{io::Interest, net::TcpStream};
 
-use crate::sys::socket::at_urgent_byte;
-
 /// First read, in bytes: one interactive message.
 const SMALLEST_READ_BYTES: usize = 8 << 10;
 
@@ -40,19 +38,21 @@ impl ReadSize {
 
 /// Appends what the socket has to `buffer`; 0 means the end of the stream.
 ///
-/// Takes memory only once there is something to read.
+/// Takes memory only once there is something to read. `stopped_early` tells whether the socket may
+/// hold more after a read that did not fill its buffer.
 pub(crate) fn poll_read(
     socket: &TcpStream,
     cx: &mut Context<'_>,
     size: &mut ReadSize,
     buffer: &mut BytesMut,
+    stopped_early: impl Fn(&TcpStream) -> bool,
 ) -> Poll<io::Result<usize>> {
     loop {
         ready!(socket.poll_read_ready(cx))?;
         buffer.reserve(size.0);
         match socket.try_read_buf(&mut buffer.limit(size.0)) {
             Ok(read) => {
-                if 0 < read && read < size.0 && !at_urgent_byte(socket) {
+                if 0 < read && read < size.0 && !stopped_early(socket) {
                     expect_no_more(socket);
                 }
                 size.adapt(read);
@@ -69,8 +69,7 @@ pub(crate) fn poll_read(
 }
 
 /// Makes the next read wait for news of the socket: a read that did not fill its buffer has emptied
-/// the socket, and trying again would cost a system call to learn it. Only before an urgent byte the
-/// kernel stops early.
+/// the socket, and trying again would cost a system call to learn it.
 fn expect_no_more(socket: &TcpStream) {
     let _ = socket.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
 }

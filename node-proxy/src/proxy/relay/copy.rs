@@ -6,12 +6,16 @@ use bytes::{Buf, BytesMut};
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
-use crate::adaptive_read::{ReadSize, poll_read};
+use crate::{
+    adaptive_read::{ReadSize, poll_read},
+    sys::socket::at_urgent_byte,
+};
 
 /// Reads what the socket has; empty at the end of the stream. Holds no buffer while it waits.
 pub(super) async fn read(socket: &TcpStream, size: &mut ReadSize) -> io::Result<BytesMut> {
     let mut buffer = BytesMut::new();
-    poll_fn(|cx| poll_read(socket, cx, size, &mut buffer)).await?;
+    // The kernel hands out an urgent byte by itself.
+    poll_fn(|cx| poll_read(socket, cx, size, &mut buffer, at_urgent_byte)).await?;
     Ok(buffer)
 }
 
