@@ -1,6 +1,9 @@
 //! Socket to tunnel stream and back (RFC 9113 section 8.5).
 
-use std::future::{pending, poll_fn};
+use std::{
+    future::{pending, poll_fn},
+    pin::pin,
+};
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream};
@@ -54,21 +57,23 @@ async fn relay(
     closed: &mut oneshot::Receiver<CloseReason>,
 ) -> CloseReason {
     let received = Notify::new();
-    let send = async {
-        send(&socket, near, &mut tunnel.send, far, into).await?;
-        // The other direction may wait, and does not notice every reset meanwhile.
-        tokio::select! {
-            () = received.notified() => Ok(()),
-            ended = ended_by_peer(&mut tunnel.send, far) => ended,
-            broken = reset(&socket, near) => Err(broken),
-        }
+    let reason = {
+        let send = pin!(async {
+            send(&socket, near, &mut tunnel.send, far, into).await?;
+            // The other direction may wait, and does not notice every reset meanwhile.
+            tokio::select! {
+                () = received.notified() => Ok(()),
+                ended = ended_by_peer(&mut tunnel.send, far) => ended,
+                broken = reset(&socket, near) => Err(broken),
+            }
+        });
+        let receive = pin!(async {
+            receive(&mut tunnel.recv, far, &socket, near, out).await?;
+            received.notify_one();
+            Ok(())
+        });
+        both(send, receive, pin!(pending()), closed).await
     };
-    let receive = async {
-        receive(&mut tunnel.recv, far, &socket, near, out).await?;
-        received.notify_one();
-        Ok(())
-    };
-    let reason = both(send, receive, pending(), closed).await;
     if reason != CloseReason::Completed {
         // A reset of TCP is a reset of the stream with this code, and the other way round.
         tunnel.send.send_reset(Reason::CONNECT_ERROR);
