@@ -6,6 +6,7 @@
 //! [`api`] how pods are enrolled.
 #![deny(unsafe_code)]
 
+mod adaptive_read;
 pub mod api;
 pub mod capture;
 pub mod cli;

@@ -22,7 +22,7 @@ use super::{
         HANDSHAKE_TIMEOUT, MAX_FRAME_BYTES, RESPONSE_TIMEOUT, SEND_BUFFER_BYTES,
         SMALL_FRAME_BUDGET_BYTES, STREAM_WINDOW_BYTES,
     },
-    transport::ClientStream,
+    transport,
 };
 
 /// The client's end of a tunnel. Lives on one thread.
@@ -75,7 +75,10 @@ impl Tunnel {
     /// Exchanges settings with the peer and drives the connection on this thread.
     ///
     /// The tunnel counts in `open_tunnels` while it lasts.
-    pub async fn connect(io: ClientStream, open_tunnels: Gauge) -> Result<Rc<Self>, TunnelError> {
+    pub async fn connect(
+        io: transport::Stream,
+        open_tunnels: Gauge,
+    ) -> Result<Rc<Self>, TunnelError> {
         let mut builder = Builder::new();
         builder
             .initial_window_size(STREAM_WINDOW_BYTES)
@@ -170,7 +173,7 @@ impl Drop for Slot {
 }
 
 async fn drive(
-    mut connection: Connection<ClientStream, Bytes>,
+    mut connection: Connection<transport::Stream, Bytes>,
     tunnel: Weak<Tunnel>,
     open_tunnels: Gauge,
 ) {

@@ -53,11 +53,12 @@ pub const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// Time that a tunnel without streams stays in the pool.
 pub const POOL_IDLE_TIMEOUT: Duration = Duration::from_mins(5);
 
-/// Ciphertext read from the socket in one system call, in bytes: several TLS records.
-pub const READ_AHEAD_BYTES: usize = 128 << 10;
-
 /// Plaintext that TLS encrypts before it writes to the socket, in bytes: many records per call.
 pub const TLS_WRITE_BYTES: usize = 512 << 10;
+
+/// Records that may wait for the socket when more are sealed, in bytes: the head of a frame goes out
+/// with its body.
+pub const TLS_UNSENT_BYTES: usize = 64 << 10;
 
 /// Memory that buffered small DATA frames of one connection may cost, in bytes, before the peer is
 /// told to calm down. An application that writes single bytes to a slow reader is legitimate.

@@ -18,7 +18,7 @@ use super::{
         MAX_PROVOKED_RESETS, SEND_BUFFER_BYTES, SERVER_MAX_HEADER_LIST_BYTES, SERVER_MAX_STREAMS,
         SMALL_FRAME_BUDGET_BYTES, STREAM_WINDOW_BYTES,
     },
-    transport::ServerStream,
+    transport,
 };
 
 /// A stream that a peer opened: the request with the bytes it sends, and the answer.
@@ -26,14 +26,14 @@ pub type Stream = (Request<RecvStream>, SendResponse<Bytes>);
 
 /// The server's end of a tunnel.
 pub struct Tunnel {
-    connection: Connection<ServerStream, Bytes>,
+    connection: Connection<transport::Stream, Bytes>,
 }
 
 // === impl Tunnel ===
 
 impl Tunnel {
     /// Exchanges settings with the peer.
-    pub async fn accept(io: ServerStream) -> Result<Self, TunnelError> {
+    pub async fn accept(io: transport::Stream) -> Result<Self, TunnelError> {
         let mut builder = Builder::new();
         builder
             .initial_window_size(STREAM_WINDOW_BYTES)

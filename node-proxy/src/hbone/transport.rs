@@ -1,42 +1,51 @@
-//! The byte stream under a tunnel: TLS over a socket that is read in large pieces.
+//! The byte stream under a tunnel: TLS 1.3 over a socket.
+//!
+//! `rustls` makes the handshake and every key. The records in between are ours to open and seal
+//! with the keys it hands out, because its own buffers cost three copies of every byte received.
+
+mod handshake;
+mod record;
+mod session;
+mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::{io, sync::Arc};
 
-use rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
-use tokio::{io::BufReader, net::TcpStream, time::timeout};
-use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
+use rustls::{
+    ClientConfig, ServerConfig,
+    pki_types::{CertificateDer, ServerName},
+};
+use tokio::{net::TcpStream, time::timeout};
 
-use super::limits::{HANDSHAKE_TIMEOUT, READ_AHEAD_BYTES, TLS_WRITE_BYTES};
+use self::handshake::{Established, invalid};
+pub use self::stream::Stream;
+use super::limits::HANDSHAKE_TIMEOUT;
 
-/// A socket read ahead of TLS, which by itself would make a system call per record.
-pub type Socket = BufReader<TcpStream>;
-
-/// The client's end of a tunnel's byte stream.
-pub type ClientStream = client::TlsStream<Socket>;
-
-/// The server's end of a tunnel's byte stream.
-pub type ServerStream = server::TlsStream<Socket>;
+/// A stream that was accepted, and who opened it.
+pub struct Accepted {
+    /// The stream.
+    pub stream: Stream,
+    /// The certificates that the client showed.
+    pub peer_certificates: Option<Vec<CertificateDer<'static>>>,
+}
 
 /// Performs the client's handshake.
 pub async fn connect(
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
-    socket: TcpStream,
-) -> io::Result<ClientStream> {
-    let handshake = TlsConnector::from(config).connect(name, read_ahead(socket));
-    let mut stream = timeout(HANDSHAKE_TIMEOUT, handshake).await??;
-    stream.get_mut().1.set_buffer_limit(Some(TLS_WRITE_BYTES));
-    Ok(stream)
+    mut socket: TcpStream,
+) -> io::Result<Stream> {
+    let handshake = handshake::connect(config, name, &mut socket);
+    let established = timeout(HANDSHAKE_TIMEOUT, handshake).await??;
+    Stream::new(socket, established).map_err(invalid)
 }
 
 /// Performs the server's handshake.
-pub async fn accept(config: Arc<ServerConfig>, socket: TcpStream) -> io::Result<ServerStream> {
-    let handshake = TlsAcceptor::from(config).accept(read_ahead(socket));
-    let mut stream = timeout(HANDSHAKE_TIMEOUT, handshake).await??;
-    stream.get_mut().1.set_buffer_limit(Some(TLS_WRITE_BYTES));
-    Ok(stream)
-}
-
-fn read_ahead(socket: TcpStream) -> Socket {
-    BufReader::with_capacity(READ_AHEAD_BYTES, socket)
+pub async fn accept(config: Arc<ServerConfig>, mut socket: TcpStream) -> io::Result<Accepted> {
+    let handshake = handshake::accept(config, &mut socket);
+    let mut established: Established = timeout(HANDSHAKE_TIMEOUT, handshake).await??;
+    let peer_certificates = established.peer_certificates.take();
+    let stream = Stream::new(socket, established).map_err(invalid)?;
+    Ok(Accepted { stream, peer_certificates })
 }

@@ -5,7 +5,10 @@ mod copy;
 mod splice;
 mod tunnel;
 
-use std::future::Future;
+use std::{
+    future::Future,
+    pin::{Pin, pin},
+};
 
 use tokio::{io::Interest, net::TcpStream, sync::oneshot};
 
@@ -49,18 +52,18 @@ pub(super) async fn sockets(
     meter: &Meter<'_>,
     closed: &mut oneshot::Receiver<CloseReason>,
 ) -> CloseReason {
-    let request = splice::copy((&client, Side::Client), (&server, Side::Server), |n| {
+    let request = pin!(splice::copy((&client, Side::Client), (&server, Side::Server), |n| {
         meter.request(n);
-    });
-    let response = splice::copy((&server, Side::Server), (&client, Side::Client), |n| {
+    }));
+    let response = pin!(splice::copy((&server, Side::Server), (&client, Side::Client), |n| {
         meter.response(n);
-    });
-    let watch = async {
+    }));
+    let watch = pin!(async {
         tokio::select! {
             side = reset(&client, Side::Client) => side,
             side = reset(&server, Side::Server) => side,
         }
-    };
+    });
     let reason = both(request, response, watch, closed).await;
     if reason != CloseReason::Completed {
         abort(&client);
@@ -70,14 +73,14 @@ pub(super) async fn sockets(
 }
 
 /// Runs both directions to their ends, or until one breaks, a side resets, or the connection must
-/// be closed.
+/// be closed. The futures stay where they are: moved, each would take its place once more.
 async fn both(
-    request: impl Future<Output = Result<(), Broken>>,
-    response: impl Future<Output = Result<(), Broken>>,
-    reset: impl Future<Output = Broken>,
+    request: Pin<&mut impl Future<Output = Result<(), Broken>>>,
+    response: Pin<&mut impl Future<Output = Result<(), Broken>>>,
+    reset: Pin<&mut impl Future<Output = Broken>>,
     closed: &mut oneshot::Receiver<CloseReason>,
 ) -> CloseReason {
-    let directions = async { tokio::try_join!(request, response) };
+    let directions = pin!(async { tokio::try_join!(request, response) });
     tokio::select! {
         biased;
         // A sender that is gone without a word means the table is gone: the process ends.
@@ -101,4 +104,29 @@ async fn reset(socket: &TcpStream, side: Side) -> Broken {
 fn abort(socket: &TcpStream) {
     // Fails only on a socket that is already gone.
     let _ = reset_on_close(socket);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a relay may hold for every open connection, in bytes.
+    const RELAY_BYTES: usize = 1792;
+
+    type Log = &'static Meter<'static>;
+    type Closed = &'static mut oneshot::Receiver<CloseReason>;
+
+    fn size<A, F: Future>(_: impl Fn(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_relay_is_small_while_it_waits() {
+        let sizes = [
+            size(|(a, b, m, c): (TcpStream, TcpStream, Log, Closed)| sockets(a, b, m, c)),
+            size(|(a, b, m, c): (TcpStream, TunnelEnd, Log, Closed)| client_to_tunnel(a, b, m, c)),
+            size(|(a, b, m, c): (TunnelEnd, TcpStream, Log, Closed)| tunnel_to_server(a, b, m, c)),
+        ];
+        assert!(sizes.iter().all(|size| *size <= RELAY_BYTES), "{sizes:?}");
+    }
 }

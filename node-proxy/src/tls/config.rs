@@ -120,6 +120,7 @@ fn client_config(
             .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(svid.certified_key())));
     config.alpn_protocols = vec![ALPN_H2.to_vec()];
     config.enable_sni = false;
+    config.enable_secret_extraction = true;
     config.resumption = Resumption::disabled();
     Ok(config)
 }
@@ -141,6 +142,7 @@ fn server_config(
     config.alpn_protocols = vec![ALPN_H2.to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
+    config.enable_secret_extraction = true;
     Ok(config)
 }
 

@@ -12,7 +12,7 @@ use crate::{
     hbone::{
         headers::{self, Forwarded},
         server::{Stream, Tunnel},
-        transport::{self, ServerStream},
+        transport,
     },
     proxy::{
         flow::{FlowLog, Meter},
@@ -47,12 +47,13 @@ pub(in crate::proxy) async fn serve_tunnel(accepted: Accepted) {
     let Accepted { worker, pod, socket, client, target, draining } = accepted;
     let handshake = async {
         let configs = pod.certificate().await?;
-        let io = transport::accept(configs.server(), socket).await.map_err(|error| {
+        let accepted = transport::accept(configs.server(), socket).await.map_err(|error| {
             tracing::debug!(%client, pod = %pod.name, %error, "TLS handshake failed");
             CloseReason::TlsHandshake(HandshakeFailure::from(&error))
         })?;
-        let identity = peer_identity(&io)?;
-        Ok((io, identity))
+        let identity = tls::peer_identity(accepted.peer_certificates.as_deref())
+            .map_err(|e| CloseReason::TlsHandshake(HandshakeFailure::from(&e)))?;
+        Ok((accepted.stream, identity))
     };
     let (io, identity) = match handshake.await {
         Ok(peer) => peer,
@@ -71,12 +72,6 @@ pub(in crate::proxy) async fn serve_tunnel(accepted: Accepted) {
     if let Err(error) = served {
         tracing::debug!(%client, pod = %source.pod.name, %error, "tunnel closed");
     }
-}
-
-fn peer_identity(io: &ServerStream) -> Result<Identity, CloseReason> {
-    let certificates = io.get_ref().1.peer_certificates();
-    let identity = tls::peer_identity(certificates);
-    identity.map_err(|e| CloseReason::TlsHandshake(HandshakeFailure::from(&e)))
 }
 
 /// Accounts for a tunnel that came to nothing.

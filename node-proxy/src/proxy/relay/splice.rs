@@ -6,9 +6,12 @@ use tokio::{io::Interest, net::TcpStream};
 
 use super::{
     Broken, Side,
-    copy::{ReadSize, finish, read, write},
+    copy::{finish, read, write},
 };
-use crate::sys::{pipe::Pipe, socket::at_urgent_byte};
+use crate::{
+    adaptive_read::ReadSize,
+    sys::{pipe::Pipe, socket::at_urgent_byte},
+};
 
 /// Bytes that a direction moves through user space before it gets a pipe: most connections never
 /// move as many, and a pipe costs two descriptors.

@@ -1,6 +1,9 @@
 //! Socket to tunnel stream and back (RFC 9113 section 8.5).
 
-use std::future::poll_fn;
+use std::{
+    future::{pending, poll_fn},
+    pin::pin,
+};
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream};
@@ -11,10 +14,10 @@ use tokio::{
 
 use super::{
     Broken, Side, abort, both,
-    copy::{ReadSize, finish, read, write},
+    copy::{finish, read, write},
     reset,
 };
-use crate::{proxy::flow::Meter, telemetry::reason::CloseReason};
+use crate::{adaptive_read::ReadSize, proxy::flow::Meter, telemetry::reason::CloseReason};
 
 /// The tunnel's end of a connection.
 #[derive(Debug)]
@@ -54,20 +57,23 @@ async fn relay(
     closed: &mut oneshot::Receiver<CloseReason>,
 ) -> CloseReason {
     let received = Notify::new();
-    let send = async {
-        send(&socket, near, &mut tunnel.send, far, into).await?;
-        // The other direction may wait for its socket, and does not notice a reset meanwhile.
-        tokio::select! {
-            () = received.notified() => Ok(()),
-            ended = ended_by_peer(&mut tunnel.send, far) => ended,
-        }
+    let reason = {
+        let send = pin!(async {
+            send(&socket, near, &mut tunnel.send, far, into).await?;
+            // The other direction may wait, and does not notice every reset meanwhile.
+            tokio::select! {
+                () = received.notified() => Ok(()),
+                ended = ended_by_peer(&mut tunnel.send, far) => ended,
+                broken = reset(&socket, near) => Err(broken),
+            }
+        });
+        let receive = pin!(async {
+            receive(&mut tunnel.recv, far, &socket, near, out).await?;
+            received.notify_one();
+            Ok(())
+        });
+        both(send, receive, pin!(pending()), closed).await
     };
-    let receive = async {
-        receive(&mut tunnel.recv, far, &socket, near, out).await?;
-        received.notify_one();
-        Ok(())
-    };
-    let reason = both(send, receive, reset(&socket, near), closed).await;
     if reason != CloseReason::Completed {
         // A reset of TCP is a reset of the stream with this code, and the other way round.
         tunnel.send.send_reset(Reason::CONNECT_ERROR);
@@ -86,14 +92,20 @@ async fn send(
     let mut size = ReadSize::new();
     loop {
         let data = tokio::select! {
-            data = read(socket, &mut size) => data.map_err(|_| Broken::Reset(near))?,
+            biased;
             ended = ended_by_peer(stream, far) => return ended,
+            data = read(socket, &mut size) => data.map_err(|_| Broken::Reset(near))?,
         };
         if data.is_empty() {
             return stream.send_data(Bytes::new(), true).map_err(|e| broken(&e, far));
         }
         let length = data.len() as u64;
-        send_all(stream, data.freeze(), far).await?;
+        // A read shows a reset of the socket; while the tunnel has no room there is none.
+        tokio::select! {
+            biased;
+            sent = send_all(stream, data.freeze(), far) => sent?,
+            broken = reset(socket, near) => return Err(broken),
+        }
         moved(length);
     }
 }
