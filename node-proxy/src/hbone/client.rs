@@ -2,6 +2,7 @@
 
 use std::{
     cell::Cell,
+    convert::Infallible,
     rc::{Rc, Weak},
 };
 
@@ -51,9 +52,13 @@ pub struct Stream {
 /// Why a stream could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The tunnel takes no more streams; another one would.
-    #[error("the tunnel takes no more streams")]
-    TunnelClosed,
+    /// The peer says that it has not looked at the stream: another tunnel may take it.
+    #[error("the peer has not processed the stream")]
+    NotProcessed,
+    /// The tunnel, which worked before, broke before the peer answered. Another one may take the
+    /// stream if nothing was sent ahead: what the peer did with that is unknown.
+    #[error("the tunnel broke")]
+    TunnelLost,
     /// The peer broke HTTP/2 or reset the stream.
     #[error("{0}")]
     Http2(#[from] h2::Error),
@@ -125,8 +130,15 @@ impl Tunnel {
 
 impl Slot {
     /// Opens a stream in this place.
-    pub(super) async fn open(self, request: Request<()>) -> Result<Stream, OpenError> {
-        let opened = timeout(RESPONSE_TIMEOUT, self.exchange(request)).await;
+    ///
+    /// `ahead` may send before the peer has answered. It is left out while the peer has never
+    /// answered in this tunnel: such a peer may refuse everything, and another one is tried then.
+    pub async fn open(
+        self,
+        request: Request<()>,
+        ahead: impl AsyncFnOnce(&mut SendStream<Bytes>) -> Infallible,
+    ) -> Result<Stream, OpenError> {
+        let opened = timeout(RESPONSE_TIMEOUT, self.exchange(request, ahead)).await;
         let (answer, send) = opened.map_err(|_| OpenError::Timeout)??;
         if answer.status() != StatusCode::OK {
             return Err(OpenError::Refused(answer.status()));
@@ -137,11 +149,17 @@ impl Slot {
     async fn exchange(
         &self,
         request: Request<()>,
+        ahead: impl AsyncFnOnce(&mut SendStream<Bytes>) -> Infallible,
     ) -> Result<(Response<RecvStream>, SendStream<Bytes>), OpenError> {
         let requests = self.0.requests.clone().ready().await;
         let opened = requests.and_then(|mut ready| ready.send_request(request, false));
-        let (response, send) = opened.map_err(|e| self.close_tunnel(e))?;
-        let answer = response.await.map_err(|e| {
+        let (response, mut send) = opened.map_err(|e| self.close_tunnel(e))?;
+        let answer = tokio::select! {
+            biased;
+            never = ahead(&mut send), if self.0.proven.get() => match never {},
+            answer = response => answer,
+        };
+        let answer = answer.map_err(|e| {
             let stream_only = e.is_reset() && e.reason() != Some(Reason::REFUSED_STREAM);
             if stream_only { OpenError::Http2(e) } else { self.close_tunnel(e) }
         })?;
@@ -153,8 +171,12 @@ impl Slot {
     /// takes the stream (RFC 9113 section 8.7). One that never worked tells why.
     fn close_tunnel(&self, error: h2::Error) -> OpenError {
         self.0.open.set(false);
-        if self.0.proven.get() || error.is_go_away() {
-            OpenError::TunnelClosed
+        // A peer's GOAWAY is an error only of the streams that it has not processed.
+        let refused = error.is_reset() || error.is_go_away();
+        if error.is_remote() && refused {
+            OpenError::NotProcessed
+        } else if self.0.proven.get() {
+            OpenError::TunnelLost
         } else {
             OpenError::Http2(error)
         }

@@ -6,15 +6,11 @@ use futures_util::{
     FutureExt,
     future::{LocalBoxFuture, Shared},
 };
-use http::Request;
 
 use super::{
-    client::{OpenError, Slot, Stream, Tunnel},
+    client::{Slot, Tunnel},
     limits::POOL_IDLE_TIMEOUT,
 };
-
-/// Times that a stream moves on to another tunnel because the one it got had just closed.
-const MAX_TUNNELS_TRIED: usize = 3;
 
 /// Tunnels that a stream waits for in vain before it is given up: each was full, or its peer allows
 /// no streams.
@@ -33,15 +29,13 @@ struct Peer<E: Clone> {
     dial: Option<Dial<E>>,
 }
 
-/// Why a pooled stream could not be opened.
+/// Why there is no tunnel for a stream.
 #[derive(Debug)]
 pub enum PoolError<E> {
     /// No tunnel could be made.
     Dial(E),
     /// Every tunnel was full at once.
     NoRoom,
-    /// The tunnel did not take the stream.
-    Open(OpenError),
 }
 
 // === impl Pool ===
@@ -52,45 +46,11 @@ impl<K: Clone + Eq + Hash, E: Clone> Pool<K, E> {
         Self { peers: RefCell::new(HashMap::new()) }
     }
 
-    /// Opens a stream to the peer `key`, on a tunnel that has room or on one that `dial` makes.
+    /// Takes a place for a stream to the peer `key`, in a tunnel that has room or in one that `dial`
+    /// makes.
     ///
     /// Streams that ask while a tunnel is being made wait for that one.
-    pub async fn open<F>(
-        &self,
-        key: &K,
-        request: Request<()>,
-        dial: impl Fn() -> F,
-    ) -> Result<Stream, PoolError<E>>
-    where
-        F: Future<Output = Result<Rc<Tunnel>, E>> + 'static,
-    {
-        let mut tried = 1;
-        loop {
-            let slot = self.slot(key, &dial).await?;
-            match slot.open(request.clone()).await {
-                Err(OpenError::TunnelClosed) if tried < MAX_TUNNELS_TRIED => tried += 1,
-                opened => return opened.map_err(PoolError::Open),
-            }
-        }
-    }
-
-    /// Lets go of the tunnels of the peers that `matches`; their open streams finish.
-    pub fn forget(&self, matches: impl Fn(&K) -> bool) {
-        self.peers.borrow_mut().retain(|key, _| !matches(key));
-    }
-
-    /// Lets go of tunnels that are closed or have carried nothing for [`POOL_IDLE_TIMEOUT`].
-    pub fn sweep(&self) {
-        self.peers.borrow_mut().retain(|_, peer| {
-            peer.tunnels.retain(|tunnel| {
-                let idle = tunnel.idle_since().is_some_and(|t| t.elapsed() >= POOL_IDLE_TIMEOUT);
-                tunnel.is_open() && !idle
-            });
-            !peer.tunnels.is_empty() || peer.dial.is_some()
-        });
-    }
-
-    async fn slot<F>(&self, key: &K, dial: &impl Fn() -> F) -> Result<Slot, PoolError<E>>
+    pub async fn reserve<F>(&self, key: &K, dial: impl Fn() -> F) -> Result<Slot, PoolError<E>>
     where
         F: Future<Output = Result<Rc<Tunnel>, E>> + 'static,
     {
@@ -108,6 +68,22 @@ impl<K: Clone + Eq + Hash, E: Clone> Pool<K, E> {
             dialled.map_err(PoolError::Dial)?;
         }
         Err(PoolError::NoRoom)
+    }
+
+    /// Lets go of the tunnels of the peers that `matches`; their open streams finish.
+    pub fn forget(&self, matches: impl Fn(&K) -> bool) {
+        self.peers.borrow_mut().retain(|key, _| !matches(key));
+    }
+
+    /// Lets go of tunnels that are closed or have carried nothing for [`POOL_IDLE_TIMEOUT`].
+    pub fn sweep(&self) {
+        self.peers.borrow_mut().retain(|_, peer| {
+            peer.tunnels.retain(|tunnel| {
+                let idle = tunnel.idle_since().is_some_and(|t| t.elapsed() >= POOL_IDLE_TIMEOUT);
+                tunnel.is_open() && !idle
+            });
+            !peer.tunnels.is_empty() || peer.dial.is_some()
+        });
     }
 
     /// Adds the tunnel of a finished dial; of the many who waited the first does it.
