@@ -56,7 +56,7 @@ enum Onward {
 
 /// Serves a connection from accept to close.
 pub(super) async fn serve(accepted: Accepted) {
-    let Accepted { worker, pod, socket, client, target, draining: _ } = accepted;
+    let Accepted { worker, pod, socket, client, target, draining: _, share: _share } = accepted;
     let _open = worker.metrics.socket(Reporter::Source);
     let mut registration = worker.connections.register(&pod, None);
     let started = Instant::now();

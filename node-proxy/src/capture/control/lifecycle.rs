@@ -159,7 +159,7 @@ impl Shared {
         let took = started.elapsed();
         let enrolled = Enrolled { spec, pod, enrolment, took, draining: false };
         self.records.save(&enrolled.record()).map_err(|e| internal(&e))?;
-        self.workers.serve(&enrolled.pod, listeners).await.map_err(|e| internal(&e))?;
+        self.workers.serve(&enrolled.pod, listeners).await;
         self.pods().insert(enrolled.spec.key(), enrolled.clone());
         self.node.metrics.pods_enrolled.inc();
         let key = enrolled.spec.key();

@@ -44,7 +44,7 @@ struct Counted(Gauge);
 pub(in crate::proxy) async fn serve_tunnel(accepted: Accepted) {
     let _open = accepted.worker.metrics.socket(Reporter::Destination);
     let started = Instant::now();
-    let Accepted { worker, pod, socket, client, target, draining } = accepted;
+    let Accepted { worker, pod, socket, client, target, draining, share: _share } = accepted;
     let handshake = async {
         let configs = pod.certificate().await?;
         let io = transport::accept(configs.server(), socket).await.map_err(|error| {
@@ -109,6 +109,7 @@ impl Source {
     /// Serves a stream from its CONNECT to its end.
     async fn serve(self: Rc<Self>, (request, mut respond): Stream) {
         let started = Instant::now();
+        let _share = self.worker.spread.own(1);
         let forwarded = headers::parse_forwarded(request.headers());
         let destination = request.uri().authority().map(Authority::as_str);
         let destination = destination.and_then(headers::parse_authority);
