@@ -23,6 +23,7 @@ use super::{
         HANDSHAKE_TIMEOUT, MAX_FRAME_BYTES, RESPONSE_TIMEOUT, SEND_BUFFER_BYTES,
         SMALL_FRAME_BUDGET_BYTES, STREAM_WINDOW_BYTES,
     },
+    metered::{Metered, Usage},
     transport::ClientStream,
 };
 
@@ -36,6 +37,7 @@ pub struct Tunnel {
     /// TLS 1.3 client is not told otherwise.
     proven: Cell<bool>,
     idle_since: Cell<Instant>,
+    usage: Rc<Usage>,
 }
 
 /// A stream of a tunnel, and its place among the tunnel's streams.
@@ -91,6 +93,7 @@ impl Tunnel {
             .initial_max_send_streams(CLIENT_MAX_STREAMS)
             .data_frame_budget(SMALL_FRAME_BUDGET_BYTES)
             .enable_push(false);
+        let (io, usage) = Metered::new(io);
         let handshake = timeout(HANDSHAKE_TIMEOUT, builder.handshake(io)).await;
         let (requests, connection) = handshake.map_err(|_| TunnelError::Timeout)??;
         let tunnel = Rc::new(Self {
@@ -99,20 +102,32 @@ impl Tunnel {
             open: Cell::new(true),
             proven: Cell::new(false),
             idle_since: Cell::new(Instant::now()),
+            usage,
         });
         tokio::task::spawn_local(drive(connection, Rc::downgrade(&tunnel), open_tunnels));
         Ok(tunnel)
     }
 
-    /// Takes a place for a stream, if the tunnel has one.
-    pub(super) fn reserve(self: &Rc<Self>) -> Option<Slot> {
+    /// Returns whether one more stream may be opened.
+    pub(super) fn has_room(&self) -> bool {
         let limit = CLIENT_MAX_STREAMS.min(self.requests.current_max_send_streams());
-        let streams = self.streams.get();
-        if !self.open.get() || streams >= limit {
-            return None;
-        }
-        self.streams.set(streams + 1);
-        Some(Slot(self.clone()))
+        self.open.get() && self.streams.get() < limit
+    }
+
+    /// Takes a place for a stream.
+    pub(super) fn reserve(self: &Rc<Self>) -> Slot {
+        self.streams.set(self.streams.get() + 1);
+        Slot(self.clone())
+    }
+
+    /// Returns how many streams the tunnel carries.
+    pub(super) fn streams(&self) -> usize {
+        self.streams.get()
+    }
+
+    /// Returns whether bulk transfers fill the tunnel.
+    pub(super) fn is_filled(&self) -> bool {
+        self.usage.is_filled()
     }
 
     /// Returns whether new streams may be opened.
@@ -192,7 +207,7 @@ impl Drop for Slot {
 }
 
 async fn drive(
-    mut connection: Connection<ClientStream, Bytes>,
+    mut connection: Connection<Metered<ClientStream>, Bytes>,
     tunnel: Weak<Tunnel>,
     open_tunnels: Gauge,
 ) {

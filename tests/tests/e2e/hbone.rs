@@ -5,3 +5,4 @@ mod first_bytes;
 mod parameters;
 mod requests;
 mod streams;
+mod tunnels;
