@@ -137,7 +137,7 @@ mod tests {
         let rate = usize::try_from(BULK_BYTES_PER_SECOND).unwrap();
         for (bytes, millis, expected) in [
             (0, 10, false),
-            (rate / 100, 10, true),
+            (rate / 100 + 1, 10, true),
             (rate / 100, 11, false),
             (rate, 1_000, true),
             (usize::MAX, 60_000, true),
