@@ -3,7 +3,7 @@
 mod first_bytes;
 mod retry;
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
+use std::{net::SocketAddr, pin::pin, rc::Rc, sync::Arc, time::Instant};
 
 use fairlead_ebpf::HBONE_PORT;
 use mesh_api::{
@@ -108,18 +108,20 @@ fn refuse(socket: TcpStream, log: FlowLog, reason: &CloseReason) {
 impl Captured {
     /// Tries the hops of the route in turn and relays through the first that works. A hop is the
     /// last one if it may have carried a byte of the application.
-    async fn forward(self, socket: TcpStream, route: &Route, registration: &mut Registration) {
+    async fn forward(&self, socket: TcpStream, route: &Route, registration: &mut Registration) {
         let mut failure = CloseReason::NoHealthyEndpoint;
         let mut last = None;
         for hop in &route.hops {
             last = Some(hop);
+            // In a box, so that what opening needs is not kept for as long as the relay runs.
+            let open = Box::pin(self.open(hop, route.service.as_ref(), &socket));
             let opened = tokio::select! {
                 biased;
                 reason = &mut registration.closed => {
                     failure = reason.unwrap_or(CloseReason::Drained);
                     break;
                 }
-                opened = self.open(hop, route.service.as_ref(), &socket) => opened,
+                opened = open => opened,
                 // The readiness itself fails only when the runtime ends.
                 _ = socket.ready(Interest::ERROR) => {
                     failure = CloseReason::ClientReset;
@@ -212,7 +214,7 @@ impl Captured {
     }
 
     async fn relay(
-        self,
+        &self,
         socket: TcpStream,
         hop: &Hop,
         route: &Route,
@@ -220,19 +222,18 @@ impl Captured {
         registration: &mut Registration,
     ) {
         let log = self.log(Some(hop), route);
+        let meter = Meter::from(&log);
         let closed = &mut registration.closed;
+        // In boxes, so that a connection has room for the relay that it needs and not for the largest.
         let reason = match onward {
-            Onward::Plain(server) => {
-                relay::sockets(socket, server, &Meter::from(&log), closed).await
-            }
+            Onward::Plain(server) => Box::pin(relay::sockets(socket, server, &meter, closed)).await,
             Onward::Tunnel(stream, sent) => {
-                let meter = Meter::from(&log);
                 meter.request(sent as u64);
                 let Stream { send, recv, slot: _slot } = stream;
                 let tunnel = TunnelEnd { send, recv };
-                relay::client_to_tunnel(socket, tunnel, &meter, closed).await
+                Box::pin(relay::client_to_tunnel(socket, tunnel, &meter, closed)).await
             }
-            Onward::Local(delivery) => relay_local(socket, *delivery, &log, closed).await,
+            Onward::Local(delivery) => Box::pin(relay_local(socket, *delivery, &log, closed)).await,
         };
         log.close(&reason);
     }
@@ -269,7 +270,7 @@ async fn relay_local(
     let reason = {
         // Either side's table may end the connection.
         let (end, mut ended) = oneshot::channel();
-        let relay = relay::sockets(socket, server, &meter, &mut ended);
+        let relay = pin!(relay::sockets(socket, server, &meter, &mut ended));
         let watch = async {
             let reason = tokio::select! {
                 reason = closed => reason,

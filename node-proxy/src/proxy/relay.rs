@@ -5,7 +5,7 @@ mod copy;
 mod splice;
 mod tunnel;
 
-use std::future::Future;
+use std::{future::Future, pin::pin};
 
 use tokio::{io::Interest, net::TcpStream, sync::oneshot};
 
@@ -61,7 +61,8 @@ pub(super) async fn sockets(
             side = reset(&server, Side::Server) => side,
         }
     };
-    let reason = both(request, response, watch, closed).await;
+    // Pinned here, their state is not in the future once more for each call that they go through.
+    let reason = both(pin!(request), pin!(response), pin!(watch), closed).await;
     if reason != CloseReason::Completed {
         abort(&client);
         abort(&server);

@@ -1,6 +1,6 @@
 //! Socket to tunnel stream and back (RFC 9113 section 8.5).
 
-use std::future::poll_fn;
+use std::{future::poll_fn, pin::pin};
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream};
@@ -67,7 +67,8 @@ async fn relay(
         received.notify_one();
         Ok(())
     };
-    let reason = both(send, receive, reset(&socket, near), closed).await;
+    let broken = pin!(reset(&socket, near));
+    let reason = both(pin!(send), pin!(receive), broken, closed).await;
     if reason != CloseReason::Completed {
         // A reset of TCP is a reset of the stream with this code, and the other way round.
         tunnel.send.send_reset(Reason::CONNECT_ERROR);
