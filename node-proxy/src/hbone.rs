@@ -7,6 +7,7 @@ pub mod client;
 pub mod headers;
 pub mod keepalive;
 pub mod limits;
+mod metered;
 pub mod pool;
 pub mod server;
 pub mod transport;

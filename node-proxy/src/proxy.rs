@@ -11,6 +11,8 @@ mod admission;
 mod connections;
 mod delivery;
 mod flow;
+#[cfg(test)]
+mod footprint;
 mod inbound;
 mod outbound;
 mod relay;

@@ -2,6 +2,7 @@
 
 use std::{
     cell::Cell,
+    convert::Infallible,
     rc::{Rc, Weak},
 };
 
@@ -22,6 +23,7 @@ use super::{
         HANDSHAKE_TIMEOUT, MAX_FRAME_BYTES, RESPONSE_TIMEOUT, SEND_BUFFER_BYTES,
         SMALL_FRAME_BUDGET_BYTES, STREAM_WINDOW_BYTES,
     },
+    metered::{Metered, Usage},
     transport,
 };
 
@@ -35,6 +37,7 @@ pub struct Tunnel {
     /// TLS 1.3 client is not told otherwise.
     proven: Cell<bool>,
     idle_since: Cell<Instant>,
+    usage: Rc<Usage>,
 }
 
 /// A stream of a tunnel, and its place among the tunnel's streams.
@@ -51,9 +54,13 @@ pub struct Stream {
 /// Why a stream could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The tunnel takes no more streams; another one would.
-    #[error("the tunnel takes no more streams")]
-    TunnelClosed,
+    /// The peer says that it has not looked at the stream: another tunnel may take it.
+    #[error("the peer has not processed the stream")]
+    NotProcessed,
+    /// The tunnel, which worked before, broke before the peer answered. Another one may take the
+    /// stream if nothing was sent ahead: what the peer did with that is unknown.
+    #[error("the tunnel broke")]
+    TunnelLost,
     /// The peer broke HTTP/2 or reset the stream.
     #[error("{0}")]
     Http2(#[from] h2::Error),
@@ -89,6 +96,7 @@ impl Tunnel {
             .initial_max_send_streams(CLIENT_MAX_STREAMS)
             .data_frame_budget(SMALL_FRAME_BUDGET_BYTES)
             .enable_push(false);
+        let (io, usage) = Metered::new(io);
         let handshake = timeout(HANDSHAKE_TIMEOUT, builder.handshake(io)).await;
         let (requests, connection) = handshake.map_err(|_| TunnelError::Timeout)??;
         let tunnel = Rc::new(Self {
@@ -97,20 +105,32 @@ impl Tunnel {
             open: Cell::new(true),
             proven: Cell::new(false),
             idle_since: Cell::new(Instant::now()),
+            usage,
         });
         tokio::task::spawn_local(drive(connection, Rc::downgrade(&tunnel), open_tunnels));
         Ok(tunnel)
     }
 
-    /// Takes a place for a stream, if the tunnel has one.
-    pub(super) fn reserve(self: &Rc<Self>) -> Option<Slot> {
+    /// Returns whether one more stream may be opened.
+    pub(super) fn has_room(&self) -> bool {
         let limit = CLIENT_MAX_STREAMS.min(self.requests.current_max_send_streams());
-        let streams = self.streams.get();
-        if !self.open.get() || streams >= limit {
-            return None;
-        }
-        self.streams.set(streams + 1);
-        Some(Slot(self.clone()))
+        self.open.get() && self.streams.get() < limit
+    }
+
+    /// Takes a place for a stream.
+    pub(super) fn reserve(self: &Rc<Self>) -> Slot {
+        self.streams.set(self.streams.get() + 1);
+        Slot(self.clone())
+    }
+
+    /// Returns how many streams the tunnel carries.
+    pub(super) fn streams(&self) -> usize {
+        self.streams.get()
+    }
+
+    /// Returns whether bulk transfers fill the tunnel.
+    pub(super) fn is_filled(&self) -> bool {
+        self.usage.is_filled()
     }
 
     /// Returns whether new streams may be opened.
@@ -128,8 +148,15 @@ impl Tunnel {
 
 impl Slot {
     /// Opens a stream in this place.
-    pub(super) async fn open(self, request: Request<()>) -> Result<Stream, OpenError> {
-        let opened = timeout(RESPONSE_TIMEOUT, self.exchange(request)).await;
+    ///
+    /// `ahead` may send before the peer has answered. It is left out while the peer has never
+    /// answered in this tunnel: such a peer may refuse everything, and another one is tried then.
+    pub async fn open(
+        self,
+        request: Request<()>,
+        ahead: impl AsyncFnOnce(&mut SendStream<Bytes>) -> Infallible,
+    ) -> Result<Stream, OpenError> {
+        let opened = timeout(RESPONSE_TIMEOUT, self.exchange(request, ahead)).await;
         let (answer, send) = opened.map_err(|_| OpenError::Timeout)??;
         if answer.status() != StatusCode::OK {
             return Err(OpenError::Refused(answer.status()));
@@ -140,11 +167,17 @@ impl Slot {
     async fn exchange(
         &self,
         request: Request<()>,
+        ahead: impl AsyncFnOnce(&mut SendStream<Bytes>) -> Infallible,
     ) -> Result<(Response<RecvStream>, SendStream<Bytes>), OpenError> {
         let requests = self.0.requests.clone().ready().await;
         let opened = requests.and_then(|mut ready| ready.send_request(request, false));
-        let (response, send) = opened.map_err(|e| self.close_tunnel(e))?;
-        let answer = response.await.map_err(|e| {
+        let (response, mut send) = opened.map_err(|e| self.close_tunnel(e))?;
+        let answer = tokio::select! {
+            biased;
+            never = ahead(&mut send), if self.0.proven.get() => match never {},
+            answer = response => answer,
+        };
+        let answer = answer.map_err(|e| {
             let stream_only = e.is_reset() && e.reason() != Some(Reason::REFUSED_STREAM);
             if stream_only { OpenError::Http2(e) } else { self.close_tunnel(e) }
         })?;
@@ -156,8 +189,12 @@ impl Slot {
     /// takes the stream (RFC 9113 section 8.7). One that never worked tells why.
     fn close_tunnel(&self, error: h2::Error) -> OpenError {
         self.0.open.set(false);
-        if self.0.proven.get() || error.is_go_away() {
-            OpenError::TunnelClosed
+        // A peer's GOAWAY is an error only of the streams that it has not processed.
+        let refused = error.is_reset() || error.is_go_away();
+        if error.is_remote() && refused {
+            OpenError::NotProcessed
+        } else if self.0.proven.get() {
+            OpenError::TunnelLost
         } else {
             OpenError::Http2(error)
         }
@@ -173,7 +210,7 @@ impl Drop for Slot {
 }
 
 async fn drive(
-    mut connection: Connection<transport::Stream, Bytes>,
+    mut connection: Connection<Metered<transport::Stream>, Bytes>,
     tunnel: Weak<Tunnel>,
     open_tunnels: Gauge,
 ) {

@@ -41,9 +41,17 @@ pub fn connect_request(
         .uri(authority.to_string())
         .version(Version::HTTP_2)
         .header(BAGGAGE, baggage(source))
-        .header(FORWARDED, forwarded)
-        .header(TRACEPARENT, traceparent())
+        .header(FORWARDED, never_again(forwarded)?)
+        .header(TRACEPARENT, never_again(traceparent())?)
         .body(())
+}
+
+/// Makes a value that is left out of the compression table: no other stream will have it, and it
+/// would push out what all have.
+fn never_again(value: String) -> Result<HeaderValue, http::Error> {
+    let mut value = HeaderValue::try_from(value)?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// Adds the header that describes the destination to the answer of a stream.

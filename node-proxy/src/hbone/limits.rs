@@ -50,6 +50,17 @@ pub const PING_INTERVAL: Duration = Duration::from_secs(10);
 /// Time for the answer to a PING; past it the peer counts as gone.
 pub const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// Tunnels of one thread to one peer that bulk transfers may make it open: with more, each thread of
+/// the peer has one already, and memory grows.
+pub const MAX_BULK_TUNNELS: usize = 4;
+
+/// Bytes per second, of both directions, from which on a tunnel is filled by bulk transfers: an
+/// eighth of what a core encrypts, so that a small message waits less than it travels.
+pub const BULK_BYTES_PER_SECOND: u64 = 128 << 20;
+
+/// Shortest time over which that speed is measured.
+pub const BULK_LOOK_INTERVAL: Duration = Duration::from_millis(10);
+
 /// Time that a tunnel without streams stays in the pool.
 pub const POOL_IDLE_TIMEOUT: Duration = Duration::from_mins(5);
 

@@ -1,77 +1,85 @@
 //! Tunnels of one thread, shared by the streams of a pod to one peer.
 
-use std::{cell::RefCell, collections::HashMap, future::Future, hash::Hash, rc::Rc};
-
-use futures_util::{
-    FutureExt,
-    future::{LocalBoxFuture, Shared},
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    future::Future,
+    hash::Hash,
+    rc::{Rc, Weak},
 };
-use http::Request;
+
+use tokio::sync::watch;
 
 use super::{
-    client::{OpenError, Slot, Stream, Tunnel},
-    limits::POOL_IDLE_TIMEOUT,
+    client::{Slot, Tunnel},
+    limits::{CLIENT_MAX_STREAMS, MAX_BULK_TUNNELS, POOL_IDLE_TIMEOUT},
 };
-
-/// Times that a stream moves on to another tunnel because the one it got had just closed.
-const MAX_TUNNELS_TRIED: usize = 3;
 
 /// Tunnels that a stream waits for in vain before it is given up: each was full, or its peer allows
 /// no streams.
 const MAX_DIALS: usize = 8;
 
-/// A dial in progress, shared by all who wait for it.
-type Dial<E> = Shared<LocalBoxFuture<'static, Result<Rc<Tunnel>, E>>>;
-
 /// Tunnels by peer.
-pub struct Pool<K, E: Clone> {
-    peers: RefCell<HashMap<K, Peer<E>>>,
+pub struct Pool<K, E> {
+    peers: Rc<Peers<K, E>>,
 }
 
-struct Peer<E: Clone> {
+type Peers<K, E> = RefCell<HashMap<K, Peer<E>>>;
+
+/// How a dial in progress ends; whoever waits for it may give up.
+type Dial<E> = watch::Receiver<Option<Result<(), E>>>;
+
+struct Peer<E> {
     tunnels: Vec<Rc<Tunnel>>,
     dial: Option<Dial<E>>,
 }
 
-/// Why a pooled stream could not be opened.
+/// Why there is no tunnel for a stream.
 #[derive(Debug)]
 pub enum PoolError<E> {
     /// No tunnel could be made.
     Dial(E),
     /// Every tunnel was full at once.
     NoRoom,
-    /// The tunnel did not take the stream.
-    Open(OpenError),
 }
 
 // === impl Pool ===
 
-impl<K: Clone + Eq + Hash, E: Clone> Pool<K, E> {
+impl<K: Clone + Eq + Hash + 'static, E: Clone + 'static> Pool<K, E> {
     /// Makes an empty pool.
     pub fn new() -> Self {
-        Self { peers: RefCell::new(HashMap::new()) }
+        Self { peers: Rc::default() }
     }
 
-    /// Opens a stream to the peer `key`, on a tunnel that has room or on one that `dial` makes.
+    /// Takes a place for a stream to the peer `key`, in a tunnel that has room or in one that `dial`
+    /// makes.
     ///
-    /// Streams that ask while a tunnel is being made wait for that one.
-    pub async fn open<F>(
-        &self,
-        key: &K,
-        request: Request<()>,
-        dial: impl Fn() -> F,
-    ) -> Result<Stream, PoolError<E>>
+    /// Streams that ask while a tunnel is being made wait for that one. Where bulk transfers fill
+    /// every tunnel, another one is made meanwhile for those that come later.
+    pub async fn reserve<F>(&self, key: &K, dial: impl Fn() -> F) -> Result<Slot, PoolError<E>>
     where
         F: Future<Output = Result<Rc<Tunnel>, E>> + 'static,
     {
-        let mut tried = 1;
-        loop {
-            let slot = self.slot(key, &dial).await?;
-            match slot.open(request.clone()).await {
-                Err(OpenError::TunnelClosed) if tried < MAX_TUNNELS_TRIED => tried += 1,
-                opened => return opened.map_err(PoolError::Open),
-            }
+        for _ in 0..MAX_DIALS {
+            let mut dialling = {
+                let mut peers = self.peers.borrow_mut();
+                let peer = peers.entry(key.clone()).or_default();
+                let slot = peer.reserve();
+                if slot.is_none() || peer.wants_another() {
+                    peer.dial.get_or_insert_with(|| self.dial(key, dial()));
+                }
+                match (slot, &peer.dial) {
+                    (Some(slot), _) => return Ok(slot),
+                    (None, Some(dial)) => dial.clone(),
+                    (None, None) => continue,
+                }
+            };
+            let dialled = dialling.wait_for(Option::is_some).await;
+            // Without a result the thread is about to end.
+            let Ok(dialled) = dialled.map(|result| result.clone()) else { break };
+            dialled.unwrap_or(Ok(())).map_err(PoolError::Dial)?;
         }
+        Err(PoolError::NoRoom)
     }
 
     /// Lets go of the tunnels of the peers that `matches`; their open streams finish.
@@ -79,50 +87,49 @@ impl<K: Clone + Eq + Hash, E: Clone> Pool<K, E> {
         self.peers.borrow_mut().retain(|key, _| !matches(key));
     }
 
-    /// Lets go of tunnels that are closed or have carried nothing for [`POOL_IDLE_TIMEOUT`].
+    /// Lets go of tunnels that are closed, have carried nothing for [`POOL_IDLE_TIMEOUT`], or are
+    /// not needed beside others any more; their open streams finish.
     pub fn sweep(&self) {
         self.peers.borrow_mut().retain(|_, peer| {
-            peer.tunnels.retain(|tunnel| {
-                let idle = tunnel.idle_since().is_some_and(|t| t.elapsed() >= POOL_IDLE_TIMEOUT);
-                tunnel.is_open() && !idle
-            });
+            peer.sweep();
             !peer.tunnels.is_empty() || peer.dial.is_some()
         });
     }
 
-    async fn slot<F>(&self, key: &K, dial: &impl Fn() -> F) -> Result<Slot, PoolError<E>>
-    where
-        F: Future<Output = Result<Rc<Tunnel>, E>> + 'static,
-    {
-        for _ in 0..MAX_DIALS {
-            let pending = {
-                let mut peers = self.peers.borrow_mut();
-                let peer = peers.entry(key.clone()).or_insert_with(Peer::new);
-                if let Some(slot) = peer.reserve() {
-                    return Ok(slot);
-                }
-                peer.dial.get_or_insert_with(|| dial().boxed_local().shared()).clone()
-            };
-            let dialled = pending.clone().await;
-            self.finish(key, &pending, dialled.as_ref().ok());
-            dialled.map_err(PoolError::Dial)?;
-        }
-        Err(PoolError::NoRoom)
-    }
-
-    /// Adds the tunnel of a finished dial; of the many who waited the first does it.
-    fn finish(&self, key: &K, dial: &Dial<E>, tunnel: Option<&Rc<Tunnel>>) {
-        let mut peers = self.peers.borrow_mut();
-        let Some(peer) = peers.get_mut(key) else { return };
-        if !peer.dial.as_ref().is_some_and(|current| current.ptr_eq(dial)) {
-            return;
-        }
-        peer.dial = None;
-        peer.tunnels.extend(tunnel.cloned());
+    /// Makes a tunnel in a task of its own: those who wait for it may give up, and it is for all.
+    fn dial(
+        &self,
+        key: &K,
+        dial: impl Future<Output = Result<Rc<Tunnel>, E>> + 'static,
+    ) -> Dial<E> {
+        let (tell, dialling) = watch::channel(None);
+        let (key, peers) = (key.clone(), Rc::downgrade(&self.peers));
+        tokio::task::spawn_local(async move {
+            let dialled = dial.await;
+            let result = dialled.as_ref().map(drop).map_err(E::clone);
+            finish(&peers, &key, &tell, dialled.ok());
+            tell.send_replace(Some(result));
+        });
+        dialling
     }
 }
 
-impl<K: Clone + Eq + Hash, E: Clone> Default for Pool<K, E> {
+/// Adds the tunnel of a finished dial, unless the peer has been forgotten meanwhile.
+fn finish<K: Eq + Hash, E>(
+    peers: &Weak<Peers<K, E>>,
+    key: &K,
+    dial: &watch::Sender<Option<Result<(), E>>>,
+    tunnel: Option<Rc<Tunnel>>,
+) {
+    let Some(peers) = peers.upgrade() else { return };
+    let mut peers = peers.borrow_mut();
+    let Some(peer) = peers.get_mut(key) else { return };
+    if peer.dial.take_if(|current| current.same_channel(&dial.subscribe())).is_some() {
+        peer.tunnels.extend(tunnel);
+    }
+}
+
+impl<K: Clone + Eq + Hash + 'static, E: Clone + 'static> Default for Pool<K, E> {
     fn default() -> Self {
         Self::new()
     }
@@ -130,13 +137,52 @@ impl<K: Clone + Eq + Hash, E: Clone> Default for Pool<K, E> {
 
 // === impl Peer ===
 
-impl<E: Clone> Peer<E> {
-    fn new() -> Self {
-        Self { tunnels: Vec::new(), dial: None }
-    }
-
+impl<E> Peer<E> {
+    /// Takes a place in the tunnel that has the least to do.
     fn reserve(&mut self) -> Option<Slot> {
         self.tunnels.retain(|tunnel| tunnel.is_open());
-        self.tunnels.iter().find_map(Tunnel::reserve)
+        let with_room = self.tunnels.iter().filter(|tunnel| tunnel.has_room());
+        with_room.min_by_key(|tunnel| (tunnel.is_filled(), tunnel.streams())).map(Tunnel::reserve)
+    }
+
+    /// Returns whether bulk transfers fill every tunnel, and there may be more.
+    fn wants_another(&self) -> bool {
+        self.tunnels.len() < MAX_BULK_TUNNELS && self.tunnels.iter().all(|t| t.is_filled())
+    }
+
+    fn sweep(&mut self) {
+        self.tunnels.retain(|tunnel| {
+            let idle = tunnel.idle_since().is_some_and(|t| t.elapsed() >= POOL_IDLE_TIMEOUT);
+            tunnel.is_open() && !idle
+        });
+        if !self.tunnels.iter().any(|tunnel| tunnel.is_filled()) {
+            let streams = self.tunnels.iter().map(|tunnel| tunnel.streams()).sum();
+            self.tunnels.sort_by_key(|tunnel| std::cmp::Reverse(tunnel.streams()));
+            self.tunnels.truncate(needed(streams));
+        }
+    }
+}
+
+impl<E> Default for Peer<E> {
+    fn default() -> Self {
+        Self { tunnels: Vec::new(), dial: None }
+    }
+}
+
+/// Returns how many tunnels `streams` need that are not bulk transfers: one more would be opened
+/// for them only when these are full.
+fn needed(streams: usize) -> usize {
+    streams / CLIENT_MAX_STREAMS + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_that_fit_in_fewer_tunnels_keep_no_more() {
+        for (streams, tunnels) in [(0, 1), (1, 1), (99, 1), (100, 2), (101, 2), (1_001, 11)] {
+            assert_eq!(needed(streams), tunnels, "{streams}");
+        }
     }
 }

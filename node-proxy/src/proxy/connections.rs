@@ -22,9 +22,16 @@ pub(super) struct Connections {
     none: Notify,
 }
 
+/// Counts a connection as open, on its node and of its pod, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Counted {
+    node: Arc<Node>,
+    pod: Arc<Pod>,
+}
+
 #[derive(Debug)]
 struct Live {
-    pod: Arc<Pod>,
+    counted: Counted,
     /// What policy judges; none for connections that the pod opened.
     inbound: Option<Inbound>,
     close: Option<oneshot::Sender<CloseReason>>,
@@ -54,9 +61,8 @@ impl Connections {
         inbound: Option<Inbound>,
     ) -> Registration {
         let (close, closed) = oneshot::channel();
-        pod.connections.add();
-        self.node.connections.add();
-        let live = Live { pod: pod.clone(), inbound, close: Some(close) };
+        let counted = Counted::new(&self.node, pod);
+        let live = Live { counted, inbound, close: Some(close) };
         let key = self.live.borrow_mut().insert(live);
         Registration { table: self.clone(), key, closed }
     }
@@ -66,9 +72,8 @@ impl Connections {
         for (_, live) in self.live.borrow_mut().iter_mut() {
             // A workload that is gone from the configuration drains; it opens nothing any more.
             let Some(inbound) = &live.inbound else { continue };
-            let Some(local) = state.local_workload(&live.pod.name, &live.pod.identity) else {
-                continue;
-            };
+            let pod = &live.counted.pod;
+            let Some(local) = state.local_workload(&pod.name, &pod.identity) else { continue };
             if let Verdict::Deny(reason) = local.policies.decide(&inbound.flow()) {
                 live.close(CloseReason::DeniedByPolicyChange { policy: refusal(reason).1 });
             }
@@ -78,7 +83,7 @@ impl Connections {
     /// Ends every connection of a pod.
     pub(super) fn close_pod(&self, pod: NetnsCookie, reason: &CloseReason) {
         for (_, live) in self.live.borrow_mut().iter_mut() {
-            if live.pod.id == pod {
+            if live.counted.pod.id == pod {
                 live.close(reason.clone());
             }
         }
@@ -99,6 +104,23 @@ impl Connections {
     }
 }
 
+// === impl Counted ===
+
+impl Counted {
+    pub(super) fn new(node: &Arc<Node>, pod: &Arc<Pod>) -> Self {
+        node.connections.add();
+        pod.connections.add();
+        Self { node: node.clone(), pod: pod.clone() }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.node.connections.remove();
+        self.pod.connections.remove();
+    }
+}
+
 // === impl Live ===
 
 impl Live {
@@ -115,11 +137,9 @@ impl Live {
 impl Drop for Registration {
     fn drop(&mut self) {
         let mut table = self.table.live.borrow_mut();
-        let live = table.remove(self.key);
+        table.remove(self.key);
         if table.is_empty() {
             self.table.none.notify_one();
         }
-        self.table.node.connections.remove();
-        live.pod.connections.remove();
     }
 }

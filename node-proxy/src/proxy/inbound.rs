@@ -8,6 +8,8 @@ use http::StatusCode;
 use tokio::net::TcpStream;
 
 pub(super) use self::tunnel::serve_tunnel;
+#[cfg(test)]
+pub(super) use self::tunnel::size_of_stream;
 use super::{
     admission::Inbound,
     connections::Registration,
@@ -54,7 +56,7 @@ pub(super) struct LocalDelivery {
 
 /// Serves a plaintext connection from accept to close.
 pub(super) async fn serve_plaintext(accepted: Accepted) {
-    let Accepted { worker, pod, socket, client, target, draining: _ } = accepted;
+    let Accepted { worker, pod, socket, client, target, draining: _, share: _share } = accepted;
     let _open = worker.metrics.socket(Reporter::Destination);
     let workload = worker.node.state().workload_at(client.ip()).cloned();
     let arrival = Arrival {
@@ -70,6 +72,7 @@ pub(super) async fn serve_plaintext(accepted: Accepted) {
     let (log, mut registration) = arrival.register(&worker, &pod);
     let reason = match arrival.enter(&worker, &pod, &mut registration).await {
         Ok(server) => {
+            drop(arrival);
             relay::sockets(socket, server, &Meter::from(&log), &mut registration.closed).await
         }
         Err(reason) => {

@@ -253,7 +253,7 @@ impl Intake {
             sockets: ReadySockets::new(id, self.answers.clone()),
             connections: OpenConnections::new(),
         });
-        self.parts.workers.serve(&pod, listeners.try_clone()?).await?;
+        self.parts.workers.serve(&pod, listeners.try_clone()?).await;
         self.parts.node.metrics.pods_enrolled.inc();
         self.pods.insert(id, Served { pod, listeners: Some(listeners) });
         self.answer(ToCapture::Serving { pod: id });

@@ -1,14 +1,19 @@
 //! Connections that a pod opens.
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
+mod first_bytes;
+mod retry;
+
+use std::{net::SocketAddr, pin::pin, rc::Rc, sync::Arc, time::Instant};
 
 use fairlead_ebpf::HBONE_PORT;
 use mesh_api::{
     identity::Identity,
     workload::{Service, Workload},
 };
-use tokio::{net::TcpStream, sync::oneshot};
+use tokio::{io::Interest, net::TcpStream, sync::oneshot};
 
+pub(super) use self::first_bytes::FirstBytes;
+use self::retry::is_worth_another_endpoint;
 use super::{
     admission::PROXY_PORTS,
     connections::Registration,
@@ -16,7 +21,7 @@ use super::{
     inbound::{self, LocalDelivery},
     pod::Pod,
     relay::{self, TunnelEnd},
-    upstream::{self, Peer},
+    upstream::{self, Peer, Unopened},
     worker::{Worker, accept::Accepted},
 };
 use crate::{
@@ -43,15 +48,15 @@ struct Captured {
 enum Onward {
     /// A socket to the destination or its node's plaintext port.
     Plain(TcpStream),
-    /// A stream of a tunnel.
-    Tunnel(Stream),
+    /// A stream of a tunnel, and how much of the application's bytes went ahead.
+    Tunnel(Stream, usize),
     /// A pod of this node, without a tunnel.
     Local(Box<LocalDelivery>),
 }
 
 /// Serves a connection from accept to close.
 pub(super) async fn serve(accepted: Accepted) {
-    let Accepted { worker, pod, socket, client, target, draining: _ } = accepted;
+    let Accepted { worker, pod, socket, client, target, draining: _, share: _share } = accepted;
     let _open = worker.metrics.socket(Reporter::Source);
     let mut registration = worker.connections.register(&pod, None);
     let started = Instant::now();
@@ -101,26 +106,33 @@ fn refuse(socket: TcpStream, log: FlowLog, reason: &CloseReason) {
 // === impl Captured ===
 
 impl Captured {
-    /// Tries the hops of the route in turn and relays through the first that works. A hop that fails
-    /// has carried no byte of the application.
-    async fn forward(self, socket: TcpStream, route: &Route, registration: &mut Registration) {
+    /// Tries the hops of the route in turn and relays through the first that works. A hop is the
+    /// last one if it may have carried a byte of the application.
+    async fn forward(&self, socket: TcpStream, route: &Route, registration: &mut Registration) {
         let mut failure = CloseReason::NoHealthyEndpoint;
         let mut last = None;
         for hop in &route.hops {
+            last = Some(hop);
+            // In a box, so that what opening needs is not kept for as long as the relay runs.
+            let open = Box::pin(self.open(hop, route.service.as_ref(), &socket));
             let opened = tokio::select! {
                 biased;
                 reason = &mut registration.closed => {
                     failure = reason.unwrap_or(CloseReason::Drained);
-                    last = Some(hop);
                     break;
                 }
-                opened = self.open(hop, route.service.as_ref()) => opened,
+                opened = open => opened,
+                // The readiness itself fails only when the runtime ends.
+                _ = socket.ready(Interest::ERROR) => {
+                    failure = CloseReason::ClientReset;
+                    break;
+                }
             };
             match opened {
                 Ok(onward) => return self.relay(socket, hop, route, onward, registration).await,
-                Err(reason) => {
-                    let again = is_worth_another_endpoint(&reason);
-                    (failure, last) = (reason, Some(hop));
+                Err(Unopened { reason, may_have_delivered }) => {
+                    let again = !may_have_delivered && is_worth_another_endpoint(&reason);
+                    failure = reason;
                     if !again {
                         break;
                     }
@@ -130,7 +142,12 @@ impl Captured {
         refuse(socket, self.log(last, route), &failure);
     }
 
-    async fn open(&self, hop: &Hop, service: Option<&Arc<Service>>) -> Result<Onward, CloseReason> {
+    async fn open(
+        &self,
+        hop: &Hop,
+        service: Option<&Arc<Service>>,
+        client: &TcpStream,
+    ) -> Result<Onward, Unopened> {
         let Transport::Hbone { expected } = &hop.transport else {
             let socket = self.pod.outbound_socket(hop.address.ip()).await;
             let socket = socket.map_err(|e| upstream::socket_failure(&e))?;
@@ -140,9 +157,9 @@ impl Captured {
         if !self.worker.node.options.same_node_encryption
             && let Some(neighbour) = self.worker.local_pod(hop.address.ip())
         {
-            return self.open_local(&neighbour, hop, expected, hostname).await;
+            return Ok(self.open_local(&neighbour, hop, expected, hostname).await?);
         }
-        self.open_tunnel(hop, expected, hostname).await.map(Onward::Tunnel)
+        self.open_tunnel(hop, expected, hostname, client).await
     }
 
     async fn open_tunnel(
@@ -150,13 +167,20 @@ impl Captured {
         hop: &Hop,
         expected: &Arc<[Identity]>,
         hostname: Option<&str>,
-    ) -> Result<Stream, CloseReason> {
+        client: &TcpStream,
+    ) -> Result<Onward, Unopened> {
         let request = connect_request(hop.address, self.client, &self.source, hostname)
             .map_err(|_| CloseReason::BadRequest)?;
         let address = SocketAddr::new(hop.address.ip(), HBONE_PORT);
         let peer = Peer { pod: self.pod.id, address, expected: expected.clone() };
-        let metrics = &self.worker.node.metrics;
-        upstream::open(&self.worker.tunnels, &self.pod, &peer, metrics, request).await
+        let Worker { tunnels, node, .. } = &*self.worker;
+        let first = FirstBytes::of(client);
+        let stream =
+            upstream::open(tunnels, &self.pod, &peer, &node.metrics, request, &first).await?;
+        match first.take() {
+            Ok(sent) => Ok(Onward::Tunnel(stream, sent)),
+            Err(_) => Err(CloseReason::ClientReset.into()),
+        }
     }
 
     /// Both identities are known to this process: the same checks as a tunnel makes, without one.
@@ -190,7 +214,7 @@ impl Captured {
     }
 
     async fn relay(
-        self,
+        &self,
         socket: TcpStream,
         hop: &Hop,
         route: &Route,
@@ -198,17 +222,18 @@ impl Captured {
         registration: &mut Registration,
     ) {
         let log = self.log(Some(hop), route);
+        let meter = Meter::from(&log);
         let closed = &mut registration.closed;
+        // In boxes, so that a connection has room for the relay that it needs and not for the largest.
         let reason = match onward {
-            Onward::Plain(server) => {
-                relay::sockets(socket, server, &Meter::from(&log), closed).await
-            }
-            Onward::Tunnel(stream) => {
+            Onward::Plain(server) => Box::pin(relay::sockets(socket, server, &meter, closed)).await,
+            Onward::Tunnel(stream, sent) => {
+                meter.request(sent as u64);
                 let Stream { send, recv, slot: _slot } = stream;
                 let tunnel = TunnelEnd { send, recv };
-                relay::client_to_tunnel(socket, tunnel, &Meter::from(&log), closed).await
+                Box::pin(relay::client_to_tunnel(socket, tunnel, &meter, closed)).await
             }
-            Onward::Local(delivery) => relay_local(socket, *delivery, &log, closed).await,
+            Onward::Local(delivery) => Box::pin(relay_local(socket, *delivery, &log, closed)).await,
         };
         log.close(&reason);
     }
@@ -245,7 +270,7 @@ async fn relay_local(
     let reason = {
         // Either side's table may end the connection.
         let (end, mut ended) = oneshot::channel();
-        let relay = relay::sockets(socket, server, &meter, &mut ended);
+        let relay = pin!(relay::sockets(socket, server, &meter, &mut ended));
         let watch = async {
             let reason = tokio::select! {
                 reason = closed => reason,
@@ -276,35 +301,5 @@ fn labels(
         source,
         destination: End { workload: destination, identity },
         service,
-    }
-}
-
-/// Whether a failure says something about the endpoint and nothing about the client.
-fn is_worth_another_endpoint(reason: &CloseReason) -> bool {
-    match reason {
-        CloseReason::ConnectRefused
-        | CloseReason::ConnectTimeout { .. }
-        | CloseReason::ConnectFailed(_)
-        | CloseReason::TlsHandshake(_)
-        | CloseReason::PeerIdentityMismatch
-        | CloseReason::Http2
-        | CloseReason::TunnelLost => true,
-        CloseReason::RefusedByPeer { status } => *status == 503,
-        CloseReason::Completed
-        | CloseReason::ClientReset
-        | CloseReason::ServerReset
-        | CloseReason::DeniedByPolicy { .. }
-        | CloseReason::NotAllowed { .. }
-        | CloseReason::UnknownPolicy { .. }
-        | CloseReason::DeniedByPolicyChange { .. }
-        | CloseReason::WorkloadUnknown
-        | CloseReason::NoHealthyEndpoint
-        | CloseReason::DestinationNotAllowed
-        | CloseReason::IllegalPort
-        | CloseReason::NoCertificate
-        | CloseReason::Drained
-        | CloseReason::PodReleased
-        | CloseReason::LimitReached { .. }
-        | CloseReason::BadRequest => false,
     }
 }

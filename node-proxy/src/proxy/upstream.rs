@@ -10,7 +10,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::pod::Pod;
+use super::{outbound::FirstBytes, pod::Pod};
 use crate::{
     hbone::{
         TunnelError,
@@ -23,6 +23,9 @@ use crate::{
     tls::{self, HandshakeFailure},
 };
 
+/// Times that a stream moves on to another tunnel because the one it got had just closed.
+const MAX_TUNNELS_TRIED: usize = 3;
+
 /// What a tunnel belongs to. The pod is part of it, since the peer's policies see its address.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Peer {
@@ -34,27 +37,40 @@ pub(super) struct Peer {
 /// Tunnels of one thread.
 pub(super) type Tunnels = Pool<Peer, CloseReason>;
 
-/// Opens a stream to `peer` in the name of `pod`.
+/// Why a way on could not be opened.
+#[derive(Debug)]
+pub(super) struct Unopened {
+    pub(super) reason: CloseReason,
+    /// Whether a byte of the application may have reached the other one: it must not be sent again.
+    pub(super) may_have_delivered: bool,
+}
+
+/// Opens a stream to `peer` in the name of `pod`, and sends `first` ahead.
 pub(super) async fn open(
     tunnels: &Tunnels,
     pod: &Arc<Pod>,
     peer: &Peer,
     metrics: &Arc<NodeMetrics>,
     request: Request<()>,
-) -> Result<Stream, CloseReason> {
-    let dial = || dial(pod.clone(), peer.clone(), metrics.clone());
-    tunnels.open(peer, request, dial).await.map_err(|e| match e {
-        PoolError::Dial(reason) => reason,
-        PoolError::NoRoom => CloseReason::LimitReached { limit: "tunnel_streams" },
-        PoolError::Open(OpenError::Refused(status)) => {
-            CloseReason::RefusedByPeer { status: status.as_u16() }
+    first: &FirstBytes<'_>,
+) -> Result<Stream, Unopened> {
+    let mut tried = 1;
+    loop {
+        let dial = || dial(pod.clone(), peer.clone(), metrics.clone());
+        let slot = tunnels.reserve(peer, dial).await.map_err(Unopened::no_tunnel)?;
+        first.start();
+        let opened = slot.open(request.clone(), async |send| first.send(send).await).await;
+        let again = match &opened {
+            Err(OpenError::NotProcessed) => true,
+            Err(OpenError::TunnelLost) => !first.are_sent(),
+            Err(OpenError::Http2(_) | OpenError::Refused(_) | OpenError::Timeout) | Ok(_) => false,
+        };
+        if again && tried < MAX_TUNNELS_TRIED {
+            tried += 1;
+        } else {
+            return opened.map_err(|e| Unopened::new(&e, peer.address.port(), first.are_sent()));
         }
-        PoolError::Open(OpenError::Timeout) => {
-            CloseReason::ConnectTimeout { port: peer.address.port() }
-        }
-        PoolError::Open(OpenError::TunnelClosed) => CloseReason::TunnelLost,
-        PoolError::Open(OpenError::Http2(e)) => http2_failure(&e),
-    })
+    }
 }
 
 /// Connects from inside the pod to `address`.
@@ -130,5 +146,38 @@ fn connect_failure(error: &std::io::Error, port: u16) -> CloseReason {
         std::io::ErrorKind::ConnectionRefused => CloseReason::ConnectRefused,
         std::io::ErrorKind::TimedOut => CloseReason::ConnectTimeout { port },
         kind => CloseReason::ConnectFailed(kind),
+    }
+}
+
+// === impl Unopened ===
+
+impl Unopened {
+    fn no_tunnel(error: PoolError<CloseReason>) -> Self {
+        match error {
+            PoolError::Dial(reason) => reason.into(),
+            PoolError::NoRoom => CloseReason::LimitReached { limit: "tunnel_streams" }.into(),
+        }
+    }
+
+    /// `sent` says whether bytes were sent ahead.
+    fn new(error: &OpenError, port: u16, sent: bool) -> Self {
+        let (reason, may_have_delivered) = match error {
+            // A peer that answers so, or that has not looked, has passed nothing on.
+            OpenError::Refused(status) => {
+                (CloseReason::RefusedByPeer { status: status.as_u16() }, false)
+            }
+            OpenError::NotProcessed => (CloseReason::TunnelLost, false),
+            OpenError::Timeout => (CloseReason::ConnectTimeout { port }, sent),
+            OpenError::TunnelLost => (CloseReason::TunnelLost, sent),
+            OpenError::Http2(e) => (http2_failure(e), sent),
+        };
+        Self { reason, may_have_delivered }
+    }
+}
+
+impl From<CloseReason> for Unopened {
+    /// For what failed before a byte was sent.
+    fn from(reason: CloseReason) -> Self {
+        Self { reason, may_have_delivered: false }
     }
 }

@@ -1,7 +1,8 @@
-//! Worker threads: each has its own single-threaded runtime, accepts for itself, and shares nothing
-//! with the others but the mesh's state.
+//! Worker threads: each has its own single-threaded runtime, accepts for the pods whose home it is,
+//! and shares nothing with the others but the mesh's state.
 
 pub(super) mod accept;
+pub(super) mod spread;
 
 use std::{
     cell::RefCell,
@@ -22,6 +23,7 @@ use tokio::{
     time::{interval, timeout},
 };
 
+use self::{accept::Handed, spread::Spread};
 use super::{connections::Connections, node::Node, pod::Pod, upstream::Tunnels};
 use crate::{
     link::listeners::PodListeners,
@@ -40,7 +42,8 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 /// What a worker is told.
 #[derive(Debug)]
 enum Command {
-    Serve(Arc<Pod>, PodListeners, watch::Receiver<()>),
+    Serve(Arc<Pod>, Option<PodListeners>, watch::Receiver<()>),
+    Take(Handed),
     Release(NetnsCookie),
     Cut(NetnsCookie),
     Drain,
@@ -51,9 +54,17 @@ enum Command {
 #[derive(Debug)]
 pub struct Workers {
     commands: Vec<mpsc::Sender<Command>>,
-    /// Tells when no thread listens for a pod any more.
-    listening: Mutex<HashMap<NetnsCookie, watch::Sender<()>>>,
+    served: Mutex<HashMap<NetnsCookie, Served>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// A pod that is served.
+#[derive(Debug)]
+struct Served {
+    /// Index of the thread that accepts for it.
+    home: usize,
+    /// Tells when no thread listens for it any more.
+    listening: watch::Sender<()>,
 }
 
 /// What the tasks of one thread share.
@@ -62,6 +73,7 @@ pub(super) struct Worker {
     pub(super) metrics: WorkerMetrics,
     pub(super) connections: Rc<Connections>,
     pub(super) tunnels: Tunnels,
+    pub(super) spread: Spread,
     pods: RefCell<HashMap<NetnsCookie, ServedPod>>,
     by_address: RefCell<HashMap<IpAddr, Arc<Pod>>>,
 }
@@ -87,30 +99,30 @@ struct ServedPod {
 impl Workers {
     /// Starts `count` threads.
     pub fn start(node: &Arc<Node>, count: usize) -> io::Result<Self> {
-        let (mut all_commands, mut threads) = (Vec::new(), Vec::new());
-        for index in 0..count {
-            let (send, receive) = mpsc::channel(COMMAND_QUEUE);
+        let channels = (0..count).map(|_| mpsc::channel(COMMAND_QUEUE));
+        let (commands, receivers): (Vec<_>, Vec<_>) = channels.unzip();
+        let mut threads = Vec::new();
+        let views = Spread::of(&commands).into_iter();
+        for (index, (receive, spread)) in receivers.into_iter().zip(views).enumerate() {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let node = node.clone();
             let thread = std::thread::Builder::new().name(format!("proxy-{index}"));
             threads.push(thread.spawn(move || {
-                LocalSet::new().block_on(&runtime, run(node, receive));
+                LocalSet::new().block_on(&runtime, run(node, spread, receive));
             })?);
-            all_commands.push(send);
         }
-        let (commands, threads) = (all_commands, Mutex::new(threads));
-        Ok(Self { commands, listening: Mutex::default(), threads })
+        Ok(Self { commands, served: Mutex::default(), threads: Mutex::new(threads) })
     }
 
-    /// Accepts connections of `pod` on every thread.
-    pub async fn serve(&self, pod: &Arc<Pod>, listeners: PodListeners) -> io::Result<()> {
+    /// Accepts connections of `pod` on the thread that does so for the fewest pods.
+    pub async fn serve(&self, pod: &Arc<Pod>, listeners: PodListeners) {
         let (sender, listening) = watch::channel(());
-        self.listening().insert(pod.id, sender);
-        for commands in &self.commands {
-            let command = Command::Serve(pod.clone(), listeners.try_clone()?, listening.clone());
-            tell(commands, command).await;
+        let home = self.find_home(pod.id, sender);
+        let mut listeners = Some(listeners);
+        for (index, commands) in self.commands.iter().enumerate() {
+            let accepts = if index == home { listeners.take() } else { None };
+            tell(commands, Command::Serve(pod.clone(), accepts, listening.clone())).await;
         }
-        Ok(())
     }
 
     /// Accepts no more connections of the pod; open ones go on. On return its ports are free.
@@ -143,17 +155,25 @@ impl Workers {
 
     /// Returns once no thread listens for the pod.
     async fn until_silent(&self, pod: NetnsCookie) {
-        let listening = self.listening().remove(&pod);
-        if let Some(listening) = listening
+        let served = self.served().remove(&pod);
+        if let Some(Served { listening, .. }) = served
             && timeout(STOP_TIME, listening.closed()).await.is_err()
         {
             tracing::warn!(netns = pod.0, "a thread is slow to close the listeners of a pod");
         }
     }
 
-    fn listening(&self) -> MutexGuard<'_, HashMap<NetnsCookie, watch::Sender<()>>> {
+    fn find_home(&self, pod: NetnsCookie, listening: watch::Sender<()>) -> usize {
+        let mut served = self.served();
+        let pods = |index: &usize| served.values().filter(|pod| pod.home == *index).count();
+        let home = (0..self.commands.len()).min_by_key(pods).unwrap_or_default();
+        served.insert(pod, Served { home, listening });
+        home
+    }
+
+    fn served(&self) -> MutexGuard<'_, HashMap<NetnsCookie, Served>> {
         // Every change of the map is a single insert or remove: it is whole even after a panic.
-        self.listening.lock().unwrap_or_else(PoisonError::into_inner)
+        self.served.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn tell_all(&self, command: impl Fn() -> Command) {
@@ -169,10 +189,10 @@ async fn tell(commands: &mpsc::Sender<Command>, command: Command) {
     }
 }
 
-async fn run(node: Arc<Node>, mut commands: mpsc::Receiver<Command>) {
+async fn run(node: Arc<Node>, spread: Spread, mut commands: mpsc::Receiver<Command>) {
     let mut changes = node.changes();
     let mut sweep = interval(SWEEP_INTERVAL);
-    let worker = Rc::new(Worker::new(node));
+    let worker = Rc::new(Worker::new(node, spread));
     loop {
         tokio::select! {
             command = commands.recv() => match command {
@@ -191,8 +211,9 @@ async fn run(node: Arc<Node>, mut commands: mpsc::Receiver<Command>) {
 // === impl Worker ===
 
 impl Worker {
-    fn new(node: Arc<Node>) -> Self {
+    fn new(node: Arc<Node>, spread: Spread) -> Self {
         Self {
+            spread,
             metrics: node.metrics.worker(),
             connections: Connections::new(node.clone()),
             tunnels: Tunnels::new(),
@@ -210,6 +231,11 @@ impl Worker {
     fn obey(self: &Rc<Self>, command: Command) {
         match command {
             Command::Serve(pod, listeners, listening) => self.serve(&pod, listeners, &listening),
+            Command::Take(handed) => {
+                if let Err(error) = handed.begin(self) {
+                    tracing::warn!(%error, "cannot serve a connection that another thread accepted");
+                }
+            }
             Command::Release(pod) => self.release(pod),
             Command::Cut(pod) => {
                 if let Some(served) = self.pods.borrow().get(&pod) {
@@ -226,11 +252,13 @@ impl Worker {
     fn serve(
         self: &Rc<Self>,
         pod: &Arc<Pod>,
-        listeners: PodListeners,
+        listeners: Option<PodListeners>,
         listening: &watch::Receiver<()>,
     ) {
         let draining = watch::Sender::new(Ending::Drain);
-        if let Err(error) = accept::start(self, pod, listeners, &draining, listening) {
+        if let Some(listeners) = listeners
+            && let Err(error) = accept::start(self, pod, listeners, &draining, listening)
+        {
             tracing::error!(pod = %pod.name, %error, "cannot accept connections of the pod");
         }
         let mut by_address = self.by_address.borrow_mut();

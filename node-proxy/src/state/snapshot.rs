@@ -48,7 +48,7 @@ pub struct LocalWorkload {
 pub struct MeshState {
     network: Network,
     workloads: HashMap<WorkloadUid, WorkloadEntry>,
-    by_name: HashMap<(Namespace, Arc<str>), WorkloadUid>,
+    by_name: HashMap<Namespace, HashMap<Arc<str>, WorkloadUid>>,
     by_address: HashMap<IpAddr, WorkloadUid>,
     services: HashMap<ServiceKey, ServiceEntry>,
     by_vip: HashMap<IpAddr, Vec<ServiceKey>>,
@@ -80,7 +80,7 @@ impl MeshState {
 
     /// Returns the workload of an enrolled pod, if what is known of it agrees with `identity`.
     pub fn local_workload(&self, name: &str, identity: &Identity) -> Option<LocalWorkload> {
-        let uid = self.by_name.get(&(identity.namespace.clone(), name.into()))?;
+        let uid = self.by_name.get(&identity.namespace)?.get(name)?;
         let entry = self.workloads.get(uid).filter(|e| e.workload.identity == *identity)?;
         let policies = entry
             .policies
@@ -168,7 +168,8 @@ impl MeshState {
                 self.by_address.insert(*address, uid.clone());
             }
         }
-        self.by_name.insert((workload.namespace().clone(), workload.name.clone()), uid.clone());
+        let names = self.by_name.entry(workload.namespace().clone()).or_default();
+        names.insert(workload.name.clone(), uid.clone());
         let entry = WorkloadEntry { workload: workload.clone(), policies: OnceLock::new() };
         self.workloads.insert(uid.clone(), entry);
     }

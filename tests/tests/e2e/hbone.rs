@@ -1,6 +1,8 @@
 //! HBONE as a peer sees it that is not our own: requests, answers, streams and parameters.
 
 mod client;
+mod first_bytes;
 mod parameters;
 mod requests;
 mod streams;
+mod tunnels;

@@ -31,7 +31,7 @@ pub(crate) use self::{
     frames::{Frame, PREFACE, connect_head, read_frame, write_frame},
     pki::{Ca, Credentials, set_names, workload_params},
     scene::{DENIED_ADDRESS_PORT, INTRUDER, Scene, VIP},
-    server::{FAREWELL, Manner, Served, TunnelServer, server_config},
+    server::{FAREWELL, Late, Manner, Served, TunnelServer, server_config},
     stream::Stream,
 };
 

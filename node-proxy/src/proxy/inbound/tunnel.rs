@@ -1,9 +1,15 @@
 //! Tunnels to a pod, and the streams in them.
 
-use std::{future::poll_fn, net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
+use std::{
+    future::{Future, poll_fn},
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    time::Instant,
+};
 
 use bytes::Bytes;
-use h2::server::SendResponse;
+use h2::{RecvStream, server::SendResponse};
 use http::{Method, Response, uri::Authority};
 use mesh_api::identity::Identity;
 
@@ -15,6 +21,7 @@ use crate::{
         transport,
     },
     proxy::{
+        connections::Registration,
         flow::{FlowLog, Meter},
         node::Node,
         pod::Pod,
@@ -44,7 +51,7 @@ struct Counted(Arc<Node>);
 pub(in crate::proxy) async fn serve_tunnel(accepted: Accepted) {
     let _open = accepted.worker.metrics.socket(Reporter::Destination);
     let started = Instant::now();
-    let Accepted { worker, pod, socket, client, target, draining } = accepted;
+    let Accepted { worker, pod, socket, client, target, draining, share: _share } = accepted;
     let handshake = async {
         let configs = pod.certificate().await?;
         let accepted = transport::accept(configs.server(), socket).await.map_err(|error| {
@@ -101,33 +108,50 @@ fn refused(
 // === impl Source ===
 
 impl Source {
-    /// Serves a stream from its CONNECT to its end.
-    async fn serve(self: Rc<Self>, (request, mut respond): Stream) {
-        let started = Instant::now();
-        let forwarded = headers::parse_forwarded(request.headers());
-        let destination = request.uri().authority().map(Authority::as_str);
+    /// Serves a stream from its CONNECT to its end. What the request says is taken from it at once:
+    /// the rest is not kept for as long as the stream lasts.
+    fn serve(self: Rc<Self>, (request, respond): Stream) -> impl Future<Output = ()> {
+        let (head, body) = request.into_parts();
+        let forwarded = headers::parse_forwarded(&head.headers);
+        let destination = head.uri.authority().map(Authority::as_str);
         let destination = destination.and_then(headers::parse_authority);
-        let is_connect = request.method() == Method::CONNECT;
-        let arrival = self.arrival(destination.unwrap_or(self.target), forwarded, started);
+        let is_connect = head.method == Method::CONNECT && destination.is_some();
+        let destination = destination.unwrap_or(self.target);
+        let arrival = Box::new(self.arrival(destination, forwarded, Instant::now()));
         let (log, mut registration) = arrival.register(&self.worker, &self.pod);
-        if !is_connect || destination.is_none() {
-            return answer_refusal(&mut respond, log, &CloseReason::BadRequest);
+        let share = self.worker.spread.own(1);
+        async move {
+            let _share = share;
+            let reason = if is_connect {
+                self.carry(arrival, (respond, body), &log, &mut registration).await
+            } else {
+                refuse(respond, CloseReason::BadRequest)
+            };
+            log.close(&reason);
         }
+    }
+
+    async fn carry(
+        &self,
+        arrival: Box<Arrival>,
+        (mut respond, recv): (SendResponse<Bytes>, RecvStream),
+        log: &FlowLog,
+        registration: &mut Registration,
+    ) -> CloseReason {
         let entered = tokio::select! {
-            entered = arrival.enter(&self.worker, &self.pod, &mut registration) => entered,
+            entered = arrival.enter(&self.worker, &self.pod, registration) => entered,
             _ = poll_fn(|cx| respond.poll_reset(cx)) => Err(CloseReason::ClientReset),
         };
+        drop(arrival);
         let server = match entered {
             Ok(server) => server,
-            Err(reason) => return answer_refusal(&mut respond, log, &reason),
+            Err(reason) => return refuse(respond, reason),
         };
         let Ok(send) = respond.send_response(self.acceptance(), false) else {
-            return log.close(&CloseReason::ClientReset);
+            return CloseReason::ClientReset;
         };
-        let tunnel = TunnelEnd { send, recv: request.into_body() };
-        let closed = &mut registration.closed;
-        let reason = relay::tunnel_to_server(tunnel, server, &Meter::from(&log), closed).await;
-        log.close(&reason);
+        let (tunnel, closed) = (TunnelEnd { send, recv }, &mut registration.closed);
+        relay::tunnel_to_server(tunnel, server, &Meter::from(log), closed).await
     }
 
     fn arrival(&self, destination: SocketAddr, forwarded: Forwarded, started: Instant) -> Arrival {
@@ -156,12 +180,13 @@ impl Source {
     }
 }
 
-fn answer_refusal(respond: &mut SendResponse<Bytes>, log: FlowLog, reason: &CloseReason) {
+/// Answers a stream that is not served.
+fn refuse(mut respond: SendResponse<Bytes>, reason: CloseReason) -> CloseReason {
     let mut response = Response::new(());
-    *response.status_mut() = status(reason);
+    *response.status_mut() = status(&reason);
     // Fails only if the peer has reset the stream already.
     let _ = respond.send_response(response, true);
-    log.close(reason);
+    reason
 }
 
 // === impl Counted ===
@@ -179,4 +204,10 @@ impl Drop for Counted {
         self.0.metrics.tunnels_open.inbound.dec();
         self.0.tunnels.remove();
     }
+}
+
+/// Returns what [`Source::serve`] keeps for each stream.
+#[cfg(test)]
+pub(in crate::proxy) fn size_of_stream() -> usize {
+    crate::proxy::footprint::size(|(source, stream): (Rc<Source>, Stream)| source.serve(stream))
 }

@@ -1,7 +1,10 @@
 //! The form of a log line. Values come from peers and configuration, so control characters are
 //! escaped: no value can start a second line.
 
-use std::fmt;
+use std::{
+    fmt::{self, Write},
+    io,
+};
 
 use serde::Serialize;
 use tracing::{
@@ -23,13 +26,22 @@ use super::LogFormat;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lines(pub(super) LogFormat);
 
+/// Bytes that an access-log line has beside its time and scope: most lines need no more.
+const USUAL_LINE_BYTES: usize = 768;
+
 /// The values of one event.
 struct Values {
     format: LogFormat,
     message: String,
     /// Everything else, formatted, with a separator before each.
-    rest: String,
+    rest: Text,
 }
+
+/// Text that JSON is written to.
+struct Text(String);
+
+/// Writes control characters as escape sequences.
+struct Escaped<'a, W>(&'a mut W);
 
 // === impl Lines ===
 
@@ -44,15 +56,17 @@ where
         mut line: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let mut values = Values { format: self.0, message: String::new(), rest: String::new() };
+        let rest = Text(String::with_capacity(USUAL_LINE_BYTES));
+        let mut values = Values { format: self.0, message: String::new(), rest };
         event.record(&mut values);
-        let Values { message, rest, .. } = values;
+        let Values { message, rest: Text(rest), .. } = values;
         let level = level_name(*event.metadata().level());
         let scope = event.metadata().target();
         match self.0 {
             LogFormat::Plain => {
                 SystemTime.format_time(&mut line)?;
-                write!(line, "\t{level}\t{scope}\t{}", escaped(&message))?;
+                write!(line, "\t{level}\t{scope}\t")?;
+                Escaped(&mut line).write_str(&message)?;
                 if !rest.is_empty() {
                     write!(line, "\t{}", rest.trim_start())?;
                 }
@@ -61,8 +75,11 @@ where
             LogFormat::Json => {
                 write!(line, "{{\"level\":\"{level}\",\"time\":\"")?;
                 SystemTime.format_time(&mut line)?;
-                let (scope, message) = (json(scope), json(&message));
-                writeln!(line, "\",\"scope\":{scope},\"message\":{message}{rest}}}")
+                let mut head = Text(String::new());
+                head.json(scope);
+                head.0.push_str(",\"message\":");
+                head.json(&message);
+                writeln!(line, "\",\"scope\":{}{rest}}}", head.0)
             }
         }
     }
@@ -83,22 +100,33 @@ fn level_name(level: Level) -> &'static str {
 impl Values {
     /// Adds a value that JSON has a form for, such as a number.
     fn add(&mut self, field: &Field, value: impl Serialize) {
-        let (key, value) = (field.name(), json(value));
+        self.add_key(field);
+        self.rest.json(value);
+    }
+
+    fn add_key(&mut self, field: &Field) {
         match self.format {
-            LogFormat::Plain => self.rest.extend([" ", key, "=", &value]),
-            LogFormat::Json => self.rest.extend([",", &json(key), ":", &value]),
+            LogFormat::Plain => self.rest.0.extend([" ", field.name(), "="]),
+            LogFormat::Json => {
+                self.rest.0.push(',');
+                self.rest.json(field.name());
+                self.rest.0.push(':');
+            }
         }
     }
 
     /// Adds a value that is shown without quotes in a plain line.
     fn add_shown(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        let value = format!("{value:?}");
+        if field.name() == "message" {
+            self.message = format!("{value:?}");
+            return;
+        }
+        self.add_key(field);
+        let value = format_args!("{value:?}");
         match self.format {
-            LogFormat::Plain if field.name() != "message" => {
-                self.rest.extend([" ", field.name(), "=", &escaped(&value)]);
-            }
-            LogFormat::Json if field.name() != "message" => self.add(field, value),
-            LogFormat::Plain | LogFormat::Json => self.message = value,
+            // Writing to a string cannot fail.
+            LogFormat::Plain => drop(write!(Escaped(&mut self.rest.0), "{value}")),
+            LogFormat::Json => self.rest.json(value),
         }
     }
 }
@@ -133,20 +161,39 @@ impl Visit for Values {
     }
 }
 
-/// Strings, numbers and booleans always have a JSON form.
-fn json(value: impl Serialize) -> String {
-    serde_json::to_string(&value).unwrap_or_default()
+// === impl Text ===
+
+impl Text {
+    /// Strings, numbers and booleans always have a JSON form.
+    fn json(&mut self, value: impl Serialize) {
+        // Writing to a string cannot fail.
+        let _ = serde_json::to_writer(self, &value);
+    }
 }
 
-/// Writes control characters as escape sequences.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
+impl io::Write for &mut Text {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.push_str(str::from_utf8(bytes).map_err(io::Error::other)?);
+        Ok(bytes.len())
     }
-    out
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+// === impl Escaped ===
+
+impl<W: Write> Write for Escaped<'_, W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut plain = 0;
+        for (at, control) in text.match_indices(char::is_control) {
+            self.0.write_str(&text[plain..at])?;
+            for c in control.chars() {
+                write!(self.0, "{}", c.escape_default())?;
+            }
+            plain = at + control.len();
+        }
+        self.0.write_str(&text[plain..])
+    }
 }

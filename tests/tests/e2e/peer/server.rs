@@ -1,6 +1,7 @@
 //! The server's end of tunnels, standing in for the proxy of a pod.
 
 use std::{
+    future::pending,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -9,10 +10,10 @@ use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use fairlead_lab::Pod;
 use h2::{
-    RecvStream, SendStream,
+    Reason, RecvStream, SendStream,
     server::{self, SendResponse},
 };
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Request, Response, StatusCode};
 use rustls::{ServerConfig, crypto::aws_lc_rs, server::WebPkiClientVerifier};
 use tokio::{net::TcpStream, sync::Notify, task::JoinSet};
 use tokio_rustls::TlsAcceptor;
@@ -33,6 +34,22 @@ pub(crate) enum Manner {
     Echo,
     /// Says [`FAREWELL`], ends, and wants no more: `END_STREAM`, then `RST_STREAM` with `NO_ERROR`.
     Leave,
+    /// Once there are bytes, does this with every stream but the first of each tunnel, which is
+    /// echoed.
+    Late(Late),
+}
+
+/// What a server does with a stream that it has not answered until its first bytes came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Late {
+    /// Sends back what has come and what comes.
+    Echo,
+    /// Answers that the application cannot be reached.
+    Unavailable,
+    /// Resets it with the code that says that it was not processed.
+    RefuseStream,
+    /// Closes the tunnel without a word.
+    Vanish,
 }
 
 /// What a server says before it leaves.
@@ -144,6 +161,8 @@ async fn serve_tunnel(
         seen.tunnels.len() - 1
     };
     let mut streams = JoinSet::new();
+    let vanish = Arc::new(Notify::new());
+    let mut first = true;
     loop {
         tokio::select! {
             stream = connection.accept() => match stream {
@@ -152,10 +171,19 @@ async fn serve_tunnel(
                     let (head, body) = request.into_parts();
                     let request = Request::from_parts(head, ());
                     lock(seen).requests.push(Served { tunnel, request, client });
-                    streams.spawn(serve_stream(body, respond, manner));
+                    match manner {
+                        Manner::Late(late) if !first => {
+                            streams.spawn(serve_late(body, respond, late, vanish.clone()));
+                        }
+                        Manner::Echo | Manner::Leave | Manner::Late(_) => {
+                            streams.spawn(serve_stream(body, respond, manner));
+                        }
+                    }
+                    first = false;
                 }
                 None => return Ok(()),
             },
+            () = vanish.notified() => return Ok(()),
             () = leave.notified() => connection.graceful_shutdown(),
         }
     }
@@ -165,9 +193,42 @@ async fn serve_stream(body: RecvStream, mut respond: SendResponse<Bytes>, manner
     let Ok(send) = respond.send_response(Response::new(()), false) else { return };
     // A stream that is reset has no more to be served.
     let _ = match manner {
-        Manner::Echo => Stream::new(HeaderMap::new(), send, body).echo().await,
+        Manner::Echo | Manner::Late(_) => Stream::new(HeaderMap::new(), send, body).echo().await,
         Manner::Leave => leave(send),
     };
+}
+
+async fn serve_late(
+    mut body: RecvStream,
+    mut respond: SendResponse<Bytes>,
+    late: Late,
+    vanish: Arc<Notify>,
+) {
+    // A stream that ends or is reset before has no more to be served.
+    let Some(Ok(first)) = body.data().await else { return };
+    let answer = |status| {
+        let mut answer = Response::new(());
+        *answer.status_mut() = status;
+        answer
+    };
+    match late {
+        Late::Echo => {
+            let Ok(mut send) = respond.send_response(answer(StatusCode::OK), false) else { return };
+            let _ = body.flow_control().release_capacity(first.len());
+            if send.send_data(first, false).is_ok() {
+                let _ = Stream::new(HeaderMap::new(), send, body).echo().await;
+            }
+        }
+        Late::Unavailable => {
+            let _ = respond.send_response(answer(StatusCode::SERVICE_UNAVAILABLE), true);
+        }
+        Late::RefuseStream => respond.send_reset(Reason::REFUSED_STREAM),
+        Late::Vanish => {
+            vanish.notify_one();
+            // Dropping the stream would reset it.
+            pending::<()>().await;
+        }
+    }
 }
 
 /// Ends the stream; dropping it then resets it, as the library does after a whole answer.

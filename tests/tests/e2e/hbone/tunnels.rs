@@ -1,0 +1,95 @@
+//! How many tunnels a pair of pods has.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{Shutdown, TcpStream},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use fairlead_lab::wait_for;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use crate::peer::{Scene, TunnelServer, dial};
+
+const SOON: Duration = Duration::from_secs(5);
+
+/// Streams that the proxy opens in one tunnel.
+const PER_TUNNEL: usize = 100;
+
+/// Connections at once, one more than ten tunnels carry.
+const MANY: usize = 10 * PER_TUNNEL + 1;
+
+#[test]
+fn a_thousand_and_one_streams_share_as_few_tunnels_as_carry_them() -> Result<()> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    let scene = Scene::new("many")?;
+    let server = start(&scene)?;
+    let mut sockets = Vec::new();
+    for _ in 0..MANY {
+        let mut socket = dial(&scene.pod, scene.peer.v4(8080))?;
+        echo(&mut socket)?;
+        sockets.push(socket);
+    }
+    assert_eq!(server.tunnels(), MANY.div_ceil(PER_TUNNEL));
+    let mut streams = vec![0; server.tunnels()];
+    for served in server.requests() {
+        streams[served.tunnel] += 1;
+    }
+    assert!(streams.iter().all(|n| *n <= PER_TUNNEL), "{streams:?}");
+    // None starves.
+    for socket in sockets.iter_mut().rev() {
+        echo(socket)?;
+    }
+    // Those that end make room, in any tunnel.
+    sockets.drain(..PER_TUNNEL);
+    for _ in 0..PER_TUNNEL {
+        let mut socket = dial(&scene.pod, scene.peer.v4(8080))?;
+        echo(&mut socket)?;
+        sockets.push(socket);
+    }
+    assert_eq!(server.tunnels(), MANY.div_ceil(PER_TUNNEL));
+    Ok(())
+}
+
+#[test]
+fn a_bulk_transfer_gets_company_in_another_tunnel() -> Result<()> {
+    let scene = Scene::new("bulk")?;
+    let server = start(&scene)?;
+    let mut bulk = dial(&scene.pod, scene.peer.v4(8080))?;
+    echo(&mut bulk)?;
+    let (mut upload, mut download) = (bulk.try_clone()?, bulk.try_clone()?);
+    thread::scope(|scope| {
+        let writer = scope.spawn(move || while upload.write_all(&[0; 1 << 13]).is_ok() {});
+        let reader = scope.spawn(move || {
+            let mut buffer = vec![0; 1 << 20];
+            while matches!(download.read(&mut buffer), Ok(1..)) {}
+        });
+        let tunnel = wait_for("a second tunnel", SOON, || {
+            echo(&mut dial(&scene.pod, scene.peer.v4(8080))?)?;
+            let requests = server.requests();
+            let last = requests.last().context("no request")?;
+            Ok((last.tunnel != 0).then_some(last.tunnel))
+        });
+        bulk.shutdown(Shutdown::Both)?;
+        for thread in [writer, reader] {
+            ensure!(thread.join().is_ok(), "a thread of the transfer panicked");
+        }
+        assert_eq!((tunnel?, server.tunnels()), (1, 2));
+        Ok(())
+    })
+}
+
+fn start(scene: &Scene) -> Result<TunnelServer> {
+    TunnelServer::start(&scene.peer, &scene.ca, &scene.credentials(&scene.peer)?)
+}
+
+fn echo(socket: &mut TcpStream) -> Result<()> {
+    socket.write_all(b"echo")?;
+    let mut echoed = [0; 4];
+    socket.read_exact(&mut echoed)?;
+    ensure!(echoed == *b"echo", "received {echoed:?}");
+    Ok(())
+}
