@@ -33,16 +33,16 @@ const WAIT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct ReadySockets {
     pod: PodId,
-    shelves: [Shelf; SocketKind::ALL.len()],
+    stocks: [Stock; SocketKind::ALL.len()],
     requests: mpsc::Sender<ToCapture>,
 }
 
 /// Sockets of one kind.
 #[derive(Debug)]
-struct Shelf {
+struct Stock {
     kind: SocketKind,
     ready: ArrayQueue<OwnedFd>,
-    /// How many are asked for at once: grows while connections find the shelf empty.
+    /// How many are asked for at once: grows while connections find the stock empty.
     batch: AtomicUsize,
     /// Whether capture was asked and has not answered.
     asked: AtomicBool,
@@ -58,114 +58,114 @@ struct Shelf {
 impl ReadySockets {
     /// Starts with none; asks for more through `requests`.
     pub fn new(pod: PodId, requests: mpsc::Sender<ToCapture>) -> Self {
-        Self { pod, shelves: SocketKind::ALL.map(Shelf::new), requests }
+        Self { pod, stocks: SocketKind::ALL.map(Stock::new), requests }
     }
 
     /// Returns a socket that nobody has used.
     pub(super) async fn take(&self, kind: SocketKind) -> io::Result<Socket> {
-        let shelf = self.shelf(kind);
-        shelf.used.store(true, Ordering::Relaxed);
-        if let Some(socket) = self.take_ready(shelf) {
+        let stock = self.stock(kind);
+        stock.used.store(true, Ordering::Relaxed);
+        if let Some(socket) = self.take_ready(stock) {
             return Ok(socket);
         }
-        shelf.grow();
-        let wait = timeout(WAIT, self.wait(shelf)).await;
+        stock.grow();
+        let wait = timeout(WAIT, self.wait(stock)).await;
         wait.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// Adds what capture sent; `error` says why it did not send more.
     pub(super) fn add(&self, kind: SocketKind, sockets: Vec<OwnedFd>, error: Option<i32>) {
-        let shelf = self.shelf(kind);
+        let stock = self.stock(kind);
         // Descriptors that this process has no room for do not arrive.
         let lost = sockets.is_empty().then_some(nix::libc::EMFILE);
         let error = error.or(lost).and_then(|number| usize::try_from(number).ok());
         for socket in sockets {
-            // A full shelf drops it: there are enough.
-            let _ = shelf.ready.push(socket);
+            // A full stock drops it: there are enough.
+            let _ = stock.ready.push(socket);
         }
-        shelf.error.store(error.unwrap_or(0), Ordering::Release);
-        shelf.asked.store(false, Ordering::Release);
-        shelf.answered.notify_waiters();
+        stock.error.store(error.unwrap_or(0), Ordering::Release);
+        stock.asked.store(false, Ordering::Release);
+        stock.answered.notify_waiters();
     }
 
     /// Asks again for what a capture process that is gone has not sent.
     pub(super) fn ask_again(&self) {
-        for shelf in &self.shelves {
-            if shelf.asked.swap(false, Ordering::AcqRel) {
-                self.ask(shelf);
+        for stock in &self.stocks {
+            if stock.asked.swap(false, Ordering::AcqRel) {
+                self.ask(stock);
             }
         }
     }
 
-    /// Brings shelves that were not used since the last call closer to the smallest batch, so that
+    /// Brings stocks that were not used since the last call closer to the smallest batch, so that
     /// what an idle pod holds does not depend on its past.
     pub(super) fn tidy(&self) {
-        for shelf in &self.shelves {
-            if shelf.used.swap(false, Ordering::Relaxed) {
+        for stock in &self.stocks {
+            if stock.used.swap(false, Ordering::Relaxed) {
                 continue;
             }
-            let batch = (shelf.batch.load(Ordering::Relaxed) / 4).max(SMALLEST_BATCH);
-            shelf.batch.store(batch, Ordering::Relaxed);
-            while shelf.ready.len() > batch {
-                drop(shelf.ready.pop());
+            let batch = (stock.batch.load(Ordering::Relaxed) / 4).max(SMALLEST_BATCH);
+            stock.batch.store(batch, Ordering::Relaxed);
+            while stock.ready.len() > batch {
+                drop(stock.ready.pop());
             }
-            if !shelf.ready.is_empty() && shelf.ready.len() < batch {
-                self.ask(shelf);
+            if !stock.ready.is_empty() && stock.ready.len() < batch {
+                self.ask(stock);
             }
         }
     }
 
-    async fn wait(&self, shelf: &Shelf) -> io::Result<Socket> {
+    async fn wait(&self, stock: &Stock) -> io::Result<Socket> {
         loop {
-            let answered = shelf.answered.notified();
+            let answered = stock.answered.notified();
             tokio::pin!(answered);
-            // Enlisted before the look at the shelf, so that no answer is missed.
+            // Enlisted before the look at the stock, so that no answer is missed.
             answered.as_mut().enable();
-            if let Some(socket) = self.take_ready(shelf) {
+            if let Some(socket) = self.take_ready(stock) {
                 return Ok(socket);
             }
-            self.ask(shelf);
+            self.ask(stock);
             answered.await;
-            if let Some(socket) = self.take_ready(shelf) {
+            if let Some(socket) = self.take_ready(stock) {
                 return Ok(socket);
             }
-            let error = shelf.error.load(Ordering::Acquire);
+            let error = stock.error.load(Ordering::Acquire);
             if let Some(number) = i32::try_from(error).ok().filter(|number| *number != 0) {
                 return Err(io::Error::from_raw_os_error(number));
             }
         }
     }
 
-    /// Takes a socket, and sees to it that the shelf is filled again before it is empty.
-    fn take_ready(&self, shelf: &Shelf) -> Option<Socket> {
-        let socket = shelf.ready.pop()?;
-        if shelf.ready.len() * 2 < shelf.batch.load(Ordering::Relaxed) {
-            self.ask(shelf);
+    /// Takes a socket, and sees to it that the stock is filled again before it is empty.
+    fn take_ready(&self, stock: &Stock) -> Option<Socket> {
+        let socket = stock.ready.pop()?;
+        if stock.ready.len() * 2 < stock.batch.load(Ordering::Relaxed) {
+            self.ask(stock);
         }
         Some(socket.into())
     }
 
-    fn ask(&self, shelf: &Shelf) {
-        if shelf.asked.swap(true, Ordering::AcqRel) {
+    fn ask(&self, stock: &Stock) {
+        if stock.asked.swap(true, Ordering::AcqRel) {
             return;
         }
-        let (pod, kind) = (self.pod, shelf.kind);
-        let batch = shelf.batch.load(Ordering::Relaxed);
-        let count = batch.saturating_sub(shelf.ready.len()).max(1);
+        let (pod, kind) = (self.pod, stock.kind);
+        let batch = stock.batch.load(Ordering::Relaxed);
+        let count = batch.saturating_sub(stock.ready.len()).max(1);
         if self.requests.try_send(ToCapture::Need { pod, kind, count }).is_err() {
-            // The queue has room for every shelf: the process is ending.
-            shelf.asked.store(false, Ordering::Release);
+            // The queue has room for every stock: the process is ending.
+            stock.asked.store(false, Ordering::Release);
         }
     }
 
-    fn shelf(&self, kind: SocketKind) -> &Shelf {
-        &self.shelves[kind as usize]
+    fn stock(&self, kind: SocketKind) -> &Stock {
+        &self.stocks[kind as usize]
     }
 }
 
-// === impl Shelf ===
+// === impl Stock ===
 
-impl Shelf {
+impl Stock {
     fn new(kind: SocketKind) -> Self {
         Self {
             kind,
@@ -278,18 +278,18 @@ mod tests {
     #[tokio::test]
     async fn an_idle_pod_ends_up_with_the_smallest_batch() {
         let (sockets, mut asked) = sockets();
-        let shelf = sockets.shelf(KIND);
+        let stock = sockets.stock(KIND);
         sockets.add(KIND, made(40), None);
-        shelf.batch.store(32, Ordering::Relaxed);
+        stock.batch.store(32, Ordering::Relaxed);
         sockets.take(KIND).await.unwrap();
         sockets.tidy();
-        assert_eq!(shelf.ready.len(), 39, "it was used");
+        assert_eq!(stock.ready.len(), 39, "it was used");
         sockets.tidy();
-        assert_eq!(shelf.ready.len(), 8);
+        assert_eq!(stock.ready.len(), 8);
         for _ in 0..4 {
             sockets.tidy();
         }
-        assert_eq!(shelf.ready.len(), SMALLEST_BATCH);
+        assert_eq!(stock.ready.len(), SMALLEST_BATCH);
         assert!(asked.try_recv().is_err());
         sockets.take(KIND).await.unwrap();
         sockets.tidy();

@@ -53,7 +53,7 @@ impl Control {
                 tracing::error!(proxy = link.number, %error, "cannot serve the proxy");
                 return;
             }
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         let ended = tokio::select! {
             ended = carry(channel, queue, |received| shared.hear(&link, received)) => ended,
