@@ -288,6 +288,11 @@ impl FairleadNode {
         self.process.wait(STOP_TIMEOUT)
     }
 
+    /// Waits until it ends by itself, as it does when a successor has taken over.
+    pub fn ended(mut self, timeout: Duration) -> Result<Output> {
+        self.process.wait(timeout)
+    }
+
     /// Kills its processes without a chance to clean up, and waits for their end.
     pub fn kill(mut self) -> Result<()> {
         let tree = process_tree(self.pid())?;

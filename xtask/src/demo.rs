@@ -7,6 +7,7 @@ mod mesh;
 mod reach;
 mod refusals;
 mod report;
+mod upgrade;
 mod volume;
 
 use crate::process::{Step, seconds};
@@ -37,13 +38,14 @@ struct Scene {
     play: fn(&mut Mesh, &Report) -> Result<()>,
 }
 
-const SCENES: [Scene; 7] = [
+const SCENES: [Scene; 8] = [
     Scene { title: "A pod reaches a service on the other node", play: reach::service },
     Scene { title: "Pod addresses, both families, both nodes", play: reach::pod_addresses },
     Scene { title: "Pods inside and outside the mesh", play: refusals::outsiders },
     Scene { title: "A policy, also for connections that are open", play: refusals::policy },
     Scene { title: "Volume: one GiB each way, 10,000 connections", play: volume::play },
     Scene { title: "A pod joins and leaves the mesh while it talks", play: changes::membership },
+    Scene { title: "An upgrade that no connection notices", play: upgrade::play },
     Scene { title: "A proxy is killed during traffic", play: changes::crash },
 ];
 

@@ -1,4 +1,4 @@
-//! Steps 6 and 7: the mesh changes under running traffic, by order and by accident.
+//! Steps 6 and 8: the mesh changes under running traffic, by order and by accident.
 
 use super::look::{Fetch, curl, map_entries, only_tunnels, pins, say, talk};
 use super::mesh::{SOON, access_after, vip};
@@ -8,10 +8,10 @@ use fairlead_lab::mesh::{ECHO, HTTP, Mesh};
 use fairlead_lab::{Child, FairleadNode, Host as _, WorkloadEntry, wait_for};
 use std::time::Instant;
 
-/// In every request of step 7, so that it would show in plaintext.
+/// In every request of step 8, so that it would show in plaintext.
 const SECRET: &str = "kept-while-the-proxy-is-dead";
 
-/// Requests of step 7, far more than fit into the time until the kill.
+/// Requests of steps 7 and 8, far more than fit into the time.
 const MANY: u32 = 1_000_000;
 
 /// Pods that are enrolled on node 1 all the time.
@@ -50,7 +50,7 @@ pub(super) fn membership(mesh: &mut Mesh, report: &Report) -> Result<()> {
     report.same("the request on the wire", &seen, &"readable")
 }
 
-/// Step 7: the proxy of node 2 dies and comes back.
+/// Step 8: the proxy of node 2 dies and comes back.
 pub(super) fn crash(mesh: &mut Mesh, report: &Report) -> Result<()> {
     let capture = mesh.lab.capture_wire()?;
     report.did("a", &format!("curl http://{}/..., again and again", vip(80)));
@@ -129,7 +129,7 @@ fn set_membership(mesh: &mut Mesh, member: bool) -> Result<()> {
     mesh.apply()
 }
 
-fn endless_requests(mesh: &Mesh) -> Result<Child> {
+pub(super) fn endless_requests(mesh: &Mesh) -> Result<Child> {
     let url = format!("http://{}/{SECRET}-[1-{MANY}]", vip(80));
     let written = "%{http_code}\n";
     let mut traffic = mesh.a.spawn([
