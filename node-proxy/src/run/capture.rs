@@ -29,6 +29,7 @@ use fairlead_node::{
         listeners::{EndpointListeners, PodListeners},
         message::PodId,
     },
+    sys::socket::{netns_cookie, probe},
     telemetry::logging,
 };
 
@@ -197,10 +198,12 @@ async fn serve_proxies(
 }
 
 /// Returns the listening sockets for operators: those that are left, where the addresses are the
-/// same, and others where not.
+/// same, and others where not. A predecessor in another container has addresses of its own.
 fn endpoints(args: &RunArgs, left: Option<EndpointListeners>) -> Result<EndpointListeners> {
+    let own = netns_cookie(&probe()?)?;
+    let near = left.filter(|left| netns_cookie(&left.metrics).is_ok_and(|cookie| cookie == own));
     let (metrics, readiness, admin) =
-        left.map_or((None, None, None), |l| (Some(l.metrics), Some(l.readiness), Some(l.admin)));
+        near.map_or((None, None, None), |l| (Some(l.metrics), Some(l.readiness), Some(l.admin)));
     let listen = |option: &str, address: SocketAddr, left: Option<TcpListener>| {
         let usable = left.filter(|left| left.local_addr().is_ok_and(|known| known == address));
         usable.map_or_else(|| listen(address), Ok).with_context(|| {
