@@ -86,16 +86,20 @@ struct Served {
     listeners: Option<PodListeners>,
 }
 
-/// Why a link is given up.
+/// Why this process cannot work with capture.
 #[derive(Debug, thiserror::Error)]
-enum LinkError {
-    #[error("{0}")]
+pub enum IntakeError {
+    /// The link broke.
+    #[error("the link to capture broke: {0}")]
     Channel(#[from] ChannelError),
-    #[error("{0}")]
+    /// A socket cannot be used.
+    #[error("a socket of capture's cannot be used: {0}")]
     Io(#[from] std::io::Error),
+    /// Capture is of a release that this one does not understand.
     #[error("capture speaks version {0} of the protocol; this release speaks {VERSION}")]
     Version(u16),
-    #[error("a message came without its sockets; is this process out of descriptors?")]
+    /// A message came without its sockets.
+    #[error("a message of capture's came without its sockets; is this process out of descriptors?")]
     Sockets,
 }
 
@@ -103,23 +107,21 @@ enum LinkError {
 
 impl Intake {
     /// Serves the pods that come by `links`, of which the latest counts, until there are no more
-    /// links.
-    pub async fn run(parts: Parts, mut links: mpsc::Receiver<OwnedFd>) {
+    /// links: nobody supervises this process any more.
+    pub async fn run(parts: Parts, mut links: mpsc::Receiver<OwnedFd>) -> Result<(), IntakeError> {
         let (answers, mut queue) = mpsc::channel(QUEUE);
         let (pods, endpoints, draining) = (HashMap::new(), None, false);
         let mut intake = Self { parts, pods, endpoints, draining, answers };
         let mut link = links.recv().await;
         while let Some(socket) = link {
-            let talked = tokio::select! {
+            tokio::select! {
                 next = links.recv() => { link = next; continue }
-                talked = intake.talk(socket, &mut queue) => talked,
-            };
-            match talked {
-                Ok(()) => tracing::info!("capture is gone; waiting for its successor"),
-                Err(error) => tracing::error!(%error, "the link to capture broke"),
+                talked = intake.talk(socket, &mut queue) => talked?,
             }
+            tracing::info!("capture is gone; waiting for its successor");
             link = links.recv().await;
         }
+        Ok(())
     }
 
     /// Carries messages both ways until capture is gone.
@@ -127,7 +129,7 @@ impl Intake {
         &mut self,
         socket: OwnedFd,
         queue: &mut mpsc::Receiver<ToCapture>,
-    ) -> Result<(), LinkError> {
+    ) -> Result<(), IntakeError> {
         let channel = Channel::new(socket)?;
         let mut tidy = interval(TIDY_INTERVAL);
         let tell = async {
@@ -157,11 +159,11 @@ impl Intake {
         &mut self,
         channel: &Channel,
         received: Received<ToProxy>,
-    ) -> Result<(), LinkError> {
+    ) -> Result<(), IntakeError> {
         let Received { message, descriptors } = received;
         match message {
             ToProxy::Hello { version } if !understands(version) => {
-                return Err(LinkError::Version(version));
+                return Err(IntakeError::Version(version));
             }
             ToProxy::Hello { .. } => return self.introduce(channel).await,
             ToProxy::Register => self.register(descriptors)?,
@@ -194,7 +196,7 @@ impl Intake {
     }
 
     /// Says what this process has, also to a capture process that is started anew.
-    async fn introduce(&mut self, channel: &Channel) -> Result<(), LinkError> {
+    async fn introduce(&mut self, channel: &Channel) -> Result<(), IntakeError> {
         let held = |served: &Served| served.listeners.is_some();
         let pods = self.pods.values().filter(|served| held(served)).count();
         let holding = pods + usize::from(self.endpoints.is_some());
@@ -214,8 +216,8 @@ impl Intake {
         Ok(())
     }
 
-    fn register(&mut self, descriptors: Vec<OwnedFd>) -> Result<(), LinkError> {
-        let socket = descriptors.into_iter().next().ok_or(LinkError::Sockets)?;
+    fn register(&mut self, descriptors: Vec<OwnedFd>) -> Result<(), IntakeError> {
+        let socket = descriptors.into_iter().next().ok_or(IntakeError::Sockets)?;
         let address = SocketAddrV4::new(Ipv4Addr::from(REGISTRATION_ADDRESS), 1);
         // The hook refuses the connection; what counts is what it wrote down.
         let _ = Socket::from(socket).connect(&address.into());
@@ -223,9 +225,9 @@ impl Intake {
         Ok(())
     }
 
-    fn take_endpoints(&mut self, descriptors: Vec<OwnedFd>) -> Result<(), LinkError> {
+    fn take_endpoints(&mut self, descriptors: Vec<OwnedFd>) -> Result<(), IntakeError> {
         let endpoints =
-            EndpointListeners::from_descriptors(descriptors).ok_or(LinkError::Sockets)?;
+            EndpointListeners::from_descriptors(descriptors).ok_or(IntakeError::Sockets)?;
         if self.endpoints.is_none() {
             // The receiver serves them to the end of the process.
             let _ = self.parts.endpoints.try_send(endpoints.try_clone()?);
@@ -234,9 +236,15 @@ impl Intake {
         Ok(())
     }
 
-    async fn serve(&mut self, pod: ServedPod, sockets: Vec<OwnedFd>) -> Result<(), LinkError> {
-        let listeners = PodListeners::from_descriptors(sockets).ok_or(LinkError::Sockets)?;
+    async fn serve(&mut self, pod: ServedPod, sockets: Vec<OwnedFd>) -> Result<(), IntakeError> {
         let id = pod.pod;
+        let Some(listeners) = PodListeners::from_descriptors(sockets) else {
+            self.parts.node.metrics.limit("descriptors").inc();
+            tracing::error!(pod = %pod.name, "no descriptors are left for the sockets of a pod");
+            // Capture gives it again.
+            self.answer(ToCapture::Idle { pod: id });
+            return Ok(());
+        };
         let name = pod.name.as_str().into();
         self.count_waiting(&listeners, &name);
         let identity = Identity {

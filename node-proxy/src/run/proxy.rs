@@ -138,14 +138,14 @@ pub(super) async fn serve(
     let intake = Intake::run(parts, links);
     let work = async {
         tokio::select! {
-            () = intake => {}
-            () = config.follow() => {}
+            served = intake => served.map_err(Into::into),
+            () = config.follow() => bail!("the configuration is no longer watched"),
         }
     };
     let pages = pages.serve(given);
     tokio::pin!(work, pages);
     let drain = tokio::select! {
-        () = &mut work => bail!("the supervisor is gone"),
+        worked = &mut work => return worked.and_then(|()| bail!("the supervisor is gone")),
         served = &mut pages => return served,
         Some(drain) = drains.recv() => drain,
         asked = asked => {
@@ -155,7 +155,7 @@ pub(super) async fn serve(
     };
     draining.close();
     tokio::select! {
-        () = &mut work => bail!("the supervisor is gone"),
+        worked = &mut work => worked.and_then(|()| bail!("the supervisor is gone")),
         // A successor serves them.
         served = &mut pages, if !drain.succeeded => served,
         () = end(&node, &workers, drain.grace) => Ok(()),

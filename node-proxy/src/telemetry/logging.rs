@@ -22,6 +22,10 @@ pub const MAX_QUEUED_LINES: usize = 10_000;
 /// nobody, which would cost a busy proxy two system calls a line.
 const BATCH_TIME: Duration = Duration::from_millis(5);
 
+/// Most bytes of whole lines in one write: what a pipe takes without mixing it with what another
+/// process writes (`PIPE_BUF` of POSIX). The two halves share standard output.
+const WRITE_BYTES: usize = 4096;
+
 /// How a line is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
@@ -64,7 +68,7 @@ pub enum LogError {
 
 /// Starts logging to standard output. `filter` has the form `info,access=off`.
 pub fn init(format: LogFormat, filter: &str) -> Result<Guard, LogError> {
-    let stdout = Batches(io::BufWriter::new(io::stdout()));
+    let stdout = Batches(io::BufWriter::with_capacity(WRITE_BYTES, io::stdout()));
     let (subscriber, guard) = subscriber(format, filter, MAX_QUEUED_LINES, stdout)?;
     tracing::subscriber::set_global_default(subscriber)?;
     Ok(guard)

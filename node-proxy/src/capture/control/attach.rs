@@ -3,11 +3,12 @@
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::Arc,
     time::Duration,
 };
 
 use fairlead_ebpf::ProxyProcess;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::{Control, Enrolled, Shared};
 use crate::{
@@ -24,6 +25,9 @@ use crate::{
 
 /// Time for a proxy to connect one socket.
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Pause before a pod is given again to a proxy that had no descriptors left for it.
+const GIVE_AGAIN_PAUSE: Duration = Duration::from_secs(1);
 
 /// Why a proxy cannot be given its pods.
 #[derive(Debug, thiserror::Error)]
@@ -131,16 +135,45 @@ impl Shared {
         }
     }
 
-    fn hear(&self, link: &Link, received: Received<ToCapture>) {
+    fn hear(self: &Arc<Self>, link: &Link, received: Received<ToCapture>) {
         if let ToCapture::Need { pod, kind, count } = received.message {
             self.refill(link, pod, kind, count);
             return;
         }
-        let completes = matches!(received.message, ToCapture::Complete);
-        self.proxies.heard(link, received.message);
-        if completes {
-            self.supersede(link);
+        let message = received.message;
+        self.proxies.heard(link, message.clone());
+        match message {
+            ToCapture::Complete => self.supersede(link),
+            ToCapture::Idle { pod } => self.clone().give_again(pod),
+            ToCapture::Hello { .. }
+            | ToCapture::Holding { .. }
+            | ToCapture::HoldingEndpoints
+            | ToCapture::Registered
+            | ToCapture::Serving { .. }
+            | ToCapture::Silent { .. }
+            | ToCapture::Need { .. }
+            | ToCapture::Pods { .. }
+            | ToCapture::Unknown => {}
         }
+    }
+
+    /// Gives a pod again after a while if it is enrolled all the same: a proxy had no descriptors
+    /// left for its sockets.
+    fn give_again(self: Arc<Self>, pod: PodId) {
+        let enrolled = move |shared: &Self| {
+            let pods = shared.pods();
+            pods.values().find(|e| e.pod == pod && !e.is_draining()).cloned()
+        };
+        if enrolled(&self).is_none() {
+            return;
+        }
+        tokio::spawn(async move {
+            sleep(GIVE_AGAIN_PAUSE).await;
+            let _programs = self.programs.lock().await;
+            if let Some(enrolled) = enrolled(&self) {
+                self.give_all(&enrolled);
+            }
+        });
     }
 
     /// Drains the proxies that came before `successor`, which serves everything from here on.
