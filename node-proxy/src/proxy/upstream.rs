@@ -94,10 +94,13 @@ async fn dial(
     let socket = pod.sockets.outbound(peer.address.ip()).map_err(|e| socket_failure(&e))?;
     let socket = connect(socket, peer.address).await?;
     let config = configs.client(&peer.expected);
-    let io = transport::connect(config, tls::server_name(), socket).await.map_err(|error| {
+    let name = tls::server_name(peer.address.ip());
+    let io = transport::connect(config, name, socket).await.map_err(|error| {
         tracing::debug!(peer = %peer.address, %error, "TLS handshake failed");
         handshake_failure(&error)
     })?;
+    let shown = io.get_ref().1.peer_certificates();
+    configs.check_server(shown, &peer.expected).map_err(|e| peer_failure((&e).into()))?;
     Tunnel::connect(io, metrics.tunnels_open.outbound.clone()).await.map_err(|error| {
         tracing::debug!(peer = %peer.address, %error, "HTTP/2 handshake failed");
         match error {
@@ -110,7 +113,10 @@ async fn dial(
 
 /// Returns the close reason of a failed handshake.
 fn handshake_failure(error: &std::io::Error) -> CloseReason {
-    let failure = HandshakeFailure::from(error);
+    peer_failure(error.into())
+}
+
+fn peer_failure(failure: HandshakeFailure) -> CloseReason {
     if failure == HandshakeFailure::PeerIdentity {
         return CloseReason::PeerIdentityMismatch;
     }

@@ -19,7 +19,7 @@ use crate::{
     hbone::{
         headers::{self, Forwarded},
         server::{Stream, Tunnel},
-        transport::{self, ServerStream},
+        transport,
     },
     proxy::{
         connections::Registration,
@@ -32,7 +32,7 @@ use crate::{
         metrics::{End, Reporter},
         reason::CloseReason,
     },
-    tls::{self, HandshakeFailure},
+    tls::HandshakeFailure,
 };
 
 /// What the streams of a tunnel have in common.
@@ -51,24 +51,28 @@ struct Counted(Gauge);
 pub(in crate::proxy) async fn serve_tunnel(accepted: Accepted) {
     let _open = accepted.worker.metrics.socket(Reporter::Destination);
     let started = Instant::now();
-    let Accepted { worker, pod, socket, client, target, draining, share: _share } = accepted;
+    let Accepted { worker, pod, socket, client, target, draining, share: _share, handshake: turn } =
+        accepted;
     let handshake = async {
         let configs = pod.certificate().await?;
         let io = transport::accept(configs.server(), socket).await.map_err(|error| {
             tracing::debug!(%client, pod = %pod.name, %error, "TLS handshake failed");
             CloseReason::TlsHandshake(HandshakeFailure::from(&error))
         })?;
-        let identity = peer_identity(&io)?;
+        let identity = configs.check_client(io.get_ref().1.peer_certificates());
+        let identity = identity.map_err(|e| CloseReason::TlsHandshake((&e).into()))?;
         Ok((io, identity))
     };
-    let (io, identity) = match handshake.await {
+    // In boxes: the tunnel lasts, and its beginning is not kept.
+    let (io, identity) = match Box::pin(handshake).await {
         Ok(peer) => peer,
         Err(reason) => return refused(&worker, &pod, client, target, started, &reason),
     };
+    drop(turn);
     let _counted = Counted::new(worker.node.metrics.tunnels_open.inbound.clone());
     let source = Rc::new(Source { worker, pod, identity, client, target });
     let serve = |stream| spawn(source.clone().serve(stream));
-    let served = match Tunnel::accept(io).await {
+    let served = match Box::pin(Tunnel::accept(io)).await {
         Ok(tunnel) => tokio::select! {
             served = tunnel.run(dropped(draining.clone()), serve) => served,
             () = cut(draining) => Ok(()),
@@ -78,12 +82,6 @@ pub(in crate::proxy) async fn serve_tunnel(accepted: Accepted) {
     if let Err(error) = served {
         tracing::debug!(%client, pod = %source.pod.name, %error, "tunnel closed");
     }
-}
-
-fn peer_identity(io: &ServerStream) -> Result<Identity, CloseReason> {
-    let certificates = io.get_ref().1.peer_certificates();
-    let identity = tls::peer_identity(certificates);
-    identity.map_err(|e| CloseReason::TlsHandshake(HandshakeFailure::from(&e)))
 }
 
 /// Accounts for a tunnel that came to nothing.
