@@ -1,11 +1,13 @@
 //! Mutual TLS between workloads: TLS 1.3 only, both ends prove a SPIFFE identity.
 //!
 //! Every check of a peer happens inside the handshake, so a peer that fails one gets a TLS alert
-//! and none of its bytes reach HTTP/2.
+//! and none of its bytes reach HTTP/2. A session that is resumed was checked when it began; what time
+//! may have changed is checked again before HTTP/2 begins.
 
 pub mod config;
 pub mod failure;
 pub mod peer;
+mod sessions;
 #[cfg(test)]
 pub(crate) mod tests;
 mod verifier;

@@ -22,11 +22,11 @@ use self::handshake::{Established, invalid};
 pub use self::stream::Stream;
 use super::limits::HANDSHAKE_TIMEOUT;
 
-/// A stream that was accepted, and who opened it.
-pub struct Accepted {
+/// A stream, and who is at its other end.
+pub struct Secured {
     /// The stream.
     pub stream: Stream,
-    /// The certificates that the client showed.
+    /// The certificates that the peer showed, now or when the session that is resumed began.
     pub peer_certificates: Option<Vec<CertificateDer<'static>>>,
 }
 
@@ -35,17 +35,21 @@ pub async fn connect(
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
     mut socket: TcpStream,
-) -> io::Result<Stream> {
+) -> io::Result<Secured> {
     let handshake = handshake::connect(config, name, &mut socket);
     let established = timeout(HANDSHAKE_TIMEOUT, handshake).await??;
-    Stream::new(socket, established).map_err(invalid)
+    secured(socket, established)
 }
 
 /// Performs the server's handshake.
-pub async fn accept(config: Arc<ServerConfig>, mut socket: TcpStream) -> io::Result<Accepted> {
+pub async fn accept(config: Arc<ServerConfig>, mut socket: TcpStream) -> io::Result<Secured> {
     let handshake = handshake::accept(config, &mut socket);
-    let mut established: Established = timeout(HANDSHAKE_TIMEOUT, handshake).await??;
+    let established = timeout(HANDSHAKE_TIMEOUT, handshake).await??;
+    secured(socket, established)
+}
+
+fn secured(socket: TcpStream, mut established: Established) -> io::Result<Secured> {
     let peer_certificates = established.peer_certificates.take();
     let stream = Stream::new(socket, established).map_err(invalid)?;
-    Ok(Accepted { stream, peer_certificates })
+    Ok(Secured { stream, peer_certificates })
 }

@@ -79,6 +79,12 @@ impl Leaf {
 // === impl Validity ===
 
 impl Validity {
+    /// Reads the validity of any certificate, whatever else it says.
+    pub fn of_der(der: &[u8]) -> Result<Self, LeafError> {
+        let (_, certificate) = X509Certificate::from_der(der).map_err(|_| LeafError::Malformed)?;
+        Self::of(&certificate)
+    }
+
     /// Returns the validity of a parsed certificate.
     pub(super) fn of(certificate: &X509Certificate<'_>) -> Result<Self, LeafError> {
         let validity = certificate.validity();

@@ -22,7 +22,7 @@ const INTO_TUNNEL: usize = 1_536;
 const STREAM: usize = 2_176;
 
 /// Task of a plaintext connection to a pod, relay included.
-const PLAINTEXT: usize = 2_688;
+const PLAINTEXT: usize = 2_816;
 
 /// What a call to `make` returns, in bytes.
 pub(super) fn size<A, F: Future>(_: impl FnOnce(A) -> F) -> usize {

@@ -56,7 +56,8 @@ pub(super) struct LocalDelivery {
 
 /// Serves a plaintext connection from accept to close.
 pub(super) async fn serve_plaintext(accepted: Accepted) {
-    let Accepted { worker, pod, socket, client, target, draining: _, share: _share } = accepted;
+    let Accepted { worker, pod, socket, client, target, draining: _, share: _share, handshake: _ } =
+        accepted;
     let _open = worker.metrics.socket(Reporter::Destination);
     let workload = worker.node.state().workload_at(client.ip()).cloned();
     let arrival = Arrival {

@@ -56,7 +56,8 @@ enum Onward {
 
 /// Serves a connection from accept to close.
 pub(super) async fn serve(accepted: Accepted) {
-    let Accepted { worker, pod, socket, client, target, draining: _, share: _share } = accepted;
+    let Accepted { worker, pod, socket, client, target, draining: _, share: _share, handshake: _ } =
+        accepted;
     let _open = worker.metrics.socket(Reporter::Source);
     let mut registration = worker.connections.register(&pod, None);
     let started = Instant::now();

@@ -94,11 +94,14 @@ async fn dial(
     let socket = pod.outbound_socket(peer.address.ip()).await.map_err(|e| socket_failure(&e))?;
     let socket = connect(socket, peer.address).await?;
     let config = configs.client(&peer.expected);
-    let io = transport::connect(config, tls::server_name(), socket).await.map_err(|error| {
+    let name = tls::server_name(peer.address.ip());
+    let secured = transport::connect(config, name, socket).await.map_err(|error| {
         tracing::debug!(peer = %peer.address, %error, "TLS handshake failed");
         handshake_failure(&error)
     })?;
-    Tunnel::connect(io, metrics.tunnels_open.outbound.clone()).await.map_err(|error| {
+    let shown = secured.peer_certificates.as_deref();
+    configs.check_server(shown, &peer.expected).map_err(|e| peer_failure((&e).into()))?;
+    Tunnel::connect(secured.stream, metrics.tunnels_open.outbound.clone()).await.map_err(|error| {
         tracing::debug!(peer = %peer.address, %error, "HTTP/2 handshake failed");
         match error {
             TunnelError::Timeout => CloseReason::TlsHandshake(HandshakeFailure::Timeout),
@@ -110,7 +113,10 @@ async fn dial(
 
 /// Returns the close reason of a failed handshake.
 fn handshake_failure(error: &std::io::Error) -> CloseReason {
-    let failure = HandshakeFailure::from(error);
+    peer_failure(error.into())
+}
+
+fn peer_failure(failure: HandshakeFailure) -> CloseReason {
     if failure == HandshakeFailure::PeerIdentity {
         return CloseReason::PeerIdentityMismatch;
     }

@@ -1,33 +1,44 @@
 //! TLS configurations of one workload certificate, built once and shared by its connections.
 
 use std::{
-    net::Ipv4Addr,
-    sync::{Arc, LazyLock},
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, LazyLock, Mutex, PoisonError},
     time::SystemTime,
 };
 
 use mesh_api::identity::Identity;
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
-    client::Resumption,
+    client::{Resumption, Tls12Resumption},
     crypto::{
         CryptoProvider,
         aws_lc_rs::{
-            self,
+            self, Ticketer,
             cipher_suite::{TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384},
         },
     },
-    pki_types::ServerName,
+    pki_types::{CertificateDer, ServerName},
     server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier},
     sign::SingleCertAndKey,
     version::TLS13,
 };
 
-use super::verifier::{ClientVerifier, ServerVerifier};
+use super::{
+    peer::{self, PeerError, peer_identity},
+    sessions::Sessions,
+    verifier::{ClientVerifier, ServerVerifier},
+};
 use crate::identity::{clock::Clock, svid::Svid};
 
 /// The only application protocol of a tunnel.
 const ALPN_H2: &[u8] = b"h2";
+
+/// Sets of expected identities whose configurations are kept: services that one workload talks to.
+const MAX_EXPECTED_SETS: usize = 64;
+
+/// Session tickets that a server sends: a client uses each once, and may have two threads.
+const TICKETS: usize = 2;
 
 static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
     Arc::new(CryptoProvider {
@@ -41,8 +52,10 @@ static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
 pub struct TlsConfigs {
     identity: Identity,
     not_after: SystemTime,
+    clock: Clock,
     roots: Arc<RootCertStore>,
     client: ClientConfig,
+    clients: Mutex<HashMap<Box<[Identity]>, Arc<ClientConfig>>>,
     server: Arc<ServerConfig>,
 }
 
@@ -57,9 +70,10 @@ pub enum TlsConfigError {
     ClientVerifier(#[from] VerifierBuilderError),
 }
 
-/// Returns the name that clients connect to: none, since identities are checked instead.
-pub fn server_name() -> ServerName<'static> {
-    ServerName::IpAddress(Ipv4Addr::UNSPECIFIED.into())
+/// Returns the name by which the sessions of a peer are known. It is not sent, and identities are
+/// checked in its place.
+pub fn server_name(address: IpAddr) -> ServerName<'static> {
+    ServerName::IpAddress(address.into())
 }
 
 // === impl TlsConfigs ===
@@ -75,7 +89,9 @@ impl TlsConfigs {
         Ok(Self {
             identity: svid.identity().clone(),
             not_after: svid.validity().not_after,
+            clock: clock.clone(),
             client: client_config(svid, clock, &roots)?,
+            clients: Mutex::default(),
             server: Arc::new(server_config(svid, clock, &roots)?),
             roots,
         })
@@ -96,13 +112,47 @@ impl TlsConfigs {
         Arc::clone(&self.server)
     }
 
-    /// Returns the configuration to open a tunnel with that only one of `expected` may answer.
-    ///
-    /// Costs a few reference counts: keys, roots and settings are shared.
+    /// Returns the configuration to open a tunnel with that only one of `expected` may answer. It is
+    /// built once; sessions are resumed only with the one that they began with.
     pub fn client(&self, expected: &[Identity]) -> Arc<ClientConfig> {
+        // The map is whole between any two of its operations.
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(config) = clients.get(expected) {
+            return Arc::clone(config);
+        }
+        if clients.len() >= MAX_EXPECTED_SETS {
+            clients.clear();
+        }
         let mut config = self.client.clone();
-        config.dangerous().set_certificate_verifier(server_verifier(&self.roots, expected));
-        Arc::new(config)
+        trust(&mut config, &self.roots, expected, &self.clock);
+        let config = Arc::new(config);
+        clients.insert(expected.into(), Arc::clone(&config));
+        config
+    }
+
+    /// Returns the identity of a client after the handshake, whose session may be an old one.
+    pub fn check_client(
+        &self,
+        certificates: Option<&[CertificateDer<'_>]>,
+    ) -> Result<Identity, PeerError> {
+        let expiry = peer::first_expiry(certificates.unwrap_or_default())?;
+        if expiry.is_some_and(|not_after| not_after < self.clock.now()) {
+            return Err(PeerError::Expired);
+        }
+        peer_identity(certificates)
+    }
+
+    /// Checks a server after the handshake, whose session may be an old one.
+    pub fn check_server(
+        &self,
+        certificates: Option<&[CertificateDer<'_>]>,
+        expected: &[Identity],
+    ) -> Result<(), PeerError> {
+        let got = self.check_client(certificates)?;
+        if expected.contains(&got) {
+            return Ok(());
+        }
+        Err(PeerError::UnexpectedIdentity { expected: expected.into(), got })
     }
 }
 
@@ -116,7 +166,7 @@ fn client_config(
         ClientConfig::builder_with_details(Arc::clone(&PROVIDER), Arc::new(clock.clone()))
             .with_protocol_versions(&[&TLS13])?
             .dangerous()
-            .with_custom_certificate_verifier(server_verifier(roots, &[]))
+            .with_custom_certificate_verifier(server_verifier(roots, &[], clock).0)
             .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(svid.certified_key())));
     config.alpn_protocols = vec![ALPN_H2.to_vec()];
     config.enable_sni = false;
@@ -140,13 +190,34 @@ fn server_config(
             .with_client_cert_verifier(Arc::new(verifier))
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(svid.certified_key())));
     config.alpn_protocols = vec![ALPN_H2.to_vec()];
+    // Sessions are in the tickets, sealed with keys that live and die with this configuration. Each
+    // agrees on a fresh key all the same, and no data is accepted ahead of it.
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
+    config.ticketer = Ticketer::new()?;
+    config.send_tls13_tickets = TICKETS;
     config.enable_secret_extraction = true;
     Ok(config)
 }
 
-fn server_verifier(roots: &Arc<RootCertStore>, expected: &[Identity]) -> Arc<ServerVerifier> {
+/// Makes `config` trust `expected`, and gives it their sessions.
+fn trust(
+    config: &mut ClientConfig,
+    roots: &Arc<RootCertStore>,
+    expected: &[Identity],
+    clock: &Clock,
+) {
+    let (verifier, sessions) = server_verifier(roots, expected, clock);
+    config.dangerous().set_certificate_verifier(verifier);
+    config.resumption = Resumption::store(sessions).tls12_resumption(Tls12Resumption::Disabled);
+}
+
+fn server_verifier(
+    roots: &Arc<RootCertStore>,
+    expected: &[Identity],
+    clock: &Clock,
+) -> (Arc<ServerVerifier>, Arc<Sessions>) {
     let algorithms = PROVIDER.signature_verification_algorithms;
-    Arc::new(ServerVerifier::new(Arc::clone(roots), algorithms, expected))
+    let sessions = Arc::new(Sessions::new(clock.clone()));
+    let verifier = ServerVerifier::new(Arc::clone(roots), algorithms, expected, sessions.clone());
+    (Arc::new(verifier), sessions)
 }

@@ -79,6 +79,7 @@ impl From<&PeerError> for HandshakeFailure {
         match error {
             PeerError::NoPeerCertificate => Self::NoPeerCert,
             PeerError::LongChain(_) => Self::UntrustedPeer,
+            PeerError::Expired => Self::Expired,
             PeerError::Leaf(_)
             | PeerError::TrustDomain { .. }
             | PeerError::UnexpectedIdentity { .. } => Self::PeerIdentity,

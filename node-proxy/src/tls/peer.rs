@@ -2,10 +2,12 @@
 //!
 //! Looks at the leaf only: the chain has been verified before.
 
+use std::time::SystemTime;
+
 use mesh_api::identity::{Identity, TrustDomain};
 use rustls::pki_types::CertificateDer;
 
-use crate::identity::leaf::{Leaf, LeafError};
+use crate::identity::leaf::{Leaf, LeafError, Validity};
 
 /// Why a peer whose chain is good is refused all the same.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,6 +21,9 @@ pub enum PeerError {
     /// The peer's certificate is no X.509-SVID of a workload.
     #[error(transparent)]
     Leaf(#[from] LeafError),
+    /// A certificate of the peer expired after its session began.
+    #[error("a certificate of the peer has expired since its session began")]
+    Expired,
     /// The peer belongs to another trust domain.
     #[error("the peer belongs to the trust domain {got}, not to {expected}")]
     TrustDomain {
@@ -41,6 +46,18 @@ pub enum PeerError {
 pub fn peer_identity(certificates: Option<&[CertificateDer<'_>]>) -> Result<Identity, PeerError> {
     let leaf = certificates.and_then(<[_]>::first).ok_or(PeerError::NoPeerCertificate)?;
     Ok(Leaf::parse(leaf)?.identity)
+}
+
+/// Returns when the first certificate of a chain expires.
+pub(super) fn first_expiry<'a>(
+    chain: impl IntoIterator<Item = &'a CertificateDer<'a>>,
+) -> Result<Option<SystemTime>, PeerError> {
+    let mut first = None;
+    for certificate in chain {
+        let Validity { not_after, .. } = Validity::of_der(certificate)?;
+        first = Some(first.map_or(not_after, |first: SystemTime| first.min(not_after)));
+    }
+    Ok(first)
 }
 
 /// Checks that `leaf` belongs to a workload of `trust_domain`.

@@ -2,7 +2,7 @@
 //!
 //! The order keeps bytes that nobody vouches for away from the leaf parser.
 
-use std::sync::Arc;
+use std::{iter, sync::Arc};
 
 use mesh_api::identity::{Identity, TrustDomain};
 use rustls::{
@@ -20,7 +20,10 @@ use rustls::{
     },
 };
 
-use super::peer::{self, PeerError};
+use super::{
+    peer::{self, PeerError},
+    sessions::Sessions,
+};
 
 /// Most intermediates accepted from a peer: plugged-in CAs use one to three, and building paths
 /// through many costs processor time that the peer does not pay for.
@@ -39,6 +42,7 @@ pub(super) struct ServerVerifier {
     roots: Arc<RootCertStore>,
     algorithms: WebPkiSupportedAlgorithms,
     expected: Box<[Identity]>,
+    sessions: Arc<Sessions>,
 }
 
 // === impl ClientVerifier ===
@@ -98,13 +102,15 @@ impl ClientCertVerifier for ClientVerifier {
 // === impl ServerVerifier ===
 
 impl ServerVerifier {
-    /// Returns a verifier that accepts `expected` with a chain to `roots`.
+    /// Returns a verifier that accepts `expected` with a chain to `roots`, and tells `sessions` for
+    /// how long.
     pub(super) fn new(
         roots: Arc<RootCertStore>,
         algorithms: WebPkiSupportedAlgorithms,
         expected: &[Identity],
+        sessions: Arc<Sessions>,
     ) -> Self {
-        Self { roots, algorithms, expected: expected.into() }
+        Self { roots, algorithms, expected: expected.into(), sessions }
     }
 }
 
@@ -113,7 +119,7 @@ impl ServerCertVerifier for ServerVerifier {
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
+        server_name: &ServerName<'_>,
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
@@ -126,6 +132,10 @@ impl ServerCertVerifier for ServerVerifier {
             self.algorithms.all,
         )?;
         peer::check_expected(end_entity, &self.expected).map_err(refuse)?;
+        let chain = iter::once(end_entity).chain(intermediates);
+        if let Some(not_after) = peer::first_expiry(chain).map_err(refuse)? {
+            self.sessions.verified(server_name, not_after);
+        }
         Ok(ServerCertVerified::assertion())
     }
 

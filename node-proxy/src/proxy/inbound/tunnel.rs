@@ -32,7 +32,7 @@ use crate::{
         metrics::{End, Reporter},
         reason::CloseReason,
     },
-    tls::{self, HandshakeFailure},
+    tls::HandshakeFailure,
 };
 
 /// What the streams of a tunnel have in common.
@@ -51,25 +51,28 @@ struct Counted(Arc<Node>);
 pub(in crate::proxy) async fn serve_tunnel(accepted: Accepted) {
     let _open = accepted.worker.metrics.socket(Reporter::Destination);
     let started = Instant::now();
-    let Accepted { worker, pod, socket, client, target, draining, share: _share } = accepted;
+    let Accepted { worker, pod, socket, client, target, draining, share: _share, handshake: turn } =
+        accepted;
     let handshake = async {
         let configs = pod.certificate().await?;
         let accepted = transport::accept(configs.server(), socket).await.map_err(|error| {
             tracing::debug!(%client, pod = %pod.name, %error, "TLS handshake failed");
             CloseReason::TlsHandshake(HandshakeFailure::from(&error))
         })?;
-        let identity = tls::peer_identity(accepted.peer_certificates.as_deref())
-            .map_err(|e| CloseReason::TlsHandshake(HandshakeFailure::from(&e)))?;
+        let identity = configs.check_client(accepted.peer_certificates.as_deref());
+        let identity = identity.map_err(|e| CloseReason::TlsHandshake((&e).into()))?;
         Ok((accepted.stream, identity))
     };
-    let (io, identity) = match handshake.await {
+    // In boxes: the tunnel lasts, and its beginning is not kept.
+    let (io, identity) = match Box::pin(handshake).await {
         Ok(peer) => peer,
         Err(reason) => return refused(&worker, &pod, client, target, started, &reason),
     };
+    drop(turn);
     let _counted = Counted::new(worker.node.clone());
     let source = Rc::new(Source { worker, pod, identity, client, target });
     let serve = |stream| spawn(source.clone().serve(stream));
-    let served = match Tunnel::accept(io).await {
+    let served = match Box::pin(Tunnel::accept(io)).await {
         Ok(tunnel) => tokio::select! {
             served = tunnel.run(dropped(draining.clone()), serve) => served,
             () = cut(draining) => Ok(()),

@@ -2,9 +2,10 @@
 
 use std::{io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
+use prometheus_client::metrics::counter::Counter;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::watch,
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::sleep,
 };
 
@@ -19,6 +20,11 @@ use crate::link::listeners::PodListeners;
 /// the processor from the connections that will free some.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(50);
 
+/// TLS handshakes of a pod at once; more peers wait in the kernel's queue. As many as dial when a
+/// large cluster restarts; peers that say nothing hold some 20 MiB, and each no longer than
+/// [`HANDSHAKE_TIMEOUT`](crate::hbone::limits::HANDSHAKE_TIMEOUT).
+const MAX_HANDSHAKES: usize = 1_024;
+
 /// What becomes of the connections of a listening socket.
 #[derive(Clone, Copy, Debug)]
 struct Purpose {
@@ -27,18 +33,26 @@ struct Purpose {
     weight: usize,
     /// How much more the thread does than another before it gives one away.
     slack: usize,
+    /// How many may be in their handshake, if they have one.
+    max_handshakes: Option<usize>,
+}
+
+/// What is known of a connection beside its socket.
+#[derive(Debug)]
+struct Arrived {
+    pod: Arc<Pod>,
+    client: SocketAddr,
+    draining: watch::Receiver<Ending>,
+    serve: fn(Accepted),
+    share: Share,
+    handshake: Option<OwnedSemaphorePermit>,
 }
 
 /// A connection on its way to the thread that is to serve it.
 #[derive(Debug)]
 pub(super) struct Handed {
-    pod: Arc<Pod>,
+    arrived: Arrived,
     socket: std::net::TcpStream,
-    client: SocketAddr,
-    draining: watch::Receiver<Ending>,
-    serve: fn(Accepted),
-    /// The thread that it is for.
-    pub(super) share: Share,
     /// It counts as open while it is under way.
     _counted: Counted,
 }
@@ -59,6 +73,8 @@ pub(in crate::proxy) struct Accepted {
     pub(in crate::proxy) draining: watch::Receiver<Ending>,
     /// Its part of the thread's work.
     pub(in crate::proxy) share: Share,
+    /// Held until the handshake is over, if there is one.
+    pub(in crate::proxy) handshake: Option<OwnedSemaphorePermit>,
 }
 
 /// Accepts connections of `pod` until `draining` is dropped; holds `listening` for as long.
@@ -81,11 +97,15 @@ pub(super) fn start(
         });
         io::Result::Ok(())
     };
-    let connection = |serve| Purpose { serve, weight: 1, slack: CONNECTION_SLACK };
+    let connection = |serve| {
+        let slack = CONNECTION_SLACK;
+        Purpose { serve, weight: 1, slack, max_handshakes: None }
+    };
     start(outbound, connection(|accepted| spawn(outbound::serve(accepted))))?;
     start(inbound_plaintext, connection(|accepted| spawn(inbound::serve_plaintext(accepted))))?;
     let serve = |accepted| spawn(inbound::serve_tunnel(accepted));
-    start(inbound_hbone, Purpose { serve, weight: TUNNEL_WEIGHT, slack: 0 })
+    let max_handshakes = Some(MAX_HANDSHAKES);
+    start(inbound_hbone, Purpose { serve, weight: TUNNEL_WEIGHT, slack: 0, max_handshakes })
 }
 
 async fn accept(
@@ -96,26 +116,29 @@ async fn accept(
     purpose: Purpose,
 ) {
     let failures = worker.node.metrics.limit("accept");
-    let Purpose { serve, weight, slack } = purpose;
+    let waits = worker.node.metrics.limit("handshakes");
+    let Purpose { serve, weight, slack, max_handshakes } = purpose;
+    let handshakes = max_handshakes.map(Semaphore::new).map(Arc::new);
     let ended = dropped(draining.clone());
     tokio::pin!(ended);
-    let begin = |socket, client, share| {
-        let (worker, pod, draining) = (worker.clone(), pod.clone(), draining.clone());
-        Accepted::new(worker, pod, socket, client, draining, share).map(serve)
+    let arrived = |client, share, handshake| {
+        let (pod, draining) = (pod.clone(), draining.clone());
+        Arrived { pod, client: canonical(client), draining, serve, share, handshake }
     };
-    let take = |(socket, client): (TcpStream, SocketAddr)| {
+    let take = |(socket, client, handshake): (TcpStream, _, _)| {
         let share = worker.spread.place(weight, slack);
-        if worker.spread.is_own(&share) {
-            return begin(socket, client, share);
+        let is_own = worker.spread.is_own(&share);
+        let arrived = arrived(client, share, handshake);
+        if is_own {
+            return arrived.begin(&worker, socket);
         }
         let counted = Counted::new(&worker.node, &pod);
-        let (pod, draining, socket) = (pod.clone(), draining.clone(), socket.into_std()?);
-        let handed = Handed { pod, socket, client, draining, serve, share, _counted: counted };
+        let handed = Handed { arrived, socket: socket.into_std()?, _counted: counted };
         worker.spread.give(handed).map_or(Ok(()), |back| back.begin(&worker))
     };
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = next(&listener, handshakes.as_ref(), &waits) => accepted,
             () = &mut ended => break,
         };
         if let Err(error) = accepted.and_then(take) {
@@ -128,10 +151,30 @@ async fn accept(
     // asked itself: the runtime may not have heard of the last ones.
     let Ok(listener) = listener.into_std() else { return };
     while let Ok((socket, client)) = listener.accept() {
+        let arrived = arrived(client, worker.spread.own(weight), None);
         // One that is gone already needs nothing.
-        let share = worker.spread.own(weight);
-        let _ = adopt(socket).and_then(|socket| begin(socket, client, share));
+        let _ = adopt(socket).and_then(|socket| arrived.begin(&worker, socket));
     }
+}
+
+/// Accepts a connection once its handshake may begin.
+async fn next(
+    listener: &TcpListener,
+    handshakes: Option<&Arc<Semaphore>>,
+    waits: &Counter,
+) -> io::Result<(TcpStream, SocketAddr, Option<OwnedSemaphorePermit>)> {
+    let handshake = match handshakes {
+        Some(handshakes) => {
+            if handshakes.available_permits() == 0 {
+                waits.inc();
+            }
+            // Fails only if it is closed, which it never is.
+            handshakes.clone().acquire_owned().await.ok()
+        }
+        None => None,
+    };
+    let (socket, client) = listener.accept().await?;
+    Ok((socket, client, handshake))
 }
 
 fn adopt(socket: std::net::TcpStream) -> io::Result<TcpStream> {
@@ -144,29 +187,28 @@ fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-// === impl Handed ===
+// === impl Arrived ===
 
-impl Handed {
+impl Arrived {
     /// Begins to serve the connection on this thread.
-    pub(super) fn begin(self, worker: &Rc<Worker>) -> io::Result<()> {
-        let Self { pod, socket, client, draining, serve, share, _counted } = self;
-        let socket = TcpStream::from_std(socket)?;
-        Accepted::new(worker.clone(), pod, socket, client, draining, share).map(serve)
+    fn begin(self, worker: &Rc<Worker>, socket: TcpStream) -> io::Result<()> {
+        let Self { pod, client, draining, serve, share, handshake } = self;
+        let (worker, target) = (worker.clone(), canonical(socket.local_addr()?));
+        serve(Accepted { worker, pod, socket, client, target, draining, share, handshake });
+        Ok(())
     }
 }
 
-// === impl Accepted ===
+// === impl Handed ===
 
-impl Accepted {
-    fn new(
-        worker: Rc<Worker>,
-        pod: Arc<Pod>,
-        socket: TcpStream,
-        client: SocketAddr,
-        draining: watch::Receiver<Ending>,
-        share: Share,
-    ) -> io::Result<Self> {
-        let target = canonical(socket.local_addr()?);
-        Ok(Self { worker, pod, socket, client: canonical(client), target, draining, share })
+impl Handed {
+    /// The part of a thread's work that it is.
+    pub(super) fn share(&mut self) -> &mut Share {
+        &mut self.arrived.share
+    }
+
+    /// Begins to serve the connection on this thread.
+    pub(super) fn begin(self, worker: &Rc<Worker>) -> io::Result<()> {
+        self.arrived.begin(worker, TcpStream::from_std(self.socket)?)
     }
 }

@@ -75,12 +75,13 @@ impl Spread {
 
     /// Gives `handed` to the thread of its share; returns it as this thread's if that has no time.
     pub(super) fn give(&self, mut handed: Handed) -> Option<Handed> {
-        let thread = self.threads.get(handed.share.thread).and_then(mpsc::WeakSender::upgrade);
+        let thread = self.threads.get(handed.share().thread).and_then(mpsc::WeakSender::upgrade);
         if let Some(Ok(place)) = thread.as_ref().map(mpsc::Sender::try_reserve) {
             place.send(Command::Take(handed));
             return None;
         }
-        handed.share = self.own(handed.share.weight);
+        let share = handed.share();
+        *share = self.own(share.weight);
         Some(handed)
     }
 

@@ -2,6 +2,7 @@
 
 use std::{
     io::{Read, Write},
+    net::{IpAddr, Ipv4Addr},
     sync::Arc,
 };
 
@@ -16,6 +17,9 @@ use rustls::{
 use super::pki::Signed;
 use crate::tls::server_name;
 
+/// Address of the peer in all handshakes.
+pub(super) const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 0, 3));
+
 /// What a hasty client sends before it knows whether it is welcome.
 pub(super) const EARLY_REQUEST: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -29,7 +33,7 @@ pub(super) struct Outcome {
 
 /// Runs a handshake, with a client that sends a request as soon as TLS lets it.
 pub(super) fn handshake(client: Arc<ClientConfig>, server: Arc<ServerConfig>) -> Outcome {
-    let mut client = ClientConnection::new(client, server_name()).unwrap();
+    let mut client = ClientConnection::new(client, server_name(PEER)).unwrap();
     client.writer().write_all(EARLY_REQUEST).unwrap();
     let mut outcome = Outcome {
         client: client.into(),

@@ -11,12 +11,21 @@ use anyhow::{Context as _, Result, ensure};
 use fairlead_lab::wait_for;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::peer::{Scene, TunnelServer, dial};
+use crate::peer::{App, HBONE, Scene, TunnelServer, block_on_for, dial};
 
 const SOON: Duration = Duration::from_secs(5);
 
 /// Streams that the proxy opens in one tunnel.
 const PER_TUNNEL: usize = 100;
+
+/// Where the application listens.
+const APP: u16 = 7000;
+
+/// Handshakes of a pod at once.
+const HANDSHAKES: usize = 1_024;
+
+/// Time that a handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Connections at once, one more than ten tunnels carry.
 const MANY: usize = 10 * PER_TUNNEL + 1;
@@ -80,6 +89,24 @@ fn a_bulk_transfer_gets_company_in_another_tunnel() -> Result<()> {
         assert_eq!((tunnel?, server.tunnels()), (1, 2));
         Ok(())
     })
+}
+
+#[test]
+fn peers_that_say_nothing_keep_others_waiting_no_longer_than_a_handshake_may_take() -> Result<()> {
+    let scene = Scene::new("silent")?;
+    let app = App::listen(&scene.pod, APP)?;
+    let silent = (0..=HANDSHAKES).map(|_| dial(&scene.other, scene.pod.v4(HBONE)));
+    let silent = silent.collect::<Result<Vec<_>>>()?;
+    block_on_for(HANDSHAKE + SOON, async {
+        let tunnel = scene.tunnel().await?;
+        let _stream = tunnel.connect(scene.pod.v4(APP)).await?;
+        app.accept().await.map(drop)
+    })?;
+    drop(silent);
+    let metrics = scene.proxy.metrics()?;
+    let waits = metrics.sum("fairlead_limit_reached_total", &[("limit", "handshakes")]);
+    ensure!(waits >= 1.0, "the limit is not counted");
+    Ok(())
 }
 
 fn start(scene: &Scene) -> Result<TunnelServer> {
