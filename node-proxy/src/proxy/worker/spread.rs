@@ -18,8 +18,9 @@ use super::{Command, accept::Handed};
 pub(super) const TUNNEL_WEIGHT: usize = 8;
 
 /// Connections that a thread has more than another before it gives one away, which costs a wake-up
-/// of the other thread and a tunnel of its own.
-pub(super) const CONNECTION_SLACK: usize = 16;
+/// of the other thread and a tunnel of its own. Few, since a handful of bulk transfers keeps a core
+/// busy; connections that come and go one at a time stay at home.
+pub(super) const CONNECTION_SLACK: usize = 2;
 
 /// What the threads have to do, and the ways to them.
 #[derive(Debug)]
