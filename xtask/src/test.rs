@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 const NEEDS: [Group; 3] = [Group::Build, Group::Lint, Group::Lab];
 const NEEDS_OF_UNIT_TESTS: [Group; 1] = [Group::Build];
 
+/// Packages whose tests need root and the release build.
+const END_TO_END: [&str; 2] = ["fairlead-lab", "fairlead-trials"];
+
 /// End-to-end tests at a time: each runs two proxies and several clients.
 const LABS_AT_ONCE: &str = "2";
 
@@ -57,16 +60,16 @@ fn release_build() -> Result<()> {
 }
 
 fn unit_tests(args: &Args) -> Result<()> {
-    let mut cargo =
-        workspace::cargo(&["test", "--no-fail-fast", "--workspace", "--exclude", "fairlead-lab"]);
+    let mut cargo = workspace::cargo(&["test", "--no-fail-fast", "--workspace"]);
+    cargo.args(END_TO_END.map(|package| format!("--exclude={package}")));
     cargo.arg("--").args(&args.runner);
     Step { command: "test", what: "unit and property tests" }.run_shown(&mut cargo)
 }
 
 fn end_to_end_tests(args: &Args) -> Result<()> {
     // `--tests` leaves documentation out, so that the tests' own count is the last line.
-    let mut cargo =
-        workspace::cargo(&["test", "--no-fail-fast", "--package", "fairlead-lab", "--tests"]);
+    let mut cargo = workspace::cargo(&["test", "--no-fail-fast", "--tests"]);
+    cargo.args(END_TO_END.map(|package| format!("--package={package}")));
     let programs = lab_programs(&mut cargo);
     programs.env("RUST_TEST_THREADS", LABS_AT_ONCE).arg("--").args(&args.runner);
     Step { command: "test", what: "end-to-end tests" }.run_shown(programs)
