@@ -19,6 +19,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", "text/plain")
         self.send_header("Content-Length", str(len(body)))
+        if self.close_connection:
+            # Unsaid, a client with many requests may send another one on a connection that ends.
+            self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(body)
 
