@@ -11,13 +11,14 @@ mod stream;
 
 use std::{
     future::{Future, pending},
+    io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     sync::{LazyLock, mpsc},
     thread,
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use fairlead_lab::{Host, wait_for};
 use tokio::{
     runtime::{Builder, Handle},
@@ -85,6 +86,15 @@ pub(crate) fn dial(host: &impl Host, to: SocketAddr) -> Result<TcpStream> {
     socket.set_read_timeout(Some(PATIENCE))?;
     socket.set_nodelay(true)?;
     Ok(socket)
+}
+
+/// Uses a connection to what echoes.
+pub(crate) fn echo(socket: &mut TcpStream) -> Result<()> {
+    socket.write_all(b"echo")?;
+    let mut echoed = [0; 4];
+    socket.read_exact(&mut echoed)?;
+    ensure!(echoed == *b"echo", "received {echoed:?}");
+    Ok(())
 }
 
 /// Hands a socket to the runtime of the peers.

@@ -1,7 +1,7 @@
 //! The proxy as a client: what a server that is not our own sees.
 
 use std::{
-    io::{Read as _, Write as _},
+    io::Read as _,
     net::{SocketAddr, TcpStream},
     time::Duration,
 };
@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use fairlead_lab::wait_for;
 
-use crate::peer::{FAREWELL, Manner, Scene, Served, TunnelServer, VIP, dial};
+use crate::peer::{FAREWELL, Manner, Scene, Served, TunnelServer, VIP, dial, echo};
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -132,14 +132,6 @@ fn open(scene: &Scene, target: SocketAddr) -> Result<TcpStream> {
     let mut socket = dial(&scene.pod, target)?;
     echo(&mut socket)?;
     Ok(socket)
-}
-
-fn echo(socket: &mut TcpStream) -> Result<()> {
-    socket.write_all(b"echo")?;
-    let mut echoed = [0; 4];
-    socket.read_exact(&mut echoed)?;
-    ensure!(echoed == *b"echo", "received {echoed:?}");
-    Ok(())
 }
 
 fn last(server: &TunnelServer) -> Result<Served> {

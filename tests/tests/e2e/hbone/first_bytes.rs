@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use fairlead_lab::{Pod, wait_for};
 
-use crate::peer::{Late, Manner, Scene, TunnelServer, VIP, block_on, dial};
+use crate::peer::{Late, Manner, Scene, TunnelServer, VIP, block_on, dial, echo};
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -124,12 +124,4 @@ fn first_stream(scene: &Scene, target: SocketAddr) -> Result<TcpStream> {
     let mut socket = dial(&scene.pod, target)?;
     echo(&mut socket).context("the first stream")?;
     Ok(socket)
-}
-
-fn echo(socket: &mut TcpStream) -> Result<()> {
-    socket.write_all(b"echo")?;
-    let mut echoed = [0; 4];
-    socket.read_exact(&mut echoed)?;
-    ensure!(echoed == *b"echo", "received {echoed:?}");
-    Ok(())
 }

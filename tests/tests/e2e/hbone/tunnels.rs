@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::{Shutdown, TcpStream},
+    net::Shutdown,
     thread,
     time::Duration,
 };
@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use fairlead_lab::wait_for;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::peer::{App, HBONE, Scene, TunnelServer, block_on_for, dial};
+use crate::peer::{App, HBONE, Scene, TunnelServer, block_on_for, dial, echo};
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -111,12 +111,4 @@ fn peers_that_say_nothing_keep_others_waiting_no_longer_than_a_handshake_may_tak
 
 fn start(scene: &Scene) -> Result<TunnelServer> {
     TunnelServer::start(&scene.peer, &scene.ca, &scene.credentials(&scene.peer)?)
-}
-
-fn echo(socket: &mut TcpStream) -> Result<()> {
-    socket.write_all(b"echo")?;
-    let mut echoed = [0; 4];
-    socket.read_exact(&mut echoed)?;
-    ensure!(echoed == *b"echo", "received {echoed:?}");
-    Ok(())
 }
