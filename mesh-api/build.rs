@@ -1,5 +1,5 @@
-//! Generates the wire types from `proto/`, with the attributes that let the local configuration
-//! file be read into the same types.
+//! Generates the wire types and services from `proto/`, with the attributes that let the local
+//! configuration file be read into the same types.
 
 use std::{error::Error, path::Path};
 
@@ -9,7 +9,8 @@ use prost_types::{
 };
 
 const PROTO_DIR: &str = "proto";
-const PROTO_FILES: [&str; 2] = ["workload.proto", "authorization.proto"];
+const PROTO_FILES: [&str; 4] =
+    ["workload.proto", "authorization.proto", "discovery.proto", "ca.proto"];
 
 /// Messages written in the configuration file as a mapping of their fields.
 const MAPPINGS: [&str; 14] = [
@@ -67,6 +68,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     config.btree_map(["."]).bytes(["."]);
     configure_serde(&mut config);
     refuse_null(&mut config, &descriptors);
+    config.service_generator(tonic_prost_build::configure().service_generator());
     config.compile_fds(descriptors)?;
     Ok(())
 }

@@ -27,3 +27,27 @@ pub mod workload {
 pub mod security {
     include!(concat!(env!("OUT_DIR"), "/istio.security.rs"));
 }
+
+/// The delta discovery service (`envoy.service.discovery.v3`).
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::pedantic,
+    reason = "generated code; its documentation is in proto/discovery.proto"
+)]
+pub mod discovery {
+    include!(concat!(env!("OUT_DIR"), "/envoy.service.discovery.v3.rs"));
+}
+
+/// The certificate service (`istio.v1.auth`).
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::pedantic,
+    reason = "generated code; its documentation is in proto/ca.proto"
+)]
+pub mod ca {
+    include!(concat!(env!("OUT_DIR"), "/istio.v1.auth.rs"));
+}

@@ -1,0 +1,134 @@
+//! What proxies are told: named, versioned, encoded resources.
+
+use std::{fmt, hash::Hasher as _, sync::Arc};
+
+use bytes::Bytes;
+use mesh_api::proto::{security::Authorization, workload};
+use prost::Message as _;
+use twox_hash::XxHash64;
+
+/// What a resource is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// A workload (`istio.workload.Workload`, and in `istio.workload.Address`).
+    Workload,
+    /// A service (`istio.workload.Service`, and in `istio.workload.Address`).
+    Service,
+    /// An L4 policy (`istio.security.Authorization`).
+    Authorization,
+}
+
+/// Name of a resource, as it is subscribed to and removed by: a workload's uid,
+/// `namespace/hostname`, `namespace/name` of a policy.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ResourceName(Arc<str>);
+
+/// Version of a resource: a hash of its content, equal on every replica.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Version(u64);
+
+/// A resource, encoded once for all who ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resource {
+    /// What it is about.
+    pub kind: Kind,
+    /// Its name.
+    pub name: ResourceName,
+    /// Further names that find it on demand: `network/ip`.
+    pub aliases: Box<[Box<str>]>,
+    /// Hash of `body`.
+    pub version: Version,
+    /// The message of its kind, encoded.
+    pub body: Bytes,
+}
+
+/// How soon a change has to be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Urgency {
+    /// It may wait for others, to be sent with them.
+    Batched,
+    /// At once: traffic would go to an endpoint that is gone, or past a policy.
+    Immediate,
+}
+
+/// A resource that is new or different, or gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// What the resource is about.
+    pub kind: Kind,
+    /// Its name.
+    pub name: ResourceName,
+    /// Its content; none if it is gone.
+    pub resource: Option<Arc<Resource>>,
+    /// How soon it has to be known.
+    pub urgency: Urgency,
+}
+
+// === impl ResourceName ===
+
+impl ResourceName {
+    /// Names a resource.
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        Self(name.into())
+    }
+
+    /// Returns the name as it is on the wire.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ResourceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+// === impl Version ===
+
+impl Version {
+    fn of(body: &[u8]) -> Self {
+        let mut hasher = XxHash64::with_seed(0);
+        hasher.write(body);
+        Self(hasher.finish())
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Debug for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+// === impl Resource ===
+
+impl Resource {
+    /// Encodes a workload; `aliases` are its `network/ip`.
+    pub fn workload(workload: &workload::Workload, aliases: Box<[Box<str>]>) -> Self {
+        let name = ResourceName::new(workload.uid.as_str());
+        Self::new(Kind::Workload, name, aliases, workload.encode_to_vec())
+    }
+
+    /// Encodes a service; `aliases` are its `network/ip`.
+    pub fn service(service: &workload::Service, aliases: Box<[Box<str>]>) -> Self {
+        let name = ResourceName::new(format!("{}/{}", service.namespace, service.hostname));
+        Self::new(Kind::Service, name, aliases, service.encode_to_vec())
+    }
+
+    /// Encodes a policy.
+    pub fn authorization(policy: &Authorization) -> Self {
+        let name = ResourceName::new(format!("{}/{}", policy.namespace, policy.name));
+        Self::new(Kind::Authorization, name, Box::default(), policy.encode_to_vec())
+    }
+
+    fn new(kind: Kind, name: ResourceName, aliases: Box<[Box<str>]>, body: Vec<u8>) -> Self {
+        let version = Version::of(&body);
+        Self { kind, name, aliases, version, body: body.into() }
+    }
+}
