@@ -1,0 +1,14 @@
+//! What can be made to go wrong.
+
+use std::time::Duration;
+
+/// Faults that the server shows until they are taken back.
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
+    /// Time that each answer is held back.
+    pub delay: Duration,
+    /// Requests from now on that are refused with 429 and `Retry-After`.
+    pub refuse: u32,
+    /// Events after which a watch is cut off, in the middle of nowhere.
+    pub watch_events: Option<u32>,
+}
