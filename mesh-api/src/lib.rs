@@ -4,6 +4,8 @@
 
 pub mod config;
 pub mod convert;
+pub mod crd;
+pub mod enrolment;
 pub mod identity;
 pub mod policy;
 pub mod proto;

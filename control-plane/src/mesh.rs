@@ -1,0 +1,275 @@
+//! The mesh: from objects to the resources that proxies are told of.
+//!
+//! ```text
+//! objects --> store + indexes --> what is affected --> resources --> changes
+//! ```
+//!
+//! Pure: no clock, no lock, no I/O. [`Mesh::apply`] puts events into a store, collects through its
+//! indexes what depends on them, computes that anew and returns what came out different. So a pod
+//! that changes costs the computation of one workload, however many pods there are, and the outcome
+//! depends on the objects alone, not on the order in which they came.
+
+mod addresses;
+mod context;
+mod dirty;
+mod hosts;
+mod index;
+mod names;
+mod options;
+mod outcome;
+mod policy;
+mod service;
+mod store;
+mod waypoint;
+mod warning;
+mod wire;
+mod workload;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    sync::Arc,
+};
+
+pub use self::{
+    options::{AbsentWaypoint, Enrolment, Options},
+    warning::Warning,
+};
+use self::{
+    context::{Context, Settings},
+    dirty::{Dirty, Unit},
+    outcome::{Diff, Outcomes},
+    store::Store,
+};
+use crate::{
+    object::{Object, ObjectKey, ObjectKind, ObjectName},
+    resource::{Change, Resource},
+};
+
+/// Something that happened to objects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// An object is new or different.
+    Applied(Object),
+    /// An object is gone.
+    Deleted(ObjectKey),
+    /// These are all objects of a kind.
+    Relisted(ObjectKind, Vec<Object>),
+}
+
+/// How many times something was computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Computed {
+    /// Objects with workloads: pods, workload entries, endpoint slices.
+    pub workloads: u64,
+    /// Services, and service entries with their endpoints.
+    pub services: u64,
+    /// Policies of both kinds.
+    pub policies: u64,
+}
+
+/// All objects, and what proxies are told because of them.
+#[derive(Debug)]
+pub struct Mesh {
+    options: Options,
+    settings: Settings,
+    store: Store,
+    outcomes: Outcomes,
+    warnings: BTreeMap<ObjectKey, Vec<Warning>>,
+    computed: Computed,
+}
+
+// === impl Mesh ===
+
+impl Mesh {
+    /// Returns a mesh without objects.
+    pub fn new(options: Options) -> Self {
+        let store = Store::new(options.domain.clone());
+        let settings = Settings::new(&store, &options);
+        Self {
+            options,
+            settings,
+            store,
+            outcomes: Outcomes::default(),
+            warnings: BTreeMap::new(),
+            computed: Computed::default(),
+        }
+    }
+
+    /// Applies events and returns what proxies have to be told: policies and services before the
+    /// workloads that name them, and what is removed in the opposite order.
+    pub fn apply(&mut self, events: Vec<Event>) -> Vec<Change> {
+        let mut units = BTreeSet::new();
+        for event in events {
+            match event {
+                Event::Applied(object) => self.put(&object.key(), Some(object), &mut units),
+                Event::Deleted(key) => self.put(&key, None, &mut units),
+                Event::Relisted(kind, objects) => self.relist(kind, objects, &mut units),
+            }
+        }
+        let mut diff = Diff::default();
+        for unit in units {
+            self.compute(&unit, &mut diff);
+        }
+        diff.into_changes()
+    }
+
+    /// Returns all resources, in no order.
+    pub fn resources(&self) -> impl Iterator<Item = &Arc<Resource>> {
+        self.outcomes.resources()
+    }
+
+    /// Returns what is accepted but does not do what it seems to, by object.
+    pub fn warnings(&self) -> BTreeMap<ObjectKey, Vec<Warning>> {
+        let mut warnings = self.warnings.clone();
+        for key in self.store.keys() {
+            if self.is_unused(key) {
+                warnings.entry(key.clone()).or_default().push(Warning::UnusedPolicy);
+            }
+        }
+        warnings
+    }
+
+    /// Returns how many times something was computed so far.
+    pub fn computed(&self) -> Computed {
+        self.computed
+    }
+
+    /// Returns the number of objects of a kind.
+    pub fn count(&self, kind: ObjectKind) -> usize {
+        self.store.keys().filter(|key| key.kind == kind).count()
+    }
+
+    /// Returns the names of all namespaces that are known.
+    pub fn namespaces(&self) -> BTreeSet<Arc<str>> {
+        let namespaces = self.store.keys().filter(|key| key.kind == ObjectKind::Namespace);
+        namespaces.map(|key| key.name.name.clone()).collect()
+    }
+
+    /// Returns whether a pod that has not ended runs as a service account on a node.
+    pub fn runs_on(&self, node: &str, account: &ObjectName) -> bool {
+        let pods = self.store.by_account.get(account);
+        pods.filter_map(|key| self.store.pod(&key.name))
+            .any(|pod| *pod.node == *node && !pod.has_ended())
+    }
+
+    fn relist(&mut self, kind: ObjectKind, objects: Vec<Object>, units: &mut BTreeSet<Unit>) {
+        let listed: HashSet<_> = objects.iter().map(Object::key).collect();
+        let of_kind = self.store.keys().filter(|key| key.kind == kind);
+        let gone: Vec<_> = of_kind.filter(|key| !listed.contains(key)).cloned().collect();
+        for key in gone {
+            self.put(&key, None, units);
+        }
+        for object in objects {
+            self.put(&object.key(), Some(object), units);
+        }
+    }
+
+    /// Replaces an object, and adds what depends on the old or the new one to `units`.
+    fn put(&mut self, key: &ObjectKey, new: Option<Object>, units: &mut BTreeSet<Unit>) {
+        let old = self.store.get(key).cloned();
+        if old == new {
+            return;
+        }
+        if let Some(old) = &old {
+            self.dirty(units).add(old, new.as_ref());
+            let moved = self.store.remove(key);
+            self.dirty(units).moved(moved);
+        }
+        if let Some(new) = new {
+            let moved = self.store.insert(new.clone());
+            self.dirty(units).moved(moved);
+            self.dirty(units).add(&new, old.as_ref());
+        }
+        if key.kind == ObjectKind::MeshConfig {
+            self.settings = Settings::new(&self.store, &self.options);
+        }
+    }
+
+    fn dirty<'a>(&'a self, units: &'a mut BTreeSet<Unit>) -> Dirty<'a> {
+        let root = &self.settings.root_namespace;
+        Dirty { store: &self.store, gateway_users: self.outcomes.gateway_users(), root, units }
+    }
+
+    fn compute(&mut self, unit: &Unit, diff: &mut Diff) {
+        let mut context = Context::new(&self.store, &self.options, &self.settings);
+        let resources = resources_of(&mut context, unit, &mut self.computed);
+        let Context { warnings, gateways, .. } = context;
+        if let Unit::Object(key) = unit {
+            if warnings.is_empty() {
+                self.warnings.remove(key);
+            } else {
+                self.warnings.insert(key.clone(), warnings);
+            }
+        }
+        self.outcomes.replace(unit, resources, gateways, diff);
+    }
+
+    /// Returns whether an object is a policy with a selector that selects nothing.
+    fn is_unused(&self, key: &ObjectKey) -> bool {
+        let Some(policy) = self.store.authorization_policy(&key.name) else { return false };
+        if key.kind != ObjectKind::AuthorizationPolicy || !policy::has_selector(policy) {
+            return false;
+        }
+        let object = Object::AuthorizationPolicy(policy.clone());
+        let mut units = BTreeSet::new();
+        self.dirty(&mut units).add(&object, None);
+        units.len() <= 1
+    }
+}
+
+/// Computes the resources of a unit; none if it is gone.
+fn resources_of(
+    context: &mut Context<'_>,
+    unit: &Unit,
+    computed: &mut Computed,
+) -> Vec<Resource> {
+    let key = match unit {
+        Unit::Object(key) => key,
+        Unit::StrictPolicy => return policy::strict_policy(context).into_iter().collect(),
+    };
+    let Some(object) = context.store.get(key) else { return Vec::new() };
+    let counter = match object {
+        Object::Pod(_) | Object::WorkloadEntry(_) | Object::EndpointSlice(_) => {
+            &mut computed.workloads
+        }
+        Object::Service(_) | Object::ServiceEntry(_) => &mut computed.services,
+        Object::AuthorizationPolicy(_) | Object::PeerAuthentication(_) => &mut computed.policies,
+        Object::MeshConfig(_)
+        | Object::Namespace(_)
+        | Object::Node(_)
+        | Object::ServiceAccount(_)
+        | Object::Gateway(_) => return Vec::new(),
+    };
+    *counter += 1;
+    of_object(context, object)
+}
+
+fn of_object(context: &mut Context<'_>, object: &Object) -> Vec<Resource> {
+    match object {
+        Object::Pod(pod) => workload::of_pod(context, pod).into_iter().collect(),
+        Object::WorkloadEntry(entry) => {
+            workload::of_workload_entry(context, entry).into_iter().collect()
+        }
+        Object::EndpointSlice(slice) => workload::of_endpoint_slice(context, slice),
+        Object::Service(service) => service::of_service(context, service).into_iter().collect(),
+        Object::ServiceEntry(entry) => {
+            let mut resources = service::of_service_entry(context, entry);
+            resources.extend(workload::of_service_entry(context, entry));
+            resources
+        }
+        Object::AuthorizationPolicy(object) => {
+            policy::of_authorization_policy(context, object).into_iter().collect()
+        }
+        Object::PeerAuthentication(object) => {
+            policy::of_peer_authentication(context, object).into_iter().collect()
+        }
+        Object::MeshConfig(_)
+        | Object::Namespace(_)
+        | Object::Node(_)
+        | Object::ServiceAccount(_)
+        | Object::Gateway(_) => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,82 @@
+//! What a computation sees, and what it notes.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use super::{
+    options::{Enrolment, Options},
+    store::Store,
+    warning::Warning,
+};
+use crate::object::{Metadata, ObjectName, Plain};
+
+/// Trust domain that is left out on the wire.
+const DEFAULT_TRUST_DOMAIN: &str = "cluster.local";
+
+/// Settings that the mesh configuration overrides.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Settings {
+    /// Namespace whose policies apply to the whole mesh.
+    pub(super) root_namespace: Arc<str>,
+    /// Trust domain of all identities; empty for the default one.
+    pub(super) trust_domain: String,
+    /// Namespaces that see services which do not say so themselves.
+    pub(super) default_export: Vec<String>,
+}
+
+/// What a computation sees, and what it notes.
+pub(super) struct Context<'a> {
+    pub(super) store: &'a Store,
+    pub(super) options: &'a Options,
+    pub(super) settings: &'a Settings,
+    /// What is worth telling about the object.
+    pub(super) warnings: Vec<Warning>,
+    /// Gateways that the result depends on, whether they exist or not.
+    pub(super) gateways: BTreeSet<ObjectName>,
+}
+
+// === impl Settings ===
+
+impl Settings {
+    /// Returns the settings in force.
+    pub(super) fn new(store: &Store, options: &Options) -> Self {
+        let name = ObjectName::new(options.system_namespace.clone(), "istio");
+        let config = store.mesh_config(&name).map(|config| config.spec.clone()).unwrap_or_default();
+        let root = config.root_namespace.filter(|name| !name.is_empty());
+        let trust_domain = config.trust_domain.filter(|name| name != DEFAULT_TRUST_DOMAIN);
+        Self {
+            root_namespace: root.map_or_else(|| options.system_namespace.clone(), Into::into),
+            trust_domain: trust_domain.unwrap_or_default(),
+            default_export: config.default_service_export_to,
+        }
+    }
+}
+
+// === impl Context ===
+
+impl<'a> Context<'a> {
+    pub(super) fn new(store: &'a Store, options: &'a Options, settings: &'a Settings) -> Self {
+        Self { store, options, settings, warnings: Vec::new(), gateways: BTreeSet::new() }
+    }
+
+    pub(super) fn warn(&mut self, warning: Warning) {
+        self.warnings.push(warning);
+    }
+
+    /// Returns whether what no controller reports is taken for granted.
+    pub(super) fn is_declared(&self) -> bool {
+        match self.options.enrolment {
+            Enrolment::Declared => true,
+            Enrolment::Reported => false,
+        }
+    }
+
+    /// Returns the namespace of an object, if it is known.
+    pub(super) fn namespace_of(&self, metadata: &Metadata) -> Option<&'a Arc<Plain>> {
+        self.store.namespace(metadata.namespace())
+    }
+
+    /// Returns a label of the namespace `name`.
+    pub(super) fn namespace_label(&self, name: &Arc<str>, label: &str) -> Option<&'a str> {
+        self.store.namespace(name).and_then(|namespace| namespace.metadata.label(label))
+    }
+}

@@ -1,0 +1,96 @@
+//! Services: of Kubernetes, and of service entries.
+
+mod balancing;
+mod entry;
+pub(super) mod export;
+mod protocol;
+
+use std::net::IpAddr;
+
+use mesh_api::proto::workload::{IpFamilies, NetworkAddress, Port, Service as Wire};
+
+pub(super) use self::entry::of_service_entry;
+use super::{
+    context::Context,
+    hosts, waypoint,
+    wire::{alias, octets},
+};
+use crate::{
+    object::{ObjectKey, ObjectKind, Service, ServiceType, TargetPort},
+    resource::Resource,
+};
+
+/// Returns the wire form of a Kubernetes service.
+pub(super) fn of_service(context: &mut Context<'_>, service: &Service) -> Option<Resource> {
+    let metadata = &service.metadata;
+    let namespace = metadata.namespace();
+    let hostname = context.store.host_of(&metadata.name);
+    let key = ObjectKey { kind: ObjectKind::Service, name: metadata.name.clone() };
+    if hosts::owner(context, namespace, &hostname) != Some(&key) {
+        return None;
+    }
+    let audience = export::of_service(context, service);
+    let visibility = export::visibility(context, audience)?;
+    let waypoint = waypoint::of_service(context, metadata);
+    let weighted_waypoints = match &waypoint {
+        Some(primary) => waypoint::weighted(context, metadata, primary),
+        None => Vec::new(),
+    };
+    let wire = Wire {
+        name: metadata.name.name.to_string(),
+        namespace: namespace.to_string(),
+        addresses: service.addresses.iter().map(|a| network_address(context, *a)).collect(),
+        ports: ports(service),
+        ingress_use_waypoint: waypoint.is_some() && waypoint::ingress_uses(context, metadata),
+        waypoint,
+        weighted_waypoints,
+        load_balancing: balancing::of_service(context, service),
+        ip_families: ip_families(service).into(),
+        canonical: hosts::is_canonical(context, &key, &hostname),
+        visibility: visibility.into(),
+        hostname,
+        ..Wire::default()
+    };
+    let network = &context.options.network;
+    let aliases = service.addresses.iter().map(|address| alias(network, *address));
+    Some(Resource::service(&wire, aliases.collect()))
+}
+
+/// Returns whether proxies are told of a service: an alias of a name is left to DNS.
+pub(super) fn is_sent(service: &Service) -> bool {
+    match service.kind {
+        ServiceType::ClusterIP | ServiceType::NodePort | ServiceType::LoadBalancer => true,
+        ServiceType::ExternalName => false,
+    }
+}
+
+fn network_address(context: &Context<'_>, address: IpAddr) -> NetworkAddress {
+    let network = context.options.network.to_string();
+    NetworkAddress { network, address: octets(address), length: None }
+}
+
+fn ports(service: &Service) -> Vec<Port> {
+    let ports = service.ports.iter();
+    ports
+        .map(|port| Port {
+            service_port: port.port.into(),
+            target_port: match port.target {
+                TargetPort::Number(number) => number.into(),
+                TargetPort::Name(_) => 0,
+            },
+            app_protocol: protocol::of_port(port).into(),
+        })
+        .collect()
+}
+
+fn ip_families(service: &Service) -> IpFamilies {
+    match &*service.ip_families {
+        [] => IpFamilies::Automatic,
+        [one] if **one == *"IPv4" => IpFamilies::Ipv4Only,
+        [_] => IpFamilies::Ipv6Only,
+        [_, _, ..] => IpFamilies::Dual,
+    }
+}
+
+#[cfg(test)]
+mod tests;

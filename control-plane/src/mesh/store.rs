@@ -1,0 +1,268 @@
+//! All objects, with the indexes by which they find each other.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use super::{
+    addresses::{Applicant, Slot, VirtualAddresses},
+    index::{LabelIndex, MultiMap, Op, SelectorIndex},
+    names::{FOR_SERVICE_ACCOUNT, NO_AUTO_ADDRESS},
+};
+use crate::object::{
+    AuthorizationPolicy, EndpointSlice, Gateway, Labels, MeshConfig, Object, ObjectKey, ObjectKind,
+    ObjectName, Plain, Pod, Service, ServiceEntry, WorkloadEntry,
+};
+use mesh_api::crd::Resolution;
+
+/// All objects.
+#[derive(Debug)]
+pub(super) struct Store {
+    domain: Arc<str>,
+    objects: HashMap<ObjectKey, Object>,
+    /// Pods, workload entries and service entries, which have workloads.
+    pub(super) workloads: LabelIndex,
+    /// Services and service entries, by namespace.
+    pub(super) services: MultiMap<Arc<str>, ObjectKey>,
+    /// Services and service entries with a selector.
+    pub(super) service_selectors: SelectorIndex,
+    /// Policies of both kinds with a selector.
+    pub(super) policy_selectors: SelectorIndex,
+    /// Peer authentications by namespace.
+    pub(super) peer_authentications: MultiMap<Arc<str>, ObjectKey>,
+    /// Pods by node.
+    pub(super) by_node: MultiMap<Arc<str>, ObjectKey>,
+    /// Pods by service account.
+    pub(super) by_account: MultiMap<ObjectName, ObjectKey>,
+    /// Endpoint slices by service.
+    pub(super) slices_of_service: MultiMap<ObjectName, ObjectKey>,
+    /// Endpoint slices by pod.
+    pub(super) slices_of_pod: MultiMap<ObjectName, ObjectKey>,
+    /// Services and service entries by host name.
+    pub(super) hosts: MultiMap<Arc<str>, ObjectKey>,
+    /// Gateways by the service account whose pods they are for.
+    pub(super) gateways_of_account: MultiMap<ObjectName, ObjectName>,
+    virtual_addresses: VirtualAddresses,
+}
+
+macro_rules! getters {
+    ($($getter:ident: $kind:ident($type:ty);)*) => {
+        $(
+            pub(super) fn $getter(&self, name: &ObjectName) -> Option<&Arc<$type>> {
+                let key = ObjectKey { kind: ObjectKind::$kind, name: name.clone() };
+                let Some(Object::$kind(object)) = self.objects.get(&key) else { return None };
+                Some(object)
+            }
+        )*
+    };
+}
+
+// === impl Store ===
+
+impl Store {
+    pub(super) fn new(domain: Arc<str>) -> Self {
+        Self {
+            domain,
+            objects: HashMap::new(),
+            workloads: LabelIndex::default(),
+            services: MultiMap::default(),
+            service_selectors: SelectorIndex::default(),
+            policy_selectors: SelectorIndex::default(),
+            peer_authentications: MultiMap::default(),
+            by_node: MultiMap::default(),
+            by_account: MultiMap::default(),
+            slices_of_service: MultiMap::default(),
+            slices_of_pod: MultiMap::default(),
+            hosts: MultiMap::default(),
+            gateways_of_account: MultiMap::default(),
+            virtual_addresses: VirtualAddresses::default(),
+        }
+    }
+
+    pub(super) fn get(&self, key: &ObjectKey) -> Option<&Object> {
+        self.objects.get(key)
+    }
+
+    pub(super) fn keys(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.objects.keys()
+    }
+
+    getters! {
+        mesh_config: MeshConfig(MeshConfig);
+        node: Node(Plain);
+        service_account: ServiceAccount(Plain);
+        gateway: Gateway(Gateway);
+        service: Service(Service);
+        endpoint_slice: EndpointSlice(EndpointSlice);
+        authorization_policy: AuthorizationPolicy(AuthorizationPolicy);
+        pod: Pod(Pod);
+    }
+
+    pub(super) fn namespace(&self, name: &Arc<str>) -> Option<&Arc<Plain>> {
+        let name = ObjectName { namespace: "".into(), name: name.clone() };
+        let key = ObjectKey { kind: ObjectKind::Namespace, name };
+        let Some(Object::Namespace(namespace)) = self.objects.get(&key) else { return None };
+        Some(namespace)
+    }
+
+    /// Adds an object that is not there; returns service entries whose addresses changed.
+    pub(super) fn insert(&mut self, object: Object) -> BTreeSet<ObjectName> {
+        let moved = self.index(Op::Insert, &object);
+        self.objects.insert(object.key(), object);
+        moved
+    }
+
+    /// Removes an object; returns service entries whose addresses changed.
+    pub(super) fn remove(&mut self, key: &ObjectKey) -> BTreeSet<ObjectName> {
+        let removed = self.objects.remove(key);
+        removed.map_or_else(BTreeSet::new, |object| self.index(Op::Remove, &object))
+    }
+
+    /// Returns the virtual address allocated to a host of a service entry.
+    pub(super) fn virtual_address(&self, entry: &ServiceEntry, host: &str) -> Option<Slot> {
+        self.virtual_addresses.get(&applicant(entry, host))
+    }
+
+    /// Returns the host name of a service.
+    pub(super) fn host_of(&self, service: &ObjectName) -> String {
+        let ObjectName { namespace, name } = service;
+        format!("{name}.{namespace}.svc.{}", self.domain)
+    }
+
+    fn index(&mut self, op: Op, object: &Object) -> BTreeSet<ObjectName> {
+        let key = object.key();
+        let selector = selector(object);
+        match object {
+            Object::Pod(pod) => self.index_pod(op, &key, pod),
+            Object::WorkloadEntry(entry) => {
+                self.workloads.apply(op, &key, &entry_labels(entry));
+            }
+            Object::Service(_) => {
+                self.service_selectors.apply(op, &key, &selector);
+                self.services.apply(op, key.name.namespace.clone(), key.clone());
+                self.hosts.apply(op, self.host_of(&key.name).into(), key);
+            }
+            Object::ServiceEntry(entry) => {
+                self.workloads.apply(op, &key, &entry.metadata.labels);
+                self.service_selectors.apply(op, &key, &selector);
+                self.services.apply(op, key.name.namespace.clone(), key.clone());
+                for host in &entry.spec.hosts {
+                    self.hosts.apply(op, host.as_str().into(), key.clone());
+                }
+                return self.index_addresses(op, entry);
+            }
+            Object::EndpointSlice(slice) => self.index_slice(op, &key, slice),
+            Object::AuthorizationPolicy(_) => {
+                self.policy_selectors.apply(op, &key, &selector);
+            }
+            Object::PeerAuthentication(_) => {
+                self.policy_selectors.apply(op, &key, &selector);
+                self.peer_authentications.apply(op, key.name.namespace.clone(), key);
+            }
+            Object::Gateway(gateway) => {
+                if let Some(account) = account_of(gateway) {
+                    self.gateways_of_account.apply(op, account, key.name);
+                }
+            }
+            Object::MeshConfig(_)
+            | Object::Namespace(_)
+            | Object::Node(_)
+            | Object::ServiceAccount(_) => {}
+        }
+        BTreeSet::new()
+    }
+
+    fn index_pod(&mut self, op: Op, key: &ObjectKey, pod: &Pod) {
+        self.workloads.apply(op, key, &pod.metadata.labels);
+        self.by_node.apply(op, pod.node.clone(), key.clone());
+        self.by_account.apply(op, account_name(pod), key.clone());
+    }
+
+    fn index_slice(&mut self, op: Op, key: &ObjectKey, slice: &EndpointSlice) {
+        let Some(service) = slice.service() else { return };
+        self.slices_of_service.apply(op, service, key.clone());
+        for pod in slice.endpoints.iter().filter_map(|endpoint| endpoint.pod.as_ref()) {
+            self.slices_of_pod.apply(op, pod.clone(), key.clone());
+        }
+    }
+
+    fn index_addresses(&mut self, op: Op, entry: &ServiceEntry) -> BTreeSet<ObjectName> {
+        let mut moved = BTreeSet::new();
+        if !wants_addresses(entry) {
+            return moved;
+        }
+        for host in entry.spec.hosts.iter().filter(|host| !host.starts_with('*')) {
+            let applicant = applicant(entry, host);
+            moved.extend(match op {
+                Op::Insert => self.virtual_addresses.insert(applicant),
+                Op::Remove => self.virtual_addresses.remove(&applicant),
+            });
+        }
+        moved
+    }
+}
+
+/// Returns whether virtual addresses are allocated to the hosts of `entry`.
+pub(super) fn wants_addresses(entry: &ServiceEntry) -> bool {
+    entry.spec.addresses.is_empty()
+        && entry.spec.resolution != Resolution::None
+        && entry.metadata.label(NO_AUTO_ADDRESS) != Some("false")
+}
+
+/// Returns the selector of a service or policy, as far as it has one.
+pub(super) fn selector(object: &Object) -> Labels {
+    match object {
+        Object::Service(service) => service.selector.clone(),
+        Object::ServiceEntry(entry) => {
+            entry.spec.workload_selector.as_ref().map(|s| (&s.labels).into()).unwrap_or_default()
+        }
+        Object::AuthorizationPolicy(policy) => {
+            policy.spec.selector.as_ref().map(|s| (&s.match_labels).into()).unwrap_or_default()
+        }
+        Object::PeerAuthentication(object) => {
+            object.spec.selector.as_ref().map(|s| (&s.match_labels).into()).unwrap_or_default()
+        }
+        Object::MeshConfig(_)
+        | Object::Namespace(_)
+        | Object::Node(_)
+        | Object::ServiceAccount(_)
+        | Object::Gateway(_)
+        | Object::EndpointSlice(_)
+        | Object::WorkloadEntry(_)
+        | Object::Pod(_) => Labels::default(),
+    }
+}
+
+/// Returns the labels of a workload entry: those of the object and those of the workload, which win.
+pub(super) fn entry_labels(entry: &WorkloadEntry) -> Labels {
+    let own = entry.metadata.labels.iter().map(|(name, value)| (&**name, &**value));
+    let spec = entry.spec.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    own.chain(spec).collect()
+}
+
+/// Returns the service account of a pod, with its namespace.
+pub(super) fn account_name(pod: &Pod) -> ObjectName {
+    ObjectName {
+        namespace: pod.metadata.namespace().clone(),
+        name: pod.service_account.clone(),
+    }
+}
+
+/// Returns the service account whose pods a gateway is for.
+pub(super) fn account_of(gateway: &Gateway) -> Option<ObjectName> {
+    let name = gateway.metadata.annotation(FOR_SERVICE_ACCOUNT)?;
+    Some(ObjectName::new(gateway.metadata.namespace().clone(), name))
+}
+
+fn applicant(entry: &ServiceEntry, host: &str) -> Applicant {
+    let reported = entry.status.addresses.iter().filter(|address| address.host == host);
+    let current = reported.filter_map(|a| a.value.parse().ok()).find_map(Slot::of);
+    Applicant {
+        is_new: current.is_none(),
+        created: entry.metadata.created.clone(),
+        object: entry.metadata.name.clone(),
+        host: host.into(),
+        current,
+    }
+}

@@ -1,0 +1,223 @@
+//! Whatever happens on the way, the state after a relist is that of a fresh start.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use crate::{
+    fixture::{declared, object},
+    mesh::{Event, Mesh},
+    object::{Object, ObjectKind},
+    resource::{Change, Kind, Resource, ResourceName},
+};
+
+/// Objects that depend on each other in many ways, each in some versions.
+const UNIVERSE: [&[&str]; 24] = [
+    &[
+        "v1, kind: Namespace, metadata: {name: shop}",
+        "v1, kind: Namespace, metadata: {name: shop, labels: {istio.io/dataplane-mode: ambient, \
+         istio.io/use-waypoint: w}}",
+        "v1, kind: Namespace, metadata: {name: shop, annotations: \
+         {networking.istio.io/traffic-distribution: PreferClose}}",
+    ],
+    &[
+        "v1, kind: Namespace, metadata: {name: bank, labels: {istio-injection: enabled, \
+         istio.io/use-waypoint: w, istio.io/use-waypoint-namespace: shop}}",
+        "v1, kind: Namespace, metadata: {name: bank, labels: {team: money}}",
+    ],
+    &[
+        "v1, kind: Node, metadata: {name: n1, labels: {topology.kubernetes.io/region: r}}",
+        "v1, kind: Node, metadata: {name: n1, labels: {topology.kubernetes.io/region: q}}",
+    ],
+    &[
+        "v1, kind: ServiceAccount, metadata: {name: sa, namespace: shop}",
+        "v1, kind: ServiceAccount, metadata: {name: sa, namespace: shop, labels: \
+         {istio.io/use-waypoint: x}}",
+    ],
+    &[
+        "v1, kind: ConfigMap, metadata: {name: istio, namespace: istio-system}, data: {mesh: \
+         'trustDomain: td'}",
+        "v1, kind: ConfigMap, metadata: {name: istio, namespace: istio-system}, data: {mesh: \
+         '{rootNamespace: bank, defaultServiceExportTo: [\".\"]}'}",
+    ],
+    &[
+        "gateway.networking.k8s.io/v1, kind: Gateway, metadata: {name: w, namespace: shop}, spec: \
+         {gatewayClassName: istio-waypoint}, status: {addresses: [{value: 10.96.0.9}]}",
+        "gateway.networking.k8s.io/v1, kind: Gateway, metadata: {name: w, namespace: shop, labels: \
+         {istio.io/waypoint-for: all}}, spec: {gatewayClassName: istio-waypoint, listeners: \
+         [{protocol: HBONE, allowedRoutes: {namespaces: {from: All}}}]}",
+    ],
+    &[
+        "gateway.networking.k8s.io/v1, kind: Gateway, metadata: {name: x, namespace: shop, \
+         annotations: {istio.io/for-service-account: sa}}, spec: {gatewayClassName: istio-waypoint}, \
+         status: {addresses: [{type: Hostname, value: x.y}]}",
+        "gateway.networking.k8s.io/v1, kind: Gateway, metadata: {name: x, namespace: shop}, spec: \
+         {gatewayClassName: istio-waypoint}",
+    ],
+    &["v1, kind: Service, metadata: {name: w, namespace: shop}, spec: {clusterIP: 10.96.0.9}"],
+    &[
+        "v1, kind: Service, metadata: {name: cart, namespace: shop}, spec: {selector: {app: cart}, \
+         ports: [{port: 80, targetPort: web}]}",
+        "v1, kind: Service, metadata: {name: cart, namespace: shop}, spec: {selector: {v: '1'}, \
+         ports: [{port: 80}]}",
+        "v1, kind: Service, metadata: {name: cart, namespace: shop}, spec: {ports: [{port: 80}]}",
+        "v1, kind: Service, metadata: {name: cart, namespace: shop}, spec: {type: ExternalName}",
+    ],
+    &[
+        "discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: cart-1, namespace: shop, labels: \
+         {kubernetes.io/service-name: cart}}, endpoints: [{addresses: [10.9.0.1]}, {addresses: \
+         [10.0.0.2], targetRef: {kind: Pod, name: b}}], ports: [{port: 8080}]",
+        "discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: cart-1, namespace: shop, labels: \
+         {kubernetes.io/service-name: cart}}, endpoints: [{addresses: [10.9.0.2]}]",
+    ],
+    &[
+        "networking.istio.io/v1, kind: ServiceEntry, metadata: {name: e, namespace: shop}, spec: \
+         {hosts: [cart.shop.svc.cluster.local, a.b], resolution: STATIC, workloadSelector: {labels: \
+         {app: cart}}, ports: [{number: 80, name: web}]}",
+        "networking.istio.io/v1, kind: ServiceEntry, metadata: {name: e, namespace: shop, labels: \
+         {app: cart}}, spec: {hosts: [a.b], resolution: DNS}",
+    ],
+    &[
+        "networking.istio.io/v1, kind: ServiceEntry, metadata: {name: f, namespace: shop, \
+         creationTimestamp: '2026'}, spec: {hosts: [a.b], resolution: STATIC, endpoints: [{address: \
+         10.8.0.1, labels: {istio.io/use-waypoint: w}}]}",
+        "networking.istio.io/v1, kind: ServiceEntry, metadata: {name: f, namespace: shop, \
+         creationTimestamp: '2025'}, spec: {hosts: [a.b], exportTo: ['~']}",
+    ],
+    &[
+        "networking.istio.io/v1, kind: ServiceEntry, metadata: {name: e, namespace: bank}, spec: \
+         {hosts: [a.b, cart.shop.svc.cluster.local], resolution: DNS, exportTo: ['.']}",
+        "networking.istio.io/v1, kind: ServiceEntry, metadata: {name: e, namespace: bank}, spec: \
+         {hosts: [a.b], resolution: DNS}",
+    ],
+    &[
+        "networking.istio.io/v1, kind: WorkloadEntry, metadata: {name: vm, namespace: shop, labels: \
+         {app: cart}}, spec: {address: 10.7.0.1, serviceAccount: sa}",
+        "networking.istio.io/v1, kind: WorkloadEntry, metadata: {name: vm, namespace: shop, labels: \
+         {app: x}}, spec: {address: 10.7.0.1, labels: {v: '1'}}",
+    ],
+    &[
+        "security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: p, namespace: shop}, spec: \
+         {selector: {matchLabels: {app: cart}}}",
+        "security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: p, namespace: shop}, spec: \
+         {selector: {matchLabels: {v: '1'}}, action: AUDIT}",
+        "security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: p, namespace: shop}, spec: \
+         {selector: {matchLabels: {v: '1'}}, rules: [{to: [{operation: {methods: [GET]}}]}]}",
+    ],
+    &[
+        "security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: g, namespace: bank}, spec: \
+         {selector: {matchLabels: {app: cart}}}",
+        "security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: g, namespace: bank}",
+    ],
+    &[
+        "security.istio.io/v1, kind: PeerAuthentication, metadata: {name: m, namespace: bank}, spec: \
+         {mtls: {mode: STRICT}}",
+        "security.istio.io/v1, kind: PeerAuthentication, metadata: {name: m, namespace: bank}, spec: \
+         {mtls: {mode: PERMISSIVE}}",
+    ],
+    &[
+        "security.istio.io/v1, kind: PeerAuthentication, metadata: {name: m, namespace: \
+         istio-system}, spec: {mtls: {mode: STRICT}}",
+    ],
+    &[
+        "security.istio.io/v1, kind: PeerAuthentication, metadata: {name: a, namespace: shop}, spec: \
+         {mtls: {mode: STRICT}}",
+        "security.istio.io/v1, kind: PeerAuthentication, metadata: {name: a, namespace: shop, \
+         creationTimestamp: '2026'}, spec: {selector: {matchLabels: {app: cart}}, portLevelMtls: {80: \
+         {mode: STRICT}}}",
+    ],
+    &[
+        "security.istio.io/v1, kind: PeerAuthentication, metadata: {name: b, namespace: shop}, spec: \
+         {mtls: {mode: DISABLE}}",
+        "security.istio.io/v1, kind: PeerAuthentication, metadata: {name: b, namespace: shop, \
+         creationTimestamp: '2025'}, spec: {selector: {matchLabels: {v: '1'}}, mtls: {mode: STRICT}}",
+    ],
+    &[
+        "v1, kind: Pod, metadata: {name: a, namespace: shop, labels: {app: cart, v: '1'}}, spec: \
+         {nodeName: n1, serviceAccountName: sa, containers: [{ports: [{name: web, containerPort: \
+         8080}]}]}, status: {podIP: 10.0.0.1}",
+        "v1, kind: Pod, metadata: {name: a, namespace: shop, labels: {app: cart, \
+         istio.io/use-waypoint: none}}, spec: {nodeName: n2}, status: {podIP: 10.0.0.1, phase: Failed}",
+    ],
+    &[
+        "v1, kind: Pod, metadata: {name: b, namespace: shop, labels: {v: '1'}}, spec: {nodeName: n1}, \
+         status: {podIP: 10.0.0.2, conditions: [{type: Ready, status: 'False'}]}",
+        "v1, kind: Pod, metadata: {name: b, namespace: shop, labels: \
+         {gateway.networking.k8s.io/gateway-name: w}}, status: {podIP: 10.0.0.2}",
+    ],
+    &[
+        "v1, kind: Pod, metadata: {name: c, namespace: bank, labels: {app: cart}}, spec: {nodeName: \
+         n1}, status: {podIP: 10.0.0.3}",
+    ],
+    &[
+        "v1, kind: Service, metadata: {name: till, namespace: bank, labels: {istio.io/use-waypoint: w, \
+         istio.io/use-waypoint-namespace: shop}}",
+        "v1, kind: Service, metadata: {name: till, namespace: bank, labels: {istio.io/use-waypoint: \
+         none}, annotations: {networking.istio.io/exportTo: .}}",
+    ],
+];
+
+fn version(slot: usize, number: usize) -> Object {
+    let versions = UNIVERSE[slot];
+    object(&format!("{{apiVersion: {}}}", versions[number % versions.len()]))
+}
+
+/// What happens to an object: it becomes one of its versions, or goes.
+fn step() -> impl Strategy<Value = (usize, Option<usize>)> {
+    (0..UNIVERSE.len(), prop::option::weighted(0.8, 0..4_usize))
+}
+
+fn event((slot, number): (usize, Option<usize>)) -> Event {
+    match number {
+        Some(number) => Event::Applied(version(slot, number)),
+        None => Event::Deleted(version(slot, 0).key()),
+    }
+}
+
+fn resources(mesh: &Mesh) -> BTreeMap<(Kind, ResourceName), Resource> {
+    let entry = |resource: &std::sync::Arc<Resource>| {
+        ((resource.kind, resource.name.clone()), Resource::clone(resource))
+    };
+    mesh.resources().map(entry).collect()
+}
+
+/// What a proxy that follows the changes holds.
+fn follow(replica: &mut BTreeMap<(Kind, ResourceName), Resource>, changes: Vec<Change>) {
+    for Change { kind, name, resource, urgency: _ } in changes {
+        match resource {
+            Some(resource) => replica.insert((kind, name), Resource::clone(&resource)),
+            None => replica.remove(&(kind, name)),
+        };
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn events_in_any_order_and_a_relist_are_like_a_fresh_start(
+        batches in prop::collection::vec(prop::collection::vec(step(), 1..6), 0..12),
+        truth in prop::collection::vec(prop::option::weighted(0.7, 0..4_usize), UNIVERSE.len()),
+    ) {
+        let mut mesh = Mesh::new(declared());
+        let mut replica = BTreeMap::new();
+        for batch in batches {
+            follow(&mut replica, mesh.apply(batch.into_iter().map(event).collect()));
+            prop_assert_eq!(&replica, &resources(&mesh));
+        }
+        let objects: Vec<_> = truth
+            .iter()
+            .enumerate()
+            .filter_map(|(slot, number)| Some(version(slot, (*number)?)))
+            .collect();
+        for kind in ObjectKind::ALL {
+            let of_kind = objects.iter().filter(|object| object.kind() == kind).cloned().collect();
+            follow(&mut replica, mesh.apply(vec![Event::Relisted(kind, of_kind)]));
+        }
+        let mut fresh = Mesh::new(declared());
+        fresh.apply(objects.into_iter().rev().map(Event::Applied).collect());
+        prop_assert_eq!(&resources(&mesh), &resources(&fresh));
+        prop_assert_eq!(&replica, &resources(&fresh));
+        prop_assert_eq!(mesh.warnings(), fresh.warnings());
+    }
+}

@@ -1,0 +1,124 @@
+//! A change costs what depends on it, whatever the size of the mesh.
+
+use std::fmt::Write as _;
+
+use crate::{
+    fixture::{declared, object},
+    mesh::{Computed, Event, Mesh},
+    object::{Object, ObjectKind},
+};
+
+const PODS: usize = 50_000;
+const NAMESPACES: usize = 50;
+/// Pods of a namespace with the same label.
+const PODS_PER_APP: usize = 10;
+const PODS_PER_NODE: usize = 500;
+const PODS_PER_NAMESPACE: usize = PODS / NAMESPACES;
+const APPS: usize = PODS / PODS_PER_APP;
+
+/// Pod `i`; it is of app `i % APPS`, and apps are spread evenly over the namespaces.
+fn pod(i: usize, ready: bool) -> Object {
+    let (app, node) = (i % APPS, i / PODS_PER_NODE);
+    let namespace = app % NAMESPACES;
+    let (a, b) = (i / 250, i % 250 + 1);
+    object(&format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: p{i}, namespace: ns{namespace}, labels: {{app: \
+         a{app}, tier: t}}}}, spec: {{nodeName: n{node}, serviceAccountName: sa{app}}}, status: {{podIP: \
+         10.{}.{}.{b}, conditions: [{{type: Ready, status: '{}'}}]}}}}",
+        a / 250,
+        a % 250,
+        if ready { "True" } else { "False" },
+    ))
+}
+
+fn others() -> Vec<Event> {
+    let mut yaml = String::new();
+    for namespace in 0..NAMESPACES {
+        let labels = "{istio.io/dataplane-mode: ambient}";
+        let metadata = format!("{{name: ns{namespace}, labels: {labels}}}");
+        let _ = writeln!(yaml, "---\n{{apiVersion: v1, kind: Namespace, metadata: {metadata}}}");
+    }
+    for app in 0..APPS {
+        let metadata = format!("{{name: s{app}, namespace: ns{}}}", app % NAMESPACES);
+        let spec = format!("{{selector: {{app: a{app}}}, ports: [{{port: 80}}]}}");
+        let _ = writeln!(
+            yaml,
+            "---\n{{apiVersion: v1, kind: Service, metadata: {metadata}, spec: {spec}}}"
+        );
+    }
+    crate::fixture::applied(&yaml)
+}
+
+/// Applies an event; returns what was computed because of it, and how many changes came of it.
+fn cost(mesh: &mut Mesh, yaml: &str) -> (Computed, usize) {
+    cost_of(mesh, vec![Event::Applied(object(yaml))])
+}
+
+fn cost_of(mesh: &mut Mesh, events: Vec<Event>) -> (Computed, usize) {
+    let before = mesh.computed();
+    let changes = mesh.apply(events).len();
+    let after = mesh.computed();
+    let computed = Computed {
+        workloads: after.workloads - before.workloads,
+        services: after.services - before.services,
+        policies: after.policies - before.policies,
+    };
+    (computed, changes)
+}
+
+fn computed(workloads: usize, services: u64, policies: u64) -> Computed {
+    Computed { workloads: workloads as u64, services, policies }
+}
+
+#[test]
+fn a_change_computes_only_what_depends_on_it() {
+    let mut mesh = Mesh::new(declared());
+    mesh.apply(others());
+    let changes = mesh.apply((0..PODS).map(|i| Event::Applied(pod(i, true))).collect());
+    assert_eq!((changes.len(), mesh.count(ObjectKind::Pod)), (PODS, PODS));
+
+    let event = vec![Event::Applied(pod(7, false))];
+    assert_eq!(cost_of(&mut mesh, event), (computed(1, 0, 0), 1), "a pod");
+    let event = vec![Event::Applied(pod(7, false))];
+    assert_eq!(cost_of(&mut mesh, event), (computed(0, 0, 0), 0), "the same pod");
+    let event = vec![Event::Deleted(pod(7, false).key())];
+    assert_eq!(cost_of(&mut mesh, event), (computed(0, 0, 0), 1), "a pod that goes");
+    mesh.apply(vec![Event::Applied(pod(7, true))]);
+
+    let service = "{apiVersion: v1, kind: Service, metadata: {name: s7, namespace: ns7}, spec: \
+                   {selector: {app: a7}, ports: [{port: 81}]}}";
+    let expected = (computed(PODS_PER_APP, 1, 0), PODS_PER_APP + 1);
+    assert_eq!(cost(&mut mesh, service), expected, "a service");
+
+    let policy = "{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: p, \
+                  namespace: ns7}, spec: {selector: {matchLabels: {app: a7, tier: t}}}}";
+    let expected = (computed(PODS_PER_APP, 0, 1), PODS_PER_APP + 1);
+    assert_eq!(cost(&mut mesh, policy), expected, "a policy with a selector");
+
+    let policy = "{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: q, \
+                  namespace: ns7}}";
+    assert_eq!(cost(&mut mesh, policy), (computed(0, 0, 1), 1), "a policy of a namespace");
+
+    let strict = "{apiVersion: security.istio.io/v1, kind: PeerAuthentication, metadata: {name: p, \
+                  namespace: ns7}, spec: {mtls: {mode: STRICT}}}";
+    let expected = (computed(PODS_PER_NAMESPACE, 0, 1), PODS_PER_NAMESPACE + 1);
+    assert_eq!(cost(&mut mesh, strict), expected, "a peer authentication of a namespace");
+
+    let namespace = "{apiVersion: v1, kind: Namespace, metadata: {name: ns7}}";
+    let expected = (computed(PODS_PER_NAMESPACE, 100, 0), PODS_PER_NAMESPACE);
+    assert_eq!(cost(&mut mesh, namespace), expected, "a namespace");
+
+    let node = "{apiVersion: v1, kind: Node, metadata: {name: n7, labels: \
+                {topology.kubernetes.io/zone: z}}}";
+    let expected = (computed(PODS_PER_NODE, 0, 0), PODS_PER_NODE);
+    assert_eq!(cost(&mut mesh, node), expected, "a node");
+    let node = node.replace("labels: {", "labels: {other: x, ");
+    assert_eq!(cost(&mut mesh, &node), (computed(0, 0, 0), 0), "another label of a node");
+
+    let account = "{apiVersion: v1, kind: ServiceAccount, metadata: {name: sa7, namespace: ns7}}";
+    assert_eq!(cost(&mut mesh, account), (computed(PODS_PER_APP, 0, 0), 0), "a service account");
+
+    let gateway = "{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {name: w, \
+                   namespace: ns7}, spec: {gatewayClassName: istio-waypoint}}";
+    assert_eq!(cost(&mut mesh, gateway), (computed(0, 0, 0), 0), "a gateway that nobody names");
+}
