@@ -20,8 +20,8 @@ mod outcome;
 mod policy;
 mod service;
 mod store;
-mod waypoint;
 mod warning;
+mod waypoint;
 mod wire;
 mod workload;
 
@@ -30,15 +30,15 @@ use std::{
     sync::Arc,
 };
 
-pub use self::{
-    options::{AbsentWaypoint, Enrolment, Options},
-    warning::Warning,
-};
 use self::{
     context::{Context, Settings},
     dirty::{Dirty, Unit},
     outcome::{Diff, Outcomes},
     store::Store,
+};
+pub use self::{
+    options::{AbsentWaypoint, Enrolment, Options},
+    warning::Warning,
 };
 use crate::{
     object::{Object, ObjectKey, ObjectKind, ObjectName},
@@ -218,11 +218,7 @@ impl Mesh {
 }
 
 /// Computes the resources of a unit; none if it is gone.
-fn resources_of(
-    context: &mut Context<'_>,
-    unit: &Unit,
-    computed: &mut Computed,
-) -> Vec<Resource> {
+fn resources_of(context: &mut Context<'_>, unit: &Unit, computed: &mut Computed) -> Vec<Resource> {
     let key = match unit {
         Unit::Object(key) => key,
         Unit::StrictPolicy => return policy::strict_policy(context).into_iter().collect(),

@@ -75,10 +75,7 @@ impl Slot {
         let [high, low] = number.to_be_bytes();
         let [a, b] = V4_PREFIX;
         let [x, y, z] = V6_PREFIX;
-        [
-            Ipv4Addr::new(a, b, high, low).into(),
-            Ipv6Addr::new(x, y, z, 0, 0, 0, 0, number).into(),
-        ]
+        [Ipv4Addr::new(a, b, high, low).into(), Ipv6Addr::new(x, y, z, 0, 0, 0, 0, number).into()]
     }
 
     fn next(self) -> Self {

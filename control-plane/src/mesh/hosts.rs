@@ -24,8 +24,9 @@ pub(super) fn owner<'a>(
     host: &str,
 ) -> Option<&'a ObjectKey> {
     let claimants = context.store.hosts.get(host);
-    let of_namespace = claimants
-        .filter(|key| key.name.namespace == *namespace && seen_by(context, key) != Audience::Nobody);
+    let of_namespace = claimants.filter(|key| {
+        key.name.namespace == *namespace && seen_by(context, key) != Audience::Nobody
+    });
     of_namespace.min_by_key(|key| rank(context, key))
 }
 

@@ -14,7 +14,11 @@ use super::context::Context;
 use crate::object::Labels;
 
 /// Returns the keys of the policies that a workload has to name.
-pub(super) fn keys_for(context: &Context<'_>, namespace: &Arc<str>, labels: &Labels) -> Vec<String> {
+pub(super) fn keys_for(
+    context: &Context<'_>,
+    namespace: &Arc<str>,
+    labels: &Labels,
+) -> Vec<String> {
     let mut keys = authorization::keys_for(context, namespace, labels);
     keys.extend(peer::key_for(context, namespace, labels));
     keys

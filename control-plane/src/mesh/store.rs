@@ -243,10 +243,7 @@ pub(super) fn entry_labels(entry: &WorkloadEntry) -> Labels {
 
 /// Returns the service account of a pod, with its namespace.
 pub(super) fn account_name(pod: &Pod) -> ObjectName {
-    ObjectName {
-        namespace: pod.metadata.namespace().clone(),
-        name: pod.service_account.clone(),
-    }
+    ObjectName { namespace: pod.metadata.namespace().clone(), name: pod.service_account.clone() }
 }
 
 /// Returns the service account whose pods a gateway is for.

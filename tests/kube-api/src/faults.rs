@@ -9,6 +9,8 @@ pub struct Faults {
     pub delay: Duration,
     /// Requests from now on that are refused with 429 and `Retry-After`.
     pub refuse: u32,
+    /// A group whose definitions are not installed.
+    pub missing_group: Option<&'static str>,
     /// Events after which a watch is cut off, in the middle of nowhere.
     pub watch_events: Option<u32>,
 }

@@ -29,16 +29,22 @@ const PAGE: usize = 500;
 
 impl Shared {
     pub(crate) async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
-        lock(&self.requests).push(format!("{} {}", request.method(), request.uri()));
-        let (delay, refused) = {
+        let view = View::asked_for(header_text(request.headers(), header::ACCEPT));
+        let line = format!("{} {} {view:?}", request.method(), request.uri());
+        lock(&self.requests).push(line);
+        let (delay, refused, missing) = {
             let mut faults = lock(&self.faults);
             let refused = faults.refuse > 0;
             faults.refuse = faults.refuse.saturating_sub(1);
-            (faults.delay, refused)
+            (faults.delay, refused, faults.missing_group)
         };
         sleep(delay).await;
         if refused {
             return Refusal::TooManyRequests.response();
+        }
+        let path = request.uri().path();
+        if missing.is_some_and(|group| path.starts_with(&format!("/apis/{group}/"))) {
+            return Refusal::NotFound(format!("path {path}")).response();
         }
         self.judge(request).await.unwrap_or_else(|refusal| refusal.response())
     }

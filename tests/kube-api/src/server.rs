@@ -137,7 +137,7 @@ impl ApiServer {
         self.shared.changes.send_replace(());
     }
 
-    /// Returns method and path of all requests so far.
+    /// Returns method, path and `Whole` or `Metadata` of all requests so far.
     pub fn requests(&self) -> Vec<String> {
         lock(&self.shared.requests).clone()
     }

@@ -79,16 +79,13 @@ impl Watch {
                 Next::Lines(lines) => lines,
                 Next::Expired => vec![line("ERROR", &Refusal::Expired.status())],
             };
-            for line in lines {
-                let is_error = line["type"] == "ERROR";
-                if self.left == Some(0) {
-                    return sender.abort(io::ErrorKind::ConnectionReset.into());
-                }
-                self.left = self.left.map(|left| left - 1);
-                if send(&mut sender, &line).await.is_err() || is_error {
+            let room = self.left.map_or(usize::MAX, |left| left as usize);
+            for line in lines.iter().take(room) {
+                if send(&mut sender, line).await.is_err() || line["type"] == "ERROR" {
                     return;
                 }
             }
+            self.left = self.left.map(|left| left.saturating_sub(count(&lines)));
             tokio::select! {
                 news = timeout(BOOKMARK_INTERVAL, changes.changed()) => {
                     let is_quiet = news.is_err();
@@ -101,7 +98,8 @@ impl Watch {
                 }
                 () = sleep_until(self.end) => return,
             }
-            if dropped.has_changed().unwrap_or(true) {
+            // What was sent has had time to arrive.
+            if dropped.has_changed().unwrap_or(true) || self.left == Some(0) {
                 return sender.abort(io::ErrorKind::ConnectionReset.into());
             }
         }
@@ -155,6 +153,10 @@ impl Watch {
 
 fn line(kind: &str, object: &Value) -> Value {
     json!({ "type": kind, "object": object })
+}
+
+fn count(lines: &[Value]) -> u32 {
+    u32::try_from(lines.len()).unwrap_or(u32::MAX)
 }
 
 async fn send(sender: &mut Sender<Bytes, io::Error>, line: &Value) -> Result<(), ()> {

@@ -141,9 +141,8 @@ fn checkable_condition(condition: &Condition, namespace: &str) -> Checkable {
     let complete = match key.as_str() {
         "source.ip" => set(&mut to.source_ips, ranges(values))
             .and(set(&mut to.not_source_ips, ranges(not_values))),
-        "source.namespace" => {
-            set(&mut to.namespaces, texts(values)).and(set(&mut to.not_namespaces, texts(not_values)))
-        }
+        "source.namespace" => set(&mut to.namespaces, texts(values))
+            .and(set(&mut to.not_namespaces, texts(not_values))),
         "source.principal" => set(&mut to.principals, principals(values))
             .and(set(&mut to.not_principals, principals(not_values))),
         "source.serviceAccount" => {

@@ -115,10 +115,8 @@ const UNIVERSE: [&[&str]; 24] = [
         "security.istio.io/v1, kind: PeerAuthentication, metadata: {name: m, namespace: bank}, spec: \
          {mtls: {mode: PERMISSIVE}}",
     ],
-    &[
-        "security.istio.io/v1, kind: PeerAuthentication, metadata: {name: m, namespace: \
-         istio-system}, spec: {mtls: {mode: STRICT}}",
-    ],
+    &["security.istio.io/v1, kind: PeerAuthentication, metadata: {name: m, namespace: \
+         istio-system}, spec: {mtls: {mode: STRICT}}"],
     &[
         "security.istio.io/v1, kind: PeerAuthentication, metadata: {name: a, namespace: shop}, spec: \
          {mtls: {mode: STRICT}}",

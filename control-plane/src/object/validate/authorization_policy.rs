@@ -126,12 +126,8 @@ fn check_source(source: &Source, action: AuthorizationAction) -> Result<(), Inva
     each("serviceAccounts", &source.service_accounts, check_account)?;
     each("notServiceAccounts", &source.not_service_accounts, check_account)?;
     let accounts = [&source.service_accounts, &source.not_service_accounts];
-    let others = [
-        &source.principals,
-        &source.not_principals,
-        &source.namespaces,
-        &source.not_namespaces,
-    ];
+    let others =
+        [&source.principals, &source.not_principals, &source.namespaces, &source.not_namespaces];
     let given = |lists: &[&Vec<String>]| lists.iter().any(|list| !list.is_empty());
     if given(&accounts) && given(&others) {
         return Err(Problem::Conflict("principals and namespaces").at("serviceAccounts"));

@@ -37,7 +37,10 @@ fn authorization_policies_are_checked() {
                 "selector: {}, targetRefs: [{kind: Service, name: s}]",
                 "spec.selector: does not go together with targetRefs",
             ),
-            ("targetRefs: [{kind: Pod, name: s}]", "spec.targetRefs[0].kind: \"/Pod\" is not known"),
+            (
+                "targetRefs: [{kind: Pod, name: s}]",
+                "spec.targetRefs[0].kind: \"/Pod\" is not known",
+            ),
             ("targetRefs: [{kind: Service}]", "spec.targetRefs[0].name: is missing"),
             ("targetRefs: [{kind: Service, name: s}]", ""),
             ("rules: [{from: [{}]}]", "spec.rules[0].from[0].source: is missing"),
@@ -85,10 +88,8 @@ fn authorization_policies_are_checked() {
 #[test]
 fn a_policy_has_a_bounded_number_of_rules() {
     let rules = vec!["{}"; 513].join(",");
-    let error = check(
-        "security.istio.io/v1beta1, kind: AuthorizationPolicy",
-        &format!("rules: [{rules}]"),
-    );
+    let error =
+        check("security.istio.io/v1beta1, kind: AuthorizationPolicy", &format!("rules: [{rules}]"));
     assert_eq!(error, "spec.rules: has 513 entries: use at most 512");
 }
 

@@ -6,7 +6,9 @@ use super::*;
 use crate::object::ObjectKind;
 
 fn namespace(name: &str, label: &str) -> String {
-    format!("---\n{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}, labels: {{l: '{label}'}}}}}}\n")
+    format!(
+        "---\n{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}, labels: {{l: '{label}'}}}}}}\n"
+    )
 }
 
 struct Dir {
