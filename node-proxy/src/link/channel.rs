@@ -45,6 +45,16 @@ pub enum ChannelError {
     TooLong,
 }
 
+// === impl ChannelError ===
+
+impl ChannelError {
+    /// Returns whether nobody is at the other end any more.
+    pub fn other_end_is_gone(&self) -> bool {
+        let Self::Io(error) = self else { return false };
+        matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+    }
+}
+
 // === impl Channel ===
 
 impl Channel {
@@ -120,7 +130,7 @@ mod tests {
         drop(a);
         assert_eq!(b.receive::<u8>().await.unwrap().unwrap().message, 1);
         assert!(b.receive::<u8>().await.unwrap().is_none());
-        assert!(b.send(&1, &[]).await.is_err());
+        assert!(b.send(&1, &[]).await.unwrap_err().other_end_is_gone());
     }
 
     #[tokio::test]

@@ -135,12 +135,8 @@ async fn receive(
     moved: impl Fn(u64),
 ) -> Result<(), Broken> {
     while let Some(frame) = stream.data().await {
-        let data = match frame {
-            Ok(data) => data,
-            // The peer is done and wants no more (RFC 9113 section 8.1).
-            Err(e) if e.is_reset() && e.reason() == Some(Reason::NO_ERROR) => break,
-            Err(e) => return Err(broken(&e, far)),
-        };
+        // An error, whatever its code, comes in place of an end of the stream and not after one.
+        let data = frame.map_err(|e| broken(&e, far))?;
         let length = data.len();
         write(socket, data).await.map_err(|_| Broken::Reset(near))?;
         moved(length as u64);
