@@ -19,6 +19,7 @@ use std::{
 
 use anyhow::{Result, anyhow, ensure};
 use fairlead_lab::{Host, wait_for};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -27,7 +28,7 @@ use tokio::{
 };
 
 pub(crate) use self::{
-    opening::{Opened, open_connections},
+    opening::{Opened, ask, open_connections},
     server::{Heard, serve_echo},
     streams::{StreamReport, talk_over_streams},
 };
@@ -84,6 +85,7 @@ impl<T: Send + 'static> Traffic<T> {
         host: &impl Host,
         work: impl FnOnce(Cue) -> F + Send + 'static,
     ) -> Self {
+        raise_descriptors();
         let (stop, stopped) = watch::channel(false);
         let done = Arc::new(AtomicUsize::new(0));
         let cue = Cue { stop: stopped, done: done.clone() };
@@ -132,7 +134,8 @@ impl Cue {
         self.done.fetch_add(1, Ordering::Relaxed);
     }
 
-    async fn over(&self) {
+    /// Returns once the work is to end.
+    pub(crate) async fn over(&self) {
         // The sender says so before it is dropped.
         let _ = self.stop.clone().wait_for(|stop| *stop).await;
     }
@@ -147,6 +150,14 @@ impl Target {
     }
 }
 
+/// Lets this process hold as many connections as it may: clients and servers are threads of it.
+fn raise_descriptors() {
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        // Without it, what does not fit fails, and says so.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
+}
+
 /// Makes a message that says who wrote it, for whom, and which one of his it is.
 fn message(from: &str, to: &str, number: usize) -> [u8; MESSAGE_BYTES] {
     let mut message = [b' '; MESSAGE_BYTES];
@@ -154,6 +165,11 @@ fn message(from: &str, to: &str, number: usize) -> [u8; MESSAGE_BYTES] {
     let length = text.len().min(MESSAGE_BYTES);
     message[..length].copy_from_slice(&text.as_bytes()[..length]);
     message
+}
+
+/// Sends the one message of `from` to `to` over `stream`, and receives its echo.
+pub(crate) async fn exchange_once(stream: &mut TcpStream, from: &str, to: &str) -> io::Result<()> {
+    exchange(stream, &message(from, to, 0)).await
 }
 
 /// Sends a message over `stream` and receives its echo.

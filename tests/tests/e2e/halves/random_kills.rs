@@ -102,13 +102,6 @@ fn whatever_is_killed_nothing_leaks_nobody_is_taken_for_another_and_all_recovers
     scene.wait_for_states(&before)?;
     let opened = clients.finish()?;
     println!("{}", opened.summary());
-    let t0 = opened.answered[0][0];
-    for f in &opened.failures {
-        println!("FAIL {:?} {:?} {}", f.started - t0, f.ended - f.started, f.what);
-    }
-    for l in n2.log()?.lines().filter(|l| !l.contains("access")) {
-        println!("N2 {l}");
-    }
     let wrong: Vec<_> = wrong(&opened).collect();
     ensure!(wrong.is_empty(), "{wrong:?}");
 

@@ -86,7 +86,7 @@ pub(crate) async fn open_connections(
                 let room = MOST_OPEN.saturating_sub(open.len());
                 let group = per_second.div_ceil(TICKS_PER_SECOND).min(room);
                 for (target, number) in numbered.by_ref().take(group) {
-                    open.spawn(one(message(&from, &target.name, number), target.clone()));
+                    open.spawn(ask(from.clone(), target.clone(), number, TIMEOUT));
                 }
             }
         }
@@ -98,11 +98,18 @@ pub(crate) async fn open_connections(
     Ok(Opened { answered, failures, elapsed })
 }
 
-/// Returns when the connection started and ended.
-async fn one(text: [u8; super::MESSAGE_BYTES], target: Target) -> Result<[Instant; 2], Failure> {
+/// Opens a connection to `target` that carries one message there and back, and closes it; returns
+/// when it started and ended.
+pub(crate) async fn ask(
+    from: String,
+    target: Target,
+    number: usize,
+    limit: Duration,
+) -> Result<[Instant; 2], Failure> {
     let started = Instant::now();
+    let text = message(&from, &target.name, number);
     let mut step = "connect";
-    let whole = timeout(TIMEOUT, async {
+    let whole = timeout(limit, async {
         let mut stream = TcpStream::connect(target.address).await?;
         step = "exchange";
         exchange(&mut stream, &text).await?;
