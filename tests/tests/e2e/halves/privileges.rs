@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use fairlead_lab::{FairleadNode, Half, Lab, MeshConfig, process_tree};
 use nix::unistd::Pid;
 
-use super::{Scene, ends_well, ensure_none, replace};
+use super::{PATIENCE, Scene, ends_well, ensure_none, replace};
 use crate::{
     clients::{SOON, curl},
     mesh::{HTTP, Mesh},

@@ -31,6 +31,9 @@ const DURATION_VARIABLE: &str = "FAIRLEAD_CHURN_SECONDS";
 /// Seconds of churn unless told otherwise.
 const DURATION: u64 = 8;
 
+/// Time between two changes of the configuration, which swap the service accounts of all places.
+const TURN: Duration = Duration::from_secs(2);
+
 /// Pods at a time; each has addresses that no other one has at the same time.
 const PLACES: u8 = 8;
 
@@ -43,8 +46,9 @@ const MOST_A_SECOND: u32 = 100;
 /// Pods created a second at least, on a machine with other things to do.
 const FEWEST_A_SECOND: f64 = 5.0;
 
-/// Service accounts that take turns at each place. The configuration knows the first one's pods.
-const ACCOUNTS: [&str; 2] = ["known", "unknown"];
+/// Service accounts that take turns at each place. The configuration knows one of them at a time;
+/// the other one's pods come and go all the same.
+const ACCOUNTS: [&str; 2] = ["red", "blue"];
 
 /// One pod in so many is released before it is deleted; the others vanish.
 const RELEASED: usize = 3;
@@ -55,8 +59,19 @@ const SHORT: Duration = Duration::from_secs(1);
 /// Pause between two connections to a place.
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// Time in which an idle proxy gives back the sockets that it kept ready for a load.
+const IDLE_TIME: Duration = Duration::from_secs(40);
+
 /// Descriptors of a node proxy after much traffic, beside those of one that has seen none.
 const KEPT_DESCRIPTORS: usize = 24;
+
+/// What happens for a while.
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    /// Service account that the configuration knows at each place.
+    known: &'static str,
+    end: Instant,
+}
 
 /// What the pods did.
 #[derive(Debug, Default)]
@@ -65,8 +80,10 @@ struct Churned {
     pods: usize,
     /// Longest time that an enrolment took.
     slowest: Duration,
-    /// Messages that pods of the known account heard.
+    /// Messages that the pods heard.
     heard: usize,
+    /// Messages that they sent.
+    spoken: usize,
     /// Which identities had an address and port of a client, one after the other.
     clients: BTreeMap<SocketAddr, BTreeSet<String>>,
 }
@@ -78,6 +95,7 @@ impl Churned {
         self.pods += other.pods;
         self.slowest = self.slowest.max(other.slowest);
         self.heard += other.heard;
+        self.spoken += other.spoken;
         for (client, identities) in other.clients {
             self.clients.entry(client).or_default().extend(identities);
         }
@@ -102,25 +120,23 @@ fn speak(pod: &Pod, server: &Target) -> Result<SocketAddr> {
     })
 }
 
-/// Lets one pod live; it talks to `server` and answers to whoever comes.
-fn live(mesh: &Mesh, spec: PodSpec, release: bool, server: &Target) -> Result<Churned> {
-    let pod = mesh.lab.node(1).add_pod(spec)?;
+/// Lets one pod live. One that is `known` talks to `server`; whatever hears something it is meant
+/// for.
+fn live(mesh: &Mesh, pod: &Pod, known: bool, server: &Target) -> Result<Churned> {
     let started = Instant::now();
-    mesh.n1.enrol(&pod)?;
-    let slowest = started.elapsed();
-    let echo = serve_echo(&pod, ECHO)?;
-    let client = speak(&pod, server).with_context(|| pod.identity())?;
+    mesh.n1.enrol(pod)?;
+    let mut life = Churned { pods: 1, slowest: started.elapsed(), ..Churned::default() };
+    let echo = serve_echo(pod, ECHO)?;
+    if known {
+        let identities = BTreeSet::from([pod.identity()]);
+        life.clients.insert(speak(pod, server)?, identities);
+        life.spoken = 1;
+    }
     thread::sleep(PAUSE);
     let heard = echo.finish()?;
-    for (heard, _) in &heard {
-        ensure!(is_meant_for(heard, &pod, &mesh.b), "{} heard {heard:?}", pod.identity());
-    }
-    if release {
-        mesh.n1.release(&pod)?;
-    }
-    pod.delete()?;
-    let clients = BTreeMap::from([(client, BTreeSet::from([pod.identity()]))]);
-    Ok(Churned { pods: 1, slowest, heard: heard.values().sum(), clients })
+    ensure!(heard.keys().all(|heard| known && is_meant_for(heard, pod, &mesh.b)), "{heard:?}");
+    life.heard = heard.values().sum();
+    Ok(life)
 }
 
 /// Returns whether `pod` may have heard a message.
@@ -129,19 +145,23 @@ fn is_meant_for(heard: &Heard, pod: &Pod, client: &Pod) -> bool {
     heard.from == "b" && heard.to == pod.service_account() && addresses.contains(&heard.peer)
 }
 
-/// Fills and empties one place until `end`.
-fn churn(mesh: &Mesh, place: u8, server: &Target, end: Instant) -> Result<Churned> {
-    let pace = Duration::from_secs(1) * PLACES.into() / MOST_A_SECOND;
+/// Fills and empties one place until the end of the turn.
+fn churn(mesh: &Mesh, place: u8, server: &Target, turn: Turn) -> Result<Churned> {
+    let interval = Duration::from_secs(1) * PLACES.into() / MOST_A_SECOND;
     let mut all = Churned::default();
     for (round, account) in ACCOUNTS.iter().cycle().enumerate() {
         let started = Instant::now();
-        if started > end {
+        if started > turn.end {
             break;
         }
-        let pod = spec(place, account);
-        let release = (round + usize::from(place)) % RELEASED == 0;
-        all.add(live(mesh, pod, release, server).with_context(|| format!("round {round}"))?);
-        thread::sleep(pace.saturating_sub(started.elapsed()));
+        let pod = mesh.lab.node(1).add_pod(spec(place, account))?;
+        let life = live(mesh, &pod, *account == turn.known, server);
+        all.add(life.with_context(|| format!("round {round}: {}", pod.identity()))?);
+        if (round + usize::from(place)) % RELEASED == 0 {
+            mesh.n1.release(&pod)?;
+        }
+        pod.delete()?;
+        thread::sleep(interval.saturating_sub(started.elapsed()));
     }
     Ok(all)
 }
@@ -173,41 +193,72 @@ async fn call(places: Vec<Target>, cue: Cue) -> Result<(usize, Vec<Failure>)> {
     Ok((answered, seen.into_iter().flat_map(|(_, wrong)| wrong).collect()))
 }
 
-/// Has the pods at all places come and go.
-fn churn_everywhere(mesh: &Mesh) -> Result<Churned> {
-    let seconds = env::var(DURATION_VARIABLE).map_or(Ok(DURATION), |text| text.parse())?;
-    let started = Instant::now();
-    let end = started + Duration::from_secs(seconds);
+/// Has the pods at all places come and go until the end of the turn.
+fn churn_everywhere(mesh: &Mesh, turn: Turn) -> Result<Churned> {
     let servers = [Target::new("b", mesh.b.v4(ECHO)), Target::new("b", mesh.b.v6(ECHO))];
-    let all = thread::scope(|scope| {
+    thread::scope(|scope| {
         let places: Vec<_> = (0..PLACES)
             .zip(servers.iter().cycle())
-            .map(|(place, server)| scope.spawn(move || churn(mesh, place, server, end)))
+            .map(|(place, server)| scope.spawn(move || churn(mesh, place, server, turn)))
             .collect();
         let mut all = Churned::default();
         for place in places {
             all.add(place.join().map_err(|_| anyhow!("a place panicked"))??);
         }
-        Ok::<_, anyhow::Error>(all)
-    })?;
-    let rate = f64::from(u32::try_from(all.pods)?) / started.elapsed().as_secs_f64();
-    println!("{} pods, {rate:.0} a second, enrolled within {:?}", all.pods, all.slowest);
+        Ok(all)
+    })
+}
+
+/// Churns with changing accounts while `b` calls the pods.
+fn take_turns(mesh: &mut Mesh) -> Result<Churned> {
+    let seconds = env::var(DURATION_VARIABLE).map_or(Ok(DURATION), |text| text.parse())?;
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let places = add_places(mesh)?;
+    let (mut all, mut churning) = (Churned::default(), Duration::ZERO);
+    for known in ACCOUNTS.into_iter().cycle() {
+        let calls = announce(mesh, &places, known)?;
+        let started = Instant::now();
+        if started > end {
+            break;
+        }
+        let callers = Traffic::start(&mesh.b, move |cue| call(calls, cue));
+        let turn = churn_everywhere(mesh, Turn { known, end: started + TURN })?;
+        churning += started.elapsed();
+        let (answered, wrong) = callers.finish()?;
+        ensure!(answered > 0 && turn.heard >= answered, "{answered} of {}", turn.heard);
+        ensure!(wrong.is_empty(), "{wrong:?}");
+        all.add(turn);
+    }
+    let rate = f64::from(u32::try_from(all.pods)?) / churning.as_secs_f64();
+    let Churned { pods, slowest, heard, spoken, .. } = &all;
+    println!(
+        "{pods} pods, {rate:.0} a second, enrolled within {slowest:?}; they sent {spoken} messages \
+         and heard {heard}"
+    );
     ensure!(rate > FEWEST_A_SECOND, "{rate} pods a second");
     Ok(all)
 }
 
-/// Tells the nodes of the first pods of all places; returns how to reach them.
-fn announce(mesh: &mut Mesh) -> Result<Vec<Target>> {
-    let mut targets = Vec::new();
-    for place in 0..PLACES {
+/// Finds out the addresses of all places.
+fn add_places(mesh: &Mesh) -> Result<Vec<Pod>> {
+    let place = |place| {
         let pod = mesh.lab.node(1).add_pod(spec(place, ACCOUNTS[0]))?;
-        mesh.config.workloads.push(WorkloadEntry::of(&pod));
-        let address = if place % 2 == 0 { pod.v4(ECHO) } else { pod.v6(ECHO) };
-        targets.push(Target::new(ACCOUNTS[0], address));
         pod.delete()?;
+        Ok(pod)
+    };
+    (0..PLACES).map(place).collect()
+}
+
+/// Tells the nodes whose pods are at the places; returns how to reach them.
+fn announce(mesh: &mut Mesh, places: &[Pod], known: &str) -> Result<Vec<Target>> {
+    mesh.config.workloads.retain(|known| !places.iter().any(|place| place.uid() == known.uid));
+    for place in places {
+        let entry = WorkloadEntry { service_account: known.to_owned(), ..WorkloadEntry::of(place) };
+        mesh.config.workloads.push(entry);
     }
     mesh.apply()?;
-    Ok(targets)
+    let addresses = places.iter().flat_map(|place| [place.v4(ECHO), place.v6(ECHO)]);
+    Ok(addresses.map(|address| Target::new(known, address)).collect())
 }
 
 /// Fails if node 2 took a pod for one that had its address before or after it.
@@ -231,29 +282,22 @@ fn pods_that_come_and_go_many_times_a_second_leave_nothing_and_are_never_taken_f
 -> Result<()> {
     let mut mesh = Mesh::new("churn")?;
     let b_hears = serve_echo(&mesh.b, ECHO)?;
-    let places = announce(&mut mesh)?;
     let state = |mesh: &Mesh| State::of(&mesh.n1, &[&mesh.a, &mesh.c, &mesh.d]);
     let descriptors = |mesh: &Mesh| Ok::<_, anyhow::Error>(mesh.n1.resources()?.descriptors);
     assert!(curl(&mesh.a, mesh.b.v4(HTTP))?.is_ok());
     let (before, fresh) = (state(&mesh)?, descriptors(&mesh)?);
 
-    let callers = Traffic::start(&mesh.b, move |cue| call(places, cue));
-    let churned = churn_everywhere(&mesh)?;
-    let (answered, wrong) = callers.finish()?;
-    println!("{answered} connections to them were answered, of {} heard", churned.heard);
-    ensure!(answered > 0 && churned.heard >= answered, "{answered} of {}", churned.heard);
-    ensure!(wrong.is_empty(), "{wrong:?}");
-
+    let churned = take_turns(&mut mesh)?;
     wait_for("the state from before", SOON, || Ok((state(&mesh)? == before).then_some(())))
         .with_context(|| format!("before: {before:#?}\nnow: {:#?}", state(&mesh)))?;
-    wait_for("descriptors are closed", SOON, || {
+    wait_for("descriptors are closed", IDLE_TIME, || {
         Ok((descriptors(&mesh)? <= fresh + KEPT_DESCRIPTORS).then_some(()))
     })
     .with_context(|| format!("{fresh} before, now {:?}", descriptors(&mesh)))?;
     let heard: usize = b_hears.finish()?.values().sum();
-    assert_eq!(heard, churned.pods, "a message of each pod");
+    assert_eq!(heard, churned.spoken, "a message of each pod");
     wait_for("a line for each connection", SOON, || {
-        Ok((check_identities(&mesh.n2, &churned)? >= churned.pods).then_some(()))
+        Ok((check_identities(&mesh.n2, &churned)? >= churned.spoken).then_some(()))
     })?;
     assert!(curl(&mesh.a, mesh.b.v4(HTTP))?.is_ok());
     Ok(())

@@ -11,14 +11,14 @@ use crate::{
 };
 
 /// Idle connections, half of them within one node.
-const CONNECTIONS: usize = 4000;
+const CONNECTIONS: usize = 2000;
 
 /// Time between the two messages of a connection.
 const SILENCE: Duration = Duration::from_secs(5);
 
 /// Most memory of a connection in one proxy, in KiB: its tasks, its entry in tables, and what the
 /// allocator keeps of the buffers that the first message had.
-const MOST_KIB: u64 = 24;
+const MOST_KIB: u64 = 12;
 
 fn memory(node: &FairleadNode) -> Result<u64> {
     Ok(Resources::of(node.pid_of(Half::Proxy)?)?.resident_kib)

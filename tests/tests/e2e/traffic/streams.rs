@@ -14,6 +14,12 @@ use super::{Cue, Failure, Target, close, exchange, message};
 /// Time for a message to come back.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
+/// Connections that are opened at once.
+const GROUP: usize = 20;
+
+/// Pause between two groups.
+const GROUP_PAUSE: Duration = Duration::from_millis(10);
+
 /// What became of a long-lived connection.
 #[derive(Clone, Debug)]
 pub(crate) struct StreamReport {
@@ -36,6 +42,9 @@ pub(crate) async fn talk_over_streams(
 ) -> Result<Vec<StreamReport>> {
     let mut streams = JoinSet::new();
     for (number, target) in (0..count).zip(targets.iter().cycle()) {
+        if number % GROUP == GROUP - 1 {
+            sleep(GROUP_PAUSE).await;
+        }
         streams.spawn(talk(from.clone(), target.clone(), number, pause, cue.clone()));
     }
     Ok(streams.join_all().await)
