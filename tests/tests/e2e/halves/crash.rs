@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use fairlead_lab::{FairleadNode, Half, PodSpec, wait_for};
+use fairlead_lab::{FairleadNode, Half, Host as _, PodSpec, TcpSocket, TcpState, wait_for};
 
 use super::{PATIENCE, Scene, ensure_none};
 use crate::traffic::Opened;
@@ -21,6 +21,12 @@ const STREAMS: usize = 40;
 /// part of it is 100 ms.
 const RESTART_TIME: Duration = Duration::from_secs(1);
 
+/// Time from the end of a tunnel's socket to that of the tunnel in the proxy that had the socket.
+const NOTICE: Duration = Duration::from_millis(20);
+
+/// Port of HBONE tunnels.
+const HBONE: u16 = 15008;
+
 /// Kills a half and waits until nothing of the process is left; returns when it was killed and when
 /// it was gone.
 fn kill_and_wait(node: &FairleadNode, half: Half) -> Result<[Instant; 2]> {
@@ -31,6 +37,22 @@ fn kill_and_wait(node: &FairleadNode, half: Half) -> Result<[Instant; 2]> {
         Ok(fs::symlink_metadata(&process).is_err().then_some(()))
     })?;
     Ok([killed, Instant::now()])
+}
+
+/// Returns the tunnels that leave `a`.
+fn tunnels(scene: &Scene) -> Result<Vec<TcpSocket>> {
+    let sockets = scene.mesh.a.tcp_sockets()?.into_iter();
+    let is_tunnel = |s: &TcpSocket| s.state == TcpState::Established && s.remote.port() == HBONE;
+    Ok(sockets.filter(is_tunnel).collect())
+}
+
+/// Waits until nobody puts another stream into one of `tunnels` any more, whose other end has died.
+fn wait_for_the_end_of(tunnels: &[TcpSocket], scene: &Scene) -> Result<Instant> {
+    wait_for("the end of the tunnels", PATIENCE, || {
+        let open = self::tunnels(scene)?;
+        Ok(tunnels.iter().all(|tunnel| !open.contains(tunnel)).then_some(()))
+    })?;
+    Ok(Instant::now() + NOTICE)
 }
 
 /// Returns the shortest time from `killed` to the end of a connection that began later.
@@ -46,14 +68,16 @@ fn kill_proxy(name: &str, number: usize) -> Result<()> {
     let mut scene = Scene::new(name, &[])?;
     let before = scene.states()?;
     let openers = scene.open(RATE)?;
+    let lost = tunnels(&scene)?;
     let [killed, gone] = kill_and_wait(scene.nodes()[number], Half::Proxy)?;
+    let noticed = wait_for_the_end_of(&lost, &scene)?;
     openers.go_on(RATE)?;
     let opened = openers.finish()?;
 
     let node = &*scene.nodes()[number];
     let failures = opened.iter().flat_map(|opened| &opened.failures);
     // The connections that the process had are lost with it.
-    ensure_none(failures.filter(|failure| failure.started > gone), &[node])?;
+    ensure_none(failures.filter(|failure| failure.started > noticed), &[node])?;
     let first = first_answer(&opened, killed, gone)?;
     let waited = node.metrics()?.sum("fairlead_connections_waited_total", &[]);
     println!(
