@@ -30,7 +30,7 @@ const OUTSIDE_RATE: usize = 100;
 /// Pause between two messages of a long-lived stream.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Failures, and log lines of each node, that are shown.
+/// Failures that are shown.
 const SHOWN: usize = 20;
 
 /// A mesh with servers that remember whom they heard.
@@ -183,18 +183,8 @@ fn ensure_none<'a>(
     if let Some(first) = failures.first() {
         let what: Vec<_> = failures.iter().take(SHOWN).map(|failure| &failure.what).collect();
         let took = first.ended - first.started;
-        let log = nodes.iter().map(|node| complaints(node)).collect::<String>();
+        let log = nodes.iter().map(|node| node.complaints()).collect::<String>();
         bail!("{} failures, the first after {took:?}: {what:#?}\n{log}", failures.len());
     }
     Ok(())
-}
-
-/// Returns the latest lines that a node proxy has logged, but those about connections that went well.
-fn complaints(node: &FairleadNode) -> String {
-    let log = node.log().unwrap_or_default();
-    let is_bad =
-        |line: &&str| !line.contains(r#""scope":"access""#) || !line.contains(r#""level":"info""#);
-    let lines: Vec<_> = log.lines().filter(is_bad).collect();
-    let skipped = lines.len().saturating_sub(SHOWN);
-    lines[skipped..].iter().flat_map(|line| [line, "\n"]).collect()
 }

@@ -287,7 +287,7 @@ fn pods_that_come_and_go_many_times_a_second_leave_nothing_and_are_never_taken_f
     assert!(curl(&mesh.a, mesh.b.v4(HTTP))?.is_ok());
     let (before, fresh) = (state(&mesh)?, descriptors(&mesh)?);
 
-    let churned = take_turns(&mut mesh)?;
+    let churned = take_turns(&mut mesh).with_context(|| mesh.n1.complaints())?;
     wait_for("the state from before", SOON, || Ok((state(&mesh)? == before).then_some(())))
         .with_context(|| format!("before: {before:#?}\nnow: {:#?}", state(&mesh)))?;
     wait_for("descriptors are closed", IDLE_TIME, || {
