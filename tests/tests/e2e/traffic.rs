@@ -167,9 +167,11 @@ fn message(from: &str, to: &str, number: usize) -> [u8; MESSAGE_BYTES] {
     message
 }
 
-/// Sends the one message of `from` to `to` over `stream`, and receives its echo.
+/// Sends the one message of `from` to `to` over `stream`, receives its echo, and closes both
+/// directions.
 pub(crate) async fn exchange_once(stream: &mut TcpStream, from: &str, to: &str) -> io::Result<()> {
-    exchange(stream, &message(from, to, 0)).await
+    exchange(stream, &message(from, to, 0)).await?;
+    close(stream).await
 }
 
 /// Sends a message over `stream` and receives its echo.

@@ -57,30 +57,6 @@ fn wait_for_the_end_of(tunnels: &[TcpSocket], scene: &Scene) -> Result<Instant> 
     Ok(Instant::now() + NOTICE)
 }
 
-/// Returns the tunnels that leave `a`.
-fn tunnels(scene: &Scene) -> Result<Vec<TcpSocket>> {
-    let sockets = scene.mesh.a.tcp_sockets()?.into_iter();
-    let is_tunnel = |s: &TcpSocket| s.state == TcpState::Established && s.remote.port() == HBONE;
-    Ok(sockets.filter(is_tunnel).collect())
-}
-
-/// Waits until nobody puts another stream into one of `tunnels` any more, whose other end has died.
-fn wait_for_the_end_of(tunnels: &[TcpSocket], scene: &Scene) -> Result<Instant> {
-    wait_for("the end of the tunnels", PATIENCE, || {
-        let open = self::tunnels(scene)?;
-        Ok(tunnels.iter().all(|tunnel| !open.contains(tunnel)).then_some(()))
-    })?;
-    Ok(Instant::now() + NOTICE)
-}
-
-/// Returns the shortest time from `killed` to the end of a connection that began later.
-fn first_answer(opened: &[Opened], killed: Instant, gone: Instant) -> Result<Duration> {
-    let answered = opened.iter().flat_map(|opened| &opened.answered);
-    let later = answered.filter(|[started, _]| *started > gone);
-    let first = later.map(|[_, ended]| *ended - killed).min();
-    first.context("no connection was answered after the kill")
-}
-
 /// Returns the time from the end of a proxy to the start of the next one.
 fn restart_delay(log: &str) -> Result<Duration> {
     let mut ended = None;

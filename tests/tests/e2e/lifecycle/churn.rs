@@ -56,7 +56,10 @@ const RELEASED: usize = 3;
 /// Time for a connection to a place, whose pod may be gone.
 const SHORT: Duration = Duration::from_secs(1);
 
-/// Pause between two connections to a place.
+/// Time for calls that a pod at the first place gets.
+const LONG_STAY: Duration = Duration::from_millis(300);
+
+/// Time for calls that other pods get, and pause between two connections to a place.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Time in which an idle proxy gives back the sockets that it kept ready for a load.
@@ -120,9 +123,9 @@ fn speak(pod: &Pod, server: &Target) -> Result<SocketAddr> {
     })
 }
 
-/// Lets one pod live. One that is `known` talks to `server`; whatever hears something it is meant
-/// for.
-fn live(mesh: &Mesh, pod: &Pod, known: bool, server: &Target) -> Result<Churned> {
+/// Lets one pod live, after all else to `stay` for the calls of others. One that is `known` talks to
+/// `server`; whatever hears something it is meant for.
+fn live(mesh: &Mesh, pod: &Pod, known: bool, server: &Target, stay: Duration) -> Result<Churned> {
     let started = Instant::now();
     mesh.n1.enrol(pod)?;
     let mut life = Churned { pods: 1, slowest: started.elapsed(), ..Churned::default() };
@@ -132,7 +135,7 @@ fn live(mesh: &Mesh, pod: &Pod, known: bool, server: &Target) -> Result<Churned>
         life.clients.insert(speak(pod, server)?, identities);
         life.spoken = 1;
     }
-    thread::sleep(PAUSE);
+    thread::sleep(stay);
     let heard = echo.finish()?;
     ensure!(heard.keys().all(|heard| known && is_meant_for(heard, pod, &mesh.b)), "{heard:?}");
     life.heard = heard.values().sum();
@@ -155,7 +158,8 @@ fn churn(mesh: &Mesh, place: u8, server: &Target, turn: Turn) -> Result<Churned>
             break;
         }
         let pod = mesh.lab.node(1).add_pod(spec(place, account))?;
-        let life = live(mesh, &pod, *account == turn.known, server);
+        let stay = if place == 0 { LONG_STAY } else { PAUSE };
+        let life = live(mesh, &pod, *account == turn.known, server, stay);
         all.add(life.with_context(|| format!("round {round}: {}", pod.identity()))?);
         if (round + usize::from(place)) % RELEASED == 0 {
             mesh.n1.release(&pod)?;
@@ -225,7 +229,7 @@ fn take_turns(mesh: &mut Mesh) -> Result<Churned> {
         let turn = churn_everywhere(mesh, Turn { known, end: started + TURN })?;
         churning += started.elapsed();
         let (answered, wrong) = callers.finish()?;
-        ensure!(answered > 0 && turn.heard >= answered, "{answered} of {}", turn.heard);
+        ensure!(turn.heard >= answered, "{answered} of {}", turn.heard);
         ensure!(wrong.is_empty(), "{wrong:?}");
         all.add(turn);
     }
@@ -235,6 +239,7 @@ fn take_turns(mesh: &mut Mesh) -> Result<Churned> {
         "{pods} pods, {rate:.0} a second, enrolled within {slowest:?}; they sent {spoken} messages \
          and heard {heard}"
     );
+    ensure!(*heard > 0, "nobody was called");
     ensure!(rate > FEWEST_A_SECOND, "{rate} pods a second");
     Ok(all)
 }
