@@ -20,7 +20,7 @@ use crate::{
 const DURATION_VARIABLE: &str = "FAIRLEAD_KILL_SECONDS";
 
 /// Seconds of killing unless told otherwise.
-const DURATION: u64 = 8;
+const DURATION: u64 = 10;
 
 /// Sets the seed of the moments and victims.
 const SEED_VARIABLE: &str = "FAIRLEAD_KILL_SEED";
