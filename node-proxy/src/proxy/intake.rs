@@ -116,11 +116,7 @@ impl Intake {
         while let Some(socket) = link {
             tokio::select! {
                 next = links.recv() => { link = next; continue }
-                talked = intake.talk(socket, &mut queue) => match talked {
-                    // It may be gone in the middle of an answer.
-                    Err(IntakeError::Channel(e)) if e.other_end_is_gone() => {}
-                    other => other?,
-                },
+                talked = intake.talk(socket, &mut queue) => talked?,
             }
             tracing::info!("capture is gone; waiting for its successor");
             link = links.recv().await;

@@ -91,7 +91,7 @@ impl Shared {
             if enrolled.is_draining() {
                 link.progress().pods.insert(enrolled.pod, PodProgress::Releasing);
                 link.tell(ToProxy::Release { pod: enrolled.pod }, Vec::new())?;
-            } else if !draining {
+            } else {
                 give(link, enrolled)?;
             }
         }
@@ -103,10 +103,11 @@ impl Shared {
         Ok(())
     }
 
-    /// Gives a pod to the proxies that accept connections.
+    /// Gives a pod to the proxies.
     pub(super) fn give_all(&self, enrolled: &Enrolled) {
         for link in self.proxies.all() {
-            if link.progress().takes_pods()
+            // One that is not registered yet is given the pod when it is.
+            if link.progress().process.is_some()
                 && let Err(error) = give(&link, enrolled)
             {
                 tracing::warn!(proxy = link.number, pod = %enrolled.spec.key(), %error, "cannot give a pod to a proxy");
@@ -198,6 +199,8 @@ impl Shared {
         };
         let (made, error) = match netns {
             Some(netns) => sockets::make(&netns, kind, count.min(MAX_DESCRIPTORS)),
+            // On record, perhaps: if so the answer comes with the pod.
+            None if !self.is_recorded() => return,
             None => (Vec::new(), Some(io::Error::from_raw_os_error(nix::libc::ENODEV))),
         };
         let error = error.and_then(|error| error.raw_os_error());
@@ -217,15 +220,18 @@ async fn register(programs: &mut Programs, link: &Link) -> Result<ProxyProcess, 
     Ok(programs.registered(&registration)?)
 }
 
-/// Gives a pod to a proxy, with the first of its sockets.
+/// Gives a pod to a proxy that accepts connections, with the first of its sockets. One that has the
+/// pod from before this process gets sockets too: it may have asked for them in vain.
 fn give(link: &Link, enrolled: &Enrolled) -> Result<(), AttachError> {
     let Some(listeners) = &enrolled.listeners else { return Ok(()) };
     let pod = enrolled.pod;
-    if link.progress().pods.contains_key(&pod) {
-        return Ok(());
+    if !link.progress().pods.contains_key(&pod) {
+        if link.progress().draining {
+            return Ok(());
+        }
+        link.progress().pods.insert(pod, PodProgress::Given);
+        link.tell(ToProxy::Serve(enrolled.served()), duplicate(listeners.descriptors())?)?;
     }
-    link.progress().pods.insert(pod, PodProgress::Given);
-    link.tell(ToProxy::Serve(enrolled.served()), duplicate(listeners.descriptors())?)?;
     for kind in SocketKind::ALL.into_iter().filter(|kind| kind.serves(&enrolled.addresses)) {
         let (made, error) = sockets::make(&enrolled.enrolment.netns, kind, sockets::AHEAD);
         let error = error.and_then(|error| error.raw_os_error());

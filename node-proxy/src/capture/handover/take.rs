@@ -98,7 +98,7 @@ async fn receive(predecessor: Channel) -> Result<Inheritance, HandoverError> {
 impl Predecessor {
     /// Tells the predecessor to end; everything is this process's own from here on.
     pub async fn end(self) -> Result<(), HandoverError> {
-        Ok(self.0.send(&ToPredecessor::Taken, &[]).await?)
+        Ok(self.0.send_to_present(&ToPredecessor::Taken, &[]).await?)
     }
 }
 

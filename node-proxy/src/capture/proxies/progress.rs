@@ -72,11 +72,6 @@ impl Progress {
         }
     }
 
-    /// Returns whether it can be given pods: it is exempt from capture, and accepts connections.
-    pub(in crate::capture) fn takes_pods(&self) -> bool {
-        self.process.is_some() && !self.draining
-    }
-
     /// Returns whether nothing accepts connections of the pod.
     pub(in crate::capture) fn is_silent(&self, pod: PodId) -> bool {
         matches!(self.pods.get(&pod), None | Some(PodProgress::Silent))
