@@ -11,7 +11,10 @@ use std::{
 use fairlead_ebpf::{MAX_PODS, REGISTRATION_ADDRESS};
 use mesh_api::identity::{Identity, TrustDomain};
 use socket2::Socket;
-use tokio::{sync::mpsc, time::interval};
+use tokio::{
+    sync::mpsc,
+    time::{interval, timeout},
+};
 
 use super::{
     node::Node,
@@ -40,6 +43,10 @@ const QUEUE: usize = 16 * MAX_PODS as usize;
 
 /// Pause between looks for sockets that nobody uses.
 const TIDY_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Time in which a capture process that is gone has a successor, several times over: the supervisor
+/// starts one after seconds at most. If none comes, capture has given this process up.
+const SUCCESSOR_TIME: Duration = Duration::from_secs(30);
 
 /// Gets pods from capture and has them served.
 #[derive(Debug)]
@@ -101,6 +108,9 @@ pub enum IntakeError {
     /// A message came without its sockets.
     #[error("a message of capture's came without its sockets; is this process out of descriptors?")]
     Sockets,
+    /// Capture has closed the link, and nobody links this process anew.
+    #[error("capture serves this process no more: it was too slow, or broke the protocol")]
+    GivenUp,
 }
 
 // === impl Intake ===
@@ -119,7 +129,7 @@ impl Intake {
                 talked = intake.talk(socket, &mut queue) => talked?,
             }
             tracing::info!("capture is gone; waiting for its successor");
-            link = links.recv().await;
+            link = next_link(&mut links, intake.draining).await?;
         }
         Ok(())
     }
@@ -339,6 +349,18 @@ impl Intake {
     }
 }
 
+/// Waits for capture's successor; none when nobody supervises this process any more.
+async fn next_link(
+    links: &mut mpsc::Receiver<OwnedFd>,
+    draining: bool,
+) -> Result<Option<OwnedFd>, IntakeError> {
+    if draining {
+        // It ends by itself, with a successor that may be linked where it cannot be.
+        return Ok(links.recv().await);
+    }
+    timeout(SUCCESSOR_TIME, links.recv()).await.map_err(|_| IntakeError::GivenUp)
+}
+
 /// Queues an answer.
 fn answer(answers: &mpsc::Sender<ToCapture>, message: ToCapture) {
     if answers.try_send(message).is_err() {
@@ -357,5 +379,24 @@ impl Served {
             text
         });
         PodReport { pod, connections: self.pod.connections.open() as u64, problem }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::channel::pair;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_proxy_that_capture_has_given_up_ends_unless_it_drains() {
+        let (send, mut links) = mpsc::channel(1);
+        let given_up = next_link(&mut links, false).await;
+        assert!(matches!(given_up, Err(IntakeError::GivenUp)), "{given_up:?}");
+        let patient = timeout(2 * SUCCESSOR_TIME, next_link(&mut links, true)).await;
+        assert!(patient.is_err(), "{patient:?}");
+        send.send(pair().unwrap().0).await.unwrap();
+        assert!(next_link(&mut links, false).await.unwrap().is_some());
+        drop(send);
+        assert!(next_link(&mut links, false).await.unwrap().is_none());
     }
 }
