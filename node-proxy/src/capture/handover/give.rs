@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::{FutureExt as _, join_all};
 use nix::{
     sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket},
     unistd::Uid,
@@ -148,17 +149,27 @@ pub async fn hand_over(
     let given = timeout(HANDOVER_TIMEOUT, give(shared, &successor, locks, heirlooms.api, &links));
     let given = given.await.unwrap_or(Err(HandoverError::Timeout));
     if given.is_err() {
-        for link in links {
-            let control = control.clone();
-            tokio::spawn(async move {
-                match greet(link).await {
-                    Ok(greeted) => control.serve_proxy(greeted).await,
-                    Err(error) => tracing::error!(%error, "a proxy is lost"),
-                }
-            });
-        }
+        take_back(control, links).await;
     }
     given
+}
+
+/// Serves proxies again whose links were not handed over. On return they are known to `control`: a
+/// signal that has waited so long reaches them.
+async fn take_back(control: &Control, links: Vec<OwnedFd>) {
+    for greeted in join_all(links.into_iter().map(greet)).await {
+        match greeted {
+            Ok(greeted) => {
+                let control = control.clone();
+                let mut serving = Box::pin(async move { control.serve_proxy(greeted).await });
+                // Begun here, for the sake of those who ask next.
+                if (&mut serving).now_or_never().is_none() {
+                    tokio::spawn(serving);
+                }
+            }
+            Err(error) => tracing::error!(%error, "a proxy is lost"),
+        }
+    }
 }
 
 async fn give(
