@@ -1,5 +1,7 @@
 //! What the proxy gets from capture: pods with their listening sockets, and sockets made inside pods.
 
+mod links;
+
 use std::{
     collections::HashMap,
     net::{Ipv4Addr, SocketAddrV4},
@@ -11,10 +13,7 @@ use std::{
 use fairlead_ebpf::{MAX_PODS, REGISTRATION_ADDRESS};
 use mesh_api::identity::{Identity, TrustDomain};
 use socket2::Socket;
-use tokio::{
-    sync::mpsc,
-    time::{interval, timeout},
-};
+use tokio::{sync::mpsc, time::interval};
 
 use super::{
     node::Node,
@@ -43,10 +42,6 @@ const QUEUE: usize = 16 * MAX_PODS as usize;
 
 /// Pause between looks for sockets that nobody uses.
 const TIDY_INTERVAL: Duration = Duration::from_secs(5);
-
-/// Time in which a capture process that is gone has a successor, several times over: the supervisor
-/// starts one after seconds at most. If none comes, capture has given this process up.
-const SUCCESSOR_TIME: Duration = Duration::from_secs(30);
 
 /// Gets pods from capture and has them served.
 #[derive(Debug)]
@@ -129,7 +124,7 @@ impl Intake {
                 talked = intake.talk(socket, &mut queue) => talked?,
             }
             tracing::info!("capture is gone; waiting for its successor");
-            link = next_link(&mut links, intake.draining).await?;
+            link = links::next(&mut links, intake.draining).await?;
         }
         Ok(())
     }
@@ -349,18 +344,6 @@ impl Intake {
     }
 }
 
-/// Waits for capture's successor; none when nobody supervises this process any more.
-async fn next_link(
-    links: &mut mpsc::Receiver<OwnedFd>,
-    draining: bool,
-) -> Result<Option<OwnedFd>, IntakeError> {
-    if draining {
-        // It ends by itself, with a successor that may be linked where it cannot be.
-        return Ok(links.recv().await);
-    }
-    timeout(SUCCESSOR_TIME, links.recv()).await.map_err(|_| IntakeError::GivenUp)
-}
-
 /// Queues an answer.
 fn answer(answers: &mpsc::Sender<ToCapture>, message: ToCapture) {
     if answers.try_send(message).is_err() {
@@ -379,24 +362,5 @@ impl Served {
             text
         });
         PodReport { pod, connections: self.pod.connections.open() as u64, problem }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::link::channel::pair;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_proxy_that_capture_has_given_up_ends_unless_it_drains() {
-        let (send, mut links) = mpsc::channel(1);
-        let given_up = next_link(&mut links, false).await;
-        assert!(matches!(given_up, Err(IntakeError::GivenUp)), "{given_up:?}");
-        let patient = timeout(2 * SUCCESSOR_TIME, next_link(&mut links, true)).await;
-        assert!(patient.is_err(), "{patient:?}");
-        send.send(pair().unwrap().0).await.unwrap();
-        assert!(next_link(&mut links, false).await.unwrap().is_some());
-        drop(send);
-        assert!(next_link(&mut links, false).await.unwrap().is_none());
     }
 }

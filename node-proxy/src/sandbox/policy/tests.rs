@@ -154,11 +154,7 @@ fn cases() -> Vec<(c_long, &'static [c_int], bool)> {
         (libc::SYS_setsockopt, &[3, libc::IPPROTO_TCP, libc::TCP_NODELAY], true),
         (libc::SYS_setsockopt, &[3, libc::SOL_NETLINK, 0], false),
         (libc::SYS_setsockopt, &[3, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER], false),
-        (libc::SYS_setsockopt, &[3, libc::SOL_SOCKET, libc::SO_ATTACH_BPF], false),
         (libc::SYS_setsockopt, &[3, libc::IPPROTO_TCP, libc::TCP_ULP], false),
-        // IPT_SO_SET_REPLACE, MCAST_JOIN_GROUP
-        (libc::SYS_setsockopt, &[3, libc::IPPROTO_IP, 64], false),
-        (libc::SYS_setsockopt, &[3, libc::IPPROTO_IPV6, 42], false),
         (libc::SYS_openat, &[libc::AT_FDCWD, 0, libc::O_RDONLY | libc::O_CLOEXEC], true),
         (libc::SYS_openat, &[libc::AT_FDCWD, 0, libc::O_RDONLY | libc::O_DIRECTORY], true),
         (libc::SYS_openat, &[libc::AT_FDCWD, 0, libc::O_WRONLY], false),
