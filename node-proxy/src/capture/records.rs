@@ -56,7 +56,7 @@ impl Records {
         Ok(Self(dir))
     }
 
-    /// Returns all records; unreadable ones are named in the log and left alone.
+    /// Returns all records; those that make no sense are named in the log and left alone.
     pub(super) fn load(&self) -> io::Result<Vec<Record>> {
         let mut records = Vec::new();
         for entry in fs::read_dir(&self.0)? {
@@ -66,9 +66,10 @@ impl Records {
             }
             match read(&path) {
                 Ok(record) => records.push(record),
-                Err(error) => {
+                Err(error) if is_broken(&error) => {
                     tracing::error!(path = %path.display(), %error, "unreadable enrolment record");
                 }
+                Err(error) => return Err(error),
             }
         }
         Ok(records)
@@ -99,4 +100,44 @@ fn read(path: &Path) -> io::Result<Record> {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
     Ok(serde_json::from_slice(&fs::read(path)?)?)
+}
+
+/// Whether it is the record that is at fault, and will be the next time.
+fn is_broken(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::FileTooLarge
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(name: &str) -> Record {
+        let spec = serde_json::json!({
+            "uid": null, "namespace": "shop", "name": name, "service_account": "a", "netns": "/n"
+        });
+        let sysctls = Sysctls::default();
+        let spec = serde_json::from_value(spec).unwrap();
+        let (netns_cookie, enrolment, addresses, draining) = (1, 1, Vec::new(), false);
+        Record { spec, netns_cookie, enrolment, addresses, sysctls, draining }
+    }
+
+    #[test]
+    fn a_broken_record_is_passed_over_and_one_that_cannot_be_read_stops_everything() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records::open(dir.path()).unwrap();
+        records.save(&record("whole")).unwrap();
+        let pods = dir.path().join("pods");
+        for (name, content) in [("cut", "{"), ("other", "7"), ("empty", "")] {
+            fs::write(pods.join(name).with_extension("json"), content).unwrap();
+        }
+        let names: Vec<_> =
+            records.load().unwrap().iter().map(|r| r.spec.key().to_string()).collect();
+        assert_eq!(names, ["shop/whole"]);
+        // A directory, so that reading fails for any user.
+        fs::create_dir(pods.join("later.json")).unwrap();
+        assert!(records.load().is_err());
+    }
 }

@@ -1,5 +1,7 @@
 //! What the proxy gets from capture: pods with their listening sockets, and sockets made inside pods.
 
+mod links;
+
 use std::{
     collections::HashMap,
     net::{Ipv4Addr, SocketAddrV4},
@@ -101,6 +103,9 @@ pub enum IntakeError {
     /// A message came without its sockets.
     #[error("a message of capture's came without its sockets; is this process out of descriptors?")]
     Sockets,
+    /// Capture has closed the link, and nobody links this process anew.
+    #[error("capture serves this process no more: it was too slow, or broke the protocol")]
+    GivenUp,
 }
 
 // === impl Intake ===
@@ -119,7 +124,7 @@ impl Intake {
                 talked = intake.talk(socket, &mut queue) => talked?,
             }
             tracing::info!("capture is gone; waiting for its successor");
-            link = links.recv().await;
+            link = links::next(&mut links, intake.draining).await?;
         }
         Ok(())
     }

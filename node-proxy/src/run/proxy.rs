@@ -34,7 +34,7 @@ use fairlead_node::{
     },
 };
 
-use super::{links_of_supervisor, raise_descriptor_limit, terminated};
+use super::{Termination, links_of_supervisor, raise_descriptor_limit};
 use crate::on_this_thread;
 
 /// What the endpoints for operators show.
@@ -59,8 +59,11 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
     confine(args, &opened.config)?;
     let log = logging::init(args.log_format, &args.log_level)?;
     on_this_thread(async {
+        let mut termination = Termination::catch()?;
         let links = links_of_supervisor()?;
-        let asked = async { terminated().await.map(|_| ()) };
+        let asked = async {
+            termination.asked().await;
+        };
         serve(args, opened, &log, links, asked).await
     })
 }
@@ -101,7 +104,7 @@ pub(super) async fn serve(
     Opened { ca, config, workers }: Opened,
     log: &Guard,
     links: mpsc::Receiver<OwnedFd>,
-    asked: impl Future<Output = Result<()>>,
+    asked: impl Future<Output = ()>,
 ) -> Result<()> {
     let readiness = Readiness::default();
     let configured = readiness.gate("configuration");
@@ -148,10 +151,7 @@ pub(super) async fn serve(
         worked = &mut work => return worked.and_then(|()| bail!("the supervisor is gone")),
         served = &mut pages => return served,
         Some(drain) = drains.recv() => drain,
-        asked = asked => {
-            asked?;
-            Drain { grace: args.drain_timeout, succeeded: false }
-        }
+        () = asked => Drain { grace: args.drain_timeout, succeeded: false },
     };
     draining.close();
     tokio::select! {

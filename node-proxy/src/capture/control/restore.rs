@@ -8,7 +8,7 @@ use std::{
 use fairlead_ebpf::NetnsCookie;
 use tokio::time::timeout;
 
-use super::{Control, Enrolled, Shared};
+use super::{Control, Enrolled, Shared, internal};
 use crate::{
     api::ApiError,
     capture::{
@@ -34,6 +34,8 @@ impl Control {
                 Ok(0) => break,
                 Ok(failed) => {
                     tracing::error!(failed, "pods on record are not in the mesh; trying again");
+                    // No map is full of proxies that died, however long this takes.
+                    shared.exempt_only_proxies(&mut *shared.programs.lock().await);
                 }
                 Err(error) => tracing::error!(%error, "cannot take up the pods on record"),
             }
@@ -60,10 +62,7 @@ impl Shared {
     /// they fail closed.
     async fn restore_all(self: &Arc<Self>) -> Result<usize, ProgramsError> {
         let mut programs = self.programs.lock().await;
-        let records = self
-            .records
-            .load()
-            .map_err(|cause| ProgramsError::Io { what: "reading the enrolment records", cause })?;
+        let records = self.records.load().map_err(unread)?;
         let mut failed = 0;
         for record in records {
             let key = record.spec.key();
@@ -89,7 +88,12 @@ impl Shared {
         programs: &mut Programs,
         record: Record,
     ) -> Result<bool, ApiError> {
-        let found = Enrolment::inspect(&record.spec.netns).await.ok();
+        let found = match Enrolment::inspect(&record.spec.netns).await {
+            Ok(found) => Some(found),
+            Err(error) if error.is_gone() => None,
+            // What failed may work later; until then the pod keeps its capture.
+            Err(error) => return Err(internal(&error)),
+        };
         let same = found.filter(|found| found.netns.cookie().0 == record.netns_cookie);
         let Some(mut enrolment) = same else {
             self.forget_record(&record);
@@ -124,7 +128,7 @@ impl Shared {
 
     /// Removes the capture of pods that are on no record.
     fn remove_strays(&self, programs: &mut Programs) -> Result<(), ProgramsError> {
-        let records = self.records.load().unwrap_or_default();
+        let records = self.records.load().map_err(unread)?;
         let known: Vec<_> = records.iter().map(|record| NetnsCookie(record.netns_cookie)).collect();
         for stray in programs.captured()?.into_iter().filter(|pod| !known.contains(pod)) {
             programs.release(stray)?;
@@ -137,4 +141,8 @@ impl Shared {
             tracing::warn!(pod = %record.spec.key(), %error, "cannot remove the enrolment record");
         }
     }
+}
+
+fn unread(cause: std::io::Error) -> ProgramsError {
+    ProgramsError::Io { what: "reading the enrolment records", cause }
 }

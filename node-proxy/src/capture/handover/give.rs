@@ -7,13 +7,18 @@ use std::{
         unix::{fs::PermissionsExt, net::UnixListener as StdUnixListener},
     },
     path::Path,
+    time::Duration,
 };
 
+use futures_util::future::{FutureExt as _, join_all};
 use nix::{
     sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket},
     unistd::Uid,
 };
-use tokio::{net::UnixListener, time::timeout};
+use tokio::{
+    net::UnixListener,
+    time::{sleep, timeout},
+};
 
 use super::{HANDOVER_TIMEOUT, HandoverError, socket_path};
 use crate::{
@@ -23,7 +28,7 @@ use crate::{
     },
     link::{
         VERSION,
-        channel::Channel,
+        channel::{Channel, ChannelError},
         handover::{ToPredecessor, ToSuccessor},
         understands,
     },
@@ -35,9 +40,19 @@ const BACKLOG: i32 = 4;
 /// Mode of the socket.
 const MODE: u32 = 0o600;
 
+/// Time for a successor to say what it wants; it says so at once.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Pause after a failed accept, which is most often for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
 /// Where a successor asks for everything.
 #[derive(Debug)]
 pub struct HandoverSocket(UnixListener);
+
+/// A process that wants to take over.
+#[derive(Debug)]
+pub struct Successor(Channel);
 
 /// What is handed over beside what [`Control`] has.
 #[derive(Clone, Copy, Debug)]
@@ -57,25 +72,30 @@ impl HandoverSocket {
         listen_at(&path).map_err(|cause| HandoverError::Socket { path, cause })
     }
 
-    /// Serves successors until one has taken everything. The kernel's state is left as it is.
-    pub async fn serve(&self, control: &Control, heirlooms: Heirlooms<'_>) {
+    /// Waits for a process that asks for everything.
+    pub async fn successor(&self) -> Successor {
         loop {
-            match self.accept().await {
-                Ok(successor) => match hand_over(control, successor, heirlooms).await {
-                    Ok(()) => return,
-                    Err(error) => tracing::error!(%error, "going on: nothing was handed over"),
-                },
-                Err(error) => tracing::warn!(%error, "cannot hear a successor"),
+            let asked = async {
+                let successor = self.accept().await?;
+                hear(&successor).await?;
+                Ok::<_, HandoverError>(successor)
+            };
+            match asked.await {
+                Ok(successor) => return Successor(successor),
+                Err(error) => {
+                    tracing::error!(%error, "going on: nothing was handed over");
+                    sleep(ACCEPT_PAUSE).await;
+                }
             }
         }
     }
 
-    async fn accept(&self) -> io::Result<Channel> {
+    async fn accept(&self) -> Result<Channel, ChannelError> {
         loop {
             let (successor, _) = self.0.accept().await?;
             let uid = Uid::from_raw(successor.peer_cred()?.uid());
             if uid.is_root() || uid == Uid::effective() {
-                return Channel::new(successor.into_std()?.into());
+                return Ok(Channel::new(successor.into_std()?.into())?);
             }
             tracing::warn!(%uid, "refused another user at the hand-over socket");
         }
@@ -97,22 +117,29 @@ fn listen_at(path: &Path) -> io::Result<HandoverSocket> {
     UnixListener::from_std(StdUnixListener::from(socket)).map(HandoverSocket)
 }
 
-/// Gives everything to `successor`. If that fails the proxies are served as before.
-async fn hand_over(
+/// Waits for the request of a successor.
+async fn hear(successor: &Channel) -> Result<(), HandoverError> {
+    let request = timeout(REQUEST_TIMEOUT, successor.receive::<ToPredecessor>());
+    let request = request.await.map_err(|_| HandoverError::Timeout)??;
+    match request.ok_or(HandoverError::Gone)?.message {
+        ToPredecessor::TakeOver { version } if understands(version) => Ok(()),
+        ToPredecessor::TakeOver { version } => Err(HandoverError::Version(version)),
+        ToPredecessor::Taken | ToPredecessor::Unknown => Err(HandoverError::Incomplete),
+    }
+}
+
+/// Gives everything to a successor, and leaves the kernel's state as it is. If that fails the proxies
+/// are served as before.
+///
+/// Not to be dropped half-way: the proxies would be without capture.
+pub async fn hand_over(
     control: &Control,
-    successor: Channel,
+    Successor(successor): Successor,
     heirlooms: Heirlooms<'_>,
 ) -> Result<(), HandoverError> {
     let shared = &control.0;
     // Held to the end: no pod comes or goes any more.
     let programs = shared.programs.lock().await;
-    let request = timeout(HANDOVER_TIMEOUT, successor.receive::<ToPredecessor>());
-    let request = request.await.map_err(|_| HandoverError::Timeout)??;
-    match request.ok_or(HandoverError::Gone)?.message {
-        ToPredecessor::TakeOver { version } if understands(version) => {}
-        ToPredecessor::TakeOver { version } => return Err(HandoverError::Version(version)),
-        ToPredecessor::Taken | ToPredecessor::Unknown => return Err(HandoverError::Incomplete),
-    }
     tracing::info!("handing over to a successor");
     let mut links = Vec::new();
     for link in shared.proxies.all() {
@@ -122,17 +149,27 @@ async fn hand_over(
     let given = timeout(HANDOVER_TIMEOUT, give(shared, &successor, locks, heirlooms.api, &links));
     let given = given.await.unwrap_or(Err(HandoverError::Timeout));
     if given.is_err() {
-        for link in links {
-            let control = control.clone();
-            tokio::spawn(async move {
-                match greet(link).await {
-                    Ok(greeted) => control.serve_proxy(greeted).await,
-                    Err(error) => tracing::error!(%error, "a proxy is lost"),
-                }
-            });
-        }
+        take_back(control, links).await;
     }
     given
+}
+
+/// Serves proxies again whose links were not handed over. On return they are known to `control`: a
+/// signal that has waited so long reaches them.
+async fn take_back(control: &Control, links: Vec<OwnedFd>) {
+    for greeted in join_all(links.into_iter().map(greet)).await {
+        match greeted {
+            Ok(greeted) => {
+                let control = control.clone();
+                let mut serving = Box::pin(async move { control.serve_proxy(greeted).await });
+                // Begun here, for the sake of those who ask next.
+                if (&mut serving).now_or_never().is_none() {
+                    tokio::spawn(serving);
+                }
+            }
+            Err(error) => tracing::error!(%error, "a proxy is lost"),
+        }
+    }
 }
 
 async fn give(
