@@ -16,6 +16,7 @@ use fairlead_node::{
     cli::RunArgs,
     link::channel::pair,
     supervise::{self, HalfSpec, Supervisor, control::Control},
+    sys::memory,
     telemetry::logging,
 };
 
@@ -48,6 +49,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
 /// Both halves in this process, for development.
 fn single(args: &RunArgs) -> Result<()> {
     raise_descriptor_limit();
+    memory::keep_buffers();
     let opened = proxy::Opened::of(args)?;
     let log = logging::init(args.log_format, &args.log_level)?;
     on_this_thread(async {

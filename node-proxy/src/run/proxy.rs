@@ -26,6 +26,7 @@ use fairlead_node::{
         worker::Workers,
     },
     sandbox::{Sandbox, ensure_readable},
+    sys::memory,
     telemetry::{
         logging::{self, Guard},
         metrics::NodeMetrics,
@@ -55,6 +56,7 @@ pub(super) struct Opened {
 /// Runs this half until it has drained.
 pub(crate) fn run(args: &RunArgs) -> Result<()> {
     raise_descriptor_limit();
+    memory::keep_buffers();
     let opened = Opened::of(args)?;
     confine(args, &opened.config)?;
     let log = logging::init(args.log_format, &args.log_level)?;
