@@ -19,12 +19,17 @@ use mesh_api::identity::{Identity, TrustDomain};
 use tokio::sync::Mutex as AsyncMutex;
 
 pub use self::lifecycle::AtExit;
-use super::{enrolment::Enrolment, programs::Programs, proxies::Proxies, records::Records};
+use super::{
+    enrolment::Enrolment,
+    programs::Programs,
+    proxies::{Proxies, Reports},
+    records::Records,
+};
 use crate::{
     api::{ApiError, ApiErrorKind, PodControl, PodKey, PodSpec, PodState, PodStatus},
     link::{
         listeners::{EndpointListeners, PodListeners},
-        message::{PodId, PodReport, ServedPod},
+        message::{PodId, ServedPod},
     },
 };
 
@@ -150,7 +155,7 @@ impl Shared {
         self.recorded.load(Ordering::Acquire)
     }
 
-    fn status(&self, enrolled: &Enrolled, reports: &HashMap<PodId, PodReport>) -> PodStatus {
+    fn status(&self, enrolled: &Enrolled, reports: &Reports) -> PodStatus {
         let report = reports.get(&enrolled.pod);
         let problem = match report {
             Some(report) => report.problem.clone(),
