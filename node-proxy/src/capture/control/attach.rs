@@ -107,10 +107,8 @@ impl Shared {
     pub(super) fn give_all(&self, enrolled: &Enrolled) {
         for link in self.proxies.all() {
             // One that is not registered yet is given the pod when it is.
-            if link.progress().process.is_some()
-                && let Err(error) = give(&link, enrolled)
-            {
-                tracing::warn!(proxy = link.number, pod = %enrolled.spec.key(), %error, "cannot give a pod to a proxy");
+            if link.progress().process.is_some() {
+                give_or_warn(&link, enrolled);
             }
         }
     }
@@ -142,39 +140,39 @@ impl Shared {
             return;
         }
         let message = received.message;
+        let refused = matches!(message, ToCapture::Idle { pod } if link.progress().is_given(pod));
         self.proxies.heard(link, message.clone());
         match message {
             ToCapture::Complete => self.supersede(link),
-            ToCapture::Idle { pod } => self.clone().give_again(pod),
+            ToCapture::Idle { pod } if refused => {
+                // One at a time for each pod: until then it is not given, and cannot be refused.
+                tokio::spawn(self.clone().give_again(link.number, pod));
+            }
             ToCapture::Hello { .. }
             | ToCapture::Holding { .. }
             | ToCapture::HoldingEndpoints
             | ToCapture::Registered
             | ToCapture::Serving { .. }
             | ToCapture::Silent { .. }
+            | ToCapture::Idle { .. }
             | ToCapture::Need { .. }
             | ToCapture::Pods { .. }
             | ToCapture::Unknown => {}
         }
     }
 
-    /// Gives a pod again after a while if it is enrolled all the same: a proxy had no descriptors
-    /// left for its sockets.
-    fn give_again(self: Arc<Self>, pod: PodId) {
-        let enrolled = move |shared: &Self| {
-            let pods = shared.pods();
+    /// Gives a pod again after a while to a proxy that had no descriptors left for its sockets.
+    async fn give_again(self: Arc<Self>, number: u64, pod: PodId) {
+        sleep(GIVE_AGAIN_PAUSE).await;
+        let _programs = self.programs.lock().await;
+        let enrolled = {
+            let pods = self.pods();
             pods.values().find(|e| e.pod == pod && !e.is_draining()).cloned()
         };
-        if enrolled(&self).is_none() {
-            return;
+        let link = self.proxies.all().into_iter().find(|link| link.number == number);
+        if let (Some(enrolled), Some(link)) = (enrolled, link) {
+            give_or_warn(&link, &enrolled);
         }
-        tokio::spawn(async move {
-            sleep(GIVE_AGAIN_PAUSE).await;
-            let _programs = self.programs.lock().await;
-            if let Some(enrolled) = enrolled(&self) {
-                self.give_all(&enrolled);
-            }
-        });
     }
 
     /// Drains the proxies that came before `successor`, which serves everything from here on.
@@ -218,6 +216,12 @@ async fn register(programs: &mut Programs, link: &Link) -> Result<ProxyProcess, 
         .await
         .map_err(|_| AttachError::Unregistered)?;
     Ok(programs.registered(&registration)?)
+}
+
+fn give_or_warn(link: &Link, enrolled: &Enrolled) {
+    if let Err(error) = give(link, enrolled) {
+        tracing::warn!(proxy = link.number, pod = %enrolled.spec.key(), %error, "cannot give a pod to a proxy");
+    }
 }
 
 /// Gives a pod to a proxy that accepts connections, with the first of its sockets. One that has the

@@ -64,9 +64,16 @@ impl Progress {
         match message {
             ToCapture::Registered => self.registered = true,
             ToCapture::Complete => self.complete = true,
-            ToCapture::Serving { pod } => self.advance(pod, PodProgress::Serving),
-            ToCapture::Silent { pod } => self.advance(pod, PodProgress::Silent),
-            ToCapture::Idle { pod } => drop(self.pods.remove(&pod)),
+            ToCapture::Serving { pod } => {
+                self.advance(pod, PodProgress::Given, PodProgress::Serving)
+            }
+            ToCapture::Silent { pod } => {
+                self.advance(pod, PodProgress::Releasing, PodProgress::Silent)
+            }
+            ToCapture::Idle { pod } => {
+                // While it serves the pod nobody has asked it to let go.
+                self.pods.retain(|known, at| *known != pod || *at == PodProgress::Serving);
+            }
             ToCapture::Pods { request, pods, last } => self.hear_part(request, pods, last),
             ToCapture::Hello { .. }
             | ToCapture::Holding { .. }
@@ -74,6 +81,11 @@ impl Progress {
             | ToCapture::Need { .. }
             | ToCapture::Unknown => {}
         }
+    }
+
+    /// Returns whether the proxy has not answered yet to being given the pod.
+    pub(in crate::capture) fn is_given(&self, pod: PodId) -> bool {
+        self.pods.get(&pod) == Some(&PodProgress::Given)
     }
 
     /// Returns whether nothing accepts connections of the pod.
@@ -107,11 +119,9 @@ impl Progress {
         }
     }
 
-    /// A late answer to an earlier message does not undo a later one.
-    fn advance(&mut self, pod: PodId, to: PodProgress) {
-        if let Some(progress) = self.pods.get_mut(&pod)
-            && (*progress as u8) < to as u8
-        {
+    /// Only the answer to the latest message counts, not a late one to an earlier message.
+    fn advance(&mut self, pod: PodId, from: PodProgress, to: PodProgress) {
+        if let Some(progress) = self.pods.get_mut(&pod).filter(|progress| **progress == from) {
             *progress = to;
         }
     }
@@ -150,11 +160,37 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_about_a_pod_that_was_never_given_changes_nothing() {
+    fn only_the_answer_to_the_latest_message_counts() {
+        use PodProgress::{Given, Releasing, Serving, Silent};
+        for (before, [serving, silent, idle]) in [
+            (None, [None, None, None]),
+            (Some(Given), [Some(Serving), Some(Given), None]),
+            (Some(Serving), [Some(Serving), Some(Serving), Some(Serving)]),
+            (Some(Releasing), [Some(Releasing), Some(Silent), None]),
+            (Some(Silent), [Some(Silent), Some(Silent), None]),
+        ] {
+            for (message, after) in [
+                (ToCapture::Serving { pod: POD }, serving),
+                (ToCapture::Silent { pod: POD }, silent),
+                (ToCapture::Idle { pod: POD }, idle),
+            ] {
+                let mut progress = Progress::default();
+                progress.pods.extend(before.map(|before| (POD, before)));
+                progress.hear(message.clone());
+                assert_eq!(progress.pods.get(&POD).copied(), after, "{before:?} {message:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_pod_is_refused_once_each_time_it_is_given() {
         let mut progress = Progress::default();
-        progress.hear(ToCapture::Serving { pod: POD });
-        progress.hear(ToCapture::Silent { pod: POD });
-        assert!(progress.is_idle(POD));
+        for _ in 0..2 {
+            progress.pods.insert(POD, PodProgress::Given);
+            assert!(progress.is_given(POD));
+            progress.hear(ToCapture::Idle { pod: POD });
+            assert!(!progress.is_given(POD), "another refusal is none");
+        }
     }
 
     fn report(netns: u64, connections: u64) -> PodReport {
