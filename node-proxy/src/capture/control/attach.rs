@@ -91,6 +91,7 @@ impl Shared {
             if enrolled.is_draining() {
                 link.progress().pods.insert(enrolled.pod, PodProgress::Releasing);
                 link.tell(ToProxy::Release { pod: enrolled.pod }, Vec::new())?;
+                supply(link, enrolled)?;
             } else {
                 give(link, enrolled)?;
             }
@@ -122,9 +123,10 @@ impl Shared {
         };
         for pod in unknown {
             link.progress().pods.insert(pod, PodProgress::Releasing);
-            // If it is lost the proxy is gone, and with it the pod.
+            // Lost only with the link: the proxy ends, or hears it again over a new one.
             let _ = link.tell(ToProxy::Cut { pod }, Vec::new());
         }
+        // As above.
         let _ = link.tell(ToProxy::Recorded, Vec::new());
     }
 
@@ -195,14 +197,19 @@ impl Shared {
             let found = pods.values().find(|enrolled| enrolled.pod == pod);
             found.map(|enrolled| enrolled.enrolment.netns.clone())
         };
+        if netns.is_none() && !self.is_recorded() {
+            // On record, perhaps: if so the answer comes with the pod.
+            return;
+        }
+        if !link.begin_refill(pod, kind) {
+            return;
+        }
         let (made, error) = match netns {
             Some(netns) => sockets::make(&netns, kind, count.min(MAX_DESCRIPTORS)),
-            // On record, perhaps: if so the answer comes with the pod.
-            None if !self.is_recorded() => return,
             None => (Vec::new(), Some(io::Error::from_raw_os_error(nix::libc::ENODEV))),
         };
         let error = error.and_then(|error| error.raw_os_error());
-        // If it is lost the proxy is gone.
+        // Lost only with the link: the proxy ends, or asks again over a new one.
         let _ = link.tell(ToProxy::Sockets { pod, kind, error }, made);
     }
 }
@@ -224,8 +231,7 @@ fn give_or_warn(link: &Link, enrolled: &Enrolled) {
     }
 }
 
-/// Gives a pod to a proxy that accepts connections, with the first of its sockets. One that has the
-/// pod from before this process gets sockets too: it may have asked for them in vain.
+/// Gives a pod to a proxy that accepts connections, with the first of its sockets.
 fn give(link: &Link, enrolled: &Enrolled) -> Result<(), AttachError> {
     let Some(listeners) = &enrolled.listeners else { return Ok(()) };
     let pod = enrolled.pod;
@@ -236,6 +242,13 @@ fn give(link: &Link, enrolled: &Enrolled) -> Result<(), AttachError> {
         link.progress().pods.insert(pod, PodProgress::Given);
         link.tell(ToProxy::Serve(enrolled.served()), duplicate(listeners.descriptors())?)?;
     }
+    supply(link, enrolled)
+}
+
+/// Gives a proxy the first sockets of a pod. One that has the pod from before this process gets them
+/// too: it may have asked for them in vain.
+fn supply(link: &Link, enrolled: &Enrolled) -> Result<(), AttachError> {
+    let pod = enrolled.pod;
     for kind in SocketKind::ALL.into_iter().filter(|kind| kind.serves(&enrolled.addresses)) {
         let (made, error) = sockets::make(&enrolled.enrolment.netns, kind, sockets::AHEAD);
         let error = error.and_then(|error| error.raw_os_error());
