@@ -181,7 +181,9 @@ mod tests {
         let proxies = Proxies::new();
         let links = [(); 2].map(|()| proxies.add(Progress::holding([POD].into_iter(), false)));
         let process = ProxyProcess { cgroup: 1, tgid: 1, reserved: 0 };
-        links.iter().for_each(|(link, _)| link.progress().process = Some(process));
+        for (link, _queue) in &links {
+            link.progress().process = Some(process);
+        }
         let problem = Some(format!("\u{1b}[2Jwrong\n{}", "\u{e4}".repeat(MAX_PROBLEM_BYTES)));
         let pods = vec![PodReport { pod: POD, connections: u64::MAX, problem }];
         let answer = async {

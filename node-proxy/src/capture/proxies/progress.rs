@@ -65,10 +65,10 @@ impl Progress {
             ToCapture::Registered => self.registered = true,
             ToCapture::Complete => self.complete = true,
             ToCapture::Serving { pod } => {
-                self.advance(pod, PodProgress::Given, PodProgress::Serving)
+                self.advance(pod, PodProgress::Given, PodProgress::Serving);
             }
             ToCapture::Silent { pod } => {
-                self.advance(pod, PodProgress::Releasing, PodProgress::Silent)
+                self.advance(pod, PodProgress::Releasing, PodProgress::Silent);
             }
             ToCapture::Idle { pod } => {
                 // While it serves the pod nobody has asked it to let go.
