@@ -5,7 +5,6 @@ mod link;
 mod progress;
 
 use std::{
-    collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -20,9 +19,9 @@ pub use self::greeting::{Greeted, GreetingError, greet};
 use self::link::Queue;
 pub(super) use self::{
     link::{Ended, Link, Unreachable, carry},
-    progress::{PodProgress, Progress},
+    progress::{PodProgress, Progress, Reports},
 };
-use crate::link::message::{MAX_PROBLEM_BYTES, PodId, PodReport, ToCapture, ToProxy};
+use crate::link::message::{PodId, PodReport, ToCapture, ToProxy};
 
 /// Time that a description of the pods may take.
 const DESCRIBE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -129,23 +128,23 @@ impl Proxies {
 
     /// Returns what the proxies say of the pods: of a pod that several have, the sum of its
     /// connections, and what the latest says of its certificate.
-    pub(super) async fn describe(&self) -> HashMap<PodId, PodReport> {
+    pub(super) async fn describe(&self) -> Reports {
         let request = self.numbers.fetch_add(1, Ordering::Relaxed);
         let links = self.all();
         for link in &links {
+            link.progress().ask(request);
             link.tell_or_warn(ToProxy::Describe { request });
         }
         let answered =
             self.until_all(|progress| progress.request >= request || progress.process.is_none());
         // A proxy that is just starting says nothing yet.
         let _ = timeout(DESCRIBE_TIMEOUT, answered).await;
-        let mut reports: HashMap<PodId, PodReport> = HashMap::new();
+        let mut reports = Reports::new();
         for link in &links {
-            for report in &link.progress().reports {
-                let so_far = reports.get(&report.pod).map_or(0, |known| known.connections);
+            for (pod, report) in &link.progress().reports {
+                let so_far = reports.get(pod).map_or(0, |known| known.connections);
                 let connections = so_far.saturating_add(report.connections);
-                let problem = report.problem.as_deref().map(printable);
-                reports.insert(report.pod, PodReport { pod: report.pod, connections, problem });
+                reports.insert(*pod, PodReport { connections, ..report.clone() });
             }
         }
         reports
@@ -170,28 +169,33 @@ fn done_with(links: &[Arc<Link>], pod: PodId) -> bool {
     !links.is_empty() && links.iter().all(|link| done(&link.progress()))
 }
 
-/// What a proxy says ends up in a log or on a terminal.
-fn printable(text: &str) -> String {
-    let mut text: String = text.chars().filter(|c| !c.is_control()).collect();
-    text.truncate(text.floor_char_boundary(MAX_PROBLEM_BYTES));
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::link::message::MAX_PROBLEM_BYTES;
 
     const POD: PodId = PodId { netns: 1, enrolment: 1 };
 
     #[tokio::test]
     async fn what_a_proxy_says_of_its_pods_does_no_harm() {
         let proxies = Proxies::new();
-        let links = [(); 2].map(|()| proxies.add(Progress::default()));
+        let links = [(); 2].map(|()| proxies.add(Progress::holding([POD].into_iter(), false)));
+        let process = ProxyProcess { cgroup: 1, tgid: 1, reserved: 0 };
         for (link, _queue) in &links {
-            let problem = Some(format!("\u{1b}[2Jwrong\n{}", "\u{e4}".repeat(MAX_PROBLEM_BYTES)));
-            link.progress().reports = vec![PodReport { pod: POD, connections: u64::MAX, problem }];
+            link.progress().process = Some(process);
         }
-        let report = &proxies.describe().await[&POD];
+        let problem = Some(format!("\u{1b}[2Jwrong\n{}", "\u{e4}".repeat(MAX_PROBLEM_BYTES)));
+        let pods = vec![PodReport { pod: POD, connections: u64::MAX, problem }];
+        let answer = async {
+            // The numbers of links come from the same source.
+            let request = links.len() as u64 + 1;
+            for (link, _queue) in &links {
+                let pods = pods.clone();
+                proxies.heard(link, ToCapture::Pods { request, pods, last: true });
+            }
+        };
+        let (reports, ()) = tokio::join!(proxies.describe(), answer);
+        let report = &reports[&POD];
         assert_eq!(report.connections, u64::MAX);
         let problem = report.problem.as_deref().unwrap();
         assert!(problem.starts_with("[2Jwrong\u{e4}") && problem.len() <= MAX_PROBLEM_BYTES);

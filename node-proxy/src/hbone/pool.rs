@@ -65,6 +65,7 @@ impl<K: Clone + Eq + Hash + 'static, E: Clone + 'static> Pool<K, E> {
             let mut dialling = {
                 let mut peers = self.peers.borrow_mut();
                 let peer = peers.entry(key.clone()).or_default();
+                peer.forget_failed_dial();
                 let slot = peer.reserve();
                 if slot.is_none() || peer.wants_another() {
                     peer.dial.get_or_insert_with(|| self.dial(key, dial()));
@@ -76,7 +77,7 @@ impl<K: Clone + Eq + Hash + 'static, E: Clone + 'static> Pool<K, E> {
                 }
             };
             let dialled = dialling.wait_for(Option::is_some).await;
-            // Without a result the thread is about to end.
+            // Without a result the dial has panicked, or the thread is about to end.
             let Ok(Some(dialled)) = dialled.map(|result| result.clone()) else { break };
             let tunnel = dialled.map_err(PoolError::Dial)?;
             // Others may have taken every place in it: there will be another one for the rest.
@@ -96,6 +97,7 @@ impl<K: Clone + Eq + Hash + 'static, E: Clone + 'static> Pool<K, E> {
     /// not needed beside others any more; their open streams finish.
     pub fn sweep(&self) {
         self.peers.borrow_mut().retain(|_, peer| {
+            peer.forget_failed_dial();
             peer.sweep();
             !peer.tunnels.is_empty() || peer.dial.is_some()
         });
@@ -150,6 +152,11 @@ impl<E> Peer<E> {
         with_room.min_by_key(|tunnel| (tunnel.is_filled(), tunnel.streams())).map(Tunnel::reserve)
     }
 
+    /// Forgets a dial whose task is gone without a result, since it panicked: the next stream dials.
+    fn forget_failed_dial(&mut self) {
+        self.dial.take_if(|dial| dial.has_changed().is_err());
+    }
+
     /// Returns whether bulk transfers fill every tunnel, and there may be more.
     fn wants_another(&self) -> bool {
         self.tunnels.len() < MAX_BULK_TUNNELS && self.tunnels.iter().all(|t| t.is_filled())
@@ -182,7 +189,7 @@ fn needed(streams: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
+    use std::{cell::Cell, convert::Infallible};
 
     use prometheus_client::metrics::gauge::Gauge;
     use tokio::task::LocalSet;
@@ -209,6 +216,30 @@ mod tests {
             let slots = futures_util::future::join_all(slots).await;
             assert!(slots.iter().all(Result::is_ok));
             assert_eq!(pool.peers.borrow()["peer"].tunnels.len(), 20);
+        };
+        LocalSet::new().run_until(work).await;
+    }
+
+    #[tokio::test]
+    async fn a_dial_that_panics_does_not_block_its_peer() {
+        let work = async {
+            let pool = Pool::new();
+            let panics = Cell::new(true);
+            let dial_once_in_vain = || {
+                let panics = panics.replace(false);
+                async move {
+                    assert!(!panics, "as a bug would");
+                    dial().await
+                }
+            };
+            let first = pool.reserve(&"peer", dial_once_in_vain).await;
+            assert!(matches!(first, Err(PoolError::NoRoom)));
+            pool.sweep();
+            assert!(pool.peers.borrow().is_empty());
+            panics.set(true);
+            let first = pool.reserve(&"peer", dial_once_in_vain).await;
+            assert!(matches!(first, Err(PoolError::NoRoom)));
+            assert!(pool.reserve(&"peer", dial_once_in_vain).await.is_ok());
         };
         LocalSet::new().run_until(work).await;
     }

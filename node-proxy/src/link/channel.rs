@@ -87,6 +87,12 @@ impl Channel {
         Ok(self.0.send(&bytes, descriptors).await?)
     }
 
+    /// Refuses what the other end sends from here on, for which [`Channel::send_to_present`] fails
+    /// there; what it has sent can still be received.
+    pub fn close_for_receiving(&self) -> io::Result<()> {
+        self.0.close_for_reading()
+    }
+
     /// Returns the next message; none when the other end is gone. A cancelled call loses nothing.
     pub async fn receive<M: DeserializeOwned>(&self) -> Result<Option<Received<M>>, ChannelError> {
         let mut bytes = vec![0; MAX_MESSAGE_BYTES];

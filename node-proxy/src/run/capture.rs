@@ -137,6 +137,7 @@ pub(super) async fn serve(
     match ended {
         Ended::HandedOver => {
             api.leave();
+            handover.leave();
             tracing::info!("a successor has taken over");
             return Ok(());
         }

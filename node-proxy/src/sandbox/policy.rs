@@ -267,9 +267,15 @@ pub(super) fn allowed(pid: u32) -> BTreeMap<c_long, Alternatives> {
     always.chain(conditional).collect()
 }
 
+/// What sockets there are.
+///
+/// - Streams of IPv4 and IPv6, for TCP and nothing else: a proxy may connect out of the node's
+///   network, to its control plane. Whoever takes the process over reaches what the node does, too,
+///   but no pod's network: sockets inside a pod come from capture.
+/// - Pairs of unix sockets, which are connected already. No single ones: under their names the
+///   node's own services listen.
+/// - No netlink, no packets, no datagrams: nothing here configures a network or speaks below TCP.
 fn sockets() -> [(c_long, Alternatives); 3] {
-    // Neither netlink nor packets nor, since the kernel's own services listen there, names of
-    // unix sockets: pairs of them are connected already.
     let inet = [libc::AF_INET, libc::AF_INET6].into_iter().flat_map(|family| {
         let kind = move |kind, protocol| {
             vec![Is(0, bits(family)), Bits(1, SOCKET_TYPE, bits(kind)), Is(2, bits(protocol))]

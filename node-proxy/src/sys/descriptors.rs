@@ -9,7 +9,8 @@ use std::{
 use nix::{
     libc,
     sys::socket::{
-        AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair,
+        AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, sendmsg, shutdown,
+        socketpair,
     },
 };
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
@@ -53,6 +54,12 @@ impl Channel {
     /// Waits for a datagram and receives it into `data`. Dropped while it waits, it loses nothing.
     pub async fn receive(&self, data: &mut [u8]) -> io::Result<Datagram> {
         self.0.async_io(Interest::READABLE, |socket| receive(socket, data)).await
+    }
+
+    /// Refuses what the other end sends from here on; what it has sent can still be received, and
+    /// then the end. The kernel knows no moment between the two.
+    pub fn close_for_reading(&self) -> io::Result<()> {
+        Ok(shutdown(self.0.get_ref().as_raw_fd(), Shutdown::Read)?)
     }
 
     /// Sends `data` with `descriptors` as one datagram as soon as the queue has room.

@@ -1,5 +1,6 @@
 //! The proxy dies, is started again, renews its certificates; pods stay safe and go on.
 
+mod records;
 mod renewal;
 mod succession;
 

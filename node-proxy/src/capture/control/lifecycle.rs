@@ -80,6 +80,7 @@ impl Control {
                 warn(enrolled.enrolment.restore().await, enrolled, "restore the routing of");
                 warn(shared.records.remove(&enrolled.spec.key()), enrolled, "forget");
             }
+            shared.drop_all_unreadable();
             if let Err(error) = programs.unload() {
                 tracing::error!(%error, "cannot remove the BPF programs");
             }
@@ -111,9 +112,12 @@ impl Shared {
         let pod = PodId { netns: netns.0, enrolment: nanoseconds_of_machine() };
         match self.enrol(&mut programs, (spec, pod), enrolment.clone(), started).await {
             Ok(enrolled) => {
+                self.resolve_unreadable(&mut programs, &key);
                 drop(programs);
                 Ok(self.status_when_served(&enrolled).await)
             }
+            // It may have been captured before, and stays so.
+            Err(error) if self.is_unreadable(&key) => Err(error),
             Err(error) => {
                 enrolment.undo(&mut programs).await;
                 // What failed may have been the writing of the record.
@@ -127,6 +131,9 @@ impl Shared {
         let mut programs = self.programs.lock().await;
         let found = self.pods().get(key).filter(|enrolled| !enrolled.is_draining()).cloned();
         let Some(mut enrolled) = found else {
+            if self.is_unreadable(key) {
+                return self.drop_unreadable(&mut programs, key);
+            }
             return Err(ApiError::new(
                 ApiErrorKind::NotFound,
                 format!("pod {key} is not enrolled"),

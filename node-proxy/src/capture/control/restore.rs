@@ -59,12 +59,14 @@ impl Control {
 
 impl Shared {
     /// Returns how many pods on record could not be enrolled. Those keep their capture, so that
-    /// they fail closed.
+    /// they fail closed. So do those whose record makes no sense, but nobody waits for them: only
+    /// someone else can tell what they are.
     async fn restore_all(self: &Arc<Self>) -> Result<usize, ProgramsError> {
         let mut programs = self.programs.lock().await;
-        let records = self.records.load().map_err(unread)?;
+        let found = self.records.load().map_err(unread)?;
+        self.note_unreadable(found.unreadable);
         let mut failed = 0;
-        for record in records {
+        for record in found.records {
             let key = record.spec.key();
             if self.pods().contains_key(&key) {
                 continue;
@@ -126,10 +128,15 @@ impl Shared {
         tokio::spawn(self.clone().finish_release(enrolled));
     }
 
-    /// Removes the capture of pods that are on no record.
-    fn remove_strays(&self, programs: &mut Programs) -> Result<(), ProgramsError> {
-        let records = self.records.load().map_err(unread)?;
-        let known: Vec<_> = records.iter().map(|record| NetnsCookie(record.netns_cookie)).collect();
+    /// Removes the capture of pods that are on no record. While a record makes no sense it may be
+    /// that of any of them.
+    pub(super) fn remove_strays(&self, programs: &mut Programs) -> Result<(), ProgramsError> {
+        let found = self.records.load().map_err(unread)?;
+        if !found.unreadable.is_empty() {
+            return Ok(());
+        }
+        let known: Vec<_> =
+            found.records.iter().map(|record| NetnsCookie(record.netns_cookie)).collect();
         for stray in programs.captured()?.into_iter().filter(|pod| !known.contains(pod)) {
             programs.release(stray)?;
         }

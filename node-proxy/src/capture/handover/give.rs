@@ -6,7 +6,7 @@ use std::{
         fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
         unix::{fs::PermissionsExt, net::UnixListener as StdUnixListener},
     },
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -46,9 +46,14 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 /// Pause after a failed accept, which is most often for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Where a successor asks for everything.
+/// Where a successor asks for everything. Dropping it removes the file, unless a successor has taken
+/// over and listens there.
 #[derive(Debug)]
-pub struct HandoverSocket(UnixListener);
+pub struct HandoverSocket {
+    listener: UnixListener,
+    path: PathBuf,
+    handed_over: bool,
+}
 
 /// A process that wants to take over.
 #[derive(Debug)]
@@ -69,7 +74,15 @@ impl HandoverSocket {
     /// Listens in `run_dir`, which must be this process's own.
     pub fn bind(run_dir: &Path) -> Result<Self, HandoverError> {
         let path = socket_path(run_dir);
-        listen_at(&path).map_err(|cause| HandoverError::Socket { path, cause })
+        match listen_at(&path) {
+            Ok(listener) => Ok(Self { listener, path, handed_over: false }),
+            Err(cause) => Err(HandoverError::Socket { path, cause }),
+        }
+    }
+
+    /// Leaves the file to a successor.
+    pub fn leave(mut self) {
+        self.handed_over = true;
     }
 
     /// Waits for a process that asks for everything.
@@ -92,7 +105,7 @@ impl HandoverSocket {
 
     async fn accept(&self) -> Result<Channel, ChannelError> {
         loop {
-            let (successor, _) = self.0.accept().await?;
+            let (successor, _) = self.listener.accept().await?;
             let uid = Uid::from_raw(successor.peer_cred()?.uid());
             if uid.is_root() || uid == Uid::effective() {
                 return Ok(Channel::new(successor.into_std()?.into())?);
@@ -102,7 +115,18 @@ impl HandoverSocket {
     }
 }
 
-fn listen_at(path: &Path) -> io::Result<HandoverSocket> {
+impl Drop for HandoverSocket {
+    fn drop(&mut self) {
+        if self.handed_over {
+            return;
+        }
+        if let Err(error) = fs::remove_file(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "cannot remove the hand-over socket");
+        }
+    }
+}
+
+fn listen_at(path: &Path) -> io::Result<UnixListener> {
     // The run directory's lock is ours, so a socket that is there belongs to a process that is gone.
     match fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
@@ -114,7 +138,7 @@ fn listen_at(path: &Path) -> io::Result<HandoverSocket> {
     fs::set_permissions(path, fs::Permissions::from_mode(MODE))?;
     listen(&socket, Backlog::new(BACKLOG)?)?;
     // Of another type than the library expects, but accepted from in the same way.
-    UnixListener::from_std(StdUnixListener::from(socket)).map(HandoverSocket)
+    UnixListener::from_std(StdUnixListener::from(socket))
 }
 
 /// Waits for the request of a successor.
@@ -147,11 +171,28 @@ pub async fn hand_over(
     }
     let locks = [programs.lock(), heirlooms.run_lock];
     let given = timeout(HANDOVER_TIMEOUT, give(shared, &successor, locks, heirlooms.api, &links));
-    let given = given.await.unwrap_or(Err(HandoverError::Timeout));
-    if given.is_err() {
-        take_back(control, links).await;
+    match given.await.unwrap_or(Err(HandoverError::Timeout)) {
+        Err(error) if !was_taken(&successor).await => {
+            take_back(control, links).await;
+            Err(error)
+        }
+        Ok(()) | Err(_) => Ok(()),
     }
-    given
+}
+
+/// Decides a hand-over that has failed on this side: returns whether the successor has everything all
+/// the same. If not, it cannot have it any more.
+async fn was_taken(successor: &Channel) -> bool {
+    // Fails on a socket whose other end is gone, which sends nothing either.
+    let _ = successor.close_for_receiving();
+    loop {
+        match successor.receive::<ToPredecessor>().await {
+            Ok(Some(received)) if received.message == ToPredecessor::Taken => return true,
+            // What makes no sense may stand before what does.
+            Ok(Some(_)) | Err(ChannelError::Malformed(_) | ChannelError::TooLong) => {}
+            Ok(None) | Err(ChannelError::Io(_)) => return false,
+        }
+    }
 }
 
 /// Serves proxies again whose links were not handed over. On return they are known to `control`: a
@@ -194,5 +235,60 @@ async fn give(
     match answer.message {
         ToPredecessor::Taken => Ok(()),
         ToPredecessor::TakeOver { .. } | ToPredecessor::Unknown => Err(HandoverError::Incomplete),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+    use crate::{capture::handover::Predecessor, link::channel::pair, sys::descriptors};
+
+    fn channels() -> (Channel, Predecessor) {
+        let (ours, theirs) = pair().unwrap();
+        (Channel::new(ours).unwrap(), Predecessor::at(Channel::new(theirs).unwrap()))
+    }
+
+    #[tokio::test]
+    async fn the_socket_of_the_run_directory_goes_with_its_owner_unless_it_has_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = socket_path(dir.path());
+        let first = HandoverSocket::bind(dir.path()).unwrap();
+        let second = HandoverSocket::bind(dir.path()).unwrap();
+        first.leave();
+        assert!(path.exists());
+        drop(second);
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_successor_that_was_faster_than_the_time_limit_has_everything() {
+        let (successor, predecessor) = channels();
+        predecessor.end().await.unwrap();
+        assert!(was_taken(&successor).await);
+    }
+
+    #[tokio::test]
+    async fn a_successor_that_was_too_slow_cannot_take_anything() {
+        let (successor, predecessor) = channels();
+        assert!(!was_taken(&successor).await);
+        predecessor.end().await.unwrap_err();
+        let (successor, predecessor) = channels();
+        drop(predecessor);
+        assert!(!was_taken(&successor).await);
+    }
+
+    #[tokio::test]
+    async fn there_is_one_owner_whoever_is_faster() {
+        let taken = serde_json::to_vec(&ToPredecessor::Taken).unwrap();
+        for _ in 0..1_000 {
+            let (ours, theirs) = pair().unwrap();
+            let ours = Channel::new(ours).unwrap();
+            let taken = taken.clone();
+            let end = thread::spawn(move || descriptors::send(&theirs, &taken, &[]).is_ok());
+            let was_taken = was_taken(&ours).await;
+            assert_eq!(end.join().unwrap(), was_taken);
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The link to a proxy: what is told to it waits here, in order and within bounds.
 
 use std::{
+    collections::HashSet,
     io,
     os::fd::{AsFd as _, OwnedFd},
     sync::{
@@ -15,7 +16,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use super::progress::Progress;
 use crate::link::{
     channel::{Channel, ChannelError, Received},
-    message::{ToCapture, ToProxy},
+    message::{PodId, SocketKind, ToCapture, ToProxy},
 };
 
 /// Messages that may wait for a proxy: several for each pod. One that reads no more for so long
@@ -49,6 +50,8 @@ pub(in crate::capture) struct Queue {
 struct Backlog {
     /// Descriptors that wait for it.
     descriptors: AtomicUsize,
+    /// Kinds of sockets that it has asked for, and that are on their way.
+    refills: Mutex<HashSet<(PodId, SocketKind)>>,
     /// Told when too much waits.
     given_up: Notify,
 }
@@ -100,6 +103,15 @@ impl Link {
         self.queue(Outgoing::Message(message, descriptors))
     }
 
+    /// Begins to answer a proxy that asks for sockets; returns whether there is to be an answer.
+    ///
+    /// There is none for a pod that the proxy has nothing of, and none while an earlier one waits for
+    /// it: that one answers both. So a proxy that asks all the time has no more sockets made than it
+    /// reads.
+    pub(in crate::capture) fn begin_refill(&self, pod: PodId, kind: SocketKind) -> bool {
+        self.progress().pods.contains_key(&pod) && self.backlog.refills().insert((pod, kind))
+    }
+
     /// Returns how far the proxy is.
     pub(in crate::capture) fn progress(&self) -> MutexGuard<'_, Progress> {
         // Progress is advisory, and each step of it a single assignment.
@@ -142,6 +154,23 @@ impl Link {
     }
 }
 
+// === impl Backlog ===
+
+impl Backlog {
+    fn refills(&self) -> MutexGuard<'_, HashSet<(PodId, SocketKind)>> {
+        // Every change of the set is a single insert or remove: it is whole even after a panic.
+        self.refills.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that a message is with the proxy.
+    fn sent(&self, message: &ToProxy, descriptors: usize) {
+        self.descriptors.fetch_sub(descriptors, Ordering::Relaxed);
+        if let ToProxy::Sockets { pod, kind, .. } = message {
+            self.refills().remove(&(*pod, *kind));
+        }
+    }
+}
+
 // === impl Outgoing ===
 
 impl Outgoing {
@@ -172,7 +201,7 @@ pub(in crate::capture) async fn carry(
                     let borrowed: Vec<_> =
                         descriptors.iter().map(|descriptor| descriptor.as_fd()).collect();
                     channel.send(&message, &borrowed).await?;
-                    backlog.descriptors.fetch_sub(descriptors.len(), Ordering::Relaxed);
+                    backlog.sent(&message, descriptors.len());
                 }
                 Some(Outgoing::HandOver(give)) => return Ok::<_, ChannelError>(Some(give)),
                 None => return Ok(None),
@@ -197,11 +226,9 @@ mod tests {
 
     use super::*;
     use crate::{
+        capture::proxies::PodProgress,
         capture::sockets::AHEAD,
-        link::{
-            channel::{MAX_DESCRIPTORS, pair},
-            message::{PodId, SocketKind},
-        },
+        link::channel::{MAX_DESCRIPTORS, pair},
     };
 
     const POD: PodId = PodId { netns: 1, enrolment: 1 };
@@ -264,5 +291,26 @@ mod tests {
             ended = carry(ours, queue, |_| ()) => panic!("{ended:?}"),
             () = read => {}
         }
+    }
+
+    #[tokio::test]
+    async fn one_refill_of_a_kind_is_under_way() {
+        let (ours, theirs) = pair().unwrap();
+        let (ours, theirs) = (Channel::new(ours).unwrap(), Channel::new(theirs).unwrap());
+        let (link, queue) = link();
+        let begin = || link.begin_refill(POD, SocketKind::OutboundV4);
+        assert!(!begin(), "the proxy was not given the pod");
+        link.progress().pods.insert(POD, PodProgress::Serving);
+        assert!(begin());
+        assert!(!begin(), "one is under way");
+        assert!(link.begin_refill(POD, SocketKind::DeliveryV4), "of another kind");
+        tell(&link, 1).unwrap();
+        assert!(!begin(), "it waits for the proxy");
+        tokio::select! {
+            biased;
+            ended = carry(ours, queue, |_| ()) => panic!("{ended:?}"),
+            received = theirs.receive::<ToProxy>() => assert!(received.unwrap().is_some()),
+        }
+        assert!(begin());
     }
 }

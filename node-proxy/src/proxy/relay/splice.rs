@@ -50,8 +50,7 @@ async fn copy_with(
             return finish(to).map_err(|_| Broken::Reset(sink));
         }
         let length = data.len() as u64;
-        write(to, data).await.map_err(|_| Broken::Reset(sink))?;
-        moved(length);
+        write(to, data, &moved).await.map_err(|_| Broken::Reset(sink))?;
         unspliced += length;
         if unspliced >= SPLICE_AFTER_BYTES {
             match open_pipe() {
@@ -78,9 +77,7 @@ async fn splice(
             Filled::Urgent => {
                 let data = read(from, &mut ReadSize::new()).await;
                 let data = data.map_err(|_| Broken::Reset(source))?;
-                let length = data.len() as u64;
-                write(to, data).await.map_err(|_| Broken::Reset(sink))?;
-                moved(length);
+                write(to, data, &moved).await.map_err(|_| Broken::Reset(sink))?;
             }
         }
         while pipe.filled() > 0 {
