@@ -70,6 +70,9 @@ pub(crate) fn poll_read(
 
 /// Makes the next read wait for news of the socket: a read that did not fill its buffer has emptied
 /// the socket, and trying again would cost a system call to learn it.
+///
+/// Loses no news because one thread runs both the task and the driver: what came since the read is
+/// still with the kernel. An end or a reset that the driver has seen stays seen.
 fn expect_no_more(socket: &TcpStream) {
     let _ = socket.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
 }

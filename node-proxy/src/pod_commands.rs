@@ -7,6 +7,9 @@ use fairlead_node::{
     cli::{Output, PodAddArgs, PodCommand, PodListArgs},
 };
 
+/// Stands for what is not known.
+const UNKNOWN: &str = "-";
+
 /// Carries out a command and prints its result.
 pub(crate) async fn run(command: PodCommand) -> Result<()> {
     match command {
@@ -26,7 +29,10 @@ async fn add(args: PodAddArgs) -> Result<()> {
     let status = Client::new(&run_dir).add(&spec).await?;
     println!(
         "{}/{} enrolled as {} in {:.1} ms",
-        status.namespace, status.name, status.identity, status.enrolled_in_ms
+        status.namespace,
+        status.name,
+        status.identity.as_deref().unwrap_or(UNKNOWN),
+        status.enrolled_in_ms
     );
     Ok(())
 }
@@ -50,7 +56,7 @@ fn print_table(pods: &[PodStatus]) {
             pod.state,
             pod.connections,
             addresses.join(","),
-            pod.identity
+            pod.identity.as_deref().unwrap_or(UNKNOWN)
         );
         if let Some(problem) = &pod.problem {
             println!("{:<32} {problem}", "");

@@ -3,12 +3,12 @@
 pub(crate) mod capture;
 pub(crate) mod proxy;
 
-use std::{env, ffi::OsString, os::fd::OwnedFd};
+use std::{env, ffi::OsString, io, os::fd::OwnedFd};
 
 use anyhow::{Context as _, Result};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
 };
 
@@ -16,6 +16,7 @@ use fairlead_node::{
     cli::RunArgs,
     link::channel::pair,
     supervise::{self, HalfSpec, Supervisor, control::Control},
+    sys::memory,
     telemetry::logging,
 };
 
@@ -23,6 +24,13 @@ use crate::on_this_thread;
 
 /// Links that may wait to be taken up: each is a process that has just been started.
 const LINK_QUEUE: usize = 8;
+
+/// The signals that ask this process to end. They wait here from the start: one that comes while the
+/// process takes over from another must not leave pods without either.
+struct Termination {
+    terminate: Signal,
+    interrupt: Signal,
+}
 
 /// Serves the node until SIGTERM or SIGINT.
 pub(crate) fn run(args: &RunArgs) -> Result<()> {
@@ -41,6 +49,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
 /// Both halves in this process, for development.
 fn single(args: &RunArgs) -> Result<()> {
     raise_descriptor_limit();
+    memory::keep_buffers();
     let opened = proxy::Opened::of(args)?;
     let log = logging::init(args.log_format, &args.log_level)?;
     on_this_thread(async {
@@ -50,7 +59,7 @@ fn single(args: &RunArgs) -> Result<()> {
         to_capture.send(capture_end).await?;
         to_proxy.send(proxy_end).await?;
         tokio::try_join!(
-            capture::serve(args, capture_links),
+            capture::serve(args, capture_links, Termination::catch()?),
             proxy::serve(args, opened, &log, proxy_links, std::future::pending()),
         )?;
         drop((to_capture, to_proxy));
@@ -81,12 +90,23 @@ fn links_of_supervisor() -> Result<mpsc::Receiver<OwnedFd>> {
     Ok(links)
 }
 
-async fn terminated() -> Result<&'static str> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => Ok("SIGTERM"),
-        _ = interrupt.recv() => Ok("SIGINT"),
+// === impl Termination ===
+
+impl Termination {
+    /// Must be called in a runtime.
+    fn catch() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Waits for a signal, and names it.
+    async fn asked(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
     }
 }
 

@@ -33,6 +33,7 @@ use self::{
     plan::{Action, ChildId, End, Event, Plan, Program},
     process::Process,
 };
+use crate::sys::descriptors::close_in_programs;
 
 /// Exit status by which a half says that it cannot serve as it was asked to, such as with a
 /// configuration that is broken (`EX_CONFIG` of `sysexits.h`). From the first process of a half, soon
@@ -79,6 +80,11 @@ pub enum SuperviseError {
     /// Signals cannot be received.
     #[error("cannot receive signals: {0}")]
     Signals(io::Error),
+    /// Open descriptors cannot be kept from the processes.
+    #[error(
+        "cannot keep open descriptors from the processes: {0}; the kernel needs to be 5.11 or newer"
+    )]
+    Descriptors(io::Error),
     /// The first process of a half did not start or refused to serve.
     #[error("the {0} process cannot serve: see its error above")]
     Refused(Half),
@@ -110,6 +116,7 @@ struct Processes {
 pub async fn run(spec: Supervisor) -> Result<(), SuperviseError> {
     // Before the first child, so that no end of one is missed.
     let mut signals = Signals::new().map_err(SuperviseError::Signals)?;
+    close_in_programs().map_err(SuperviseError::Descriptors)?;
     let mut plan = Plan::new(spec.drain_timeout);
     let mut processes = Processes { spec, running: Vec::new() };
     let now = || Instant::now().into_std();

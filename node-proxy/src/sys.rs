@@ -1,6 +1,7 @@
 //! Kernel interfaces that no library wraps. The only module of the crate with unsafe code.
 
 pub mod descriptors;
+pub mod memory;
 pub mod mount;
 pub mod netns;
 pub mod pipe;

@@ -52,6 +52,9 @@ const LOG_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time for the processes of a killed proxy to be gone.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Lines of [`FairleadNode::complaints`].
+const MOST_COMPLAINTS: usize = 40;
+
 /// A process of the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Half {
@@ -235,6 +238,16 @@ impl FairleadNode {
     /// Returns what it logged so far.
     pub fn log(&self) -> Result<String> {
         Ok(self.process.stdout()? + &self.process.stderr()?)
+    }
+
+    /// Returns the latest of what it logged, without the connections that went well: why a test
+    /// failed.
+    pub fn complaints(&self) -> String {
+        let log = self.log().unwrap_or_default();
+        let went_well =
+            |line: &str| line.contains(r#""scope":"access""#) && line.contains(r#""level":"info""#);
+        let lines: Vec<_> = log.lines().filter(|line| !went_well(line)).collect();
+        lines[lines.len().saturating_sub(MOST_COMPLAINTS)..].join("\n")
     }
 
     /// Returns its access log so far.

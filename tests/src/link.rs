@@ -68,9 +68,10 @@ pub(crate) fn configure<T: Send>(
 // === impl Links ===
 
 impl Links {
-    /// Makes the bridge `name`, up.
-    pub(crate) async fn add_bridge(&self, name: &str) -> Result<()> {
-        let message = LinkBridge::new(name).up().build();
+    /// Makes the bridge `name`, up. Without a `mac` of its own it would have that of one of its ports,
+    /// and another one when ports come and go, and the pods' neighbour tables would be wrong.
+    pub(crate) async fn add_bridge(&self, name: &str, mac: [u8; 6]) -> Result<()> {
+        let message = LinkBridge::new(name).address(mac.to_vec()).up().build();
         self.0.link().add(message).execute().await.with_context(|| format!("bridge {name}"))
     }
 

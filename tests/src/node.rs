@@ -16,7 +16,7 @@ use crate::{
     host::Host,
     link::configure,
     netns::Netns,
-    pod::{Placement, Pod, PodSpec},
+    pod::{Placement, Pod, PodSpec, mac_of},
 };
 
 /// The bridge that a node's pods hang on.
@@ -84,7 +84,7 @@ impl Node {
         }));
         configure(node.netns(), async |links| {
             links.set_up("lo").await?;
-            links.add_bridge(BRIDGE).await?;
+            links.add_bridge(BRIDGE, mac_of(node.ipv4())).await?;
             links.add_address(BRIDGE, node.host_v4(GATEWAY).into()).await?;
             links.add_address(BRIDGE, node.host_v6(GATEWAY).into()).await
         })?;

@@ -211,7 +211,7 @@ impl Host for Pod {
 
 /// Derives the MAC address from the IPv4 address, so that nobody's neighbour table is wrong when a
 /// pod takes over the addresses of another.
-fn mac_of(address: Ipv4Addr) -> [u8; 6] {
+pub(crate) fn mac_of(address: Ipv4Addr) -> [u8; 6] {
     let [a, b, c, d] = address.octets();
     [LOCALLY_ADMINISTERED, 0, a, b, c, d]
 }

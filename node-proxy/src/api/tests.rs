@@ -31,11 +31,14 @@ impl PodControl for Fake {
             ));
         }
         let status = PodStatus {
-            identity: format!("spiffe://td/ns/{}/sa/{}", spec.namespace, spec.service_account),
+            identity: Some(format!(
+                "spiffe://td/ns/{}/sa/{}",
+                spec.namespace, spec.service_account
+            )),
             namespace: spec.namespace,
             name: spec.name,
-            service_account: spec.service_account,
-            netns: spec.netns,
+            service_account: Some(spec.service_account),
+            netns: Some(spec.netns),
             addresses: vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
             state: PodState::Ready,
             problem: None,
@@ -104,7 +107,7 @@ async fn a_pod_is_added_listed_and_removed() {
     with_server(async |run_dir| {
         let client = Client::new(&run_dir);
         let added = client.add(&spec("cart-0")).await.unwrap();
-        assert_eq!(added.identity, "spiffe://td/ns/shop/sa/cart");
+        assert_eq!(added.identity.as_deref(), Some("spiffe://td/ns/shop/sa/cart"));
         assert_eq!(client.list().await.unwrap(), [added]);
         let key = spec("cart-0").key();
         client.remove(&key).await.unwrap();

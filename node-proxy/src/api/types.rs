@@ -54,10 +54,12 @@ pub struct PodStatus {
     pub namespace: Namespace,
     /// Name of the pod.
     pub name: PodName,
-    /// Service account that the pod runs as.
-    pub service_account: ServiceAccount,
-    /// Path of the pod's network namespace.
-    pub netns: PathBuf,
+    /// Service account that the pod runs as; absent where its record cannot be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account: Option<ServiceAccount>,
+    /// Path of the pod's network namespace; likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns: Option<PathBuf>,
     /// Addresses found in the network namespace, without loopback.
     pub addresses: Vec<IpAddr>,
     /// Where the pod stands.
@@ -65,8 +67,9 @@ pub struct PodStatus {
     /// What is wrong, where something is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
-    /// SPIFFE identity of the pod.
-    pub identity: String,
+    /// SPIFFE identity of the pod; likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
     /// Connections open.
     pub connections: u64,
     /// Time that the enrolment took, in milliseconds.
@@ -77,7 +80,7 @@ pub struct PodStatus {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PodState {
-    /// Captured; its certificate is not there yet, so its connections wait or fail.
+    /// Captured; what it needs to connect is not there yet, so its connections wait or fail.
     Pending,
     /// Captured and able to connect.
     Ready,

@@ -3,6 +3,7 @@
 mod attach;
 mod lifecycle;
 mod restore;
+mod unreadable;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -19,12 +20,17 @@ use mesh_api::identity::{Identity, TrustDomain};
 use tokio::sync::Mutex as AsyncMutex;
 
 pub use self::lifecycle::AtExit;
-use super::{enrolment::Enrolment, programs::Programs, proxies::Proxies, records::Records};
+use super::{
+    enrolment::Enrolment,
+    programs::Programs,
+    proxies::{Proxies, Reports},
+    records::{Records, Unreadable},
+};
 use crate::{
     api::{ApiError, ApiErrorKind, PodControl, PodKey, PodSpec, PodState, PodStatus},
     link::{
         listeners::{EndpointListeners, PodListeners},
-        message::{PodId, PodReport, ServedPod},
+        message::{PodId, ServedPod},
     },
 };
 
@@ -38,6 +44,8 @@ pub(super) struct Shared {
     pub(super) programs: AsyncMutex<Programs>,
     pods: Mutex<BTreeMap<PodKey, Enrolled>>,
     records: Records,
+    /// Pods whose record makes no sense.
+    unreadable: Mutex<BTreeMap<PodKey, Unreadable>>,
     pub(super) proxies: Proxies,
     pub(super) endpoints: EndpointListeners,
     /// Listening sockets of pods on record that outlived this process's predecessor.
@@ -85,6 +93,7 @@ impl Control {
             programs: AsyncMutex::new(programs),
             pods: Mutex::default(),
             records: Records::open(run_dir)?,
+            unreadable: Mutex::default(),
             proxies: Proxies::new(),
             endpoints,
             left: Mutex::new(left),
@@ -110,7 +119,8 @@ impl PodControl for Control {
     async fn list(&self) -> Vec<PodStatus> {
         let reports = self.0.proxies.describe().await;
         let pods = self.0.pods();
-        pods.values().map(|enrolled| self.0.status(enrolled, &reports)).collect()
+        let enrolled = pods.values().map(|enrolled| self.0.status(enrolled, &reports));
+        enrolled.chain(self.0.list_unreadable()).collect()
     }
 }
 
@@ -150,7 +160,7 @@ impl Shared {
         self.recorded.load(Ordering::Acquire)
     }
 
-    fn status(&self, enrolled: &Enrolled, reports: &HashMap<PodId, PodReport>) -> PodStatus {
+    fn status(&self, enrolled: &Enrolled, reports: &Reports) -> PodStatus {
         let report = reports.get(&enrolled.pod);
         let problem = match report {
             Some(report) => report.problem.clone(),
@@ -170,12 +180,12 @@ impl Shared {
         PodStatus {
             namespace: enrolled.spec.namespace.clone(),
             name: enrolled.spec.name.clone(),
-            service_account: enrolled.spec.service_account.clone(),
-            netns: enrolled.spec.netns.clone(),
+            service_account: Some(enrolled.spec.service_account.clone()),
+            netns: Some(enrolled.spec.netns.clone()),
             addresses: enrolled.addresses.clone(),
             state,
             problem,
-            identity: identity.to_string(),
+            identity: Some(identity.to_string()),
             connections: report.map_or(0, |report| report.connections),
             enrolled_in_ms: enrolled.took.as_secs_f64() * 1e3,
         }

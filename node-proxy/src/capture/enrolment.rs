@@ -67,6 +67,23 @@ pub(super) struct Enrolment {
     pub(super) sysctls: Sysctls,
 }
 
+// === impl EnrolError ===
+
+impl EnrolError {
+    /// Returns whether the path no longer leads to a pod's namespace. Whatever else went wrong says
+    /// nothing of the pod.
+    pub(super) fn is_gone(&self) -> bool {
+        match self {
+            // `setns` says of another file that it is invalid: the place where one was mounted.
+            Self::Netns { cause, .. } => {
+                matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput)
+            }
+            Self::OwnNetns { .. } => true,
+            Self::Listen { .. } | Self::Routing(_) | Self::Programs(_) => false,
+        }
+    }
+}
+
 // === impl Enrolment ===
 
 impl Enrolment {
@@ -142,5 +159,29 @@ impl Enrolment {
             }
         }
         addresses
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::errno::Errno;
+
+    use super::*;
+
+    #[test]
+    fn a_pod_is_gone_only_if_its_path_says_so() {
+        for (errno, gone) in [
+            (Errno::ENOENT, true),
+            (Errno::EINVAL, true),
+            (Errno::EMFILE, false),
+            (Errno::ENFILE, false),
+            (Errno::EPERM, false),
+            (Errno::EACCES, false),
+        ] {
+            let error = EnrolError::Netns { path: String::new(), cause: errno.into() };
+            assert_eq!(error.is_gone(), gone, "{errno}");
+            assert!(!EnrolError::Listen { port: 1, cause: errno.into() }.is_gone());
+        }
+        assert!(EnrolError::OwnNetns { path: String::new() }.is_gone());
     }
 }

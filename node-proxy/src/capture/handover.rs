@@ -12,7 +12,7 @@ use std::{
 };
 
 pub use self::{
-    give::{HandoverSocket, Heirlooms},
+    give::{HandoverSocket, Heirlooms, Successor, hand_over},
     take::{Inheritance, Predecessor, take_over},
 };
 use crate::link::{VERSION, channel::ChannelError};

@@ -227,7 +227,13 @@ impl Programs {
     /// Returns a socket that registers the process that connects it, see [`Self::registered`].
     ///
     /// A process does not know its id outside its own PID namespace, but the connect hook does.
+    /// One at a time: what an earlier one has left is of no use any more.
     pub(super) fn registration(&mut self) -> Result<Registration, ProgramsError> {
+        let left: Vec<_> = self.registrations.keys().filter_map(Result::ok).collect();
+        for cookie in left {
+            ignore_absent(self.registrations.remove(&cookie))
+                .map_err(map_error("REGISTRATIONS"))?;
+        }
         let io = |cause| ProgramsError::Io { what: "registering a proxy process", cause };
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).map_err(io)?;
         let cookie = sys::socket::cookie(&socket).map_err(io)?;
@@ -246,8 +252,12 @@ impl Programs {
         found.map(|(process, _)| process).ok_or(ProgramsError::NotRegistered)
     }
 
-    /// Captures the connections of every process that is not among `proxies`.
+    /// Captures the connections of every process that is not among `proxies`. If those are none,
+    /// all stays as it is: a proxy whose link is renewed goes on connecting.
     pub(super) fn exempt_only(&mut self, proxies: &[ProxyProcess]) -> Result<(), ProgramsError> {
+        if proxies.is_empty() {
+            return Ok(());
+        }
         let known: Vec<_> = self.proxies.keys().filter_map(Result::ok).collect();
         for process in known.into_iter().filter(|process| !proxies.contains(process)) {
             ignore_absent(self.proxies.remove(&process)).map_err(map_error("PROXIES"))?;

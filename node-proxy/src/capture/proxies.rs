@@ -1,11 +1,10 @@
 //! The proxies that capture serves: one, or two while one takes over from the other.
 
 mod greeting;
+mod link;
 mod progress;
 
 use std::{
-    collections::HashMap,
-    os::fd::OwnedFd,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -13,22 +12,16 @@ use std::{
     time::Duration,
 };
 
-use fairlead_ebpf::{MAX_PODS, ProxyProcess};
-use tokio::{
-    sync::{mpsc, oneshot, watch},
-    time::timeout,
-};
+use fairlead_ebpf::ProxyProcess;
+use tokio::{sync::watch, time::timeout};
 
 pub use self::greeting::{Greeted, GreetingError, greet};
-pub(super) use self::progress::{PodProgress, Progress};
-use crate::link::{
-    channel::{Channel, ChannelError, Received},
-    message::{PodId, PodReport, ToCapture, ToProxy},
+use self::link::Queue;
+pub(super) use self::{
+    link::{Ended, Link, Unreachable, carry},
+    progress::{PodProgress, Progress, Reports},
 };
-
-/// Messages that may wait for a proxy: several for each pod. One that reads no more for so long
-/// hangs, and is given up.
-const QUEUE: usize = 16 * MAX_PODS as usize;
+use crate::link::message::{PodId, PodReport, ToCapture, ToProxy};
 
 /// Time that a description of the pods may take.
 const DESCRIBE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -40,39 +33,6 @@ pub(super) struct Proxies {
     numbers: AtomicU64,
     changed: Arc<watch::Sender<()>>,
 }
-
-/// A proxy.
-#[derive(Debug)]
-pub(super) struct Link {
-    /// Counts up: of two proxies the one that came later has the higher number.
-    pub(super) number: u64,
-    outgoing: mpsc::Sender<Outgoing>,
-    progress: Mutex<Progress>,
-    changed: Arc<watch::Sender<()>>,
-}
-
-/// What a link is to do.
-#[derive(Debug)]
-pub(super) enum Outgoing {
-    /// Send a message.
-    Message(ToProxy, Vec<OwnedFd>),
-    /// Stop, and return the socket.
-    HandOver(oneshot::Sender<OwnedFd>),
-}
-
-/// How a link ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ended {
-    /// The proxy is gone.
-    Gone,
-    /// A successor has the socket.
-    HandedOver,
-}
-
-/// The proxy reads no more.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("the proxy is gone or reads no more messages")]
-pub(super) struct Unreachable;
 
 // === impl Proxies ===
 
@@ -86,11 +46,10 @@ impl Proxies {
     }
 
     /// Adds a proxy that holds some pods already; returns what it is to be sent, too.
-    pub(super) fn add(&self, progress: Progress) -> (Arc<Link>, mpsc::Receiver<Outgoing>) {
-        let (outgoing, queue) = mpsc::channel(QUEUE);
+    pub(super) fn add(&self, progress: Progress) -> (Arc<Link>, Queue) {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-        let (progress, changed) = (Mutex::new(progress), self.changed.clone());
-        let link = Arc::new(Link { number, outgoing, progress, changed });
+        let (link, queue) = Link::new(number, progress, self.changed.clone());
+        let link = Arc::new(link);
         self.lock().push(link.clone());
         self.changed.send_replace(());
         (link, queue)
@@ -106,9 +65,10 @@ impl Proxies {
         self.lock().clone()
     }
 
-    /// Returns the processes that are exempt from capture.
+    /// Returns the processes of all proxies; none while that of one is not known.
     pub(super) fn processes(&self) -> Vec<ProxyProcess> {
-        self.all().iter().filter_map(|link| link.progress().process).collect()
+        let processes: Option<_> = self.all().iter().map(|link| link.progress().process).collect();
+        processes.unwrap_or_default()
     }
 
     /// Notes an answer of a proxy.
@@ -144,6 +104,17 @@ impl Proxies {
         self.until(|links| links.iter().any(|link| holds(&link.progress()))).await;
     }
 
+    /// Returns once [`Self::are_done_with`] holds.
+    pub(super) async fn until_done_with(&self, pod: PodId) {
+        self.until(|links| done_with(links, pod)).await;
+    }
+
+    /// Returns whether the proxies have no connection of a released pod, as far as they have been
+    /// told of it. Without a proxy nobody knows: one that is about to be linked may have some.
+    pub(super) fn are_done_with(&self, pod: PodId) -> bool {
+        done_with(&self.all(), pod)
+    }
+
     /// Returns once there is no proxy.
     pub(super) async fn until_none(&self) {
         self.until(<[_]>::is_empty).await;
@@ -157,22 +128,23 @@ impl Proxies {
 
     /// Returns what the proxies say of the pods: of a pod that several have, the sum of its
     /// connections, and what the latest says of its certificate.
-    pub(super) async fn describe(&self) -> HashMap<PodId, PodReport> {
+    pub(super) async fn describe(&self) -> Reports {
         let request = self.numbers.fetch_add(1, Ordering::Relaxed);
         let links = self.all();
         for link in &links {
+            link.progress().ask(request);
             link.tell_or_warn(ToProxy::Describe { request });
         }
         let answered =
             self.until_all(|progress| progress.request >= request || progress.process.is_none());
         // A proxy that is just starting says nothing yet.
         let _ = timeout(DESCRIBE_TIMEOUT, answered).await;
-        let mut reports: HashMap<PodId, PodReport> = HashMap::new();
+        let mut reports = Reports::new();
         for link in &links {
-            for report in &link.progress().reports {
-                let so_far = reports.get(&report.pod).map_or(0, |known| known.connections);
-                let connections = so_far + report.connections;
-                reports.insert(report.pod, PodReport { connections, ..report.clone() });
+            for (pod, report) in &link.progress().reports {
+                let so_far = reports.get(pod).map_or(0, |known| known.connections);
+                let connections = so_far.saturating_add(report.connections);
+                reports.insert(*pod, PodReport { connections, ..report.clone() });
             }
         }
         reports
@@ -192,83 +164,69 @@ impl Proxies {
     }
 }
 
-// === impl Link ===
-
-impl Link {
-    /// Sends a message, in the order of the calls.
-    pub(super) fn tell(
-        &self,
-        message: ToProxy,
-        descriptors: Vec<OwnedFd>,
-    ) -> Result<(), Unreachable> {
-        self.queue(Outgoing::Message(message, descriptors))
-    }
-
-    /// Returns how far the proxy is.
-    pub(super) fn progress(&self) -> MutexGuard<'_, Progress> {
-        // Progress is advisory, and each step of it a single assignment.
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Stops the link after what is queued, and returns its socket; none if the proxy is gone.
-    pub(super) async fn hand_over(&self) -> Option<OwnedFd> {
-        let (give, given) = oneshot::channel();
-        self.queue(Outgoing::HandOver(give)).ok()?;
-        given.await.ok()
-    }
-
-    /// Returns once `holds` is true of the proxy's progress.
-    pub(super) async fn until(&self, holds: impl Fn(&Progress) -> bool) {
-        let mut changes = self.changed.subscribe();
-        while !holds(&self.progress()) {
-            // The sender lives as long as `self`.
-            let _ = changes.changed().await;
-        }
-    }
-
-    fn tell_or_warn(&self, message: ToProxy) {
-        if let Err(error) = self.tell(message, Vec::new()) {
-            tracing::warn!(proxy = self.number, %error, "message lost");
-        }
-    }
-
-    fn queue(&self, outgoing: Outgoing) -> Result<(), Unreachable> {
-        self.outgoing.try_send(outgoing).map_err(|_| Unreachable)
-    }
+fn done_with(links: &[Arc<Link>], pod: PodId) -> bool {
+    let done = |progress: &Progress| progress.process.is_some() && progress.is_idle(pod);
+    !links.is_empty() && links.iter().all(|link| done(&link.progress()))
 }
 
-/// Carries messages both ways until the proxy is gone or the link is handed over.
-pub(super) async fn carry(
-    channel: Channel,
-    mut queue: mpsc::Receiver<Outgoing>,
-    heard: impl Fn(Received<ToCapture>),
-) -> Result<Ended, ChannelError> {
-    let hear = async {
-        while let Some(received) = channel.receive().await? {
-            heard(received);
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::message::MAX_PROBLEM_BYTES;
+
+    const POD: PodId = PodId { netns: 1, enrolment: 1 };
+
+    #[tokio::test]
+    async fn what_a_proxy_says_of_its_pods_does_no_harm() {
+        let proxies = Proxies::new();
+        let links = [(); 2].map(|()| proxies.add(Progress::holding([POD].into_iter(), false)));
+        let process = ProxyProcess { cgroup: 1, tgid: 1, reserved: 0 };
+        for (link, _queue) in &links {
+            link.progress().process = Some(process);
         }
-        Ok::<_, ChannelError>(())
-    };
-    let tell = async {
-        loop {
-            match queue.recv().await {
-                Some(Outgoing::Message(message, descriptors)) => {
-                    let borrowed: Vec<_> =
-                        descriptors.iter().map(std::os::fd::AsFd::as_fd).collect();
-                    channel.send(&message, &borrowed).await?;
-                }
-                Some(Outgoing::HandOver(give)) => return Ok::<_, ChannelError>(Some(give)),
-                None => return Ok(None),
+        let problem = Some(format!("\u{1b}[2Jwrong\n{}", "\u{e4}".repeat(MAX_PROBLEM_BYTES)));
+        let pods = vec![PodReport { pod: POD, connections: u64::MAX, problem }];
+        let answer = async {
+            // The numbers of links come from the same source.
+            let request = links.len() as u64 + 1;
+            for (link, _queue) in &links {
+                let pods = pods.clone();
+                proxies.heard(link, ToCapture::Pods { request, pods, last: true });
             }
-        }
-    };
-    // A message is heard whole or not at all: the successor hears the next one.
-    let give = tokio::select! {
-        ended = hear => { ended?; None }
-        told = tell => told?,
-    };
-    let Some(give) = give else { return Ok(Ended::Gone) };
-    // The successor may have given up; the socket is then closed and the proxy linked anew.
-    let _ = give.send(channel.into_inner());
-    Ok(Ended::HandedOver)
+        };
+        let (reports, ()) = tokio::join!(proxies.describe(), answer);
+        let report = &reports[&POD];
+        assert_eq!(report.connections, u64::MAX);
+        let problem = report.problem.as_deref().unwrap();
+        assert!(problem.starts_with("[2Jwrong\u{e4}") && problem.len() <= MAX_PROBLEM_BYTES);
+    }
+
+    #[test]
+    fn connections_of_a_released_pod_may_be_open_while_a_proxy_has_not_said_otherwise() {
+        let proxies = Proxies::new();
+        assert!(!proxies.are_done_with(POD), "one may be about to be linked");
+        let (link, _queue) = proxies.add(Progress::default());
+        assert!(!proxies.are_done_with(POD), "it has not been told yet");
+        let process = ProxyProcess { cgroup: 1, tgid: 1, reserved: 0 };
+        link.progress().process = Some(process);
+        link.progress().pods.insert(POD, PodProgress::Releasing);
+        assert!(!proxies.are_done_with(POD));
+        link.progress().pods.insert(POD, PodProgress::Silent);
+        assert!(!proxies.are_done_with(POD));
+        proxies.heard(&link, ToCapture::Idle { pod: POD });
+        assert!(proxies.are_done_with(POD));
+    }
+
+    #[test]
+    fn processes_are_told_apart_only_when_all_are_known() {
+        let proxies = Proxies::new();
+        let process = |tgid| ProxyProcess { cgroup: 1, tgid, reserved: 0 };
+        assert_eq!(proxies.processes(), []);
+        let (first, _queue) = proxies.add(Progress::default());
+        let (second, _queue) = proxies.add(Progress::default());
+        first.progress().process = Some(process(1));
+        assert_eq!(proxies.processes(), [], "one is not registered yet");
+        second.progress().process = Some(process(2));
+        assert_eq!(proxies.processes(), [process(1), process(2)]);
+    }
 }

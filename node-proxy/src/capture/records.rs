@@ -35,6 +35,22 @@ pub(super) struct Record {
     pub(super) draining: bool,
 }
 
+/// What the directory of records holds.
+#[derive(Debug, Default)]
+pub(super) struct OnDisk {
+    pub(super) records: Vec<Record>,
+    pub(super) unreadable: Vec<Unreadable>,
+}
+
+/// A record that makes no sense.
+#[derive(Clone, Debug)]
+pub(super) struct Unreadable {
+    /// The pod, as the file's name says.
+    pub(super) key: PodKey,
+    path: PathBuf,
+    error: String,
+}
+
 /// The directory of records.
 #[derive(Debug)]
 pub(super) struct Records(PathBuf);
@@ -47,6 +63,22 @@ impl Record {
     }
 }
 
+// === impl Unreadable ===
+
+impl Unreadable {
+    /// Returns what is wrong and what to do.
+    pub(super) fn problem(&self) -> String {
+        format!(
+            "its enrolment record {} cannot be read ({}): if it was captured it stays so, and has no \
+             connections; enrol it again with `fairlead-node pod add`, or let it leave the mesh with \
+             `fairlead-node pod remove {}`",
+            self.path.display(),
+            self.error,
+            self.key
+        )
+    }
+}
+
 // === impl Records ===
 
 impl Records {
@@ -56,22 +88,28 @@ impl Records {
         Ok(Self(dir))
     }
 
-    /// Returns all records; unreadable ones are named in the log and left alone.
-    pub(super) fn load(&self) -> io::Result<Vec<Record>> {
-        let mut records = Vec::new();
+    /// Returns all records, also those that make no sense. Files that are no records are named in the
+    /// log and left alone.
+    pub(super) fn load(&self) -> io::Result<OnDisk> {
+        let mut found = OnDisk::default();
         for entry in fs::read_dir(&self.0)? {
             let path = entry?.path();
             if path.extension().is_none_or(|e| e != "json") {
                 continue;
             }
             match read(&path) {
-                Ok(record) => records.push(record),
-                Err(error) => {
-                    tracing::error!(path = %path.display(), %error, "unreadable enrolment record");
+                Ok(record) => found.records.push(record),
+                Err(error) if is_broken(&error) => {
+                    let Some(key) = key(&path) else {
+                        tracing::warn!(path = %path.display(), "not an enrolment record");
+                        continue;
+                    };
+                    found.unreadable.push(Unreadable { key, path, error: error.to_string() });
                 }
+                Err(error) => return Err(error),
             }
         }
-        Ok(records)
+        Ok(found)
     }
 
     pub(super) fn save(&self, record: &Record) -> io::Result<()> {
@@ -99,4 +137,56 @@ fn read(path: &Path) -> io::Result<Record> {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
     Ok(serde_json::from_slice(&fs::read(path)?)?)
+}
+
+/// Returns the pod that the file of a record is named after.
+fn key(path: &Path) -> Option<PodKey> {
+    let (name, namespace) = path.file_stem()?.to_str()?.split_once('@')?;
+    Some(PodKey { namespace: namespace.parse().ok()?, name: name.parse().ok()? })
+}
+
+/// Whether it is the record that is at fault, and will be the next time.
+fn is_broken(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::FileTooLarge
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(name: &str) -> Record {
+        let spec = serde_json::json!({
+            "uid": null, "namespace": "shop", "name": name, "service_account": "a", "netns": "/n"
+        });
+        let sysctls = Sysctls::default();
+        let spec = serde_json::from_value(spec).unwrap();
+        let (netns_cookie, enrolment, addresses, draining) = (1, 1, Vec::new(), false);
+        Record { spec, netns_cookie, enrolment, addresses, sysctls, draining }
+    }
+
+    #[test]
+    fn a_broken_record_is_told_apart_and_one_that_cannot_be_read_stops_everything() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records::open(dir.path()).unwrap();
+        records.save(&record("whole")).unwrap();
+        let pods = dir.path().join("pods");
+        for (name, content) in
+            [("cut@shop", "{"), ("other@shop", "7"), ("empty@shop", ""), ("stranger", "")]
+        {
+            fs::write(pods.join(name).with_extension("json"), content).unwrap();
+        }
+        let found = records.load().unwrap();
+        let names: Vec<_> = found.records.iter().map(|r| r.spec.key().to_string()).collect();
+        assert_eq!(names, ["shop/whole"]);
+        let mut names: Vec<_> = found.unreadable.iter().map(|r| r.key.to_string()).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["shop/cut", "shop/empty", "shop/other"]);
+        assert!(found.unreadable[0].problem().contains("pod remove shop/"));
+        // A directory, so that reading fails for any user.
+        fs::create_dir(pods.join("later.json")).unwrap();
+        assert!(records.load().is_err());
+    }
 }

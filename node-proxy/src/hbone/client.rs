@@ -157,7 +157,11 @@ impl Slot {
         ahead: impl AsyncFnOnce(&mut SendStream<Bytes>) -> Infallible,
     ) -> Result<Stream, OpenError> {
         let opened = timeout(RESPONSE_TIMEOUT, self.exchange(request, ahead)).await;
-        let (answer, send) = opened.map_err(|_| OpenError::Timeout)??;
+        let (answer, send) = opened.map_err(|_| {
+            // The peer may be gone, which PINGs take longer to tell: later streams take no risk.
+            self.0.open.set(false);
+            OpenError::Timeout
+        })??;
         if answer.status() != StatusCode::OK {
             return Err(OpenError::Refused(answer.status()));
         }
@@ -227,5 +231,36 @@ async fn drive(
     open_tunnels.dec();
     if let Some(tunnel) = tunnel.upgrade() {
         tunnel.open.set(false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use http::Method;
+    use tokio::task::LocalSet;
+
+    use super::*;
+    use crate::hbone::{server, transport::tests::Pair};
+
+    #[tokio::test]
+    async fn a_tunnel_whose_peer_does_not_answer_takes_no_more_streams() {
+        let work = async {
+            let (client, server) = Pair::new().streams().await;
+            tokio::task::spawn_local(async move {
+                let tunnel = server::Tunnel::accept(server.stream).await.unwrap();
+                let mut unanswered = Vec::new();
+                let _ = tunnel.run(pending(), |stream| unanswered.push(stream)).await;
+            });
+            let tunnel = Tunnel::connect(client, Gauge::default()).await.unwrap();
+            let request = Request::builder().method(Method::CONNECT).uri("10.0.0.1:80");
+            let request = request.body(()).unwrap();
+            tokio::time::pause();
+            let opened = tunnel.reserve().open(request, async |_| pending().await).await;
+            assert!(matches!(opened, Err(OpenError::Timeout)), "{opened:?}");
+            assert!(!tunnel.has_room());
+        };
+        LocalSet::new().run_until(work).await;
     }
 }

@@ -15,9 +15,9 @@ use super::{
     limits::{CLIENT_MAX_STREAMS, MAX_BULK_TUNNELS, POOL_IDLE_TIMEOUT},
 };
 
-/// Tunnels that a stream waits for in vain before it is given up: each was full, or its peer allows
-/// no streams.
-const MAX_DIALS: usize = 8;
+/// Tunnels that a stream waits for in vain before it is given up: nobody got a place in them, since
+/// they closed at once or their peer allows no streams.
+const MAX_VAIN_DIALS: usize = 8;
 
 /// Tunnels by peer.
 pub struct Pool<K, E> {
@@ -27,7 +27,7 @@ pub struct Pool<K, E> {
 type Peers<K, E> = RefCell<HashMap<K, Peer<E>>>;
 
 /// How a dial in progress ends; whoever waits for it may give up.
-type Dial<E> = watch::Receiver<Option<Result<(), E>>>;
+type Dial<E> = watch::Receiver<Option<Result<Weak<Tunnel>, E>>>;
 
 struct Peer<E> {
     tunnels: Vec<Rc<Tunnel>>,
@@ -39,7 +39,7 @@ struct Peer<E> {
 pub enum PoolError<E> {
     /// No tunnel could be made.
     Dial(E),
-    /// Every tunnel was full at once.
+    /// Tunnels could be made, and took no stream.
     NoRoom,
 }
 
@@ -60,10 +60,12 @@ impl<K: Clone + Eq + Hash + 'static, E: Clone + 'static> Pool<K, E> {
     where
         F: Future<Output = Result<Rc<Tunnel>, E>> + 'static,
     {
-        for _ in 0..MAX_DIALS {
+        let mut in_vain = 0;
+        while in_vain < MAX_VAIN_DIALS {
             let mut dialling = {
                 let mut peers = self.peers.borrow_mut();
                 let peer = peers.entry(key.clone()).or_default();
+                peer.forget_failed_dial();
                 let slot = peer.reserve();
                 if slot.is_none() || peer.wants_another() {
                     peer.dial.get_or_insert_with(|| self.dial(key, dial()));
@@ -75,9 +77,13 @@ impl<K: Clone + Eq + Hash + 'static, E: Clone + 'static> Pool<K, E> {
                 }
             };
             let dialled = dialling.wait_for(Option::is_some).await;
-            // Without a result the thread is about to end.
-            let Ok(dialled) = dialled.map(|result| result.clone()) else { break };
-            dialled.unwrap_or(Ok(())).map_err(PoolError::Dial)?;
+            // Without a result the dial has panicked, or the thread is about to end.
+            let Ok(Some(dialled)) = dialled.map(|result| result.clone()) else { break };
+            let tunnel = dialled.map_err(PoolError::Dial)?;
+            // Others may have taken every place in it: there will be another one for the rest.
+            if tunnel.upgrade().is_none_or(|tunnel| tunnel.streams() == 0) {
+                in_vain += 1;
+            }
         }
         Err(PoolError::NoRoom)
     }
@@ -91,6 +97,7 @@ impl<K: Clone + Eq + Hash + 'static, E: Clone + 'static> Pool<K, E> {
     /// not needed beside others any more; their open streams finish.
     pub fn sweep(&self) {
         self.peers.borrow_mut().retain(|_, peer| {
+            peer.forget_failed_dial();
             peer.sweep();
             !peer.tunnels.is_empty() || peer.dial.is_some()
         });
@@ -106,7 +113,7 @@ impl<K: Clone + Eq + Hash + 'static, E: Clone + 'static> Pool<K, E> {
         let (key, peers) = (key.clone(), Rc::downgrade(&self.peers));
         tokio::task::spawn_local(async move {
             let dialled = dial.await;
-            let result = dialled.as_ref().map(drop).map_err(E::clone);
+            let result = dialled.as_ref().map(Rc::downgrade).map_err(E::clone);
             finish(&peers, &key, &tell, dialled.ok());
             tell.send_replace(Some(result));
         });
@@ -118,7 +125,7 @@ impl<K: Clone + Eq + Hash + 'static, E: Clone + 'static> Pool<K, E> {
 fn finish<K: Eq + Hash, E>(
     peers: &Weak<Peers<K, E>>,
     key: &K,
-    dial: &watch::Sender<Option<Result<(), E>>>,
+    dial: &watch::Sender<Option<Result<Weak<Tunnel>, E>>>,
     tunnel: Option<Rc<Tunnel>>,
 ) {
     let Some(peers) = peers.upgrade() else { return };
@@ -143,6 +150,11 @@ impl<E> Peer<E> {
         self.tunnels.retain(|tunnel| tunnel.is_open());
         let with_room = self.tunnels.iter().filter(|tunnel| tunnel.has_room());
         with_room.min_by_key(|tunnel| (tunnel.is_filled(), tunnel.streams())).map(Tunnel::reserve)
+    }
+
+    /// Forgets a dial whose task is gone without a result, since it panicked: the next stream dials.
+    fn forget_failed_dial(&mut self) {
+        self.dial.take_if(|dial| dial.has_changed().is_err());
     }
 
     /// Returns whether bulk transfers fill every tunnel, and there may be more.
@@ -177,7 +189,60 @@ fn needed(streams: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::{cell::Cell, convert::Infallible};
+
+    use prometheus_client::metrics::gauge::Gauge;
+    use tokio::task::LocalSet;
+
     use super::*;
+    use crate::hbone::{server, transport::tests::Pair};
+
+    /// Makes a tunnel to a peer that keeps it open.
+    async fn dial() -> Result<Rc<Tunnel>, Infallible> {
+        let (client, server) = Pair::new().streams().await;
+        tokio::task::spawn_local(async move {
+            let tunnel = server::Tunnel::accept(server.stream).await.unwrap();
+            tunnel.run(std::future::pending(), drop).await.unwrap();
+        });
+        Ok(Tunnel::connect(client, Gauge::default()).await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_burst_of_streams_gets_as_many_tunnels_as_it_takes() {
+        const STREAMS: usize = 20 * CLIENT_MAX_STREAMS;
+        let work = async {
+            let pool = Pool::new();
+            let slots = (0..STREAMS).map(|_| pool.reserve(&"peer", dial));
+            let slots = futures_util::future::join_all(slots).await;
+            assert!(slots.iter().all(Result::is_ok));
+            assert_eq!(pool.peers.borrow()["peer"].tunnels.len(), 20);
+        };
+        LocalSet::new().run_until(work).await;
+    }
+
+    #[tokio::test]
+    async fn a_dial_that_panics_does_not_block_its_peer() {
+        let work = async {
+            let pool = Pool::new();
+            let panics = Cell::new(true);
+            let dial_once_in_vain = || {
+                let panics = panics.replace(false);
+                async move {
+                    assert!(!panics, "as a bug would");
+                    dial().await
+                }
+            };
+            let first = pool.reserve(&"peer", dial_once_in_vain).await;
+            assert!(matches!(first, Err(PoolError::NoRoom)));
+            pool.sweep();
+            assert!(pool.peers.borrow().is_empty());
+            panics.set(true);
+            let first = pool.reserve(&"peer", dial_once_in_vain).await;
+            assert!(matches!(first, Err(PoolError::NoRoom)));
+            assert!(pool.reserve(&"peer", dial_once_in_vain).await.is_ok());
+        };
+        LocalSet::new().run_until(work).await;
+    }
 
     #[test]
     fn streams_that_fit_in_fewer_tunnels_keep_no_more() {

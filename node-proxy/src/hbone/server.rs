@@ -4,7 +4,7 @@ use std::future::Future;
 
 use bytes::Bytes;
 use h2::{
-    Reason, RecvStream,
+    RecvStream,
     server::{Builder, Connection, SendResponse},
 };
 use http::Request;
@@ -69,11 +69,56 @@ impl Tunnel {
                     draining = true;
                     self.connection.graceful_shutdown();
                 }
-                () = &mut gone => {
-                    self.connection.abrupt_shutdown(Reason::NO_ERROR);
-                    return Err(TunnelError::Timeout);
-                }
+                () = &mut gone => return Err(TunnelError::Timeout),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, poll_fn};
+
+    use http::{Method, Response};
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::hbone::transport::tests::Pair;
+
+    #[tokio::test]
+    async fn a_stream_of_a_peer_that_is_gone_does_not_seem_to_have_ended_well() {
+        let (client, server) = Pair::new().streams().await;
+        let peer_vanishes = async {
+            let (tell, told) = oneshot::channel();
+            let mut tell = Some(tell);
+            let tunnel = Tunnel::accept(server.stream).await.unwrap();
+            let run = tunnel.run(pending(), |stream| tell.take().unwrap().send(stream).unwrap());
+            let answer = async {
+                let (request, mut respond) = told.await.unwrap();
+                let mut body = request.into_body();
+                assert!(body.data().await.is_none());
+                let mut send = respond.send_response(Response::new(()), false).unwrap();
+                poll_fn(|cx| send.poll_reset(cx)).await
+            };
+            tokio::join!(run, answer)
+        };
+        let (requests, mut connection) = h2::client::handshake(client).await.unwrap();
+        let request = Request::builder().method(Method::CONNECT).uri("10.0.0.1:80");
+        let ask = async {
+            let mut requests = requests.ready().await.unwrap();
+            let (response, _) = requests.send_request(request.body(()).unwrap(), true).unwrap();
+            response.await.unwrap();
+            // From here on nobody reads what the server sends.
+            tokio::time::pause();
+        };
+        let client = async {
+            tokio::select! {
+                _ = &mut connection => unreachable!(),
+                () = ask => {}
+            }
+        };
+        let ((), (tunnel, ended)) = tokio::join!(client, peer_vanishes);
+        assert!(matches!(tunnel, Err(TunnelError::Timeout)));
+        assert!(ended.is_err(), "{ended:?}");
     }
 }

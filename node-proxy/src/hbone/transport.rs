@@ -8,7 +8,7 @@ mod record;
 mod session;
 mod stream;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::{io, sync::Arc};
 

@@ -60,7 +60,22 @@ impl Channel {
 
     /// Sends a message with `descriptors`, of which the other end gets duplicates. Waits while the
     /// other end is slow; a cancelled call has sent all or nothing.
+    ///
+    /// What is sent to an end that is gone is lost: that it is gone shows in one place,
+    /// [`Channel::receive`].
     pub async fn send(
+        &self,
+        message: &impl Serialize,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<(), ChannelError> {
+        match self.send_to_present(message, descriptors).await {
+            Err(ChannelError::Io(error)) if is_gone(&error) => Ok(()),
+            sent => sent,
+        }
+    }
+
+    /// Sends a message like [`Channel::send`], but fails if the other end is gone.
+    pub async fn send_to_present(
         &self,
         message: &impl Serialize,
         descriptors: &[BorrowedFd<'_>],
@@ -72,12 +87,18 @@ impl Channel {
         Ok(self.0.send(&bytes, descriptors).await?)
     }
 
+    /// Refuses what the other end sends from here on, for which [`Channel::send_to_present`] fails
+    /// there; what it has sent can still be received.
+    pub fn close_for_receiving(&self) -> io::Result<()> {
+        self.0.close_for_reading()
+    }
+
     /// Returns the next message; none when the other end is gone. A cancelled call loses nothing.
     pub async fn receive<M: DeserializeOwned>(&self) -> Result<Option<Received<M>>, ChannelError> {
         let mut bytes = vec![0; MAX_MESSAGE_BYTES];
         let received = self.0.receive(&mut bytes).await;
         let Datagram { length, descriptors, truncated } = match received {
-            Err(e) if e.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
+            Err(error) if is_gone(&error) => return Ok(None),
             other => other?,
         };
         if length == 0 {
@@ -86,6 +107,11 @@ impl Channel {
         let bytes = bytes.get(..length).filter(|_| !truncated).ok_or(ChannelError::TooLong)?;
         Ok(Some(Received { message: serde_json::from_slice(bytes)?, descriptors }))
     }
+}
+
+/// Returns whether an error says that the other end is gone: with everything read there, or not.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 #[cfg(test)]
@@ -120,7 +146,21 @@ mod tests {
         drop(a);
         assert_eq!(b.receive::<u8>().await.unwrap().unwrap().message, 1);
         assert!(b.receive::<u8>().await.unwrap().is_none());
-        assert!(b.send(&1, &[]).await.is_err());
+        b.send(&1, &[]).await.unwrap();
+        assert!(b.send_to_present(&1, &[]).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn an_end_that_dies_with_messages_unread_is_gone_like_any_other() {
+        let (a, b) = channels();
+        a.send(&1, &[]).await.unwrap();
+        b.send(&2, &[]).await.unwrap();
+        drop(a);
+        b.send(&3, &[]).await.unwrap();
+        b.send(&4, &[]).await.unwrap();
+        while let Some(received) = b.receive::<u8>().await.unwrap() {
+            assert_eq!(received.message, 1);
+        }
     }
 
     #[tokio::test]

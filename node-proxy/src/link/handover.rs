@@ -1,4 +1,17 @@
 //! The messages between a capture process and its successor.
+//!
+//! The predecessor owns everything until [`ToPredecessor::Taken`] is in its socket's queue; from then
+//! on the successor does. A predecessor that waits no longer closes its socket for receiving and then
+//! reads what is in the queue. The kernel puts the two in order, so that both processes see the same:
+//! either the message was first, and the predecessor ends, or the closing was, and the message cannot
+//! be sent.
+//!
+//! | The predecessor | The successor | Owner |
+//! |---|---|---|
+//! | waits for `TakeOver` | sends it | predecessor |
+//! | sends the parts, then `End` | receives them, loads its programs | predecessor |
+//! | waits for `Taken` | sends it | successor, once it is sent |
+//! | closed before that: serves as before | cannot send it: ends | predecessor |
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +26,8 @@ pub enum ToPredecessor {
         /// Version of the protocol.
         version: u16,
     },
-    /// Everything has arrived and the programs are loaded. Without it the predecessor goes on.
+    /// Everything has arrived and the programs are loaded: the successor owns it now. Without it the
+    /// predecessor goes on.
     Taken,
     /// A message of a later version.
     #[serde(other)]

@@ -53,15 +53,19 @@ impl Connections {
         Rc::new(Self { node, live: RefCell::new(Slab::new()), none: Notify::new() })
     }
 
+    /// Counts a connection of `pod` that is to be registered.
+    pub(super) fn count(&self, pod: &Arc<Pod>) -> Counted {
+        Counted::new(&self.node, pod)
+    }
+
     /// Adds a connection. An inbound one is added before it is judged, so that a change of policy
     /// in between is not missed.
     pub(super) fn register(
         self: &Rc<Self>,
-        pod: &Arc<Pod>,
+        counted: Counted,
         inbound: Option<Inbound>,
     ) -> Registration {
         let (close, closed) = oneshot::channel();
-        let counted = Counted::new(&self.node, pod);
         let live = Live { counted, inbound, close: Some(close) };
         let key = self.live.borrow_mut().insert(live);
         Registration { table: self.clone(), key, closed }
@@ -107,10 +111,15 @@ impl Connections {
 // === impl Counted ===
 
 impl Counted {
-    pub(super) fn new(node: &Arc<Node>, pod: &Arc<Pod>) -> Self {
+    fn new(node: &Arc<Node>, pod: &Arc<Pod>) -> Self {
         node.connections.add();
         pod.connections.add();
         Self { node: node.clone(), pod: pod.clone() }
+    }
+
+    /// Returns the pod of the connection.
+    pub(super) fn pod(&self) -> &Arc<Pod> {
+        &self.pod
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod tunnel;
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Instant};
 
 use http::StatusCode;
 use tokio::net::TcpStream;
@@ -12,7 +12,7 @@ pub(super) use self::tunnel::serve_tunnel;
 pub(super) use self::tunnel::size_of_stream;
 use super::{
     admission::Inbound,
-    connections::Registration,
+    connections::{Counted, Registration},
     delivery::deliver,
     flow::{Addresses, FlowLog, Meter},
     pod::Pod,
@@ -54,11 +54,11 @@ pub(super) struct LocalDelivery {
     pub(super) registration: Registration,
 }
 
-/// Serves a plaintext connection from accept to close.
-pub(super) async fn serve_plaintext(accepted: Accepted) {
-    let Accepted { worker, pod, socket, client, target, draining: _, share: _share, handshake: _ } =
-        accepted;
-    let _open = worker.metrics.socket(Reporter::Destination);
+/// Serves a plaintext connection from accept to close. It is registered at once: nothing that ends
+/// the connections of its pod comes in between.
+pub(super) fn serve_plaintext(accepted: Accepted) -> impl Future<Output = ()> {
+    let Accepted { worker, pod, socket, client, target, share, counted, .. } = accepted;
+    let open = worker.metrics.socket(Reporter::Destination);
     let workload = worker.node.state().workload_at(client.ip()).cloned();
     let arrival = Arrival {
         client,
@@ -70,19 +70,22 @@ pub(super) async fn serve_plaintext(accepted: Accepted) {
         hostname: None,
         started: Instant::now(),
     };
-    let (log, mut registration) = arrival.register(&worker, &pod);
-    let reason = match arrival.enter(&worker, &pod, &mut registration).await {
-        Ok(server) => {
-            drop(arrival);
-            relay::sockets(socket, server, &Meter::from(&log), &mut registration.closed).await
-        }
-        Err(reason) => {
-            // Fails only on a socket that is already gone.
-            let _ = reset_on_close(&socket);
-            reason
-        }
-    };
-    log.close(&reason);
+    let (log, mut registration) = arrival.register(&worker, &pod, counted);
+    async move {
+        let (_open, _share) = (open, share);
+        let reason = match arrival.enter(&worker, &pod, &mut registration).await {
+            Ok(server) => {
+                drop(arrival);
+                relay::sockets(socket, server, &Meter::from(&log), &mut registration.closed).await
+            }
+            Err(reason) => {
+                // Fails only on a socket that is already gone.
+                let _ = reset_on_close(&socket);
+                reason
+            }
+        };
+        log.close(&reason);
+    }
 }
 
 /// Brings a connection of a pod of this node to `pod`, with the checks and the log of a tunnel.
@@ -91,7 +94,7 @@ pub(super) async fn deliver_local(
     pod: &Arc<Pod>,
     arrival: Arrival,
 ) -> Result<LocalDelivery, CloseReason> {
-    let (log, mut registration) = arrival.register(worker, pod);
+    let (log, mut registration) = arrival.register(worker, pod, worker.connections.count(pod));
     match arrival.enter(worker, pod, &mut registration).await {
         Ok(socket) => Ok(LocalDelivery { socket, log, registration }),
         Err(reason) => {
@@ -105,8 +108,13 @@ pub(super) async fn deliver_local(
 
 impl Arrival {
     /// Enters the connection in the tables; what follows is judged by them.
-    fn register(&self, worker: &Worker, pod: &Arc<Pod>) -> (FlowLog, Registration) {
-        let registration = worker.connections.register(pod, Some(self.inbound()));
+    fn register(
+        &self,
+        worker: &Worker,
+        pod: &Arc<Pod>,
+        counted: Counted,
+    ) -> (FlowLog, Registration) {
+        let registration = worker.connections.register(counted, Some(self.inbound()));
         let state = worker.node.state();
         let local = state.local_workload(&pod.name, &pod.identity).map(|local| local.workload);
         let service = local.as_ref().and_then(|workload| {

@@ -1,5 +1,7 @@
 //! What the proxy gets from capture: pods with their listening sockets, and sockets made inside pods.
 
+mod links;
+
 use std::{
     collections::HashMap,
     net::{Ipv4Addr, SocketAddrV4},
@@ -101,6 +103,9 @@ pub enum IntakeError {
     /// A message came without its sockets.
     #[error("a message of capture's came without its sockets; is this process out of descriptors?")]
     Sockets,
+    /// Capture has closed the link, and nobody links this process anew.
+    #[error("capture serves this process no more: it was too slow, or broke the protocol")]
+    GivenUp,
 }
 
 // === impl Intake ===
@@ -119,7 +124,7 @@ impl Intake {
                 talked = intake.talk(socket, &mut queue) => talked?,
             }
             tracing::info!("capture is gone; waiting for its successor");
-            link = links.recv().await;
+            link = links::next(&mut links, intake.draining).await?;
         }
         Ok(())
     }
@@ -357,5 +362,53 @@ impl Served {
             text
         });
         PodReport { pod, connections: self.pod.connections.open() as u64, problem }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        link::channel::pair,
+        proxy::fixtures::{identities, node},
+        telemetry::readiness::Readiness,
+    };
+
+    fn parts() -> Parts {
+        let node = node();
+        Parts {
+            workers: Arc::new(Workers::start(&node, 1).unwrap()),
+            node,
+            identities: identities(),
+            trust_domain: "cluster.local".parse().unwrap(),
+            recorded: Readiness::default().gate("recorded"),
+            endpoints: mpsc::channel(1).0,
+            drain: mpsc::channel(1).0,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_capture_process_that_dies_before_its_answer_is_not_the_end_of_the_proxy() {
+        let (send, links) = mpsc::channel(1);
+        let hello = ToProxy::Hello { version: VERSION };
+        let capture = async {
+            // Several, since a successor may come before anyone sees that one is gone.
+            for _ in 0..16 {
+                let (dies, link) = pair().unwrap();
+                let dies = Channel::new(dies).unwrap();
+                dies.send(&hello, &[]).await.unwrap();
+                drop(dies);
+                send.send(link).await.unwrap();
+            }
+            let (successor, link) = pair().unwrap();
+            let successor = Channel::new(successor).unwrap();
+            successor.send(&hello, &[]).await.unwrap();
+            send.send(link).await.unwrap();
+            let answer = successor.receive().await.unwrap().unwrap();
+            assert!(matches!(answer.message, ToCapture::Hello { holding: 0, .. }));
+            drop(send);
+        };
+        let (served, ()) = tokio::join!(Intake::run(parts(), links), capture);
+        served.unwrap();
     }
 }

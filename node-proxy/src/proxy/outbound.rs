@@ -3,7 +3,7 @@
 mod first_bytes;
 mod retry;
 
-use std::{net::SocketAddr, pin::pin, rc::Rc, sync::Arc, time::Instant};
+use std::{future::Future, net::SocketAddr, pin::pin, rc::Rc, sync::Arc, time::Instant};
 
 use fairlead_ebpf::HBONE_PORT;
 use mesh_api::{
@@ -54,30 +54,40 @@ enum Onward {
     Local(Box<LocalDelivery>),
 }
 
-/// Serves a connection from accept to close.
-pub(super) async fn serve(accepted: Accepted) {
-    let Accepted { worker, pod, socket, client, target, draining: _, share: _share, handshake: _ } =
-        accepted;
-    let _open = worker.metrics.socket(Reporter::Source);
-    let mut registration = worker.connections.register(&pod, None);
+/// Serves a connection from accept to close. It is registered at once: nothing that ends the
+/// connections of its pod comes in between.
+pub(super) fn serve(accepted: Accepted) -> impl Future<Output = ()> {
+    let Accepted { worker, pod, socket, client, target, share, counted, .. } = accepted;
+    let open = worker.metrics.socket(Reporter::Source);
+    let mut registration = worker.connections.register(counted, None);
     let started = Instant::now();
-    let routed = match worker.node.local_workload(&pod.name, &pod.identity).await {
-        Some(LocalWorkload { workload, .. }) => match route(&worker, &pod, &workload, target) {
-            Ok(route) => Ok((workload, route)),
-            Err(reason) => Err((Some(workload), reason)),
-        },
-        None => Err((None, CloseReason::WorkloadUnknown)),
-    };
-    match routed {
-        Ok((source, route)) => {
-            let captured = Captured { worker, pod, source, client, target, started };
-            captured.forward(socket, &route, &mut registration).await;
-        }
-        Err((workload, reason)) => {
-            let source = End { workload, identity: None };
-            let labels = labels(source, None, None, None);
-            let addresses = Addresses { source: client, destination: target, hbone: None };
-            refuse(socket, FlowLog::open(&worker.metrics, labels, addresses, started), &reason);
+    async move {
+        let (_open, _share) = (open, share);
+        let known = tokio::select! {
+            biased;
+            reason = &mut registration.closed => Err(reason.unwrap_or(CloseReason::Drained)),
+            known = worker.node.local_workload(&pod.name, &pod.identity) => {
+                known.ok_or(CloseReason::WorkloadUnknown)
+            }
+        };
+        let routed = match known {
+            Ok(LocalWorkload { workload, .. }) => match route(&worker, &pod, &workload, target) {
+                Ok(route) => Ok((workload, route)),
+                Err(reason) => Err((Some(workload), reason)),
+            },
+            Err(reason) => Err((None, reason)),
+        };
+        match routed {
+            Ok((source, route)) => {
+                let captured = Captured { worker, pod, source, client, target, started };
+                captured.forward(socket, &route, &mut registration).await;
+            }
+            Err((workload, reason)) => {
+                let source = End { workload, identity: None };
+                let labels = labels(source, None, None, None);
+                let addresses = Addresses { source: client, destination: target, hbone: None };
+                refuse(socket, FlowLog::open(&worker.metrics, labels, addresses, started), &reason);
+            }
         }
     }
 }

@@ -3,6 +3,8 @@
 
 pub(super) mod accept;
 pub(super) mod spread;
+#[cfg(test)]
+mod tests;
 
 use std::{
     cell::RefCell,
@@ -135,11 +137,23 @@ impl Workers {
     pub async fn cut(&self, pod: NetnsCookie) {
         self.tell_all(|| Command::Cut(pod)).await;
         self.until_silent(pod).await;
+        // Those that one thread gave to another one which had been told before.
+        self.tell_all(|| Command::Cut(pod)).await;
     }
 
-    /// Accepts no more connections; asks peers to open no more streams; open ones go on.
+    /// Accepts no more connections; asks peers to open no more streams; open ones go on. On return
+    /// every connection that was accepted counts as open.
     pub async fn drain(&self) {
         self.tell_all(|| Command::Drain).await;
+        let listening: Vec<_> = self.served().values().map(|pod| pod.listening.clone()).collect();
+        let silent = async {
+            for pod in listening {
+                pod.closed().await;
+            }
+        };
+        if timeout(STOP_TIME, silent).await.is_err() {
+            tracing::warn!("a thread is slow to close the listeners of its pods");
+        }
     }
 
     /// Ends every connection and every thread.

@@ -20,7 +20,7 @@ use fairlead_node::{
     capture::{
         check,
         control::{AtExit, Control, Parts},
-        handover::{HandoverError, HandoverSocket, Heirlooms, Inheritance, take_over},
+        handover::{HandoverError, HandoverSocket, Heirlooms, Inheritance, hand_over, take_over},
         programs::Programs,
         proxies::{Greeted, greet},
     },
@@ -29,11 +29,11 @@ use fairlead_node::{
         listeners::{EndpointListeners, PodListeners},
         message::PodId,
     },
-    sys::socket::{netns_cookie, probe},
+    sys::socket::{listens, netns_cookie, probe},
     telemetry::logging,
 };
 
-use super::{links_of_supervisor, raise_descriptor_limit, terminated};
+use super::{Termination, links_of_supervisor, raise_descriptor_limit};
 use crate::on_this_thread;
 
 /// Connections that wait to be accepted by an operator's endpoint.
@@ -59,6 +59,14 @@ struct Own {
     left: Left,
 }
 
+/// Why this half serves no more.
+enum Ended {
+    /// A successor has everything.
+    HandedOver,
+    /// A signal has come.
+    Asked(&'static str),
+}
+
 /// What a predecessor has left.
 #[derive(Default)]
 struct Left {
@@ -71,12 +79,27 @@ struct Left {
 pub(crate) fn run(args: &RunArgs) -> Result<()> {
     raise_descriptor_limit();
     let _log = logging::init(args.log_format, &args.log_level)?;
-    on_this_thread(async { serve(args, links_of_supervisor()?).await })
+    on_this_thread(async {
+        let termination = Termination::catch()?;
+        serve(args, links_of_supervisor()?, termination).await
+    })
 }
 
 /// Captures pods and gives them to the proxies at the other end of `links`.
-pub(super) async fn serve(args: &RunArgs, links: mpsc::Receiver<OwnedFd>) -> Result<()> {
-    let Own { api, programs, left } = Own::of(args).await?;
+pub(super) async fn serve(
+    args: &RunArgs,
+    links: mpsc::Receiver<OwnedFd>,
+    mut termination: Termination,
+) -> Result<()> {
+    let own = tokio::select! {
+        own = Own::of(args) => own?,
+        // A predecessor goes on, and gets the signal as well.
+        signal = termination.asked() => {
+            tracing::info!(signal, "stopped before the start");
+            return Ok(());
+        }
+    };
+    let Own { api, programs, left } = own;
     let handover = HandoverSocket::bind(&args.run_dir)?;
     let (send, mut greeted) = mpsc::channel(GREETED_QUEUE);
     for link in left.proxies {
@@ -91,7 +114,7 @@ pub(super) async fn serve(args: &RunArgs, links: mpsc::Receiver<OwnedFd>) -> Res
     let held = first.as_mut().and_then(|proxy| proxy.endpoints.take());
     let parts = Parts {
         programs,
-        endpoints: endpoints(args, left.endpoints.or(held))?,
+        endpoints: left.endpoints.map_or_else(|| endpoints(args, held), Ok)?,
         left: left.pods,
         trust_domain: args.trust_domain.clone(),
         drain_timeout: args.drain_timeout,
@@ -106,22 +129,47 @@ pub(super) async fn serve(args: &RunArgs, links: mpsc::Receiver<OwnedFd>) -> Res
             control.release_vanished(),
         );
     };
-    let heirlooms = Heirlooms { run_lock: api.lock(), api: api.as_fd() };
-    tokio::select! {
-        never = api::serve(&api, &control) => never,
+    let ended = tokio::select! {
         () = work => bail!("capture has nothing more to do"),
         () = &mut supervised => bail!("the supervisor is gone"),
-        () = handover.serve(&control, heirlooms) => {
+        ended = serve_others(&api, &control, &handover, &mut termination) => ended,
+    };
+    match ended {
+        Ended::HandedOver => {
             api.leave();
+            handover.leave();
             tracing::info!("a successor has taken over");
             return Ok(());
         }
-        signal = terminated() => tracing::info!(signal = signal?, "draining"),
+        Ended::Asked(signal) => tracing::info!(signal, "draining"),
     }
     let at_exit = if args.keep_capture { AtExit::KeepPinned } else { AtExit::Remove };
     control.shut_down(at_exit).await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Serves the API and successors. A signal waits for the end of a hand-over that has begun.
+async fn serve_others(
+    api: &ApiSocket,
+    control: &Control,
+    handover: &HandoverSocket,
+    termination: &mut Termination,
+) -> Ended {
+    let heirlooms = Heirlooms { run_lock: api.lock(), api: api.as_fd() };
+    let serving = api::serve(api, control);
+    tokio::pin!(serving);
+    loop {
+        let successor = tokio::select! {
+            never = &mut serving => never,
+            successor = handover.successor() => successor,
+            signal = termination.asked() => return Ended::Asked(signal),
+        };
+        match hand_over(control, successor, heirlooms).await {
+            Ok(()) => return Ended::HandedOver,
+            Err(error) => tracing::error!(%error, "going on: nothing was handed over"),
+        }
+    }
 }
 
 // === impl Own ===
@@ -140,11 +188,13 @@ impl Own {
             let programs = Programs::load(&args.bpf_dir, &cgroup, None)?;
             return Ok(Self { api, programs, left: Left::default() });
         };
-        let Inheritance { predecessor, bpf_lock, run_lock, api, endpoints, pods, proxies } =
+        let Inheritance { predecessor, bpf_lock, run_lock, api, endpoints: left, pods, proxies } =
             inherited;
-        let api = ApiSocket::inherit(&args.run_dir, api, run_lock)?;
+        // What may fail comes first: then the predecessor goes on.
+        let endpoints = endpoints(args, Some(left))?;
         let programs = Programs::load(&args.bpf_dir, &cgroup, Some(bpf_lock))?;
         predecessor.end().await?;
+        let api = ApiSocket::inherit(&args.run_dir, api, run_lock)?;
         tracing::info!(pods = pods.len(), proxies = proxies.len(), "taken over from a predecessor");
         Ok(Self { api, programs, left: Left { endpoints: Some(endpoints), pods, proxies } })
     }
@@ -201,11 +251,13 @@ async fn serve_proxies(
 /// same, and others where not. A predecessor in another container has addresses of its own.
 fn endpoints(args: &RunArgs, left: Option<EndpointListeners>) -> Result<EndpointListeners> {
     let own = netns_cookie(&probe()?)?;
-    let near = left.filter(|left| netns_cookie(&left.metrics).is_ok_and(|cookie| cookie == own));
     let (metrics, readiness, admin) =
-        near.map_or((None, None, None), |l| (Some(l.metrics), Some(l.readiness), Some(l.admin)));
+        left.map_or((None, None, None), |l| (Some(l.metrics), Some(l.readiness), Some(l.admin)));
     let listen = |option: &str, address: SocketAddr, left: Option<TcpListener>| {
-        let usable = left.filter(|left| left.local_addr().is_ok_and(|known| known == address));
+        let usable = left.filter(|left| {
+            left.local_addr().is_ok_and(|known| known == address)
+                && listens(left, own, address.port()).unwrap_or(false)
+        });
         usable.map_or_else(|| listen(address), Ok).with_context(|| {
             format!("cannot listen on {address}: is another process there? See {option}")
         })

@@ -26,6 +26,7 @@ use fairlead_node::{
         worker::Workers,
     },
     sandbox::{Sandbox, ensure_readable},
+    sys::memory,
     telemetry::{
         logging::{self, Guard},
         metrics::NodeMetrics,
@@ -34,7 +35,7 @@ use fairlead_node::{
     },
 };
 
-use super::{links_of_supervisor, raise_descriptor_limit, terminated};
+use super::{Termination, links_of_supervisor, raise_descriptor_limit};
 use crate::on_this_thread;
 
 /// What the endpoints for operators show.
@@ -55,12 +56,16 @@ pub(super) struct Opened {
 /// Runs this half until it has drained.
 pub(crate) fn run(args: &RunArgs) -> Result<()> {
     raise_descriptor_limit();
+    memory::keep_buffers();
     let opened = Opened::of(args)?;
     confine(args, &opened.config)?;
     let log = logging::init(args.log_format, &args.log_level)?;
     on_this_thread(async {
+        let mut termination = Termination::catch()?;
         let links = links_of_supervisor()?;
-        let asked = async { terminated().await.map(|_| ()) };
+        let asked = async {
+            termination.asked().await;
+        };
         serve(args, opened, &log, links, asked).await
     })
 }
@@ -101,7 +106,7 @@ pub(super) async fn serve(
     Opened { ca, config, workers }: Opened,
     log: &Guard,
     links: mpsc::Receiver<OwnedFd>,
-    asked: impl Future<Output = Result<()>>,
+    asked: impl Future<Output = ()>,
 ) -> Result<()> {
     let readiness = Readiness::default();
     let configured = readiness.gate("configuration");
@@ -148,10 +153,7 @@ pub(super) async fn serve(
         worked = &mut work => return worked.and_then(|()| bail!("the supervisor is gone")),
         served = &mut pages => return served,
         Some(drain) = drains.recv() => drain,
-        asked = asked => {
-            asked?;
-            Drain { grace: args.drain_timeout, succeeded: false }
-        }
+        () = asked => Drain { grace: args.drain_timeout, succeeded: false },
     };
     draining.close();
     tokio::select! {

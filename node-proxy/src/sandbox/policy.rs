@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use nix::libc::{self, c_int, c_long};
 
+use crate::sys::socket::{IP_LOCAL_PORT_RANGE, SIOCATMARK};
+
 /// What an argument, by its index, has to be. Only its lower 32 bits count: all of these are `int`
 /// or flags below 2^32.
 #[derive(Clone, Copy, Debug)]
@@ -234,8 +236,20 @@ const NEW_NAMESPACES: u32 = bits(libc::CLONE_NEWCGROUP)
 /// `PR_SET_VMA` of `linux/prctl.h`: names for areas of memory.
 const PR_SET_VMA: u32 = 0x5356_4d41;
 
-/// `SIOCATMARK` of `asm-generic/sockios.h`.
-const SIOCATMARK: libc::Ioctl = 0x8905;
+/// Options of sockets, by level, that a proxy sets. Others filter with programs, load protocols or
+/// change tables of the kernel's.
+const SOCKET_OPTIONS: [(c_int, c_int); 10] = [
+    (libc::SOL_SOCKET, libc::SO_KEEPALIVE),
+    (libc::SOL_SOCKET, libc::SO_LINGER),
+    (libc::SOL_SOCKET, libc::SO_REUSEADDR),
+    (libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT),
+    (libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE),
+    (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY),
+    (libc::IPPROTO_TCP, libc::TCP_KEEPCNT),
+    (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE),
+    (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL),
+    (libc::IPPROTO_TCP, libc::TCP_NODELAY),
+];
 
 /// Requests of `ioctl(2)` that change nothing but a descriptor's own state, or only ask.
 const IOCTLS: [u32; 5] = [
@@ -253,26 +267,27 @@ pub(super) fn allowed(pid: u32) -> BTreeMap<c_long, Alternatives> {
     always.chain(conditional).collect()
 }
 
+/// What sockets there are.
+///
+/// - Streams of IPv4 and IPv6, for TCP and nothing else: a proxy may connect out of the node's
+///   network, to its control plane. Whoever takes the process over reaches what the node does, too,
+///   but no pod's network: sockets inside a pod come from capture.
+/// - Pairs of unix sockets, which are connected already. No single ones: under their names the
+///   node's own services listen.
+/// - No netlink, no packets, no datagrams: nothing here configures a network or speaks below TCP.
 fn sockets() -> [(c_long, Alternatives); 3] {
-    // Neither netlink nor packets nor, since the kernel's own services listen there, names of
-    // unix sockets: pairs of them are connected already.
     let inet = [libc::AF_INET, libc::AF_INET6].into_iter().flat_map(|family| {
         let kind = move |kind, protocol| {
             vec![Is(0, bits(family)), Bits(1, SOCKET_TYPE, bits(kind)), Is(2, bits(protocol))]
         };
-        [
-            kind(libc::SOCK_STREAM, 0),
-            kind(libc::SOCK_STREAM, libc::IPPROTO_TCP),
-            kind(libc::SOCK_DGRAM, 0),
-            kind(libc::SOCK_DGRAM, libc::IPPROTO_UDP),
-        ]
+        [kind(libc::SOCK_STREAM, 0), kind(libc::SOCK_STREAM, libc::IPPROTO_TCP)]
     });
     let pair = |kind| vec![Is(0, bits(libc::AF_UNIX)), Bits(1, SOCKET_TYPE, bits(kind))];
-    let levels = [libc::SOL_SOCKET, libc::IPPROTO_IP, libc::IPPROTO_IPV6, libc::IPPROTO_TCP];
+    let options = SOCKET_OPTIONS.map(|(level, name)| vec![Is(1, bits(level)), Is(2, bits(name))]);
     [
         (libc::SYS_socket, inet.collect()),
         (libc::SYS_socketpair, vec![pair(libc::SOCK_STREAM), pair(libc::SOCK_SEQPACKET)]),
-        (libc::SYS_setsockopt, any_of(1, &levels.map(bits))),
+        (libc::SYS_setsockopt, options.to_vec()),
     ]
 }
 

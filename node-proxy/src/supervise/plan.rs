@@ -178,7 +178,8 @@ impl Plan {
         match (child.half, end) {
             (Half::Capture, End::Success) => {
                 info!("capture was handed over to another node proxy: draining");
-                self.end(None, now);
+                // Its proxies are told to drain when those of the other serve.
+                self.end(None, now + TAKEOVER_TIME);
                 Vec::new()
             }
             (half, End::Refused | End::NotStarted) if never_served => {
@@ -297,12 +298,13 @@ impl Plan {
         told.map(|c| Action::Stop(c.id, Stop::Terminate)).collect()
     }
 
-    /// From now on nothing is started, and everything has a limit.
-    fn end(&mut self, refused: Option<Half>, now: Instant) {
+    /// From now on nothing is started, and everything has a limit: it drains from `start` on, at the
+    /// latest.
+    fn end(&mut self, refused: Option<Half>, start: Instant) {
         self.phase = Phase::Ending { refused, clean: true };
         self.proxy_is_next = false;
         (self.capture.restart_at, self.proxy.restart_at) = (None, None);
-        let limit = now + self.drain_timeout + DRAIN_SLACK;
+        let limit = start + self.drain_timeout + DRAIN_SLACK;
         for child in &mut self.children {
             child.limit = Some((limit, Stop::Terminate));
         }

@@ -2,16 +2,18 @@
 
 use std::{
     io::{self, IoSlice, IoSliceMut},
-    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    mem::MaybeUninit,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
 };
 
 use nix::{
-    cmsg_space,
+    libc,
     sys::socket::{
-        AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
-        sendmsg, socketpair,
+        AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, sendmsg, shutdown,
+        socketpair,
     },
 };
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
 use tokio::io::{Interest, unix::AsyncFd};
 
 /// Most descriptors that the kernel lets one datagram carry (`SCM_MAX_FD`). With room for all of
@@ -23,7 +25,8 @@ pub const MAX_DESCRIPTORS: usize = 253;
 pub struct Datagram {
     /// Length of the data in bytes. With no data and no descriptor the sender is gone.
     pub length: usize,
-    /// The descriptors, closed in programs that this process starts.
+    /// The descriptors, closed in programs that this process starts. Fewer than were sent if it has
+    /// no room for more.
     pub descriptors: Vec<OwnedFd>,
     /// Whether data was cut off because the buffer is too small.
     pub truncated: bool,
@@ -53,6 +56,12 @@ impl Channel {
         self.0.async_io(Interest::READABLE, |socket| receive(socket, data)).await
     }
 
+    /// Refuses what the other end sends from here on; what it has sent can still be received, and
+    /// then the end. The kernel knows no moment between the two.
+    pub fn close_for_reading(&self) -> io::Result<()> {
+        Ok(shutdown(self.0.get_ref().as_raw_fd(), Shutdown::Read)?)
+    }
+
     /// Sends `data` with `descriptors` as one datagram as soon as the queue has room.
     pub async fn send(&self, data: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
         self.0.async_io(Interest::WRITABLE, |socket| send(socket, data, descriptors)).await
@@ -78,21 +87,28 @@ pub fn send(socket: &impl AsFd, data: &[u8], descriptors: &[BorrowedFd<'_>]) -> 
 
 /// Receives one datagram into `data`. Never waits: an empty queue is `WouldBlock`.
 pub fn receive(socket: &impl AsFd, data: &mut [u8]) -> io::Result<Datagram> {
-    let mut control = cmsg_space!([RawFd; MAX_DESCRIPTORS]);
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut parts = [IoSliceMut::new(data)];
-    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
-    let socket = socket.as_fd().as_raw_fd();
-    let message = recvmsg::<()>(socket, &mut parts, Some(&mut control), flags)?;
+    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+    let message = recvmsg(socket, &mut parts, &mut control, flags)?;
     let mut descriptors = Vec::new();
-    for part in message.cmsgs()? {
-        if let ControlMessageOwned::ScmRights(raw) = part {
-            // SAFETY: the kernel has just opened these for this process and gave them to nobody
-            // else; each is taken once.
-            descriptors.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+    for part in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = part {
+            descriptors.extend(rights);
         }
     }
-    let truncated = message.flags.contains(MsgFlags::MSG_TRUNC);
+    let truncated = message.flags.contains(ReturnFlags::TRUNC);
     Ok(Datagram { length: message.bytes, descriptors, truncated })
+}
+
+/// Keeps what this process has open, beside its standard streams, from the programs that it starts:
+/// who started it may have left descriptors open that are nobody else's business.
+pub fn close_in_programs() -> io::Result<()> {
+    let (first, last, flags) = (3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
+    // SAFETY: the call takes no pointer, and closes nothing in this process.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 #[cfg(test)]

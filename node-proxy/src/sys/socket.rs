@@ -33,10 +33,10 @@ const SOURCE_PORTS: (u16, u16) = (1024, 32767);
 const SO_NETNS_COOKIE: i32 = 71;
 
 /// `SIOCATMARK` of `asm-generic/sockios.h`.
-const SIOCATMARK: libc::Ioctl = 0x8905;
+pub(crate) const SIOCATMARK: libc::Ioctl = 0x8905;
 
 /// `IP_LOCAL_PORT_RANGE` of `linux/in.h` (Linux 6.3).
-const IP_LOCAL_PORT_RANGE: i32 = 51;
+pub(crate) const IP_LOCAL_PORT_RANGE: i32 = 51;
 
 /// Address family of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +71,15 @@ pub fn netns_cookie(socket: &impl AsFd) -> io::Result<NetnsCookie> {
 /// Returns the kernel's unique number for `socket`.
 pub fn cookie(socket: &impl AsFd) -> io::Result<u64> {
     get(socket, libc::SO_COOKIE)
+}
+
+/// Returns whether `socket` accepts TCP connections on `port` in the namespace.
+pub fn listens(socket: &impl AsFd, netns: NetnsCookie, port: u16) -> io::Result<bool> {
+    let known = SockRef::from(socket);
+    Ok(known.is_listener()?
+        && known.protocol()? == Some(Protocol::TCP)
+        && known.local_addr()?.as_socket().is_some_and(|address| address.port() == port)
+        && netns_cookie(socket)? == netns)
 }
 
 /// Opens a socket that accepts connections to any address, of both families.
@@ -217,4 +226,29 @@ fn set(socket: &impl AsFd, level: i32, option: i32, value: u32) -> io::Result<()
     };
     nix::errno::Errno::result(result)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+
+    use super::*;
+
+    #[test]
+    fn a_listening_socket_is_told_from_all_others() {
+        let own = netns_cookie(&probe().unwrap()).unwrap();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert!(listens(&listener, own, port).unwrap());
+        assert!(!listens(&listener, own, port ^ 1).unwrap());
+        assert!(!listens(&listener, NetnsCookie(own.0 + 1), port).unwrap());
+        let bound = outbound(Family::V4).unwrap();
+        bound.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        let bound_port = bound.local_addr().unwrap().as_socket().unwrap().port();
+        assert!(!listens(&bound, own, bound_port).unwrap(), "it does not listen");
+        assert!(!listens(&probe().unwrap(), own, 0).unwrap_or(false));
+        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        assert!(!listens(&udp, own, udp.local_addr().unwrap().port()).unwrap_or(false));
+        assert!(!listens(&std::io::stderr(), own, port).unwrap_or(false), "no socket at all");
+    }
 }

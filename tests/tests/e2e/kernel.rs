@@ -1,4 +1,5 @@
 //! What the proxy does in the kernel: no way around it while it is there, no trace when it is not.
 
 mod bypass;
+mod full;
 mod unload;

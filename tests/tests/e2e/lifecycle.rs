@@ -1,5 +1,6 @@
 //! Pods enter and leave the mesh while they run, and vanish.
 
+mod churn;
 mod conflicts;
 mod vanish;
 

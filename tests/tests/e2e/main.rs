@@ -8,6 +8,7 @@ mod clients;
 mod config;
 mod descriptors;
 mod envoy;
+mod halves;
 mod hbone;
 mod kernel;
 mod lifecycle;
@@ -15,8 +16,10 @@ mod paths;
 mod peer;
 mod policy;
 mod restart;
+mod state;
 mod streams;
 mod telemetry;
+mod traffic;
 mod trust;
 
 use fairlead_lab::mesh;

@@ -1,8 +1,10 @@
 //! The proxy dies, is started again, renews its certificates; pods stay safe and go on.
 
+mod records;
 mod renewal;
+mod succession;
 
-use std::{net::SocketAddr, process::Command, time::Duration};
+use std::{net::SocketAddr, path::Path, process::Command, time::Duration};
 
 use anyhow::{Result, ensure};
 use fairlead_lab::{Child, FairleadNode, Host as _, Pod, PodSpec, wait_for};
@@ -104,10 +106,11 @@ fn a_pod_that_vanished_while_the_proxy_was_dead_is_forgotten() -> Result<()> {
     Ok(())
 }
 
-/// Starts another proxy on node 1 that does not meet the first one's ports.
-fn second(mesh: &Mesh, run_dir: &std::path::Path, bpf_dir: &std::path::Path) -> Result<Child> {
+/// Starts another proxy on node 1, with an address for metrics; its others do not meet the first
+/// one's.
+fn second(mesh: &Mesh, run_dir: &Path, bpf_dir: &Path, metrics: [&str; 2]) -> Result<Child> {
     let mut command = Command::new(mesh.n1.binary());
-    command.args(["run", "--node-name", "n1", "--metrics-address", "127.0.0.1:16020"]);
+    command.args(["run", "--node-name", "n1"]).args(metrics);
     command.args(["--readiness-address", "127.0.0.1:16021", "--admin-address", "127.0.0.1:16000"]);
     command.arg("--local-config").arg(mesh.config_path());
     command.arg("--local-ca").arg(mesh.ca_dir());
@@ -121,7 +124,8 @@ fn a_second_proxy_with_the_same_bpf_directory_is_refused_and_harms_nothing() -> 
     let (list, entries) = (mesh.n1.enrolled()?, Entries::of(&mesh.n1)?);
     let other = mesh.lab.dir().join("other-run");
     std::fs::create_dir_all(&other)?;
-    let output = second(&mesh, &other, &pin_dir(&mesh.n1))?.wait(SOON)?;
+    let free = ["--metrics-address", "127.0.0.1:16020"];
+    let output = second(&mesh, &other, &pin_dir(&mesh.n1), free)?.wait(SOON)?;
     assert!(!output.success(), "{output:?}");
     let said = output.stdout + &output.stderr;
     assert!(said.contains("another fairlead-node") && said.contains("--bpf-dir"), "{said}");

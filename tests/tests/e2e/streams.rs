@@ -1,5 +1,6 @@
 //! Streams: every byte arrives, and every end stays the end it was.
 
+mod idle;
 mod load;
 mod resets;
 mod slow_reader;

@@ -4,6 +4,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
+    os::fd::AsRawFd,
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc,
     thread,
@@ -12,6 +13,7 @@ use std::{
 
 use fairlead_node::supervise::REFUSED;
 use nix::{
+    fcntl::{FcntlArg, FdFlag, fcntl},
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
@@ -282,6 +284,21 @@ fn sighup_with_a_program_that_cannot_run_changes_nothing_but_processes() {
     let (status, rest) = supervised.end();
     assert!(status.success());
     assert!(rest.is_empty(), "{rest:?}");
+}
+
+#[test]
+fn a_descriptor_that_was_left_open_does_not_reach_a_process() {
+    let (_read, write) = std::io::pipe().unwrap();
+    let name = fs::read_link(format!("/proc/self/fd/{}", write.as_raw_fd())).unwrap();
+    fcntl(&write, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+    let (supervised, capture, proxy) = Supervised::started();
+    fcntl(&write, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
+    let has = |pid: i32| {
+        let open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+        open.filter_map(|fd| fs::read_link(fd.unwrap().path()).ok()).any(|open| open == name)
+    };
+    assert!(has(supervised.process.id().cast_signed()), "it got the descriptor itself");
+    assert!(!has(capture) && !has(proxy));
 }
 
 #[test]

@@ -91,7 +91,8 @@ impl Shared {
             if enrolled.is_draining() {
                 link.progress().pods.insert(enrolled.pod, PodProgress::Releasing);
                 link.tell(ToProxy::Release { pod: enrolled.pod }, Vec::new())?;
-            } else if !draining {
+                supply(link, enrolled)?;
+            } else {
                 give(link, enrolled)?;
             }
         }
@@ -103,13 +104,12 @@ impl Shared {
         Ok(())
     }
 
-    /// Gives a pod to the proxies that accept connections.
+    /// Gives a pod to the proxies.
     pub(super) fn give_all(&self, enrolled: &Enrolled) {
         for link in self.proxies.all() {
-            if link.progress().takes_pods()
-                && let Err(error) = give(&link, enrolled)
-            {
-                tracing::warn!(proxy = link.number, pod = %enrolled.spec.key(), %error, "cannot give a pod to a proxy");
+            // One that is not registered yet is given the pod when it is.
+            if link.progress().process.is_some() {
+                give_or_warn(&link, enrolled);
             }
         }
     }
@@ -123,9 +123,10 @@ impl Shared {
         };
         for pod in unknown {
             link.progress().pods.insert(pod, PodProgress::Releasing);
-            // If it is lost the proxy is gone, and with it the pod.
+            // Lost only with the link: the proxy ends, or hears it again over a new one.
             let _ = link.tell(ToProxy::Cut { pod }, Vec::new());
         }
+        // As above.
         let _ = link.tell(ToProxy::Recorded, Vec::new());
     }
 
@@ -141,39 +142,39 @@ impl Shared {
             return;
         }
         let message = received.message;
+        let refused = matches!(message, ToCapture::Idle { pod } if link.progress().is_given(pod));
         self.proxies.heard(link, message.clone());
         match message {
             ToCapture::Complete => self.supersede(link),
-            ToCapture::Idle { pod } => self.clone().give_again(pod),
+            ToCapture::Idle { pod } if refused => {
+                // One at a time for each pod: until then it is not given, and cannot be refused.
+                tokio::spawn(self.clone().give_again(link.number, pod));
+            }
             ToCapture::Hello { .. }
             | ToCapture::Holding { .. }
             | ToCapture::HoldingEndpoints
             | ToCapture::Registered
             | ToCapture::Serving { .. }
             | ToCapture::Silent { .. }
+            | ToCapture::Idle { .. }
             | ToCapture::Need { .. }
             | ToCapture::Pods { .. }
             | ToCapture::Unknown => {}
         }
     }
 
-    /// Gives a pod again after a while if it is enrolled all the same: a proxy had no descriptors
-    /// left for its sockets.
-    fn give_again(self: Arc<Self>, pod: PodId) {
-        let enrolled = move |shared: &Self| {
-            let pods = shared.pods();
+    /// Gives a pod again after a while to a proxy that had no descriptors left for its sockets.
+    async fn give_again(self: Arc<Self>, number: u64, pod: PodId) {
+        sleep(GIVE_AGAIN_PAUSE).await;
+        let _programs = self.programs.lock().await;
+        let enrolled = {
+            let pods = self.pods();
             pods.values().find(|e| e.pod == pod && !e.is_draining()).cloned()
         };
-        if enrolled(&self).is_none() {
-            return;
+        let link = self.proxies.all().into_iter().find(|link| link.number == number);
+        if let (Some(enrolled), Some(link)) = (enrolled, link) {
+            give_or_warn(&link, &enrolled);
         }
-        tokio::spawn(async move {
-            sleep(GIVE_AGAIN_PAUSE).await;
-            let _programs = self.programs.lock().await;
-            if let Some(enrolled) = enrolled(&self) {
-                self.give_all(&enrolled);
-            }
-        });
     }
 
     /// Drains the proxies that came before `successor`, which serves everything from here on.
@@ -196,12 +197,19 @@ impl Shared {
             let found = pods.values().find(|enrolled| enrolled.pod == pod);
             found.map(|enrolled| enrolled.enrolment.netns.clone())
         };
+        if netns.is_none() && !self.is_recorded() {
+            // On record, perhaps: if so the answer comes with the pod.
+            return;
+        }
+        if !link.begin_refill(pod, kind) {
+            return;
+        }
         let (made, error) = match netns {
             Some(netns) => sockets::make(&netns, kind, count.min(MAX_DESCRIPTORS)),
             None => (Vec::new(), Some(io::Error::from_raw_os_error(nix::libc::ENODEV))),
         };
         let error = error.and_then(|error| error.raw_os_error());
-        // If it is lost the proxy is gone.
+        // Lost only with the link: the proxy ends, or asks again over a new one.
         let _ = link.tell(ToProxy::Sockets { pod, kind, error }, made);
     }
 }
@@ -217,15 +225,30 @@ async fn register(programs: &mut Programs, link: &Link) -> Result<ProxyProcess, 
     Ok(programs.registered(&registration)?)
 }
 
-/// Gives a pod to a proxy, with the first of its sockets.
+fn give_or_warn(link: &Link, enrolled: &Enrolled) {
+    if let Err(error) = give(link, enrolled) {
+        tracing::warn!(proxy = link.number, pod = %enrolled.spec.key(), %error, "cannot give a pod to a proxy");
+    }
+}
+
+/// Gives a pod to a proxy that accepts connections, with the first of its sockets.
 fn give(link: &Link, enrolled: &Enrolled) -> Result<(), AttachError> {
     let Some(listeners) = &enrolled.listeners else { return Ok(()) };
     let pod = enrolled.pod;
-    if link.progress().pods.contains_key(&pod) {
-        return Ok(());
+    if !link.progress().pods.contains_key(&pod) {
+        if link.progress().draining {
+            return Ok(());
+        }
+        link.progress().pods.insert(pod, PodProgress::Given);
+        link.tell(ToProxy::Serve(enrolled.served()), duplicate(listeners.descriptors())?)?;
     }
-    link.progress().pods.insert(pod, PodProgress::Given);
-    link.tell(ToProxy::Serve(enrolled.served()), duplicate(listeners.descriptors())?)?;
+    supply(link, enrolled)
+}
+
+/// Gives a proxy the first sockets of a pod. One that has the pod from before this process gets them
+/// too: it may have asked for them in vain.
+fn supply(link: &Link, enrolled: &Enrolled) -> Result<(), AttachError> {
+    let pod = enrolled.pod;
     for kind in SocketKind::ALL.into_iter().filter(|kind| kind.serves(&enrolled.addresses)) {
         let (made, error) = sockets::make(&enrolled.enrolment.netns, kind, sockets::AHEAD);
         let error = error.and_then(|error| error.raw_os_error());

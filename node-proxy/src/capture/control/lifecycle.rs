@@ -80,6 +80,7 @@ impl Control {
                 warn(enrolled.enrolment.restore().await, enrolled, "restore the routing of");
                 warn(shared.records.remove(&enrolled.spec.key()), enrolled, "forget");
             }
+            shared.drop_all_unreadable();
             if let Err(error) = programs.unload() {
                 tracing::error!(%error, "cannot remove the BPF programs");
             }
@@ -102,18 +103,21 @@ impl Shared {
         }
         let key = spec.key();
         let netns = enrolment.netns.cookie();
-        let draining = self.pods().get(&key).cloned();
-        if let Some(draining) = draining.filter(|d| d.pod.netns() == netns) {
-            // Its values are those from before the first enrolment.
+        let draining = self.pods().values().find(|known| known.pod.netns() == netns).cloned();
+        if let Some(draining) = draining {
+            // Its values are those from before the first enrolment, under whatever name.
             enrolment.sysctls.clone_from(&draining.enrolment.sysctls);
         }
         let enrolment = Arc::new(enrolment);
         let pod = PodId { netns: netns.0, enrolment: nanoseconds_of_machine() };
         match self.enrol(&mut programs, (spec, pod), enrolment.clone(), started).await {
             Ok(enrolled) => {
+                self.resolve_unreadable(&mut programs, &key);
                 drop(programs);
                 Ok(self.status_when_served(&enrolled).await)
             }
+            // It may have been captured before, and stays so.
+            Err(error) if self.is_unreadable(&key) => Err(error),
             Err(error) => {
                 enrolment.undo(&mut programs).await;
                 // What failed may have been the writing of the record.
@@ -127,6 +131,9 @@ impl Shared {
         let mut programs = self.programs.lock().await;
         let found = self.pods().get(key).filter(|enrolled| !enrolled.is_draining()).cloned();
         let Some(mut enrolled) = found else {
+            if self.is_unreadable(key) {
+                return self.drop_unreadable(&mut programs, key);
+            }
             return Err(ApiError::new(
                 ApiErrorKind::NotFound,
                 format!("pod {key} is not enrolled"),
@@ -176,15 +183,24 @@ impl Shared {
 
     /// Undoes the routing once the captured connections of a released pod have ended.
     pub(super) async fn finish_release(self: Arc<Self>, enrolled: Enrolled) {
-        self.proxies.until_all(|progress| progress.is_idle(enrolled.pod)).await;
-        let _programs = self.programs.lock().await;
-        let key = enrolled.spec.key();
-        let current = self.pods().get(&key).is_some_and(|known| known.pod == enrolled.pod);
-        // Enrolled anew in the meantime: the routing belongs to its successor.
-        if !current {
+        let (key, pod) = (enrolled.spec.key(), enrolled.pod);
+        let _programs = loop {
+            self.proxies.until_done_with(pod).await;
+            let programs = self.programs.lock().await;
+            // Asked again, while no proxy comes or goes: a proxy may have been linked anew.
+            if self.proxies.are_done_with(pod) {
+                break programs;
+            }
+        };
+        if self.pods().get(&key).is_none_or(|known| known.pod != pod) {
+            // Enrolled anew in the meantime: the routing belongs to its successor.
             return;
         }
-        warn(enrolled.enrolment.restore().await, &enrolled, "restore the routing of");
+        let same_netns = |known: &Enrolled| known.pod.netns() == pod.netns() && known.pod != pod;
+        let renamed = self.pods().values().any(same_netns);
+        if !renamed {
+            warn(enrolled.enrolment.restore().await, &enrolled, "restore the routing of");
+        }
         warn(self.records.remove(&key), &enrolled, "forget");
         self.pods().remove(&key);
         tracing::info!(pod = %key, "pod released");

@@ -8,7 +8,7 @@ use std::{
 use fairlead_ebpf::NetnsCookie;
 use tokio::time::timeout;
 
-use super::{Control, Enrolled, Shared};
+use super::{Control, Enrolled, Shared, internal};
 use crate::{
     api::ApiError,
     capture::{
@@ -34,6 +34,8 @@ impl Control {
                 Ok(0) => break,
                 Ok(failed) => {
                     tracing::error!(failed, "pods on record are not in the mesh; trying again");
+                    // No map is full of proxies that died, however long this takes.
+                    shared.exempt_only_proxies(&mut *shared.programs.lock().await);
                 }
                 Err(error) => tracing::error!(%error, "cannot take up the pods on record"),
             }
@@ -57,15 +59,14 @@ impl Control {
 
 impl Shared {
     /// Returns how many pods on record could not be enrolled. Those keep their capture, so that
-    /// they fail closed.
+    /// they fail closed. So do those whose record makes no sense, but nobody waits for them: only
+    /// someone else can tell what they are.
     async fn restore_all(self: &Arc<Self>) -> Result<usize, ProgramsError> {
         let mut programs = self.programs.lock().await;
-        let records = self
-            .records
-            .load()
-            .map_err(|cause| ProgramsError::Io { what: "reading the enrolment records", cause })?;
+        let found = self.records.load().map_err(unread)?;
+        self.note_unreadable(found.unreadable);
         let mut failed = 0;
-        for record in records {
+        for record in found.records {
             let key = record.spec.key();
             if self.pods().contains_key(&key) {
                 continue;
@@ -89,7 +90,12 @@ impl Shared {
         programs: &mut Programs,
         record: Record,
     ) -> Result<bool, ApiError> {
-        let found = Enrolment::inspect(&record.spec.netns).await.ok();
+        let found = match Enrolment::inspect(&record.spec.netns).await {
+            Ok(found) => Some(found),
+            Err(error) if error.is_gone() => None,
+            // What failed may work later; until then the pod keeps its capture.
+            Err(error) => return Err(internal(&error)),
+        };
         let same = found.filter(|found| found.netns.cookie().0 == record.netns_cookie);
         let Some(mut enrolment) = same else {
             self.forget_record(&record);
@@ -122,10 +128,15 @@ impl Shared {
         tokio::spawn(self.clone().finish_release(enrolled));
     }
 
-    /// Removes the capture of pods that are on no record.
-    fn remove_strays(&self, programs: &mut Programs) -> Result<(), ProgramsError> {
-        let records = self.records.load().unwrap_or_default();
-        let known: Vec<_> = records.iter().map(|record| NetnsCookie(record.netns_cookie)).collect();
+    /// Removes the capture of pods that are on no record. While a record makes no sense it may be
+    /// that of any of them.
+    pub(super) fn remove_strays(&self, programs: &mut Programs) -> Result<(), ProgramsError> {
+        let found = self.records.load().map_err(unread)?;
+        if !found.unreadable.is_empty() {
+            return Ok(());
+        }
+        let known: Vec<_> =
+            found.records.iter().map(|record| NetnsCookie(record.netns_cookie)).collect();
         for stray in programs.captured()?.into_iter().filter(|pod| !known.contains(pod)) {
             programs.release(stray)?;
         }
@@ -137,4 +148,8 @@ impl Shared {
             tracing::warn!(pod = %record.spec.key(), %error, "cannot remove the enrolment record");
         }
     }
+}
+
+fn unread(cause: std::io::Error) -> ProgramsError {
+    ProgramsError::Io { what: "reading the enrolment records", cause }
 }

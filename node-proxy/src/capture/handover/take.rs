@@ -96,9 +96,15 @@ async fn receive(predecessor: Channel) -> Result<Inheritance, HandoverError> {
 // === impl Predecessor ===
 
 impl Predecessor {
-    /// Tells the predecessor to end; everything is this process's own from here on.
+    /// The predecessor at the other end of `channel`.
+    pub(super) fn at(channel: Channel) -> Self {
+        Self(channel)
+    }
+
+    /// Tells the predecessor to end; everything is this process's own from here on. Fails if the
+    /// predecessor waits no longer: then it goes on, and nothing is this process's own.
     pub async fn end(self) -> Result<(), HandoverError> {
-        Ok(self.0.send(&ToPredecessor::Taken, &[]).await?)
+        Ok(self.0.send_to_present(&ToPredecessor::Taken, &[]).await?)
     }
 }
 
@@ -139,7 +145,7 @@ impl Parts {
             endpoints: self.endpoints?,
             pods: self.pods,
             proxies: self.proxies,
-            predecessor: Predecessor(predecessor),
+            predecessor: Predecessor::at(predecessor),
         })
     }
 }

@@ -2,18 +2,25 @@
 
 use std::{os::fd::OwnedFd, time::Duration};
 
+use fairlead_ebpf::{HBONE_PORT, MAX_PODS};
 use tokio::time::timeout;
 
-use crate::link::{
-    VERSION,
-    channel::{Channel, ChannelError},
-    listeners::{EndpointListeners, PodListeners},
-    message::{PodId, ToCapture, ToProxy},
-    understands,
+use crate::{
+    link::{
+        VERSION,
+        channel::{Channel, ChannelError},
+        listeners::{EndpointListeners, INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT, PodListeners},
+        message::{PodId, ToCapture, ToProxy},
+        understands,
+    },
+    sys::socket::listens,
 };
 
 /// Time that the first words may take: a proxy that is just starting reads its configuration first.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Most messages with sockets that a proxy may have: those of all pods and those for operators.
+const MOST_HELD: usize = MAX_PODS as usize + 1;
 
 /// A proxy that has said who it is.
 #[derive(Debug)]
@@ -44,6 +51,12 @@ pub enum GreetingError {
     /// A message came without its sockets.
     #[error("the proxy sent a message without its sockets; is the process out of descriptors?")]
     Sockets,
+    /// More is announced than there can be.
+    #[error("the proxy claims to hold the sockets of {0} pods, more than a node has")]
+    TooMany(usize),
+    /// Sockets are not what they are said to be.
+    #[error("the proxy sent sockets that do not listen in the network namespace of pod {0}")]
+    Foreign(PodId),
 }
 
 /// Exchanges the first words over a link.
@@ -61,6 +74,9 @@ async fn exchange(channel: Channel) -> Result<Greeted, GreetingError> {
         if !understands(version) {
             return Err(GreetingError::Version(version));
         }
+        if holding > MOST_HELD {
+            return Err(GreetingError::TooMany(holding));
+        }
         break (holding, draining);
     };
     let (mut pods, mut endpoints) = (Vec::new(), None);
@@ -69,7 +85,11 @@ async fn exchange(channel: Channel) -> Result<Greeted, GreetingError> {
         match received.message {
             ToCapture::Holding { pod } => {
                 let listeners = PodListeners::from_descriptors(received.descriptors);
-                pods.push((pod, listeners.ok_or(GreetingError::Sockets)?));
+                let listeners = listeners.ok_or(GreetingError::Sockets)?;
+                if !belong(&listeners, pod) {
+                    return Err(GreetingError::Foreign(pod));
+                }
+                pods.push((pod, listeners));
             }
             ToCapture::HoldingEndpoints => {
                 let listeners = EndpointListeners::from_descriptors(received.descriptors);
@@ -88,4 +108,71 @@ async fn exchange(channel: Channel) -> Result<Greeted, GreetingError> {
         expected -= 1;
     }
     Ok(Greeted { channel, draining, pods, endpoints })
+}
+
+/// Returns whether the sockets are those of the pod. They are steered to again, and are given to
+/// the next proxy, so the word of this one is not enough.
+fn belong(listeners: &PodListeners, pod: PodId) -> bool {
+    let [outbound, inbound_hbone, inbound_plaintext] = listeners.descriptors();
+    [
+        (outbound, OUTBOUND_PORT),
+        (inbound_hbone, HBONE_PORT),
+        (inbound_plaintext, INBOUND_PLAINTEXT_PORT),
+    ]
+    .iter()
+    .all(|(socket, port)| listens(socket, pod.netns(), *port).unwrap_or(false))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        net::TcpListener,
+        os::fd::{AsFd, BorrowedFd},
+    };
+
+    use super::*;
+    use crate::{
+        link::channel::pair,
+        sys::socket::{netns_cookie, probe},
+    };
+
+    fn hello(holding: usize) -> ToCapture {
+        ToCapture::Hello { version: VERSION, holding, draining: false }
+    }
+
+    /// Greets a proxy that says `messages`.
+    async fn hear(messages: &[(ToCapture, &[BorrowedFd<'_>])]) -> Result<Greeted, GreetingError> {
+        let (ours, theirs) = pair().unwrap();
+        let theirs = Channel::new(theirs).unwrap();
+        for (message, descriptors) in messages {
+            theirs.send(message, descriptors).await.unwrap();
+        }
+        greet(ours).await
+    }
+
+    #[tokio::test]
+    async fn what_was_meant_for_a_predecessor_is_passed_over() {
+        let greeted = hear(&[(ToCapture::Complete, &[]), (hello(0), &[])]).await.unwrap();
+        assert!(greeted.pods.is_empty() && greeted.endpoints.is_none() && !greeted.draining);
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_claims_too_much_is_not_listened_to() {
+        let error = hear(&[(hello(MOST_HELD + 1), &[])]).await.unwrap_err();
+        assert!(matches!(error, GreetingError::TooMany(_)), "{error}");
+    }
+
+    #[tokio::test]
+    async fn sockets_that_are_not_the_pods_are_refused() {
+        let netns = netns_cookie(&probe().unwrap()).unwrap().0;
+        let pod = PodId { netns, enrolment: 1 };
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let other_ports = [listener.as_fd(); 3];
+        let said = [(hello(1), &[][..]), (ToCapture::Holding { pod }, &other_ports[..])];
+        let error = hear(&said).await.unwrap_err();
+        assert!(matches!(error, GreetingError::Foreign(found) if found == pod), "{error}");
+        let said = [(hello(1), &[][..]), (ToCapture::Holding { pod }, &other_ports[..2])];
+        let error = hear(&said).await.unwrap_err();
+        assert!(matches!(error, GreetingError::Sockets), "{error}");
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use fairlead_ebpf::ProxyProcess;
 
-use crate::link::message::{PodId, PodReport, ToCapture};
+use crate::link::message::{MAX_PODS_PER_MESSAGE, MAX_PROBLEM_BYTES, PodId, PodReport, ToCapture};
 
 /// How far a proxy is.
 #[derive(Debug, Default)]
@@ -22,10 +22,15 @@ pub(in crate::capture) struct Progress {
     /// Number of the latest question that it has answered.
     pub(in crate::capture) request: u64,
     /// The answer.
-    pub(in crate::capture) reports: Vec<PodReport>,
-    /// Parts of the next answer.
-    parts: Vec<PodReport>,
+    pub(in crate::capture) reports: Reports,
+    /// Number of the latest question.
+    asked: u64,
+    /// Number of the question that is being answered, and what has arrived of the answer.
+    parts: (u64, Reports),
 }
+
+/// What a proxy says of pods that it has something of.
+pub(in crate::capture) type Reports = HashMap<PodId, PodReport>;
 
 /// How far a proxy is with a pod. One that it has nothing of is not listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,21 +54,27 @@ impl Progress {
         Self { draining, pods, ..Self::default() }
     }
 
+    /// Notes that the question with this number is asked.
+    pub(super) fn ask(&mut self, request: u64) {
+        self.asked = self.asked.max(request);
+    }
+
     /// Notes an answer.
     pub(super) fn hear(&mut self, message: ToCapture) {
         match message {
             ToCapture::Registered => self.registered = true,
             ToCapture::Complete => self.complete = true,
-            ToCapture::Serving { pod } => self.advance(pod, PodProgress::Serving),
-            ToCapture::Silent { pod } => self.advance(pod, PodProgress::Silent),
-            ToCapture::Idle { pod } => drop(self.pods.remove(&pod)),
-            ToCapture::Pods { request, pods, last } => {
-                self.parts.extend(pods);
-                if last {
-                    self.reports = std::mem::take(&mut self.parts);
-                    self.request = request;
-                }
+            ToCapture::Serving { pod } => {
+                self.advance(pod, PodProgress::Given, PodProgress::Serving);
             }
+            ToCapture::Silent { pod } => {
+                self.advance(pod, PodProgress::Releasing, PodProgress::Silent);
+            }
+            ToCapture::Idle { pod } => {
+                // While it serves the pod nobody has asked it to let go.
+                self.pods.retain(|known, at| *known != pod || *at == PodProgress::Serving);
+            }
+            ToCapture::Pods { request, pods, last } => self.hear_part(request, pods, last),
             ToCapture::Hello { .. }
             | ToCapture::Holding { .. }
             | ToCapture::HoldingEndpoints
@@ -72,9 +83,9 @@ impl Progress {
         }
     }
 
-    /// Returns whether it can be given pods: it is exempt from capture, and accepts connections.
-    pub(in crate::capture) fn takes_pods(&self) -> bool {
-        self.process.is_some() && !self.draining
+    /// Returns whether the proxy has not answered yet to being given the pod.
+    pub(in crate::capture) fn is_given(&self, pod: PodId) -> bool {
+        self.pods.get(&pod) == Some(&PodProgress::Given)
     }
 
     /// Returns whether nothing accepts connections of the pod.
@@ -87,14 +98,43 @@ impl Progress {
         !self.pods.contains_key(&pod)
     }
 
-    /// A late answer to an earlier message does not undo a later one.
-    fn advance(&mut self, pod: PodId, to: PodProgress) {
-        if let Some(progress) = self.pods.get_mut(&pod)
-            && (*progress as u8) < to as u8
-        {
+    /// Notes a part of an answer, unless nobody waits for it. A proxy may say what it likes, as often
+    /// as it likes: of each pod that it has, one report is kept.
+    fn hear_part(&mut self, request: u64, pods: Vec<PodReport>, last: bool) {
+        let is_awaited = self.request < request && request <= self.asked;
+        if !is_awaited || pods.len() > MAX_PODS_PER_MESSAGE {
+            return;
+        }
+        let (answered, mut reports) = std::mem::take(&mut self.parts);
+        if answered != request {
+            reports.clear();
+        }
+        let known = pods.into_iter().filter(|report| self.pods.contains_key(&report.pod));
+        reports.extend(known.map(|report| (report.pod, printable(report))));
+        if last {
+            self.reports = reports;
+            self.request = request;
+        } else {
+            self.parts = (request, reports);
+        }
+    }
+
+    /// Only the answer to the latest message counts, not a late one to an earlier message.
+    fn advance(&mut self, pod: PodId, from: PodProgress, to: PodProgress) {
+        if let Some(progress) = self.pods.get_mut(&pod).filter(|progress| **progress == from) {
             *progress = to;
         }
     }
+}
+
+/// What a proxy says ends up in a log or on a terminal.
+fn printable(mut report: PodReport) -> PodReport {
+    if let Some(problem) = &mut report.problem {
+        problem.retain(|c| !c.is_control());
+        problem.truncate(problem.floor_char_boundary(MAX_PROBLEM_BYTES));
+        problem.shrink_to_fit();
+    }
+    report
 }
 
 #[cfg(test)]
@@ -120,22 +160,109 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_about_a_pod_that_was_never_given_changes_nothing() {
+    fn only_the_answer_to_the_latest_message_counts() {
+        use PodProgress::{Given, Releasing, Serving, Silent};
+        for (before, [serving, silent, idle]) in [
+            (None, [None, None, None]),
+            (Some(Given), [Some(Serving), Some(Given), None]),
+            (Some(Serving), [Some(Serving), Some(Serving), Some(Serving)]),
+            (Some(Releasing), [Some(Releasing), Some(Silent), None]),
+            (Some(Silent), [Some(Silent), Some(Silent), None]),
+        ] {
+            for (message, after) in [
+                (ToCapture::Serving { pod: POD }, serving),
+                (ToCapture::Silent { pod: POD }, silent),
+                (ToCapture::Idle { pod: POD }, idle),
+            ] {
+                let mut progress = Progress::default();
+                progress.pods.extend(before.map(|before| (POD, before)));
+                progress.hear(message.clone());
+                assert_eq!(progress.pods.get(&POD).copied(), after, "{before:?} {message:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_pod_is_refused_once_each_time_it_is_given() {
         let mut progress = Progress::default();
-        progress.hear(ToCapture::Serving { pod: POD });
-        progress.hear(ToCapture::Silent { pod: POD });
-        assert!(progress.is_idle(POD));
+        for _ in 0..2 {
+            progress.pods.insert(POD, PodProgress::Given);
+            assert!(progress.is_given(POD));
+            progress.hear(ToCapture::Idle { pod: POD });
+            assert!(!progress.is_given(POD), "another refusal is none");
+        }
+    }
+
+    fn report(netns: u64, connections: u64) -> PodReport {
+        PodReport { pod: PodId { netns, enrolment: 1 }, connections, problem: None }
+    }
+
+    /// A proxy with the pods 1 and 2 that was asked question 5.
+    fn asked() -> Progress {
+        let pods = [1, 2].map(|netns| PodId { netns, enrolment: 1 });
+        let mut progress = Progress::holding(pods.into_iter(), false);
+        progress.ask(5);
+        progress
+    }
+
+    fn heard(progress: &Progress) -> (u64, Vec<(u64, u64)>) {
+        let reports = progress.reports.values().map(|r| (r.pod.netns, r.connections));
+        let mut reports: Vec<_> = reports.collect();
+        reports.sort_unstable();
+        (progress.request, reports)
     }
 
     #[test]
     fn a_description_counts_once_it_is_whole() {
-        let report = |connections| PodReport { pod: POD, connections, problem: None };
         let part = |pods, last| ToCapture::Pods { request: 5, pods, last };
-        let mut progress = Progress::default();
-        progress.hear(part(vec![report(1)], false));
-        assert_eq!((progress.request, progress.reports.len()), (0, 0));
-        progress.hear(part(vec![report(2)], true));
-        assert_eq!(progress.request, 5);
-        assert_eq!(progress.reports, [report(1), report(2)]);
+        let mut progress = asked();
+        progress.hear(part(vec![report(1, 1)], false));
+        assert_eq!(heard(&progress), (0, vec![]));
+        progress.hear(part(vec![report(2, 2)], true));
+        assert_eq!(heard(&progress), (5, vec![(1, 1), (2, 2)]));
+    }
+
+    #[test]
+    fn an_answer_to_a_question_that_is_not_open_changes_nothing() {
+        let answer = |request| ToCapture::Pods { request, pods: vec![report(1, 1)], last: true };
+        let mut progress = asked();
+        progress.hear(answer(6));
+        assert_eq!(heard(&progress), (0, vec![]), "not asked yet");
+        progress.hear(answer(5));
+        assert_eq!(heard(&progress), (5, vec![(1, 1)]));
+        progress.ask(4);
+        progress.hear(ToCapture::Pods { request: 5, pods: vec![report(1, 9)], last: true });
+        assert_eq!(heard(&progress), (5, vec![(1, 1)]), "answered already");
+    }
+
+    #[test]
+    fn the_parts_of_two_answers_do_not_mix() {
+        let mut progress = asked();
+        progress.hear(ToCapture::Pods { request: 4, pods: vec![report(1, 1)], last: false });
+        progress.hear(ToCapture::Pods { request: 5, pods: vec![report(2, 2)], last: true });
+        assert_eq!(heard(&progress), (5, vec![(2, 2)]));
+    }
+
+    #[test]
+    fn an_answer_without_end_takes_no_more_than_a_report_of_each_pod() {
+        let mut progress = asked();
+        for n in 0..1_000 {
+            let problem = Some("x".repeat(2 * MAX_PROBLEM_BYTES));
+            let pods = vec![PodReport { problem, ..report(1, n) }, report(3 + n, n)];
+            progress.hear(ToCapture::Pods { request: 5, pods, last: false });
+        }
+        assert_eq!(progress.parts.1.len(), 1);
+        progress.hear(ToCapture::Pods { request: 5, pods: vec![], last: true });
+        assert_eq!(heard(&progress), (5, vec![(1, 999)]));
+        let problem = progress.reports.values().find_map(|r| r.problem.as_ref()).unwrap();
+        assert_eq!(problem.capacity(), MAX_PROBLEM_BYTES);
+    }
+
+    #[test]
+    fn a_message_with_more_pods_than_one_may_have_is_refused() {
+        let mut progress = asked();
+        let pods = vec![report(1, 1); MAX_PODS_PER_MESSAGE + 1];
+        progress.hear(ToCapture::Pods { request: 5, pods, last: true });
+        assert_eq!(heard(&progress), (0, vec![]));
     }
 }

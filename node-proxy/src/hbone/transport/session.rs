@@ -10,8 +10,9 @@ use rustls::{
 
 use super::record::{Content, MAX_CONTENT_BYTES, Opener, Sealer};
 
-/// Records in a row that may carry nothing for us: more would only keep us busy.
-const MAX_FRUITLESS_RECORDS: u8 = 32;
+/// Records and handshake messages in a row that may carry nothing for the application: more would
+/// only keep us busy. A record has room for a thousand messages, and each costs a key or a ticket.
+const MAX_FRUITLESS: u8 = 32;
 
 /// Header of a handshake message, in bytes: type and length.
 const MESSAGE_HEADER_BYTES: usize = 4;
@@ -79,21 +80,23 @@ impl Session {
         self.peer_closed
     }
 
+    /// Returns whether the peer has been told that nothing more is sent.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     /// Opens `record` into `out`, both as long as the record's frame says, and returns how many
     /// bytes at the start of `out` are for the application.
     pub(super) fn open(&mut self, record: &[u8], out: &mut [u8]) -> Result<usize, Error> {
         let Content { kind, length } = self.opener.open(record, out)?;
+        if kind != ContentType::Handshake && !self.message.is_empty() {
+            return Err(PeerMisbehaved::MessageInterleavedWithHandshakeMessage.into());
+        }
         if kind == ContentType::ApplicationData && length > 0 {
-            if !self.message.is_empty() {
-                return Err(PeerMisbehaved::MessageInterleavedWithHandshakeMessage.into());
-            }
             self.fruitless = 0;
             return Ok(length);
         }
-        self.fruitless += 1;
-        if self.fruitless > MAX_FRUITLESS_RECORDS {
-            return Err(PeerMisbehaved::TooManyEmptyFragments.into());
-        }
+        self.count_fruitless()?;
         let content = &out[..length];
         if kind == ContentType::Alert {
             self.alert(content)?;
@@ -126,11 +129,32 @@ impl Session {
         self.sealer.seal(ContentType::Alert, &farewell, out)
     }
 
-    /// Appends to `out` what the peer is told of its `error`; nothing, if it is the peer's word.
+    /// Appends to `out` what the peer is told of its `error`, as the last word; nothing, if that has
+    /// been said or the error is the peer's own word.
     pub(super) fn complain(&mut self, error: &Error, out: &mut BytesMut) -> Result<(), Error> {
+        if std::mem::replace(&mut self.closed, true) {
+            return Ok(());
+        }
         let Some(alert) = complaint(error) else { return Ok(()) };
-        self.closed = true;
         self.sealer.seal(ContentType::Alert, &[FATAL, u8::from(alert)], out)
+    }
+
+    /// Appends one record of handshake messages to `out`.
+    #[cfg(test)]
+    pub(super) fn send_messages(
+        &mut self,
+        messages: &[u8],
+        out: &mut BytesMut,
+    ) -> Result<(), Error> {
+        self.sealer.seal(ContentType::Handshake, messages, out)
+    }
+
+    fn count_fruitless(&mut self) -> Result<(), Error> {
+        self.fruitless = self.fruitless.saturating_add(1);
+        if self.fruitless > MAX_FRUITLESS {
+            return Err(PeerMisbehaved::TooManyEmptyFragments.into());
+        }
+        Ok(())
     }
 
     fn alert(&mut self, content: &[u8]) -> Result<(), Error> {
@@ -171,6 +195,7 @@ impl Session {
                 _ => return Err(unexpected("a handshake message after the handshake")),
             }
             self.message.drain(..MESSAGE_HEADER_BYTES + length);
+            self.count_fruitless()?;
         }
         Ok(())
     }

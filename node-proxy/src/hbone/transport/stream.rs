@@ -34,8 +34,8 @@ pub struct Stream {
     content: BytesMut,
     /// Records to send.
     unsent: BytesMut,
-    /// What went wrong after bytes that were good.
-    failure: Option<io::Error>,
+    /// What the peer did wrong: nothing after it is read.
+    failure: Option<Error>,
 }
 
 // === impl Stream ===
@@ -62,6 +62,12 @@ impl Stream {
     #[cfg(test)]
     pub(super) fn limit_key(&mut self, records: u64) {
         self.session.key_limit = records;
+    }
+
+    /// Queues one record of handshake messages, whatever they are.
+    #[cfg(test)]
+    pub(super) fn send_messages(&mut self, messages: &[u8]) {
+        self.session.send_messages(messages, &mut self.unsent).unwrap();
     }
 
     /// Returns how much memory the buffers take, in bytes.
@@ -102,12 +108,15 @@ impl Stream {
         free(&mut self.content);
     }
 
-    /// Tells the peer what it did wrong, as far as the socket takes it now.
-    fn complain(&mut self, cx: &mut Context<'_>, error: Error) -> io::Error {
+    /// Reads no more, and tells the peer what it did wrong, as far as the socket takes it now.
+    fn fail(&mut self, cx: &mut Context<'_>, error: Error) {
+        // A record that could not be opened has left there what nobody vouches for.
+        self.content = BytesMut::new();
+        self.records = BytesMut::new();
         if self.session.complain(&error, &mut self.unsent).is_ok() {
             let _ = self.poll_send(cx);
         }
-        invalid(error)
+        self.failure = Some(error);
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -137,8 +146,8 @@ impl AsyncRead for Stream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if let Some(failure) = this.failure.take() {
-            return Poll::Ready(Err(failure));
+        if let Some(failure) = &this.failure {
+            return Poll::Ready(Err(invalid(failure.clone())));
         }
         let before = buffer.filled().len();
         this.take(buffer);
@@ -147,11 +156,10 @@ impl AsyncRead for Stream {
             let progress = buffer.filled().len() > before;
             match opened {
                 Err(error) => {
-                    let error = this.complain(cx, error);
+                    this.fail(cx, error.clone());
                     if !progress {
-                        return Poll::Ready(Err(error));
+                        return Poll::Ready(Err(invalid(error)));
                     }
-                    this.failure = Some(error);
                 }
                 Ok(()) if progress || buffer.remaining() == 0 || this.session.peer_closed() => {}
                 Ok(()) => {
@@ -176,6 +184,9 @@ impl AsyncWrite for Stream {
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
+        if this.session.is_closed() {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
         if this.unsent.len() >= TLS_UNSENT_BYTES {
             ready!(this.poll_send(cx))?;
         }

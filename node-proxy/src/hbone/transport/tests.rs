@@ -29,13 +29,13 @@ const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const BULK_BYTES: usize = 20 << 20;
 
 /// Configurations of two workloads that trust each other.
-struct Pair {
+pub(in crate::hbone) struct Pair {
     client: Arc<ClientConfig>,
     server: Arc<ServerConfig>,
 }
 
 impl Pair {
-    fn new() -> Self {
+    pub(in crate::hbone) fn new() -> Self {
         let ca = TestCa::new();
         let configs = |id| TlsConfigs::new(&ca.svid(id), &Clock::system()).unwrap();
         let client = configs(CART).client(&[DESK.parse().unwrap()]);
@@ -43,7 +43,7 @@ impl Pair {
     }
 
     /// Returns both ends of a stream.
-    async fn streams(self) -> (Stream, Secured) {
+    pub(in crate::hbone) async fn streams(self) -> (Stream, Secured) {
         let (client, server) = sockets().await;
         let connected = connect(self.client, server_name(PEER), client);
         let (client, server) = tokio::join!(connected, accept(self.server, server));
@@ -187,6 +187,10 @@ async fn what_is_not_from_the_peer_is_refused_and_the_peer_told() {
         socket.write_all(&record).await.unwrap();
         let error = client.read_u8().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidData, "{name}");
+        let again = client.read_u8().await.unwrap_err();
+        assert_eq!(again.kind(), ErrorKind::InvalidData, "{name}: no byte of it comes later");
+        let after = client.write_u8(1).await.unwrap_err();
+        assert_eq!(after.kind(), ErrorKind::BrokenPipe, "{name}: nothing follows the alert");
         let told = server.read_u8().await.unwrap_err();
         assert_eq!(*tls_error(&told), Error::AlertReceived(alert), "{name}");
     }
@@ -204,6 +208,50 @@ async fn a_peer_that_sends_nothing_for_ever_is_cut_off() {
     socket.write_all(&records).await.unwrap();
     let error = client.read_u8().await.unwrap_err();
     assert!(matches!(tls_error(&error), Error::PeerMisbehaved(_)), "{error}");
+}
+
+#[tokio::test]
+async fn a_record_that_is_full_of_messages_is_not_worked_through() {
+    /// The shortest ticket: good for a minute, one byte long.
+    const TICKET: [u8; 18] = [4, 0, 0, 14, 0, 0, 0, 60, 0, 0, 0, 0, 0, 0, 1, 0xaa, 0, 0];
+    for (tickets, refused) in [(20, false), (100, true)] {
+        let (mut client, server) = Pair::new().streams().await;
+        let mut server = server.stream;
+        server.write_all(b"x").await.unwrap();
+        server.send_messages(&TICKET.repeat(tickets));
+        server.write_all(b"y").await.unwrap();
+        server.flush().await.unwrap();
+        assert_eq!(client.read_u8().await.unwrap(), b'x');
+        match client.read_u8().await {
+            Ok(byte) => assert!(byte == b'y' && !refused, "{tickets}"),
+            Err(error) => {
+                let too_much = matches!(tls_error(&error), Error::PeerMisbehaved(_));
+                assert!(too_much && refused, "{tickets}: {error}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_message_in_pieces_has_nothing_in_between() {
+    let (mut client, server) = Pair::new().streams().await;
+    let mut server = server.stream;
+    server.send_messages(&[4, 0, 0, 14, 0, 0]);
+    server.shutdown().await.unwrap();
+    let error = client.read_u8().await.unwrap_err();
+    assert!(matches!(tls_error(&error), Error::PeerMisbehaved(_)), "{error}");
+}
+
+#[tokio::test]
+async fn nothing_is_sent_after_a_farewell_and_bytes_still_come_in() {
+    let (mut client, server) = Pair::new().streams().await;
+    let mut server = server.stream;
+    client.shutdown().await.unwrap();
+    assert_eq!(client.write_u8(1).await.unwrap_err().kind(), ErrorKind::BrokenPipe);
+    assert_eq!(server.read_u8().await.unwrap_err().kind(), ErrorKind::UnexpectedEof);
+    server.write_u8(7).await.unwrap();
+    server.flush().await.unwrap();
+    assert_eq!(client.read_u8().await.unwrap(), 7);
 }
 
 #[tokio::test]

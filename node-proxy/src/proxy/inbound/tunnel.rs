@@ -21,7 +21,7 @@ use crate::{
         transport,
     },
     proxy::{
-        connections::Registration,
+        connections::{Counted, Registration},
         flow::{FlowLog, Meter},
         node::Node,
         pod::Pod,
@@ -45,14 +45,23 @@ struct Source {
 }
 
 /// A tunnel that is counted for as long as the value lives.
-struct Counted(Arc<Node>);
+struct OpenTunnel(Arc<Node>);
 
 /// Serves a tunnel from accept to close.
 pub(in crate::proxy) async fn serve_tunnel(accepted: Accepted) {
     let _open = accepted.worker.metrics.socket(Reporter::Destination);
     let started = Instant::now();
-    let Accepted { worker, pod, socket, client, target, draining, share: _share, handshake: turn } =
-        accepted;
+    let Accepted {
+        worker,
+        pod,
+        socket,
+        client,
+        target,
+        draining,
+        share: _share,
+        handshake: turn,
+        counted,
+    } = accepted;
     let handshake = async {
         let configs = pod.certificate().await?;
         let accepted = transport::accept(configs.server(), socket).await.map_err(|error| {
@@ -66,10 +75,12 @@ pub(in crate::proxy) async fn serve_tunnel(accepted: Accepted) {
     // In boxes: the tunnel lasts, and its beginning is not kept.
     let (io, identity) = match Box::pin(handshake).await {
         Ok(peer) => peer,
-        Err(reason) => return refused(&worker, &pod, client, target, started, &reason),
+        Err(reason) => return refused(&worker, counted, (client, target), started, &reason),
     };
     drop(turn);
-    let _counted = Counted::new(worker.node.clone());
+    let _open_tunnel = OpenTunnel::new(worker.node.clone());
+    // From here on it is a tunnel, and its streams are the connections.
+    drop(counted);
     let source = Rc::new(Source { worker, pod, identity, client, target });
     let serve = |stream| spawn(source.clone().serve(stream));
     let served = match Box::pin(Tunnel::accept(io)).await {
@@ -87,9 +98,8 @@ pub(in crate::proxy) async fn serve_tunnel(accepted: Accepted) {
 /// Accounts for a tunnel that came to nothing.
 fn refused(
     worker: &Worker,
-    pod: &Arc<Pod>,
-    client: SocketAddr,
-    target: SocketAddr,
+    counted: Counted,
+    (client, target): (SocketAddr, SocketAddr),
     started: Instant,
     reason: &CloseReason,
 ) {
@@ -104,7 +114,8 @@ fn refused(
         hostname: None,
         started,
     };
-    let (log, _registration) = arrival.register(worker, pod);
+    let pod = counted.pod().clone();
+    let (log, _registration) = arrival.register(worker, &pod, counted);
     log.close(reason);
 }
 
@@ -121,7 +132,8 @@ impl Source {
         let is_connect = head.method == Method::CONNECT && destination.is_some();
         let destination = destination.unwrap_or(self.target);
         let arrival = Box::new(self.arrival(destination, forwarded, Instant::now()));
-        let (log, mut registration) = arrival.register(&self.worker, &self.pod);
+        let counted = self.worker.connections.count(&self.pod);
+        let (log, mut registration) = arrival.register(&self.worker, &self.pod, counted);
         let share = self.worker.spread.own(1);
         async move {
             let _share = share;
@@ -192,9 +204,9 @@ fn refuse(mut respond: SendResponse<Bytes>, reason: CloseReason) -> CloseReason 
     reason
 }
 
-// === impl Counted ===
+// === impl OpenTunnel ===
 
-impl Counted {
+impl OpenTunnel {
     fn new(node: Arc<Node>) -> Self {
         node.tunnels.add();
         node.metrics.tunnels_open.inbound.inc();
@@ -202,7 +214,7 @@ impl Counted {
     }
 }
 
-impl Drop for Counted {
+impl Drop for OpenTunnel {
     fn drop(&mut self) {
         self.0.metrics.tunnels_open.inbound.dec();
         self.0.tunnels.remove();

@@ -99,14 +99,12 @@ async fn send(
         if data.is_empty() {
             return stream.send_data(Bytes::new(), true).map_err(|e| broken(&e, far));
         }
-        let length = data.len() as u64;
         // A read shows a reset of the socket; while the tunnel has no room there is none.
         tokio::select! {
             biased;
-            sent = send_all(stream, data.freeze(), far) => sent?,
+            sent = send_all(stream, data.freeze(), far, &moved) => sent?,
             broken = reset(socket, near) => return Err(broken),
         }
-        moved(length);
     }
 }
 
@@ -114,6 +112,7 @@ async fn send_all(
     stream: &mut SendStream<Bytes>,
     mut data: Bytes,
     far: Side,
+    moved: &impl Fn(u64),
 ) -> Result<(), Broken> {
     while !data.is_empty() {
         stream.reserve_capacity(data.len());
@@ -123,6 +122,7 @@ async fn send_all(
             None => return Err(Broken::Reset(far)),
         };
         stream.send_data(data.split_to(room), false).map_err(|e| broken(&e, far))?;
+        moved(room as u64);
     }
     Ok(())
 }
@@ -135,15 +135,10 @@ async fn receive(
     moved: impl Fn(u64),
 ) -> Result<(), Broken> {
     while let Some(frame) = stream.data().await {
-        let data = match frame {
-            Ok(data) => data,
-            // The peer is done and wants no more (RFC 9113 section 8.1).
-            Err(e) if e.is_reset() && e.reason() == Some(Reason::NO_ERROR) => break,
-            Err(e) => return Err(broken(&e, far)),
-        };
+        // An error, whatever its code, comes in place of an end of the stream and not after one.
+        let data = frame.map_err(|e| broken(&e, far))?;
         let length = data.len();
-        write(socket, data).await.map_err(|_| Broken::Reset(near))?;
-        moved(length as u64);
+        write(socket, data, &moved).await.map_err(|_| Broken::Reset(near))?;
         // Only what the socket took makes room for more: a slow reader holds a window, no more.
         let _ = stream.flow_control().release_capacity(length);
     }

@@ -14,7 +14,7 @@ use super::{
     Ending, Worker, dropped, spawn,
     spread::{CONNECTION_SLACK, Share, TUNNEL_WEIGHT},
 };
-use crate::link::listeners::PodListeners;
+use crate::{link::listeners::PodListeners, sys::socket::reset_on_close};
 
 /// Pause after a failed accept. Out of descriptors, an attempt at once would fail again and take
 /// the processor from the connections that will free some.
@@ -46,6 +46,7 @@ struct Arrived {
     serve: fn(Accepted),
     share: Share,
     handshake: Option<OwnedSemaphorePermit>,
+    counted: Counted,
 }
 
 /// A connection on its way to the thread that is to serve it.
@@ -53,8 +54,6 @@ struct Arrived {
 pub(super) struct Handed {
     arrived: Arrived,
     socket: std::net::TcpStream,
-    /// It counts as open while it is under way.
-    _counted: Counted,
 }
 
 /// A connection just accepted.
@@ -75,6 +74,8 @@ pub(in crate::proxy) struct Accepted {
     pub(in crate::proxy) share: Share,
     /// Held until the handshake is over, if there is one.
     pub(in crate::proxy) handshake: Option<OwnedSemaphorePermit>,
+    /// Counts it as open from its accept on: without a gap in which the process would seem idle.
+    pub(in crate::proxy) counted: Counted,
 }
 
 /// Accepts connections of `pod` until `draining` is dropped; holds `listening` for as long.
@@ -122,8 +123,9 @@ async fn accept(
     let ended = dropped(draining.clone());
     tokio::pin!(ended);
     let arrived = |client, share, handshake| {
+        let (counted, client) = (worker.connections.count(&pod), canonical(client));
         let (pod, draining) = (pod.clone(), draining.clone());
-        Arrived { pod, client: canonical(client), draining, serve, share, handshake }
+        Arrived { pod, client, draining, serve, share, handshake, counted }
     };
     let take = |(socket, client, handshake): (TcpStream, _, _)| {
         let share = worker.spread.place(weight, slack);
@@ -132,8 +134,7 @@ async fn accept(
         if is_own {
             return arrived.begin(&worker, socket);
         }
-        let counted = Counted::new(&worker.node, &pod);
-        let handed = Handed { arrived, socket: socket.into_std()?, _counted: counted };
+        let handed = Handed { arrived, socket: socket.into_std()? };
         worker.spread.give(handed).map_or(Ok(()), |back| back.begin(&worker))
     };
     loop {
@@ -192,9 +193,23 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 impl Arrived {
     /// Begins to serve the connection on this thread.
     fn begin(self, worker: &Rc<Worker>, socket: TcpStream) -> io::Result<()> {
-        let Self { pod, client, draining, serve, share, handshake } = self;
+        let Self { pod, client, draining, serve, share, handshake, counted } = self;
+        // On its way here it may have been overtaken by the end of its pod.
+        if *draining.borrow() == Ending::Cut {
+            return reset_on_close(&socket);
+        }
         let (worker, target) = (worker.clone(), canonical(socket.local_addr()?));
-        serve(Accepted { worker, pod, socket, client, target, draining, share, handshake });
+        serve(Accepted {
+            worker,
+            pod,
+            socket,
+            client,
+            target,
+            draining,
+            share,
+            handshake,
+            counted,
+        });
         Ok(())
     }
 }

@@ -137,7 +137,7 @@ fn cases() -> Vec<(c_long, &'static [c_int], bool)> {
     vec![
         (libc::SYS_socket, &[libc::AF_INET, libc::SOCK_STREAM], true),
         (libc::SYS_socket, &[libc::AF_INET6, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 6], true),
-        (libc::SYS_socket, &[libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_NONBLOCK, 17], true),
+        (libc::SYS_socket, &[libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_NONBLOCK, 17], false),
         (libc::SYS_socket, &[libc::AF_INET, libc::SOCK_RAW], false),
         (libc::SYS_socket, &[libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_SCTP], false),
         (libc::SYS_socket, &[libc::AF_INET, libc::SOCK_DGRAM, libc::IPPROTO_ICMP], false),
@@ -153,6 +153,8 @@ fn cases() -> Vec<(c_long, &'static [c_int], bool)> {
         (libc::SYS_setsockopt, &[3, libc::SOL_SOCKET, libc::SO_REUSEADDR], true),
         (libc::SYS_setsockopt, &[3, libc::IPPROTO_TCP, libc::TCP_NODELAY], true),
         (libc::SYS_setsockopt, &[3, libc::SOL_NETLINK, 0], false),
+        (libc::SYS_setsockopt, &[3, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER], false),
+        (libc::SYS_setsockopt, &[3, libc::IPPROTO_TCP, libc::TCP_ULP], false),
         (libc::SYS_openat, &[libc::AT_FDCWD, 0, libc::O_RDONLY | libc::O_CLOEXEC], true),
         (libc::SYS_openat, &[libc::AT_FDCWD, 0, libc::O_RDONLY | libc::O_DIRECTORY], true),
         (libc::SYS_openat, &[libc::AT_FDCWD, 0, libc::O_WRONLY], false),

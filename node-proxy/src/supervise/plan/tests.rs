@@ -169,7 +169,7 @@ fn capture_that_was_handed_over_is_not_started_again_and_the_proxy_gets_time() {
 
     let mut scene = Scene::new();
     scene.ends(1, End::Success);
-    assert_eq!(scene.wait(), (27_000, vec![terminate(2)]));
+    assert_eq!(scene.wait(), (87_000, vec![terminate(2)]), "the other may be slow to serve");
 }
 
 #[test]

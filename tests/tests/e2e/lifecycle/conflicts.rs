@@ -1,11 +1,11 @@
 //! What an enrolment must not do to another one.
 
 use anyhow::{Context as _, Result};
-use fairlead_lab::{FairleadNode, Host as _, Output, Pod, PodSpec};
+use fairlead_lab::{FairleadNode, Host as _, Output, Pod, PodSpec, wait_for};
 
 use super::listed;
 use crate::{
-    clients::{curl, say, talk},
+    clients::{SOON, curl, say, talk},
     mesh::{ECHO, HTTP, Mesh},
 };
 
@@ -79,6 +79,32 @@ fn namespaces_that_are_no_pods_are_refused() -> Result<()> {
     let output = add(&own)?;
     assert!(!output.success(), "the proxy's own namespace was enrolled");
     assert!(curl(&mesh.a, mesh.b.v4(HTTP))?.is_ok());
+    Ok(())
+}
+
+fn routing(pod: &Pod) -> Result<String> {
+    let script = "ip rule; ip -6 rule; ip route show table all; ip -6 route show table all";
+    Ok(pod.run(["sh", "-c", script])?.checked()?.stdout)
+}
+
+#[test]
+fn a_pod_that_is_enrolled_under_another_name_while_it_drains_keeps_its_routing() -> Result<()> {
+    let mut mesh = Mesh::new("renamed")?;
+    let b = mesh.b.clone();
+    mesh.serve_echo(&b)?;
+    let mut open = talk(&mesh.a, b.v4(ECHO))?;
+    say(&mut open, "before")?;
+    mesh.n1.release(&mesh.a)?;
+    enrol_as(&mesh.n1, &mesh.a, "renamed", "a")?.checked()?;
+    say(&mut open, "after")?;
+    let before = routing(&mesh.a)?;
+    drop(open);
+    wait_for("a is forgotten", SOON, || Ok(listed(&mesh.n1, "a")?.is_none().then_some(())))?;
+    assert_eq!(routing(&mesh.a)?, before);
+    // Its values are those from before the first enrolment.
+    mesh.n1.pod_command(&["remove", "shop/renamed"])?.checked()?;
+    wait_for("it is forgotten", SOON, || Ok(listed(&mesh.n1, "renamed")?.is_none().then_some(())))?;
+    assert_eq!(mesh.a.netns().sysctl("net/ipv4/tcp_fwmark_accept")?, "0");
     Ok(())
 }
 
