@@ -20,8 +20,8 @@ mod outcome;
 mod policy;
 mod service;
 mod store;
-mod waypoint;
 mod warning;
+mod waypoint;
 mod wire;
 mod workload;
 
@@ -30,15 +30,15 @@ use std::{
     sync::Arc,
 };
 
-pub use self::{
-    options::{AbsentWaypoint, Enrolment, Options},
-    warning::Warning,
-};
 use self::{
     context::{Context, Settings},
     dirty::{Dirty, Unit},
     outcome::{Diff, Outcomes},
     store::Store,
+};
+pub use self::{
+    options::{AbsentWaypoint, Enrolment, Options},
+    warning::Warning,
 };
 use crate::{
     object::{Object, ObjectKey, ObjectKind, ObjectName},
@@ -185,6 +185,15 @@ impl Mesh {
         }
     }
 
+    fn selects_something(&self, policy: &Object) -> bool {
+        let mut units = BTreeSet::new();
+        self.dirty(&mut units).add(policy, None);
+        units.iter().any(|unit| match unit {
+            Unit::Object(key) => !key.kind.is_policy(),
+            Unit::StrictPolicy => false,
+        })
+    }
+
     fn dirty<'a>(&'a self, units: &'a mut BTreeSet<Unit>) -> Dirty<'a> {
         let root = &self.settings.root_namespace;
         Dirty { store: &self.store, gateway_users: self.outcomes.gateway_users(), root, units }
@@ -206,23 +215,15 @@ impl Mesh {
 
     /// Returns whether an object is a policy with a selector that selects nothing.
     fn is_unused(&self, key: &ObjectKey) -> bool {
-        let Some(policy) = self.store.authorization_policy(&key.name) else { return false };
-        if key.kind != ObjectKind::AuthorizationPolicy || !policy::has_selector(policy) {
+        let Some(object) = self.store.get(key).filter(|object| object.kind().is_policy()) else {
             return false;
-        }
-        let object = Object::AuthorizationPolicy(policy.clone());
-        let mut units = BTreeSet::new();
-        self.dirty(&mut units).add(&object, None);
-        units.len() <= 1
+        };
+        !store::selector(object).is_empty() && !self.selects_something(object)
     }
 }
 
 /// Computes the resources of a unit; none if it is gone.
-fn resources_of(
-    context: &mut Context<'_>,
-    unit: &Unit,
-    computed: &mut Computed,
-) -> Vec<Resource> {
+fn resources_of(context: &mut Context<'_>, unit: &Unit, computed: &mut Computed) -> Vec<Resource> {
     let key = match unit {
         Unit::Object(key) => key,
         Unit::StrictPolicy => return policy::strict_policy(context).into_iter().collect(),

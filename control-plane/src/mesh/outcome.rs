@@ -147,8 +147,8 @@ fn urgency(kind: Kind, before: Option<&Resource>, after: Option<&Resource>) -> U
 fn is_withdrawn(before: &Resource, after: &Resource) -> bool {
     let decode = |resource: &Resource| Workload::decode(resource.body.clone()).unwrap_or_default();
     let (before, after) = (decode(before), decode(after));
-    let fails = before.status() == WorkloadStatus::Healthy
-        && after.status() == WorkloadStatus::Unhealthy;
+    let fails =
+        before.status() == WorkloadStatus::Healthy && after.status() == WorkloadStatus::Unhealthy;
     fails
         || before.authorization_policies != after.authorization_policies
         || before.services.keys().any(|service| !after.services.contains_key(service))

@@ -11,8 +11,8 @@ use super::{
     names::{FOR_SERVICE_ACCOUNT, NO_AUTO_ADDRESS},
 };
 use crate::object::{
-    AuthorizationPolicy, EndpointSlice, Gateway, Labels, MeshConfig, Object, ObjectKey, ObjectKind,
-    ObjectName, Plain, Pod, Service, ServiceEntry, WorkloadEntry,
+    EndpointSlice, Gateway, Labels, MeshConfig, Object, ObjectKey, ObjectKind, ObjectName, Plain,
+    Pod, Service, ServiceEntry, WorkloadEntry,
 };
 use mesh_api::crd::Resolution;
 
@@ -95,7 +95,6 @@ impl Store {
         gateway: Gateway(Gateway);
         service: Service(Service);
         endpoint_slice: EndpointSlice(EndpointSlice);
-        authorization_policy: AuthorizationPolicy(AuthorizationPolicy);
         pod: Pod(Pod);
     }
 
@@ -243,10 +242,7 @@ pub(super) fn entry_labels(entry: &WorkloadEntry) -> Labels {
 
 /// Returns the service account of a pod, with its namespace.
 pub(super) fn account_name(pod: &Pod) -> ObjectName {
-    ObjectName {
-        namespace: pod.metadata.namespace().clone(),
-        name: pod.service_account.clone(),
-    }
+    ObjectName { namespace: pod.metadata.namespace().clone(), name: pod.service_account.clone() }
 }
 
 /// Returns the service account whose pods a gateway is for.

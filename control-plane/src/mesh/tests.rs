@@ -72,7 +72,10 @@ fn what_takes_traffic_away_is_urgent() {
 fn a_changed_rule_does_not_touch_workloads() {
     let mut mesh = mesh(&(pod("cart", "10.0.0.1", "app: cart") + POLICY));
     let before = mesh.computed();
-    assert_eq!(apply(&mut mesh, &POLICY.replace("{app: cart}}", "{app: cart}}, rules: [{}]")), ["+p!"]);
+    assert_eq!(
+        apply(&mut mesh, &POLICY.replace("{app: cart}}", "{app: cart}}, rules: [{}]")),
+        ["+p!"]
+    );
     assert_eq!(mesh.computed().workloads, before.workloads);
 }
 

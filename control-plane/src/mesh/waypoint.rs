@@ -10,13 +10,7 @@ use mesh_api::{
     },
 };
 
-use super::{
-    context::Context,
-    names,
-    options::AbsentWaypoint,
-    warning::Warning,
-    wire::octets,
-};
+use super::{context::Context, names, options::AbsentWaypoint, warning::Warning, wire::octets};
 use crate::object::{Gateway, Labels, Metadata, ObjectName};
 
 /// Class of gateways that are waypoints.
@@ -28,8 +22,7 @@ const HBONE_PORT: u32 = 15008;
 /// Value of a label that binds to nothing.
 const NONE: &str = "none";
 /// Values of the label of what controllers made for gateways that have no waypoint themselves.
-const UNBOUND_CONTROLLERS: [&str; 2] =
-    ["istio.io-mesh-controller", "istio.io-eastwest-controller"];
+const UNBOUND_CONTROLLERS: [&str; 2] = ["istio.io-mesh-controller", "istio.io-eastwest-controller"];
 /// Domain in which no name is ever found (RFC 6761), for a waypoint that may not be used.
 const FORBIDDEN_DOMAIN: &str = "forbidden.invalid";
 /// Sum of the shares of a waypoint and of its canary.
@@ -54,10 +47,7 @@ struct Reference {
 }
 
 /// Returns the waypoint of a service.
-pub(super) fn of_service(
-    context: &mut Context<'_>,
-    metadata: &Metadata,
-) -> Option<GatewayAddress> {
+pub(super) fn of_service(context: &mut Context<'_>, metadata: &Metadata) -> Option<GatewayAddress> {
     if is_of_gateway(context, metadata) || is_named_as_waypoint(context, &metadata.name) {
         return None;
     }
@@ -205,13 +195,12 @@ fn resolve(
         context.warn(Warning::WaypointForbidden(name.clone()));
         return forbidden(context, &name);
     }
-    match address(context, gateway) {
-        Some(address) => Some(address),
-        None => {
-            context.warn(Warning::WaypointNotReady(name.clone()));
-            absent(context, &name)
-        }
+    let address = address(context, gateway);
+    if address.is_some() {
+        return address;
     }
+    context.warn(Warning::WaypointNotReady(name.clone()));
+    absent(context, &name)
 }
 
 /// Returns the address under which a waypoint would be found once it is there.
@@ -234,10 +223,7 @@ fn forbidden(context: &Context<'_>, name: &ObjectName) -> Option<GatewayAddress>
 
 fn by_host(name: &ObjectName, hostname: String) -> GatewayAddress {
     let host = NamespacedHostname { namespace: name.namespace.to_string(), hostname };
-    GatewayAddress {
-        destination: Some(Destination::Hostname(host)),
-        hbone_mtls_port: HBONE_PORT,
-    }
+    GatewayAddress { destination: Some(Destination::Hostname(host)), hbone_mtls_port: HBONE_PORT }
 }
 
 fn is_waypoint(gateway: &Gateway) -> bool {

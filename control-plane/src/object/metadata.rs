@@ -99,8 +99,7 @@ impl Metadata {
             annotations: annotations.into_iter().collect(),
             created: written.creation_timestamp,
             deleting: written.deletion_timestamp.is_some(),
-            owner: owner
-                .map(|owner| Owner { kind: owner.kind.into(), name: owner.name.into() }),
+            owner: owner.map(|owner| Owner { kind: owner.kind.into(), name: owner.name.into() }),
         })
     }
 

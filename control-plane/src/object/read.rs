@@ -92,11 +92,7 @@ fn lenient_fields(kind: ObjectKind) -> &'static [&'static str] {
     }
 }
 
-fn object(
-    kind: ObjectKind,
-    metadata: Metadata,
-    value: &Value,
-) -> Result<Object, InvalidObject> {
+fn object(kind: ObjectKind, metadata: Metadata, value: &Value) -> Result<Object, InvalidObject> {
     Ok(match kind {
         ObjectKind::MeshConfig => Object::MeshConfig(Arc::new(mesh_config(metadata, value)?)),
         ObjectKind::Namespace => Object::Namespace(Arc::new(Plain { metadata })),
@@ -138,10 +134,7 @@ where
 }
 
 /// Reads the mesh configuration, which is YAML in a string.
-fn mesh_config(
-    metadata: Metadata,
-    value: &Value,
-) -> Result<MeshConfig, InvalidObject> {
+fn mesh_config(metadata: Metadata, value: &Value) -> Result<MeshConfig, InvalidObject> {
     const FIELD: &str = "data.mesh";
     let text = value.pointer("/data/mesh").and_then(Value::as_str).unwrap_or_default();
     let spec = match yaml::documents(text).into_iter().next() {
@@ -178,7 +171,8 @@ fn shape(error: &serde_json::Error) -> String {
     let is_scalar = ["integer", "boolean", "floating point"]
         .iter()
         .any(|kind| message.starts_with(&format!("invalid type: {kind}")));
-    let remedy = if is_scalar && message.ends_with("expected a string") { ": quote it" } else { "" };
+    let remedy =
+        if is_scalar && message.ends_with("expected a string") { ": quote it" } else { "" };
     message + remedy
 }
 
@@ -210,7 +204,11 @@ fn path_text(path: &Path) -> String {
     let mut text = String::new();
     for segment in path {
         match segment {
-            Segment::Seq { index } => text.push_str(&format!("[{index}]")),
+            Segment::Seq { index } => {
+                text.push('[');
+                text.push_str(&index.to_string());
+                text.push(']');
+            }
             Segment::Map { key: name } | Segment::Enum { variant: name } => {
                 if !text.is_empty() {
                     text.push('.');

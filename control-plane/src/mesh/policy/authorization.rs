@@ -51,7 +51,11 @@ pub(in crate::mesh) fn of_authorization_policy(
 }
 
 /// Returns the keys of the policies whose selectors select something with `labels`.
-pub(super) fn keys_for(context: &Context<'_>, namespace: &Arc<str>, labels: &Labels) -> Vec<String> {
+pub(super) fn keys_for(
+    context: &Context<'_>,
+    namespace: &Arc<str>,
+    labels: &Labels,
+) -> Vec<String> {
     let root = &context.settings.root_namespace;
     let other = (root != namespace).then_some(root);
     let selecting = std::iter::once(namespace)
@@ -69,7 +73,7 @@ pub(super) fn keys_for(context: &Context<'_>, namespace: &Arc<str>, labels: &Lab
 }
 
 /// Returns whether a policy applies to selected workloads only.
-pub(in crate::mesh) fn has_selector(policy: &AuthorizationPolicy) -> bool {
+fn has_selector(policy: &AuthorizationPolicy) -> bool {
     policy.spec.selector.as_ref().is_some_and(|selector| !selector.match_labels.is_empty())
 }
 

@@ -141,7 +141,10 @@ fn rules(object: &PeerAuthentication, strict: bool) -> Vec<Rule> {
         .collect();
     if !strict {
         let at = |port| Match { destination_ports: vec![port], ..unauthenticated() };
-        return differing.into_iter().map(|port| Rule { clauses: vec![clause(at(port))] }).collect();
+        return differing
+            .into_iter()
+            .map(|port| Rule { clauses: vec![clause(at(port))] })
+            .collect();
     }
     if differing.is_empty() {
         return Vec::new();

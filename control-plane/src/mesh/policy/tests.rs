@@ -1,9 +1,7 @@
 use std::collections::BTreeMap;
 
 use mesh_api::{
-    policy::{
-        MtlsMode, PeerAuthentication, PeerAuthenticationTarget, Policy, lower,
-    },
+    policy::{MtlsMode, PeerAuthentication, PeerAuthenticationTarget, Policy, lower},
     proto::security::Scope,
     workload::{PolicyKey, Workload, WorkloadUid},
 };
@@ -38,9 +36,17 @@ fn the_scope_of_a_policy_follows_from_its_selector_and_namespace() {
         (authorization("shop", "p", ""), Scope::Namespace, &[][..]),
         (authorization("istio-system", "p", ""), Scope::Global, &[]),
         (authorization("shop", "p", selector), Scope::WorkloadSelector, &["shop/p"]),
-        (authorization("istio-system", "p", selector), Scope::WorkloadSelector, &["istio-system/p"]),
+        (
+            authorization("istio-system", "p", selector),
+            Scope::WorkloadSelector,
+            &["istio-system/p"],
+        ),
         (authorization("bank", "p", selector), Scope::WorkloadSelector, &[]),
-        (authorization("shop", "p", "selector: {matchLabels: {app: x}}"), Scope::WorkloadSelector, &[]),
+        (
+            authorization("shop", "p", "selector: {matchLabels: {app: x}}"),
+            Scope::WorkloadSelector,
+            &[],
+        ),
         (authorization("shop", "p", "selector: {}"), Scope::Namespace, &[]),
     ];
     for (policy, scope, keys) in cases {
@@ -89,7 +95,11 @@ fn a_workload_names_the_policies_of_its_peer_authentication() {
     let namespace = |mode: &str| peer("shop", "level", &format!("mtls: {{mode: {mode}}}"));
     let own = |mode: &str, ports: &str| {
         let selector = "selector: {matchLabels: {app: cart}}";
-        peer("shop", "own", &format!("{selector}, mtls: {{mode: {mode}}}, portLevelMtls: {{{ports}}}"))
+        peer(
+            "shop",
+            "own",
+            &format!("{selector}, mtls: {{mode: {mode}}}, portLevelMtls: {{{ports}}}"),
+        )
     };
     let converted = "shop/converted_peer_authentication_own";
     let cases = [
@@ -102,8 +112,16 @@ fn a_workload_names_the_policies_of_its_peer_authentication() {
         ("own", own("STRICT", ""), Some(STRICT_KEY)),
         ("ports", own("STRICT", "80: {mode: PERMISSIVE}"), Some(converted)),
         ("strict ports", own("PERMISSIVE", "80: {mode: STRICT}"), Some(converted)),
-        ("inherited, ports", namespace("STRICT") + &own("UNSET", "80: {mode: DISABLE}"), Some(converted)),
-        ("ports alike", namespace("STRICT") + &own("UNSET", "80: {mode: STRICT}"), Some(STRICT_KEY)),
+        (
+            "inherited, ports",
+            namespace("STRICT") + &own("UNSET", "80: {mode: DISABLE}"),
+            Some(converted),
+        ),
+        (
+            "ports alike",
+            namespace("STRICT") + &own("UNSET", "80: {mode: STRICT}"),
+            Some(STRICT_KEY),
+        ),
         (
             "a selector of the root namespace does nothing",
             peer("istio-system", "x", "selector: {matchLabels: {app: cart}}, mtls: {mode: STRICT}"),
@@ -111,7 +129,8 @@ fn a_workload_names_the_policies_of_its_peer_authentication() {
         ),
         (
             "the oldest wins",
-            peer("shop", "a", "mtls: {mode: PERMISSIVE}") + &peer("shop", "b", "mtls: {mode: STRICT}"),
+            peer("shop", "a", "mtls: {mode: PERMISSIVE}")
+                + &peer("shop", "b", "mtls: {mode: STRICT}"),
             None,
         ),
     ];
@@ -165,8 +184,11 @@ fn written() -> impl Strategy<Value = Vec<Written>> {
 impl Written {
     fn yaml(&self) -> String {
         let upper = |mode: &MtlsMode| format!("{mode:?}").to_uppercase();
-        let ports: Vec<_> =
-            self.ports.iter().map(|(port, mode)| format!("{port}: {{mode: {}}}", upper(mode))).collect();
+        let ports: Vec<_> = self
+            .ports
+            .iter()
+            .map(|(port, mode)| format!("{port}: {{mode: {}}}", upper(mode)))
+            .collect();
         let selector = if self.selects { "selector: {matchLabels: {app: cart}}, " } else { "" };
         let ports = ports.join(", ");
         let mode = upper(&self.mode);
@@ -176,7 +198,10 @@ impl Written {
 
     fn domain(&self, uid: &WorkloadUid) -> PeerAuthentication {
         let target = if self.selects {
-            PeerAuthenticationTarget::Workloads { uids: vec![uid.clone()], ports: self.ports.clone() }
+            PeerAuthenticationTarget::Workloads {
+                uids: vec![uid.clone()],
+                ports: self.ports.clone(),
+            }
         } else {
             PeerAuthenticationTarget::Namespace
         };

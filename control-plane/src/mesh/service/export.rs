@@ -50,11 +50,7 @@ pub(super) fn visibility(context: &mut Context<'_>, audience: Audience) -> Optio
     }
 }
 
-fn audience<'a>(
-    context: &Context<'a>,
-    namespace: &str,
-    mut listed: Vec<&'a str>,
-) -> Audience {
+fn audience<'a>(context: &Context<'a>, namespace: &str, mut listed: Vec<&'a str>) -> Audience {
     if listed.is_empty() {
         listed = context.settings.default_export.iter().map(String::as_str).collect();
     }

@@ -70,7 +70,11 @@ fn preferred_endpoints_follow_the_service_and_its_namespace() {
     let cases = [
         ("", "", None),
         ("trafficDistribution: PreferClose", "", balancing(&zone, Mode::Failover, ready)),
-        ("trafficDistribution: PreferSameZone", annotation, balancing(&zone, Mode::Failover, ready)),
+        (
+            "trafficDistribution: PreferSameZone",
+            annotation,
+            balancing(&zone, Mode::Failover, ready),
+        ),
         ("trafficDistribution: PreferSameNode", "", balancing(&node, Mode::Failover, ready)),
         ("", annotation, balancing(&node, Mode::Failover, ready)),
         (
@@ -109,7 +113,10 @@ fn hosts_without_address_are_given_one() {
     assert!(allocated[0].starts_with("240.240."), "{allocated:?}");
     assert!(allocated[1].starts_with("2001:2::"), "{allocated:?}");
     assert_eq!(addresses_of("hosts: [a.b], resolution: DNS"), allocated);
-    assert_eq!(addresses_of("hosts: [a.b], addresses: [10.0.0.0/8, 'fd00::1']"), ["10.0.0.0/8", "fd00::1/128"]);
+    assert_eq!(
+        addresses_of("hosts: [a.b], addresses: [10.0.0.0/8, 'fd00::1']"),
+        ["10.0.0.0/8", "fd00::1/128"]
+    );
     assert_eq!(addresses_of("hosts: [a.b]"), [""; 0]);
     assert_eq!(addresses_of("hosts: ['*.b'], resolution: DYNAMIC_DNS"), [""; 0]);
 }
@@ -156,7 +163,8 @@ fn one_object_of_a_namespace_is_given_a_host_and_one_of_the_mesh_is_canonical() 
         let services = services(mesh).into_values();
         services.map(|s| (s.namespace, s.name, s.canonical)).collect::<Vec<_>>()
     };
-    let row = |namespace: &str, name: &str, canonical| (namespace.to_owned(), name.to_owned(), canonical);
+    let row =
+        |namespace: &str, name: &str, canonical| (namespace.to_owned(), name.to_owned(), canonical);
     let entries = entry_yaml("b", "shop", host)
         + &entry_yaml("a", "shop", host)
         + &entry_yaml("z", "bank", host);

@@ -1,8 +1,14 @@
 //! Whatever happens on the way, the state after a relist is that of a fresh start.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::LazyLock};
 
+use mesh_api::{
+    policy::Policy,
+    proto::{security::Authorization, workload as wire},
+    workload::{Service, Workload},
+};
 use proptest::prelude::*;
+use prost::Message as _;
 
 use crate::{
     fixture::{declared, object},
@@ -115,10 +121,8 @@ const UNIVERSE: [&[&str]; 24] = [
         "security.istio.io/v1, kind: PeerAuthentication, metadata: {name: m, namespace: bank}, spec: \
          {mtls: {mode: PERMISSIVE}}",
     ],
-    &[
-        "security.istio.io/v1, kind: PeerAuthentication, metadata: {name: m, namespace: \
-         istio-system}, spec: {mtls: {mode: STRICT}}",
-    ],
+    &["security.istio.io/v1, kind: PeerAuthentication, metadata: {name: m, namespace: \
+         istio-system}, spec: {mtls: {mode: STRICT}}"],
     &[
         "security.istio.io/v1, kind: PeerAuthentication, metadata: {name: a, namespace: shop}, spec: \
          {mtls: {mode: STRICT}}",
@@ -157,9 +161,14 @@ const UNIVERSE: [&[&str]; 24] = [
     ],
 ];
 
+static OBJECTS: LazyLock<Vec<Vec<Object>>> = LazyLock::new(|| {
+    let read = |text: &&str| object(&format!("{{apiVersion: {text}}}"));
+    UNIVERSE.iter().map(|versions| versions.iter().map(read).collect()).collect()
+});
+
 fn version(slot: usize, number: usize) -> Object {
-    let versions = UNIVERSE[slot];
-    object(&format!("{{apiVersion: {}}}", versions[number % versions.len()]))
+    let versions = &OBJECTS[slot];
+    versions[number % versions.len()].clone()
 }
 
 /// What happens to an object: it becomes one of its versions, or goes.
@@ -179,6 +188,17 @@ fn resources(mesh: &Mesh) -> BTreeMap<(Kind, ResourceName), Resource> {
         ((resource.kind, resource.name.clone()), Resource::clone(resource))
     };
     mesh.resources().map(entry).collect()
+}
+
+/// Returns why proxies would refuse a resource, other than that they lack a feature.
+fn refusal(resource: &Resource) -> Option<String> {
+    let body = resource.body.clone();
+    let refusal = match resource.kind {
+        Kind::Workload => Workload::try_from(wire::Workload::decode(body).unwrap()).err(),
+        Kind::Service => Service::try_from(wire::Service::decode(body).unwrap()).err(),
+        Kind::Authorization => Policy::try_from(Authorization::decode(body).unwrap()).err(),
+    };
+    refusal.map(|error| error.to_string()).filter(|text| !text.contains("not supported"))
 }
 
 /// What a proxy that follows the changes holds.
@@ -204,6 +224,7 @@ proptest! {
         for batch in batches {
             follow(&mut replica, mesh.apply(batch.into_iter().map(event).collect()));
             prop_assert_eq!(&replica, &resources(&mesh));
+            prop_assert_eq!(mesh.resources().find_map(|resource| refusal(resource)), None);
         }
         let objects: Vec<_> = truth
             .iter()

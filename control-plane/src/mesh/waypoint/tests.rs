@@ -4,7 +4,7 @@ use mesh_api::proto::workload::{
 
 use crate::{
     fixture::{applied, declared, mesh, pod, services, workload},
-    mesh::{AbsentWaypoint, Mesh, Options},
+    mesh::{AbsentWaypoint, Mesh, Options, Warning},
 };
 
 const READY: &str = "status: {addresses: [{type: IPAddress, value: 10.96.0.9}, {type: Hostname, \
@@ -22,7 +22,9 @@ fn gateway(metadata: &str, listener: &str, rest: &str) -> String {
 }
 
 fn namespace(name: &str, labels: &str) -> String {
-    format!("---\n{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}, labels: {{{labels}}}}}}}\n")
+    format!(
+        "---\n{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}, labels: {{{labels}}}}}}}\n"
+    )
 }
 
 fn service(namespace: &str, labels: &str) -> String {
@@ -48,7 +50,7 @@ fn bound(mesh: &Mesh) -> (String, String) {
 }
 
 fn warnings(mesh: &Mesh) -> Vec<&'static str> {
-    let mut reasons: Vec<_> = mesh.warnings().values().flatten().map(|w| w.reason()).collect();
+    let mut reasons: Vec<_> = mesh.warnings().values().flatten().map(Warning::reason).collect();
     reasons.sort_unstable();
     reasons.dedup();
     reasons
@@ -66,7 +68,8 @@ fn a_waypoint_serves_what_it_is_for() {
     ];
     for (kind, of_service, of_pod) in cases {
         let gateway = gateway(&format!("labels: {{{kind}}}"), "", READY);
-        let by_namespace = namespace("shop", label) + &service("shop", "") + &pod("p", "10.0.0.1", "");
+        let by_namespace =
+            namespace("shop", label) + &service("shop", "") + &pod("p", "10.0.0.1", "");
         let by_object = service("shop", label) + &pod("p", "10.0.0.1", label);
         for users in [by_namespace, by_object] {
             let bound = bound(&mesh(&(gateway.clone() + &users)));
@@ -154,7 +157,9 @@ fn traffic_to_a_waypoint_that_is_not_there_is_refused_or_passes_as_told() {
 
 #[test]
 fn where_no_controller_reports_addresses_the_service_of_the_same_name_is_taken() {
-    let users = namespace("shop", "istio.io/use-waypoint: w") + &service("shop", "") + &pod("p", "10.0.0.1", "");
+    let users = namespace("shop", "istio.io/use-waypoint: w")
+        + &service("shop", "")
+        + &pod("p", "10.0.0.1", "");
     let own = "---\n{apiVersion: v1, kind: Service, metadata: {name: w, namespace: shop}}\n";
     let mesh = mesh(&(gateway("", "", "") + &users + own));
     assert_eq!(bound(&mesh).0, READY_HOST);
@@ -186,7 +191,8 @@ fn what_belongs_to_a_gateway_has_no_waypoint() {
 #[test]
 fn pods_of_a_waypoint_are_handed_connections_as_it_says() {
     let tunnel = |binding: &str| {
-        let annotation = format!("annotations: {{ambient.istio.io/waypoint-inbound-binding: {binding}}}");
+        let annotation =
+            format!("annotations: {{ambient.istio.io/waypoint-inbound-binding: {binding}}}");
         let own = pod("p", "10.0.0.1", "gateway.networking.k8s.io/gateway-name: w");
         let mesh = mesh(&(gateway(&annotation, "", READY) + &own));
         workload(&mesh, "p").application_tunnel.map(|tunnel| (tunnel.protocol(), tunnel.port))
@@ -200,11 +206,14 @@ fn pods_of_a_waypoint_are_handed_connections_as_it_says() {
 #[test]
 fn a_canary_has_a_share() {
     let weighted = |weight: &str, canary: &str| {
-        let second = gateway("", "", READY).replace("w.shop", "w2.shop").replace("name: w,", "name: w2,");
+        let second =
+            gateway("", "", READY).replace("w.shop", "w2.shop").replace("name: w,", "name: w2,");
         let labels = format!("istio.io/use-waypoint: w, istio.io/use-waypoint-canary: {canary}");
         let user = service("shop", &labels).replace(
             "namespace: shop,",
-            &format!("namespace: shop, annotations: {{istio.io/use-waypoint-canary-weight: '{weight}'}},"),
+            &format!(
+                "namespace: shop, annotations: {{istio.io/use-waypoint-canary-weight: '{weight}'}},"
+            ),
         );
         let mesh = mesh(&(gateway("", "", READY) + &second + &user));
         let service = services(&mesh).into_values().next().unwrap();
@@ -228,7 +237,9 @@ fn ingress_passes_the_waypoint_where_told() {
     let uses = |namespace_labels: &str, labels: &str| {
         let mut mesh = Mesh::new(declared());
         let labels = format!("istio.io/use-waypoint: w, {labels}");
-        let objects = gateway("", "", READY) + &namespace("shop", namespace_labels) + &service("shop", &labels);
+        let objects = gateway("", "", READY)
+            + &namespace("shop", namespace_labels)
+            + &service("shop", &labels);
         mesh.apply(applied(&objects));
         services(&mesh).into_values().next().unwrap().ingress_use_waypoint
     };

@@ -32,8 +32,7 @@ pub(in crate::mesh) fn of_endpoint_slice(
             continue;
         };
         let labels = Labels::default();
-        let mut workload =
-            base(context, metadata.namespace(), &metadata.name.name, &labels);
+        let mut workload = base(context, metadata.namespace(), &metadata.name.name, &labels);
         workload.uid = format!("{}/{kind}/{}/{first}", context.options.cluster, metadata.name);
         set_addresses(&mut workload, &endpoint.addresses);
         workload.services = [(key.clone(), ports.clone())].into();

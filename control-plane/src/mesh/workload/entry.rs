@@ -15,7 +15,7 @@ use super::{
     set_policies,
 };
 use crate::{
-    mesh::{context::Context, store::entry_labels, waypoint},
+    mesh::{context::Context, service::Declaration, store::entry_labels, waypoint},
     object::{
         Labels, Object, ObjectKey, ObjectKind, ObjectName, ServiceEntry, TargetPort, WorkloadEntry,
     },
@@ -26,7 +26,7 @@ const UNIX_SCHEME: &str = "unix://";
 /// Condition of a workload entry that says whether it takes traffic.
 const HEALTHY_CONDITION: &str = "Healthy";
 
-/// Returns the workload of a workload entry, unless it listens on a file.
+/// Returns the workload of a workload entry, unless no proxy can reach it.
 pub(in crate::mesh) fn of_workload_entry(
     context: &mut Context<'_>,
     entry: &WorkloadEntry,
@@ -121,9 +121,10 @@ fn of_endpoint(
     Some(resource(&workload, &addresses))
 }
 
-/// Sets what an endpoint says about itself; none if it listens on a file.
+/// Sets what an endpoint says about itself; none if proxies of
+/// this network cannot reach it: it has no address, or listens on a file.
 fn set_endpoint(workload: &mut Workload, endpoint: &crd::WorkloadEntry) -> Option<Vec<IpAddr>> {
-    if endpoint.address.starts_with(UNIX_SCHEME) {
+    if endpoint.address.is_empty() || endpoint.address.starts_with(UNIX_SCHEME) {
         return None;
     }
     let addresses: Vec<IpAddr> = endpoint.address.parse().into_iter().collect();
@@ -161,8 +162,8 @@ fn locality(text: &str) -> Option<Locality> {
 
 /// Returns the ports of an endpoint for those of a service.
 fn ports(service: &Object, endpoint: &crd::WorkloadEntry) -> Vec<Port> {
-    match service {
-        Object::Service(service) => {
+    match Declaration::of(service) {
+        Some(Declaration::Service(service)) => {
             let ports = service.ports.iter();
             ports
                 .filter_map(|port| {
@@ -177,8 +178,8 @@ fn ports(service: &Object, endpoint: &crd::WorkloadEntry) -> Vec<Port> {
                 })
                 .collect()
         }
-        Object::ServiceEntry(entry) => entry_ports(entry, endpoint),
-        _ => Vec::new(),
+        Some(Declaration::Entry(entry)) => entry_ports(entry, endpoint),
+        None => Vec::new(),
     }
 }
 

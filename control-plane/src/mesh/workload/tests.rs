@@ -64,7 +64,8 @@ status: {podIPs: [{ip: 10.0.0.1}, {ip: 'fd00::1'}], conditions: [{type: Ready, s
 #[test]
 fn pods_that_carry_no_traffic_are_left_out() {
     let pod = |status: &str| {
-        let yaml = format!("{{apiVersion: v1, kind: Pod, metadata: {{name: p}}, status: {{{status}}}}}");
+        let yaml =
+            format!("{{apiVersion: v1, kind: Pod, metadata: {{name: p}}, status: {{{status}}}}}");
         workloads(&mesh(&yaml)).len()
     };
     assert_eq!(pod("podIP: 10.0.0.1"), 1);
@@ -177,7 +178,9 @@ fn endpoints_of_a_service_entry_become_workloads() {
         ));
         let workloads = workloads(&mesh).into_iter();
         workloads
-            .map(|(uid, w)| (uid.rsplit_once('/').unwrap().1.to_owned(), w.hostname, w.services.len()))
+            .map(|(uid, w)| {
+                (uid.rsplit_once('/').unwrap().1.to_owned(), w.hostname, w.services.len())
+            })
             .collect::<Vec<_>>()
     };
     let row = |uid: &str, host: &str, services| (uid.to_owned(), host.to_owned(), services);

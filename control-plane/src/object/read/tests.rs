@@ -75,7 +75,9 @@ fn every_served_version_of_a_kind_is_read() {
              spec: {{hosts: [a.b]}}}}"
         ));
         let gateway = "gateway.networking.k8s.io";
-        object(&format!("{{apiVersion: {gateway}/{version}, kind: Gateway, metadata: {{name: x}}}}"));
+        object(&format!(
+            "{{apiVersion: {gateway}/{version}, kind: Gateway, metadata: {{name: x}}}}"
+        ));
     }
 }
 
@@ -155,10 +157,7 @@ fn errors_name_the_field_and_the_remedy() {
             format!("{policy}, spec: {{rules: [{{from: [{{source: {{principals: null}}}}]}}]}}"),
             "spec.rules[0].from[0].source.principals: invalid type: null, expected a sequence",
         ),
-        (
-            format!("{policy}, spec: {{action: REFUSE}}"),
-            "spec.action: unknown variant `REFUSE`",
-        ),
+        (format!("{policy}, spec: {{action: REFUSE}}"), "spec.action: unknown variant `REFUSE`"),
         (
             "apiVersion: v1, kind: ConfigMap, metadata: {name: istio}, data: {mesh: \
              \"trustDomain: [1]\"}"

@@ -6,7 +6,9 @@ use super::*;
 use crate::object::ObjectKind;
 
 fn namespace(name: &str, label: &str) -> String {
-    format!("---\n{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}, labels: {{l: '{label}'}}}}}}\n")
+    format!(
+        "---\n{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}, labels: {{l: '{label}'}}}}}}\n"
+    )
 }
 
 struct Dir {
@@ -189,13 +191,12 @@ fn a_mounted_config_map_is_read_once() {
 #[test]
 fn odd_files_are_refused_and_others_are_not_affected() {
     let deep = format!("{}1{}", "[".repeat(500), "]".repeat(500));
-    let bomb = "a: &a [1,1,1,1,1,1,1,1,1,1]\n".to_owned()
-        + &(b'b'..b'm')
-            .map(|c| {
-                let (name, before) = (char::from(c), char::from(c - 1));
-                format!("{name}: &{name} [{}]\n", vec![format!("*{before}"); 10].join(","))
-            })
-            .collect::<String>();
+    let mut bomb = "a: &a [1,1,1,1,1,1,1,1,1,1]\n".to_owned();
+    for c in b'b'..b'm' {
+        let (name, before) = (char::from(c), char::from(c - 1));
+        let aliases = vec![format!("*{before}"); 10].join(",");
+        bomb += &format!("{name}: &{name} [{aliases}]\n");
+    }
     let mut dir = Dir::new(&[
         ("bomb.yaml", &bomb),
         ("deep.yaml", &deep),

@@ -11,7 +11,8 @@ fn lowered(rules: &str, action: Action) -> Lowered {
 
 /// Writes clauses as `a|b&c`, a rule without any as `any`.
 fn text(lowered: &Lowered) -> String {
-    let clause = |clause: &Clause| clause.matches.iter().map(describe).collect::<Vec<_>>().join("|");
+    let clause =
+        |clause: &Clause| clause.matches.iter().map(describe).collect::<Vec<_>>().join("|");
     let rule = |rule: &Rule| match rule.clauses.as_slice() {
         [] => "any".to_owned(),
         clauses => clauses.iter().map(clause).collect::<Vec<_>>().join("&"),
@@ -38,16 +39,16 @@ fn describe(conditions: &Match) -> String {
         let range = |a: &Address| format!("{name}={:?}/{}", &a.address[..], a.length);
         parts.extend(values.iter().map(range));
     }
-    for (name, values) in [
-        ("port", &conditions.destination_ports),
-        ("!port", &conditions.not_destination_ports),
-    ] {
+    for (name, values) in
+        [("port", &conditions.destination_ports), ("!port", &conditions.not_destination_ports)]
+    {
         parts.extend(values.iter().map(|port| format!("{name}={port}")));
     }
     for (name, values) in
         [("sa", &conditions.service_accounts), ("!sa", &conditions.not_service_accounts)]
     {
-        let account = |a: &ServiceAccountMatch| format!("{name}={}/{}", a.namespace, a.service_account);
+        let account =
+            |a: &ServiceAccountMatch| format!("{name}={}/{}", a.namespace, a.service_account);
         parts.extend(values.iter().map(account));
     }
     parts.join(" ")
@@ -78,8 +79,14 @@ fn what_a_node_proxy_can_check_is_kept_as_written() {
         ),
         ("{from: [{source: {serviceAccounts: [b, a/c]}}]}", "sa=shop/b sa=a/c"),
         ("{from: [{source: {notServiceAccounts: [b]}}]}", "!sa=shop/b"),
-        ("{to: [{operation: {ports: ['80']}}, {operation: {notPorts: ['81']}}]}", "port=80|!port=81"),
-        ("{from: [{source: {namespaces: [a]}}], to: [{operation: {ports: ['80']}}]}", "ns=a&port=80"),
+        (
+            "{to: [{operation: {ports: ['80']}}, {operation: {notPorts: ['81']}}]}",
+            "port=80|!port=81",
+        ),
+        (
+            "{from: [{source: {namespaces: [a]}}], to: [{operation: {ports: ['80']}}]}",
+            "ns=a&port=80",
+        ),
         (
             "{when: [{key: source.namespace, values: [a]}, {key: destination.port, values: ['80'], \
              notValues: ['81']}]}",
@@ -87,7 +94,10 @@ fn what_a_node_proxy_can_check_is_kept_as_written() {
         ),
         ("{when: [{key: source.principal, values: [a]}]}", "p=a"),
         ("{when: [{key: source.serviceAccount, values: [a]}]}", "sa=shop/a"),
-        ("{when: [{key: source.ip, notValues: ['::/0']}]}", "!ip=[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]/0"),
+        (
+            "{when: [{key: source.ip, notValues: ['::/0']}]}",
+            "!ip=[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]/0",
+        ),
         ("{when: [{key: destination.ip, values: [10.0.0.1]}]}", "dst=[10, 0, 0, 1]/32"),
         ("{from: [{source: {namespaces: [a]}}]}, {}", "ns=a; any"),
     ];
