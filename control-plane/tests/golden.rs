@@ -56,7 +56,7 @@ fn text(mesh: &Mesh) -> Result<String> {
     for resource in resources {
         let aliases = resource.aliases.join(" ");
         writeln!(text, "{:?} {} [{aliases}]", resource.kind, resource.name)?;
-        writeln!(text, "  {}\n", fields(&message(resource)?))?;
+        writeln!(text, "{}\n", fields(&message(resource)?))?;
     }
     for (object, warnings) in mesh.warnings() {
         for warning in warnings {
@@ -66,19 +66,18 @@ fn text(mesh: &Mesh) -> Result<String> {
     Ok(text)
 }
 
-/// Writes a field per line, without those that are not set.
+/// Leaves out the lines of fields that are not set.
 fn fields(message: &str) -> String {
-    let unset = |field: &&str| {
-        [": \"\"", ": []", ": {}", ": None", ": false"].iter().any(|end| field.ends_with(end))
-    };
-    message.split(", ").filter(|field| !unset(field)).collect::<Vec<_>>().join("\n  ")
+    let unset = ["\"\",", "[],", "{},", "None,", "false,"].map(|value| format!(": {value}"));
+    let is_set = |line: &&str| !unset.iter().any(|end| line.ends_with(end));
+    message.lines().filter(is_set).collect::<Vec<_>>().join("\n")
 }
 
 fn message(resource: &Resource) -> Result<String> {
     let body = resource.body.clone();
     Ok(match resource.kind {
-        Kind::Workload => format!("{:?}", workload::Workload::decode(body)?),
-        Kind::Service => format!("{:?}", workload::Service::decode(body)?),
-        Kind::Authorization => format!("{:?}", Authorization::decode(body)?),
+        Kind::Workload => format!("{:#?}", workload::Workload::decode(body)?),
+        Kind::Service => format!("{:#?}", workload::Service::decode(body)?),
+        Kind::Authorization => format!("{:#?}", Authorization::decode(body)?),
     })
 }
