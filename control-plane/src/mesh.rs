@@ -147,7 +147,7 @@ impl Mesh {
 
     /// Returns whether a pod that has not ended runs as a service account on a node.
     pub fn runs_on(&self, node: &str, account: &ObjectName) -> bool {
-        let pods = self.store.by_account.get(account);
+        let pods = self.store.by_account.get(account).filter(|key| key.kind == ObjectKind::Pod);
         pods.filter_map(|key| self.store.pod(&key.name))
             .any(|pod| *pod.node == *node && !pod.has_ended())
     }

@@ -15,7 +15,12 @@ use super::{
     set_policies,
 };
 use crate::{
-    mesh::{context::Context, service::Declaration, store::entry_labels, waypoint},
+    mesh::{
+        context::Context,
+        service::Declaration,
+        store::{account_of_entry, entry_labels},
+        waypoint,
+    },
     object::{
         Labels, Object, ObjectKey, ObjectKind, ObjectName, ServiceEntry, TargetPort, WorkloadEntry,
     },
@@ -48,7 +53,7 @@ pub(in crate::mesh) fn of_workload_entry(
     let ports = |service: &Object| ports(service, &entry.spec);
     workload.services = selected_by(context, namespace, &labels, ports);
     set_policies(context, &mut workload, namespace, &labels);
-    let account = account(namespace, &entry.spec);
+    let account = account_of_entry(namespace, &entry.spec);
     workload.waypoint = waypoint::of_workload(context, namespace, &labels, account.as_ref());
     Some(resource(&workload, &addresses))
 }
@@ -115,7 +120,7 @@ fn of_endpoint(
     workload.services = services.iter().map(with_ports).collect::<BTreeMap<_, _>>();
     set_policies(context, &mut workload, namespace, &metadata.labels);
     if !resolves_hosts(entry) {
-        let account = account(namespace, endpoint);
+        let account = account_of_entry(namespace, endpoint);
         workload.waypoint = waypoint::of_workload(context, namespace, &labels, account.as_ref());
     }
     Some(resource(&workload, &addresses))
@@ -139,11 +144,6 @@ fn set_endpoint(workload: &mut Workload, endpoint: &crd::WorkloadEntry) -> Optio
     workload.locality = locality(&endpoint.locality);
     workload.capacity = Some(endpoint.weight).filter(|weight| *weight != 0);
     Some(addresses)
-}
-
-fn account(namespace: &str, endpoint: &crd::WorkloadEntry) -> Option<ObjectName> {
-    let name = endpoint.service_account.as_str();
-    (!name.is_empty()).then(|| ObjectName::new(namespace, name))
 }
 
 fn is_unhealthy(status: &crd::WorkloadStatus) -> bool {
