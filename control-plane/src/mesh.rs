@@ -147,7 +147,7 @@ impl Mesh {
 
     /// Returns whether a pod that has not ended runs as a service account on a node.
     pub fn runs_on(&self, node: &str, account: &ObjectName) -> bool {
-        let pods = self.store.by_account.get(account);
+        let pods = self.store.by_account.get(account).filter(|key| key.kind == ObjectKind::Pod);
         pods.filter_map(|key| self.store.pod(&key.name))
             .any(|pod| *pod.node == *node && !pod.has_ended())
     }
@@ -185,6 +185,15 @@ impl Mesh {
         }
     }
 
+    fn selects_something(&self, policy: &Object) -> bool {
+        let mut units = BTreeSet::new();
+        self.dirty(&mut units).add(policy, None);
+        units.iter().any(|unit| match unit {
+            Unit::Object(key) => !key.kind.is_policy(),
+            Unit::StrictPolicy => false,
+        })
+    }
+
     fn dirty<'a>(&'a self, units: &'a mut BTreeSet<Unit>) -> Dirty<'a> {
         let root = &self.settings.root_namespace;
         Dirty { store: &self.store, gateway_users: self.outcomes.gateway_users(), root, units }
@@ -206,14 +215,10 @@ impl Mesh {
 
     /// Returns whether an object is a policy with a selector that selects nothing.
     fn is_unused(&self, key: &ObjectKey) -> bool {
-        let Some(policy) = self.store.authorization_policy(&key.name) else { return false };
-        if key.kind != ObjectKind::AuthorizationPolicy || !policy::has_selector(policy) {
+        let Some(object) = self.store.get(key).filter(|object| object.kind().is_policy()) else {
             return false;
-        }
-        let object = Object::AuthorizationPolicy(policy.clone());
-        let mut units = BTreeSet::new();
-        self.dirty(&mut units).add(&object, None);
-        units.len() <= 1
+        };
+        !store::selector(object).is_empty() && !self.selects_something(object)
     }
 }
 

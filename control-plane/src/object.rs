@@ -189,6 +189,11 @@ impl ObjectKind {
         }
     }
 
+    /// Returns whether objects of the kind are policies.
+    pub fn is_policy(self) -> bool {
+        matches!(self, Self::AuthorizationPolicy | Self::PeerAuthentication)
+    }
+
     /// Returns whether objects of the kind belong to no namespace.
     pub fn is_of_cluster(self) -> bool {
         matches!(self, Self::Namespace | Self::Node)

@@ -16,10 +16,10 @@ use twox_hash::XxHash64;
 
 use crate::object::ObjectName;
 
-/// First two octets of the IPv4 addresses: 240.240.0.0/16, which nobody routes.
-const V4_PREFIX: [u8; 2] = [240, 240];
-/// First three groups of the IPv6 addresses: 2001:2::/48, reserved for benchmarks.
-const V6_PREFIX: [u16; 3] = [0x2001, 2, 0];
+/// First half of the IPv4 addresses: 240.240.0.0/16, which nobody routes.
+const V4_PREFIX: u16 = 0xf0f0;
+/// Network of the IPv6 addresses: `2001:2::/48`, reserved for benchmarks.
+const V6_PREFIX: u128 = 0x2001_0002 << 96;
 /// Number of addresses: those of a /16 without the first and the last.
 const SLOTS: u16 = u16::MAX - 1;
 /// Most hosts with an address; as long as every other address is free, one is found at once.
@@ -64,18 +64,18 @@ impl Slot {
     /// Returns the slot of an IPv4 address, if it is one of those allocated here.
     pub(super) fn of(address: IpAddr) -> Option<Self> {
         let IpAddr::V4(v4) = address else { return None };
-        let [a, b, c, d] = v4.octets();
-        let number = u16::from_be_bytes([c, d]);
-        ([a, b] == V4_PREFIX && (1..=SLOTS).contains(&number)).then(|| Self(number - 1))
+        let [first, second, high, low] = v4.octets();
+        let number = u16::from_be_bytes([high, low]);
+        let is_ours = u16::from_be_bytes([first, second]) == V4_PREFIX;
+        (is_ours && (1..=SLOTS).contains(&number)).then(|| Self(number - 1))
     }
 
     /// Returns the addresses of the slot.
     pub(super) fn addresses(self) -> [IpAddr; 2] {
         let number = self.0 + 1;
-        let [high, low] = number.to_be_bytes();
-        let [a, b] = V4_PREFIX;
-        let [x, y, z] = V6_PREFIX;
-        [Ipv4Addr::new(a, b, high, low).into(), Ipv6Addr::new(x, y, z, 0, 0, 0, 0, number).into()]
+        let v4 = (u32::from(V4_PREFIX) << u16::BITS) | u32::from(number);
+        let v6 = V6_PREFIX | u128::from(number);
+        [Ipv4Addr::from_bits(v4).into(), Ipv6Addr::from_bits(v6).into()]
     }
 
     fn next(self) -> Self {

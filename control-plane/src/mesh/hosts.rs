@@ -8,11 +8,11 @@ use std::sync::Arc;
 use super::{
     context::Context,
     service::{
-        self,
+        self, Declaration,
         export::{self, Audience},
     },
 };
-use crate::object::{Object, ObjectKey, ObjectKind};
+use crate::object::{ObjectKey, ObjectKind};
 
 /// What decides between objects; the least is given the host.
 type Rank<'a> = (bool, Option<&'a str>, &'a ObjectKey);
@@ -48,10 +48,10 @@ fn rank<'a>(context: &Context<'a>, key: &'a ObjectKey) -> Rank<'a> {
 }
 
 fn seen_by(context: &Context<'_>, key: &ObjectKey) -> Audience {
-    match context.store.get(key) {
-        Some(Object::Service(service)) if !service::is_sent(service) => Audience::Nobody,
-        Some(Object::Service(service)) => export::of_service(context, service),
-        Some(Object::ServiceEntry(entry)) => export::of_entry(context, entry),
-        Some(_) | None => Audience::Nobody,
+    match context.store.get(key).and_then(Declaration::of) {
+        Some(Declaration::Service(service)) if !service::is_sent(service) => Audience::Nobody,
+        Some(Declaration::Service(service)) => export::of_service(context, service),
+        Some(Declaration::Entry(entry)) => export::of_entry(context, entry),
+        None => Audience::Nobody,
     }
 }

@@ -7,7 +7,7 @@ mod peer;
 use std::sync::Arc;
 
 pub(super) use self::{
-    authorization::{has_selector, of_authorization_policy},
+    authorization::of_authorization_policy,
     peer::{of_peer_authentication, strict_policy},
 };
 use super::context::Context;

@@ -16,9 +16,39 @@ use super::{
     wire::{alias, octets},
 };
 use crate::{
-    object::{ObjectKey, ObjectKind, Service, ServiceType, TargetPort},
+    object::{Object, ObjectKey, ObjectKind, Service, ServiceEntry, ServiceType, TargetPort},
     resource::Resource,
 };
+
+/// What declares services.
+pub(super) enum Declaration<'a> {
+    /// A Kubernetes service.
+    Service(&'a Service),
+    /// A service entry.
+    Entry(&'a ServiceEntry),
+}
+
+// === impl Declaration ===
+
+impl<'a> Declaration<'a> {
+    /// Returns the services that an object declares, if it does.
+    pub(super) fn of(object: &'a Object) -> Option<Self> {
+        match object {
+            Object::Service(service) => Some(Self::Service(service)),
+            Object::ServiceEntry(entry) => Some(Self::Entry(entry)),
+            Object::MeshConfig(_)
+            | Object::Namespace(_)
+            | Object::Node(_)
+            | Object::ServiceAccount(_)
+            | Object::Gateway(_)
+            | Object::EndpointSlice(_)
+            | Object::WorkloadEntry(_)
+            | Object::AuthorizationPolicy(_)
+            | Object::PeerAuthentication(_)
+            | Object::Pod(_) => None,
+        }
+    }
+}
 
 /// Returns the wire form of a Kubernetes service.
 pub(super) fn of_service(context: &mut Context<'_>, service: &Service) -> Option<Resource> {

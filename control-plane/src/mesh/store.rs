@@ -11,10 +11,10 @@ use super::{
     names::{FOR_SERVICE_ACCOUNT, NO_AUTO_ADDRESS},
 };
 use crate::object::{
-    AuthorizationPolicy, EndpointSlice, Gateway, Labels, MeshConfig, Object, ObjectKey, ObjectKind,
-    ObjectName, Plain, Pod, Service, ServiceEntry, WorkloadEntry,
+    EndpointSlice, Gateway, Labels, MeshConfig, Object, ObjectKey, ObjectKind, ObjectName, Plain,
+    Pod, Service, ServiceEntry, WorkloadEntry,
 };
-use mesh_api::crd::Resolution;
+use mesh_api::crd::{self, Resolution};
 
 /// All objects.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub(super) struct Store {
     pub(super) peer_authentications: MultiMap<Arc<str>, ObjectKey>,
     /// Pods by node.
     pub(super) by_node: MultiMap<Arc<str>, ObjectKey>,
-    /// Pods by service account.
+    /// What has workloads, by service account.
     pub(super) by_account: MultiMap<ObjectName, ObjectKey>,
     /// Endpoint slices by service.
     pub(super) slices_of_service: MultiMap<ObjectName, ObjectKey>,
@@ -41,7 +41,7 @@ pub(super) struct Store {
     pub(super) slices_of_pod: MultiMap<ObjectName, ObjectKey>,
     /// Services and service entries by host name.
     pub(super) hosts: MultiMap<Arc<str>, ObjectKey>,
-    /// Gateways by the service account whose pods they are for.
+    /// Gateways by the service account whose workloads they are for.
     pub(super) gateways_of_account: MultiMap<ObjectName, ObjectName>,
     virtual_addresses: VirtualAddresses,
 }
@@ -95,7 +95,6 @@ impl Store {
         gateway: Gateway(Gateway);
         service: Service(Service);
         endpoint_slice: EndpointSlice(EndpointSlice);
-        authorization_policy: AuthorizationPolicy(AuthorizationPolicy);
         pod: Pod(Pod);
     }
 
@@ -137,6 +136,7 @@ impl Store {
             Object::Pod(pod) => self.index_pod(op, &key, pod),
             Object::WorkloadEntry(entry) => {
                 self.workloads.apply(op, &key, &entry_labels(entry));
+                self.index_account(op, &key, &entry.spec);
             }
             Object::Service(_) => {
                 self.service_selectors.apply(op, &key, &selector);
@@ -147,6 +147,9 @@ impl Store {
                 self.workloads.apply(op, &key, &entry.metadata.labels);
                 self.service_selectors.apply(op, &key, &selector);
                 self.services.apply(op, key.name.namespace.clone(), key.clone());
+                for endpoint in &entry.spec.endpoints {
+                    self.index_account(op, &key, endpoint);
+                }
                 for host in &entry.spec.hosts {
                     self.hosts.apply(op, host.as_str().into(), key.clone());
                 }
@@ -177,6 +180,12 @@ impl Store {
         self.workloads.apply(op, key, &pod.metadata.labels);
         self.by_node.apply(op, pod.node.clone(), key.clone());
         self.by_account.apply(op, account_name(pod), key.clone());
+    }
+
+    fn index_account(&mut self, op: Op, key: &ObjectKey, entry: &crd::WorkloadEntry) {
+        if let Some(account) = account_of_entry(&key.name.namespace, entry) {
+            self.by_account.apply(op, account, key.clone());
+        }
     }
 
     fn index_slice(&mut self, op: Op, key: &ObjectKey, slice: &EndpointSlice) {
@@ -246,7 +255,16 @@ pub(super) fn account_name(pod: &Pod) -> ObjectName {
     ObjectName { namespace: pod.metadata.namespace().clone(), name: pod.service_account.clone() }
 }
 
-/// Returns the service account whose pods a gateway is for.
+/// Returns the service account of a workload entry or endpoint, if it names one.
+pub(super) fn account_of_entry(
+    namespace: &Arc<str>,
+    entry: &crd::WorkloadEntry,
+) -> Option<ObjectName> {
+    let name = entry.service_account.as_str();
+    (!name.is_empty()).then(|| ObjectName::new(namespace.clone(), name))
+}
+
+/// Returns the service account whose workloads a gateway is for.
 pub(super) fn account_of(gateway: &Gateway) -> Option<ObjectName> {
     let name = gateway.metadata.annotation(FOR_SERVICE_ACCOUNT)?;
     Some(ObjectName::new(gateway.metadata.namespace().clone(), name))

@@ -195,13 +195,12 @@ fn resolve(
         context.warn(Warning::WaypointForbidden(name.clone()));
         return forbidden(context, &name);
     }
-    match address(context, gateway) {
-        Some(address) => Some(address),
-        None => {
-            context.warn(Warning::WaypointNotReady(name.clone()));
-            absent(context, &name)
-        }
+    let address = address(context, gateway);
+    if address.is_some() {
+        return address;
     }
+    context.warn(Warning::WaypointNotReady(name.clone()));
+    absent(context, &name)
 }
 
 /// Returns the address under which a waypoint would be found once it is there.

@@ -17,6 +17,7 @@ pub(super) use self::{
 use super::{
     context::Context,
     hosts, names, policy,
+    service::Declaration,
     wire::{alias, octets},
 };
 use crate::{
@@ -56,8 +57,8 @@ fn set_canonical(workload: &mut Workload, labels: &Labels) {
     let first = |names: [&str; 3]| names.into_iter().find_map(|name| labels.get(name));
     let name = first(names::CANONICAL_NAMES).unwrap_or(&workload.workload_name);
     workload.canonical_name = name.to_owned();
-    workload.canonical_revision =
-        first(names::CANONICAL_REVISIONS).unwrap_or(DEFAULT_REVISION).to_owned();
+    let revision = first(names::CANONICAL_REVISIONS).unwrap_or(DEFAULT_REVISION);
+    revision.clone_into(&mut workload.canonical_revision);
 }
 
 /// Sets the keys of the policies that name the workload.
@@ -91,10 +92,12 @@ fn selected_by(
 
 /// Returns the keys of those hosts of a service or service entry that it is given, not another one.
 fn service_keys(context: &Context<'_>, key: &ObjectKey, object: &Object) -> Vec<String> {
-    match object {
-        Object::Service(_) => given_hosts(context, key, &[context.store.host_of(&key.name)]),
-        Object::ServiceEntry(entry) => given_hosts(context, key, &entry.spec.hosts),
-        _ => Vec::new(),
+    match Declaration::of(object) {
+        Some(Declaration::Service(_)) => {
+            given_hosts(context, key, &[context.store.host_of(&key.name)])
+        }
+        Some(Declaration::Entry(entry)) => given_hosts(context, key, &entry.spec.hosts),
+        None => Vec::new(),
     }
 }
 

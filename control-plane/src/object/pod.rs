@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::{
     InvalidObject, Metadata,
     read::{address, part},
+    validate::account,
 };
 
 /// Service account of pods that name none.
@@ -75,10 +76,11 @@ struct Container {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default)]
 struct Port {
     name: String,
-    container_port: u16,
+    #[serde(rename = "containerPort")]
+    number: u16,
     protocol: Option<String>,
 }
 
@@ -114,14 +116,15 @@ impl Pod {
     pub(super) fn read(metadata: Metadata, value: &Value) -> Result<Self, InvalidObject> {
         let spec: Spec = part(value, "spec")?;
         let status: Status = part(value, "status")?;
-        let account = match spec.service_account_name.as_str() {
+        let service_account = match spec.service_account_name.as_str() {
             "" => DEFAULT_SERVICE_ACCOUNT,
             name => name,
         };
+        account("spec.serviceAccountName", service_account)?;
         let ready = status.conditions.iter().find(|condition| condition.kind == "Ready");
         Ok(Self {
             metadata,
-            service_account: account.into(),
+            service_account: service_account.into(),
             node: spec.node_name.into(),
             host_network: spec.host_network,
             ports: named_ports(spec.containers),
@@ -144,7 +147,7 @@ fn named_ports(containers: Vec<Container>) -> Box<[NamedPort]> {
     let ports = containers.into_iter().flat_map(|container| container.ports);
     ports
         .filter(|port| !port.name.is_empty() && port.protocol.as_deref().unwrap_or("TCP") == "TCP")
-        .map(|port| NamedPort { name: port.name.into(), port: port.container_port })
+        .map(|port| NamedPort { name: port.name.into(), port: port.number })
         .collect()
 }
 

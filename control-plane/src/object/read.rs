@@ -204,7 +204,11 @@ fn path_text(path: &Path) -> String {
     let mut text = String::new();
     for segment in path {
         match segment {
-            Segment::Seq { index } => text.push_str(&format!("[{index}]")),
+            Segment::Seq { index } => {
+                text.push('[');
+                text.push_str(&index.to_string());
+                text.push(']');
+            }
             Segment::Map { key: name } | Segment::Enum { variant: name } => {
                 if !text.is_empty() {
                     text.push('.');

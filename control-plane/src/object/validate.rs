@@ -6,6 +6,11 @@ mod entry;
 
 use std::collections::BTreeMap;
 
+use mesh_api::{
+    crd,
+    identity::{ServiceAccount, TrustDomain},
+};
+
 use super::{InvalidObject, Object, PeerAuthentication, Problem, error::each, read::range};
 
 /// Checks an object on its own.
@@ -52,9 +57,9 @@ fn peer_authentication(object: &PeerAuthentication) -> Result<(), InvalidObject>
     Ok(())
 }
 
-fn mesh_config(config: &mesh_api::crd::MeshConfig) -> Result<(), InvalidObject> {
+fn mesh_config(config: &crd::MeshConfig) -> Result<(), InvalidObject> {
     let Some(trust_domain) = &config.trust_domain else { return Ok(()) };
-    let parsed = trust_domain.parse::<mesh_api::identity::TrustDomain>();
+    let parsed = trust_domain.parse::<TrustDomain>();
     parsed.map(|_| ()).map_err(|_| {
         let form = "lower-case letters, digits, '-', '.' and '_'";
         Problem::Form { value: trust_domain.clone(), form }.at("data.mesh.trustDomain")
@@ -73,6 +78,12 @@ fn match_labels(field: &str, labels: &BTreeMap<String, String>) -> Result<(), In
         }
     }
     Ok(())
+}
+
+/// Checks the name of a service account, which becomes part of an identity.
+pub(super) fn account(field: &str, name: &str) -> Result<(), InvalidObject> {
+    let parsed = name.parse::<ServiceAccount>();
+    parsed.map(|_| ()).map_err(|_| Problem::Name(name.escape_debug().to_string()).at(field))
 }
 
 /// Checks that a number is a port.

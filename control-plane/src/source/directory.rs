@@ -185,7 +185,7 @@ impl Directory {
             self.refuse(path, problem, &mut changes);
         }
         for (path, documents) in candidates {
-            self.accept(path, documents, &mut gone, &mut changes);
+            self.accept(&path, documents, &mut gone, &mut changes);
         }
         gone.retain(|key| !self.owners.contains_key(key));
         changes.events.extend(gone.into_iter().map(Event::Deleted));
@@ -272,7 +272,7 @@ impl Directory {
         }
         let loser = |(path, documents): (&PathBuf, &Documents)| {
             let conflict = documents.objects.iter().find_map(|(key, (place, _))| {
-                let owner = self.owners.get(key).filter(|owner| self.keeps(owner, key, candidates));
+                let owner = self.owners.get(key).filter(|owner| keeps(owner, key, candidates));
                 let winner = owner.map(PathBuf::as_path).or_else(|| first.get(key).copied())?;
                 (winner != path).then(|| FileProblem::Duplicate {
                     place: *place,
@@ -283,11 +283,6 @@ impl Directory {
             Some((path.clone(), conflict?))
         };
         candidates.iter().filter_map(loser).collect()
-    }
-
-    /// Returns whether a file that has an object still has it in the version in question.
-    fn keeps(&self, owner: &Path, key: &ObjectKey, candidates: &Candidates) -> bool {
-        candidates.get(owner).is_none_or(|documents| documents.objects.contains_key(key))
     }
 
     fn refuse(&mut self, path: PathBuf, problem: FileProblem, changes: &mut Changes) {
@@ -302,12 +297,12 @@ impl Directory {
     /// Puts the new version of a file in force; adds the objects that it had before to `gone`.
     fn accept(
         &mut self,
-        path: PathBuf,
+        path: &Path,
         documents: Documents,
         gone: &mut BTreeSet<ObjectKey>,
         changes: &mut Changes,
     ) {
-        let file = self.files.entry(path.clone()).or_default();
+        let file = self.files.entry(path.to_owned()).or_default();
         let mut old = std::mem::take(&mut file.objects);
         file.error = None;
         file.ignored = documents.ignored;
@@ -316,17 +311,22 @@ impl Directory {
             if old.remove(&key).as_ref() != Some(&object) {
                 changes.events.push(Event::Applied(object.clone()));
             }
-            self.owners.insert(key.clone(), path.clone());
+            self.owners.insert(key.clone(), path.to_owned());
             file.objects.insert(key, object);
         }
         for key in old.into_keys() {
             // Another file may have taken it over already.
-            if self.owners.get(&key) == Some(&path) {
+            if self.owners.get(&key).is_some_and(|owner| owner == path) {
                 self.owners.remove(&key);
             }
             gone.insert(key);
         }
     }
+}
+
+/// Returns whether a file that has an object still has it in the version in question.
+fn keeps(owner: &Path, key: &ObjectKey, candidates: &Candidates) -> bool {
+    candidates.get(owner).is_none_or(|documents| documents.objects.contains_key(key))
 }
 
 #[cfg(test)]

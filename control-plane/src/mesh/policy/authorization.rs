@@ -73,7 +73,7 @@ pub(super) fn keys_for(
 }
 
 /// Returns whether a policy applies to selected workloads only.
-pub(in crate::mesh) fn has_selector(policy: &AuthorizationPolicy) -> bool {
+fn has_selector(policy: &AuthorizationPolicy) -> bool {
     policy.spec.selector.as_ref().is_some_and(|selector| !selector.match_labels.is_empty())
 }
 

@@ -136,24 +136,36 @@ fn checkable_operation(operation: &Operation) -> Checkable {
 
 fn checkable_condition(condition: &Condition, namespace: &str) -> Checkable {
     let Condition { key, values, not_values } = condition;
+    let (values, not_values) = (values.as_slice(), not_values.as_slice());
     let mut checkable = Checkable::default();
     let to = &mut checkable.conditions;
     let complete = match key.as_str() {
-        "source.ip" => set(&mut to.source_ips, ranges(values))
-            .and(set(&mut to.not_source_ips, ranges(not_values))),
-        "source.namespace" => set(&mut to.namespaces, texts(values))
-            .and(set(&mut to.not_namespaces, texts(not_values))),
-        "source.principal" => set(&mut to.principals, principals(values))
-            .and(set(&mut to.not_principals, principals(not_values))),
+        "source.ip" => {
+            set_both(&mut to.source_ips, &mut to.not_source_ips, [values, not_values].map(ranges))
+        }
+        "source.namespace" => {
+            set_both(&mut to.namespaces, &mut to.not_namespaces, [values, not_values].map(texts))
+        }
+        "source.principal" => set_both(
+            &mut to.principals,
+            &mut to.not_principals,
+            [values, not_values].map(principals),
+        ),
         "source.serviceAccount" => {
             to.service_accounts = accounts(values, namespace);
             to.not_service_accounts = accounts(not_values, namespace);
             Some(())
         }
-        "destination.ip" => set(&mut to.destination_ips, ranges(values))
-            .and(set(&mut to.not_destination_ips, ranges(not_values))),
-        "destination.port" => set(&mut to.destination_ports, ports(values))
-            .and(set(&mut to.not_destination_ports, ports(not_values))),
+        "destination.ip" => set_both(
+            &mut to.destination_ips,
+            &mut to.not_destination_ips,
+            [values, not_values].map(ranges),
+        ),
+        "destination.port" => set_both(
+            &mut to.destination_ports,
+            &mut to.not_destination_ports,
+            [values, not_values].map(ports),
+        ),
         _ => None,
     };
     if complete.is_none() {
@@ -166,6 +178,17 @@ fn checkable_condition(condition: &Condition, namespace: &str) -> Checkable {
 fn set<T>(field: &mut Vec<T>, values: Option<Vec<T>>) -> Option<()> {
     *field = values?;
     Some(())
+}
+
+/// Puts the values of a condition in place, and those that it excludes.
+fn set_both<T>(
+    any_of: &mut Vec<T>,
+    none_of: &mut Vec<T>,
+    [values, not_values]: [Option<Vec<T>>; 2],
+) -> Option<()> {
+    let positive = set(any_of, values);
+    let negative = set(none_of, not_values);
+    positive.and(negative)
 }
 
 fn principals(values: &[String]) -> Option<Vec<StringMatch>> {

@@ -70,9 +70,8 @@ fn of_host(
         canonical: hosts::is_canonical(context, &key, host),
         ..template.clone()
     };
-    let aliases = ranges.iter().map(|net| match single(*net) {
-        true => alias(network, net.addr()),
-        false => format!("{network}/{net}").into(),
+    let aliases = ranges.iter().map(|net| {
+        if single(*net) { alias(network, net.addr()) } else { format!("{network}/{net}").into() }
     });
     Some(Resource::service(&wire, aliases.collect()))
 }

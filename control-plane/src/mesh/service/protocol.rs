@@ -18,10 +18,9 @@ pub(super) fn of_port(port: &ServicePort) -> AppProtocol {
         };
     }
     let prefix = port.name.split('-').next().unwrap_or_default();
-    match of_name(prefix) {
-        AppProtocol::Unknown if TCP_PORTS.contains(&port.port) => AppProtocol::Tcp,
-        protocol => protocol,
-    }
+    let named = of_name(prefix);
+    let usual = named == AppProtocol::Unknown && TCP_PORTS.contains(&port.port);
+    if usual { AppProtocol::Tcp } else { named }
 }
 
 /// Returns the protocol of a name.

@@ -7,7 +7,7 @@ use mesh_api::{
 };
 
 use crate::{
-    fixture::{mesh, services},
+    fixture::{applied, mesh, services},
     mesh::{Mesh, Warning},
 };
 
@@ -130,6 +130,24 @@ fn reported_addresses_stay() {
     );
     let service = services(&mesh).into_values().next().unwrap();
     assert_eq!(addresses(&service), ["240.240.0.7/32", "2001:2::99/128"]);
+}
+
+#[test]
+fn an_address_that_another_object_has_already_is_given_up() {
+    let mut mesh = mesh(&entry_yaml("e", "shop", "hosts: [a.b], resolution: DNS"));
+    let first =
+        |mesh: &Mesh, host: &str| addresses(&services(mesh)[&format!("shop/{host}")])[0].clone();
+    let address = first(&mesh, "a.b");
+    let value = address.trim_end_matches("/32");
+    let reported = entry_yaml("f", "shop", "hosts: [c.d], resolution: DNS").replace(
+        "}}\n",
+        &format!("}}, status: {{addresses: [{{host: c.d, value: {value}}}]}}}}\n"),
+    );
+    let changes = mesh.apply(applied(&reported));
+    let names: Vec<_> = changes.iter().map(|change| change.name.as_str()).collect();
+    assert!(names.contains(&"shop/a.b"), "{names:?}");
+    assert_eq!(first(&mesh, "c.d"), address);
+    assert_ne!(first(&mesh, "a.b"), address);
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! A change costs what depends on it, whatever the size of the mesh.
 
-use std::fmt::Write as _;
+use std::{net::Ipv4Addr, sync::Arc};
 
 use crate::{
     fixture::{declared, object},
     mesh::{Computed, Event, Mesh},
-    object::{Object, ObjectKind},
+    object::{
+        Metadata, Object, ObjectKind, ObjectName, Plain, Pod, Service, ServicePort, TargetPort,
+    },
 };
 
 const PODS: usize = 50_000;
@@ -15,38 +17,48 @@ const PODS_PER_APP: usize = 10;
 const PODS_PER_NODE: usize = 500;
 const PODS_PER_NAMESPACE: usize = PODS / NAMESPACES;
 const APPS: usize = PODS / PODS_PER_APP;
+const FIRST_ADDRESS: u32 = Ipv4Addr::new(10, 0, 0, 0).to_bits();
 
 /// Pod `i`; it is of app `i % APPS`, and apps are spread evenly over the namespaces.
 fn pod(i: usize, ready: bool) -> Object {
     let (app, node) = (i % APPS, i / PODS_PER_NODE);
-    let namespace = app % NAMESPACES;
-    let (a, b) = (i / 250, i % 250 + 1);
-    object(&format!(
-        "{{apiVersion: v1, kind: Pod, metadata: {{name: p{i}, namespace: ns{namespace}, labels: {{app: \
-         a{app}, tier: t}}}}, spec: {{nodeName: n{node}, serviceAccountName: sa{app}}}, status: {{podIP: \
-         10.{}.{}.{b}, conditions: [{{type: Ready, status: '{}'}}]}}}}",
-        a / 250,
-        a % 250,
-        if ready { "True" } else { "False" },
-    ))
+    let address = FIRST_ADDRESS + u32::try_from(i).unwrap();
+    Object::Pod(Arc::new(Pod {
+        metadata: metadata(&format!("p{i}"), app, &[("app", &format!("a{app}")), ("tier", "t")]),
+        service_account: format!("sa{app}").into(),
+        node: format!("n{node}").into(),
+        addresses: [Ipv4Addr::from_bits(address).into()].into(),
+        ready: Some(ready),
+        ..Pod::default()
+    }))
 }
 
-fn others() -> Vec<Event> {
-    let mut yaml = String::new();
-    for namespace in 0..NAMESPACES {
-        let labels = "{istio.io/dataplane-mode: ambient}";
-        let metadata = format!("{{name: ns{namespace}, labels: {labels}}}");
-        let _ = writeln!(yaml, "---\n{{apiVersion: v1, kind: Namespace, metadata: {metadata}}}");
-    }
-    for app in 0..APPS {
-        let metadata = format!("{{name: s{app}, namespace: ns{}}}", app % NAMESPACES);
-        let spec = format!("{{selector: {{app: a{app}}}, ports: [{{port: 80}}]}}");
-        let _ = writeln!(
-            yaml,
-            "---\n{{apiVersion: v1, kind: Service, metadata: {metadata}, spec: {spec}}}"
-        );
-    }
-    crate::fixture::applied(&yaml)
+fn service(app: usize) -> Object {
+    let port = ServicePort {
+        name: "".into(),
+        port: 80,
+        target: TargetPort::Number(80),
+        app_protocol: None,
+    };
+    Object::Service(Arc::new(Service {
+        metadata: metadata(&format!("s{app}"), app, &[]),
+        selector: [("app", format!("a{app}").as_str())].into_iter().collect(),
+        ports: [port].into(),
+        ..Service::default()
+    }))
+}
+
+fn namespace(i: usize) -> Object {
+    let labels = [("istio.io/dataplane-mode", "ambient")].into_iter().collect();
+    let name = ObjectName::new("", format!("ns{i}"));
+    Object::Namespace(Arc::new(Plain {
+        metadata: Metadata { name, labels, ..Metadata::default() },
+    }))
+}
+
+fn metadata(name: &str, app: usize, labels: &[(&str, &str)]) -> Metadata {
+    let name = ObjectName::new(format!("ns{}", app % NAMESPACES), name);
+    Metadata { name, labels: labels.iter().copied().collect(), ..Metadata::default() }
 }
 
 /// Applies an event; returns what was computed because of it, and how many changes came of it.
@@ -73,7 +85,8 @@ fn computed(workloads: usize, services: u64, policies: u64) -> Computed {
 #[test]
 fn a_change_computes_only_what_depends_on_it() {
     let mut mesh = Mesh::new(declared());
-    mesh.apply(others());
+    let others = (0..NAMESPACES).map(namespace).chain((0..APPS).map(service));
+    mesh.apply(others.map(Event::Applied).collect());
     let changes = mesh.apply((0..PODS).map(|i| Event::Applied(pod(i, true))).collect());
     assert_eq!((changes.len(), mesh.count(ObjectKind::Pod)), (PODS, PODS));
 

@@ -4,7 +4,7 @@ use mesh_api::proto::workload::{
 
 use crate::{
     fixture::{applied, declared, mesh, pod, services, workload},
-    mesh::{AbsentWaypoint, Mesh, Options},
+    mesh::{AbsentWaypoint, Mesh, Options, Warning},
 };
 
 const READY: &str = "status: {addresses: [{type: IPAddress, value: 10.96.0.9}, {type: Hostname, \
@@ -50,7 +50,7 @@ fn bound(mesh: &Mesh) -> (String, String) {
 }
 
 fn warnings(mesh: &Mesh) -> Vec<&'static str> {
-    let mut reasons: Vec<_> = mesh.warnings().values().flatten().map(|w| w.reason()).collect();
+    let mut reasons: Vec<_> = mesh.warnings().values().flatten().map(Warning::reason).collect();
     reasons.sort_unstable();
     reasons.dedup();
     reasons

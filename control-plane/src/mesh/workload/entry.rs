@@ -15,7 +15,12 @@ use super::{
     set_policies,
 };
 use crate::{
-    mesh::{context::Context, store::entry_labels, waypoint},
+    mesh::{
+        context::Context,
+        service::Declaration,
+        store::{account_of_entry, entry_labels},
+        waypoint,
+    },
     object::{
         Labels, Object, ObjectKey, ObjectKind, ObjectName, ServiceEntry, TargetPort, WorkloadEntry,
     },
@@ -26,7 +31,7 @@ const UNIX_SCHEME: &str = "unix://";
 /// Condition of a workload entry that says whether it takes traffic.
 const HEALTHY_CONDITION: &str = "Healthy";
 
-/// Returns the workload of a workload entry, unless it listens on a file.
+/// Returns the workload of a workload entry, unless no proxy can reach it.
 pub(in crate::mesh) fn of_workload_entry(
     context: &mut Context<'_>,
     entry: &WorkloadEntry,
@@ -48,7 +53,7 @@ pub(in crate::mesh) fn of_workload_entry(
     let ports = |service: &Object| ports(service, &entry.spec);
     workload.services = selected_by(context, namespace, &labels, ports);
     set_policies(context, &mut workload, namespace, &labels);
-    let account = account(namespace, &entry.spec);
+    let account = account_of_entry(namespace, &entry.spec);
     workload.waypoint = waypoint::of_workload(context, namespace, &labels, account.as_ref());
     Some(resource(&workload, &addresses))
 }
@@ -115,15 +120,16 @@ fn of_endpoint(
     workload.services = services.iter().map(with_ports).collect::<BTreeMap<_, _>>();
     set_policies(context, &mut workload, namespace, &metadata.labels);
     if !resolves_hosts(entry) {
-        let account = account(namespace, endpoint);
+        let account = account_of_entry(namespace, endpoint);
         workload.waypoint = waypoint::of_workload(context, namespace, &labels, account.as_ref());
     }
     Some(resource(&workload, &addresses))
 }
 
-/// Sets what an endpoint says about itself; none if it listens on a file.
+/// Sets what an endpoint says about itself; none if proxies of
+/// this network cannot reach it: it has no address, or listens on a file.
 fn set_endpoint(workload: &mut Workload, endpoint: &crd::WorkloadEntry) -> Option<Vec<IpAddr>> {
-    if endpoint.address.starts_with(UNIX_SCHEME) {
+    if endpoint.address.is_empty() || endpoint.address.starts_with(UNIX_SCHEME) {
         return None;
     }
     let addresses: Vec<IpAddr> = endpoint.address.parse().into_iter().collect();
@@ -138,11 +144,6 @@ fn set_endpoint(workload: &mut Workload, endpoint: &crd::WorkloadEntry) -> Optio
     workload.locality = locality(&endpoint.locality);
     workload.capacity = Some(endpoint.weight).filter(|weight| *weight != 0);
     Some(addresses)
-}
-
-fn account(namespace: &str, endpoint: &crd::WorkloadEntry) -> Option<ObjectName> {
-    let name = endpoint.service_account.as_str();
-    (!name.is_empty()).then(|| ObjectName::new(namespace, name))
 }
 
 fn is_unhealthy(status: &crd::WorkloadStatus) -> bool {
@@ -161,8 +162,8 @@ fn locality(text: &str) -> Option<Locality> {
 
 /// Returns the ports of an endpoint for those of a service.
 fn ports(service: &Object, endpoint: &crd::WorkloadEntry) -> Vec<Port> {
-    match service {
-        Object::Service(service) => {
+    match Declaration::of(service) {
+        Some(Declaration::Service(service)) => {
             let ports = service.ports.iter();
             ports
                 .filter_map(|port| {
@@ -177,8 +178,8 @@ fn ports(service: &Object, endpoint: &crd::WorkloadEntry) -> Vec<Port> {
                 })
                 .collect()
         }
-        Object::ServiceEntry(entry) => entry_ports(entry, endpoint),
-        _ => Vec::new(),
+        Some(Declaration::Entry(entry)) => entry_ports(entry, endpoint),
+        None => Vec::new(),
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     set_native_tunnel, set_policies,
 };
 use crate::{
-    mesh::{context::Context, names, store::account_name, waypoint},
+    mesh::{context::Context, names, service::Declaration, store::account_name, waypoint},
     object::{Object, ObjectKey, ObjectKind, ObjectName, Pod, ServicePort, TargetPort},
     resource::Resource,
 };
@@ -114,11 +114,11 @@ fn services(context: &Context<'_>, pod: &Pod) -> BTreeMap<String, PortList> {
 
 /// Returns the ports of the pod for those of a service.
 fn ports(service: &Object, pod: &Pod) -> Vec<Port> {
-    match service {
-        Object::Service(service) => {
+    match Declaration::of(service) {
+        Some(Declaration::Service(service)) => {
             service.ports.iter().filter_map(|port| service_port(port, pod)).collect()
         }
-        Object::ServiceEntry(entry) => {
+        Some(Declaration::Entry(entry)) => {
             let ports = entry.spec.ports.iter();
             ports
                 .map(|port| {
@@ -131,7 +131,7 @@ fn ports(service: &Object, pod: &Pod) -> Vec<Port> {
                 })
                 .collect()
         }
-        _ => Vec::new(),
+        None => Vec::new(),
     }
 }
 

@@ -1,8 +1,11 @@
 //! Authorization policies.
 
-use mesh_api::crd::{
-    AuthorizationAction, AuthorizationPolicy, AuthorizationRule, Condition, From, Operation,
-    Source, TargetReference, To,
+use mesh_api::{
+    crd::{
+        AuthorizationAction, AuthorizationPolicy, AuthorizationRule, Condition, From, Operation,
+        Source, TargetReference, To,
+    },
+    identity::{Namespace, ServiceAccount},
 };
 
 use super::{InvalidObject, Problem, at_most, each, match_labels, not_empty, port_texts, ranges};
@@ -123,8 +126,8 @@ fn check_source(source: &Source, action: AuthorizationAction) -> Result<(), Inva
     ranges("notIpBlocks", &source.not_ip_blocks)?;
     ranges("remoteIpBlocks", &source.remote_ip_blocks)?;
     ranges("notRemoteIpBlocks", &source.not_remote_ip_blocks)?;
-    each("serviceAccounts", &source.service_accounts, check_account)?;
-    each("notServiceAccounts", &source.not_service_accounts, check_account)?;
+    each("serviceAccounts", &source.service_accounts, |text| check_account(text))?;
+    each("notServiceAccounts", &source.not_service_accounts, |text| check_account(text))?;
     let accounts = [&source.service_accounts, &source.not_service_accounts];
     let others =
         [&source.principals, &source.not_principals, &source.namespaces, &source.not_namespaces];
@@ -152,10 +155,9 @@ fn texts_of_source(source: &Source) -> [(&'static str, &[String]); 8] {
     ]
 }
 
-fn check_account(text: &String) -> Result<(), InvalidObject> {
-    let mut parts = text.split('/');
-    let named = parts.by_ref().take(2).all(|part| !part.is_empty() && !part.contains('*'));
-    if named && parts.next().is_none() {
+fn check_account(text: &str) -> Result<(), InvalidObject> {
+    let (namespace, name) = text.split_once('/').unwrap_or(("any", text));
+    if namespace.parse::<Namespace>().is_ok() && name.parse::<ServiceAccount>().is_ok() {
         return Ok(());
     }
     let form = "name or namespace/name, without wildcards";
@@ -196,7 +198,7 @@ fn check_condition(condition: &Condition) -> Result<(), InvalidObject> {
         match key.as_str() {
             "source.ip" | "destination.ip" | "remote.ip" => ranges(field, values)?,
             "destination.port" => port_texts(field, values)?,
-            "source.serviceAccount" => each(field, values, check_account)?,
+            "source.serviceAccount" => each(field, values, |text| check_account(text))?,
             _ => {}
         }
     }

@@ -4,7 +4,7 @@ use std::{collections::HashSet, net::IpAddr};
 
 use mesh_api::crd::{EntryPort, Resolution, ServiceEntry, WorkloadEntry};
 
-use super::{InvalidObject, Problem, at_most, each, match_labels, port, ranges};
+use super::{InvalidObject, Problem, account, at_most, each, match_labels, port, ranges};
 
 /// Most host names of a service entry, as the API limits them.
 const MAX_HOSTS: usize = 256;
@@ -41,6 +41,18 @@ pub(super) fn check_workload(spec: &WorkloadEntry) -> Result<(), InvalidObject> 
     if spec.address.starts_with(UNIX_SCHEME) && !spec.ports.is_empty() {
         return Err(Problem::Conflict("an address of the form unix://").at("ports"));
     }
+    let is_host = spec.address.is_empty()
+        || spec.address.starts_with(UNIX_SCHEME)
+        || spec.address.parse::<IpAddr>().is_ok()
+        || is_host_name(&spec.address);
+    if !is_host {
+        let form = "an IP address, a host name or unix://PATH";
+        let value = spec.address.escape_debug().to_string();
+        return Err(Problem::Form { value, form }.at("address"));
+    }
+    if !spec.service_account.is_empty() {
+        account("serviceAccount", &spec.service_account)?;
+    }
     for (name, number) in &spec.ports {
         port(*number).map_err(|problem| problem.at(&format!("ports.{name}")))?;
     }
@@ -59,9 +71,7 @@ fn check_hosts(hosts: &[String]) -> Result<(), InvalidObject> {
     let mut seen = HashSet::new();
     each("hosts", hosts, |host| {
         let name = host.strip_prefix("*.").unwrap_or(host);
-        let valid = !name.is_empty()
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
-        if !valid {
+        if !is_host_name(name) {
             let form = "a host name such as api.example.com or *.example.com";
             return Err(Problem::Form { value: host.escape_debug().to_string(), form }.at(""));
         }
@@ -71,6 +81,11 @@ fn check_hosts(hosts: &[String]) -> Result<(), InvalidObject> {
         Some(i) => Err(Problem::Duplicate(hosts[i].clone()).at(&format!("hosts[{i}]"))),
         None => Ok(()),
     }
+}
+
+fn is_host_name(name: &str) -> bool {
+    let valid = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+    !name.is_empty() && name.bytes().all(valid)
 }
 
 fn check_ports(ports: &[EntryPort]) -> Result<(), InvalidObject> {

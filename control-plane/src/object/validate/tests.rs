@@ -43,6 +43,16 @@ fn authorization_policies_are_checked() {
             ),
             ("targetRefs: [{kind: Service}]", "spec.targetRefs[0].name: is missing"),
             ("targetRefs: [{kind: Service, name: s}]", ""),
+        ],
+    );
+}
+
+#[test]
+fn rules_of_authorization_policies_are_checked() {
+    let kind = "security.istio.io/v1, kind: AuthorizationPolicy";
+    check_all(
+        kind,
+        &[
             ("rules: [{from: [{}]}]", "spec.rules[0].from[0].source: is missing"),
             ("rules: [{from: [{source: {}}]}]", "spec.rules[0].from[0].source: is missing"),
             ("rules: [{to: [{operation: {}}]}]", "spec.rules[0].to[0].operation: is missing"),
@@ -160,7 +170,9 @@ fn workload_entries_are_checked() {
         &[
             ("", "spec.address: is missing"),
             ("address: 10.0.0.1", ""),
-            ("network: n", ""),
+            ("network: x", ""),
+            ("address: a b", "spec.address: \"a b\" is not valid: use an IP address"),
+            ("address: a.b, serviceAccount: a/b", "spec.serviceAccount: \"a/b\" is not a name"),
             ("address: unix:///a, ports: {a: 1}", "spec.ports: does not go together"),
             ("address: 10.0.0.1, locality: a/b/c/d", "spec.locality: \"a/b/c/d\" is not valid"),
         ],
