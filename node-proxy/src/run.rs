@@ -1,6 +1,7 @@
 //! `fairlead-node run`: supervises the two halves as processes of their own, or is both itself.
 
 pub(crate) mod capture;
+mod configuration;
 pub(crate) mod proxy;
 
 use std::{env, ffi::OsString, os::fd::OwnedFd};
@@ -13,7 +14,7 @@ use tokio::{
 };
 
 use fairlead_node::{
-    cli::RunArgs,
+    cli::{RunArgs, Sources},
     link::channel::pair,
     supervise::{self, HalfSpec, Supervisor, control::Control},
     telemetry::logging,
@@ -26,6 +27,8 @@ const LINK_QUEUE: usize = 8;
 
 /// Serves the node until SIGTERM or SIGINT.
 pub(crate) fn run(args: &RunArgs) -> Result<()> {
+    // Said here, before anything is started; the proxy goes by it.
+    Sources::of(args)?;
     if args.single_process {
         return single(args);
     }

@@ -41,7 +41,7 @@ const MAX_EXPECTED_SETS: usize = 64;
 const TICKETS: usize = 2;
 
 /// What Istio's proxies speak, the cheaper suite first. Every processor that runs nodes has AES
-/// instructions, so there is no choice by processor to make; ChaCha20 would never be agreed on.
+/// instructions, so there is no choice by processor to make; `ChaCha20` would never be agreed on.
 static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
     Arc::new(CryptoProvider {
         cipher_suites: vec![TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384],
