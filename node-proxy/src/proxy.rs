@@ -10,6 +10,8 @@ pub mod worker;
 mod admission;
 mod connections;
 mod delivery;
+#[cfg(test)]
+pub(crate) mod fixtures;
 mod flow;
 #[cfg(test)]
 mod footprint;

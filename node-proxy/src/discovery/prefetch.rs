@@ -53,16 +53,10 @@ impl fmt::Debug for Prefetch {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use mesh_api::identity::Identity;
-    use tokio::runtime::Handle;
 
     use super::*;
-    use crate::{
-        identity::{Clock, DEFAULT_SVID_TTL, LocalAuthority, LocalCa},
-        telemetry::fixtures::workload,
-    };
+    use crate::{proxy::fixtures, telemetry::fixtures::workload};
 
     fn updated(uid: &str, edit: impl FnOnce(&mut Workload)) -> Change<MeshResource> {
         let mut workload = workload("cart");
@@ -73,12 +67,8 @@ mod tests {
 
     #[tokio::test]
     async fn identities_of_this_node_are_held_while_a_workload_has_them() {
-        let dir = tempfile::tempdir().unwrap();
         let own: Identity = "spiffe://cluster.local/ns/shop/sa/cart".parse().unwrap();
-        let ca = Arc::new(LocalCa::open_or_create(dir.path(), &own.trust_domain).unwrap());
-        let clock = Clock::system();
-        let authority = LocalAuthority { ca, ttl: DEFAULT_SVID_TTL, clock: clock.clone() };
-        let store = IdentityStore::new(Arc::new(authority), clock, Handle::current());
+        let (store, _dir) = fixtures::identities();
         let mut prefetch = Prefetch::new(store.clone(), NodeName("n1".into()));
         let held = || store.certificates().into_iter().map(|c| c.identity).collect::<Vec<_>>();
 

@@ -4,15 +4,9 @@ use mesh_api::{
     config::LocalConfig,
     xds_client::{ADDRESS_TYPE, AUTHORIZATION_TYPE, Change},
 };
-use tokio::runtime::Handle;
 
 use super::*;
-use crate::{
-    identity::{Clock, DEFAULT_SVID_TTL, LocalAuthority, LocalCa},
-    proxy::node::ProxyOptions,
-    state::WithoutWaypoint,
-    telemetry::{logging::DroppedLines, metrics::NodeMetrics, readiness::Readiness},
-};
+use crate::{proxy::fixtures, telemetry::readiness::Readiness};
 
 struct Scene {
     node: Arc<Node>,
@@ -24,20 +18,13 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let clock = Clock::system();
-        let ca = LocalCa::open_or_create(dir.path(), &"cluster.local".parse().unwrap()).unwrap();
-        let authority =
-            LocalAuthority { ca: Arc::new(ca), ttl: DEFAULT_SVID_TTL, clock: clock.clone() };
-        let options =
-            ProxyOptions { same_node_encryption: false, without_waypoint: WithoutWaypoint::Refuse };
-        let metrics = Arc::new(NodeMetrics::new(DroppedLines::default()));
-        let node = Arc::new(Node::new(options, metrics));
+        let (identities, dir) = fixtures::identities();
+        let node = fixtures::node();
         let readiness = Readiness::default();
         let (send, configured) = watch::channel(false);
         let discovery = Discovery::new(Parts {
             node: node.clone(),
-            identities: IdentityStore::new(Arc::new(authority), clock, Handle::current()),
+            identities,
             node_name: NodeName("n1".into()),
             network: Network::default(),
             known: readiness.gate("configuration"),

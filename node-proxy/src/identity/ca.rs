@@ -81,8 +81,8 @@ pub enum CaError {
     /// The CA cannot be reached.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// The CA answered with an error.
-    #[error("the CA refused, {code:?}: {message}")]
+    /// The CA answered with an error, or the connection to it broke.
+    #[error("the request to the CA failed, {code:?}: {message}")]
     Refused {
         /// Kind of the error.
         code: tonic::Code,

@@ -428,3 +428,6 @@ impl Served {
         PodReport { pod, connections: self.pod.connections.open() as u64, problem }
     }
 }
+
+#[cfg(test)]
+mod tests;

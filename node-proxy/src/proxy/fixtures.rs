@@ -1,0 +1,51 @@
+//! A proxy without threads, for tests.
+
+use std::sync::Arc;
+
+use fairlead_ebpf::NetnsCookie;
+use tempfile::TempDir;
+use tokio::{runtime::Handle, sync::mpsc};
+
+use super::{
+    node::{Node, ProxyOptions},
+    pod::{OpenConnections, Pod},
+    ready_sockets::ReadySockets,
+};
+use crate::{
+    identity::{Clock, DEFAULT_SVID_TTL, IdentityStore, LocalAuthority, LocalCa},
+    link::message::PodId,
+    state::WithoutWaypoint,
+    telemetry::{logging::DroppedLines, metrics::NodeMetrics},
+};
+
+/// Returns a proxy that knows nothing.
+pub(crate) fn node() -> Arc<Node> {
+    let options =
+        ProxyOptions { same_node_encryption: false, without_waypoint: WithoutWaypoint::Refuse };
+    Arc::new(Node::new(options, Arc::new(NodeMetrics::new(DroppedLines::default()))))
+}
+
+/// Returns certificates of a CA that lives as long as the directory.
+pub(crate) fn identities() -> (IdentityStore, TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clock::system();
+    let ca = LocalCa::open_or_create(dir.path(), &"cluster.local".parse().unwrap()).unwrap();
+    let authority =
+        LocalAuthority { ca: Arc::new(ca), ttl: DEFAULT_SVID_TTL, clock: clock.clone() };
+    (IdentityStore::new(Arc::new(authority), clock, Handle::current()), dir)
+}
+
+/// Returns a pod of namespace `shop` that is enrolled under this name.
+pub(super) fn pod(identities: &IdentityStore, name: &str, number: u64) -> Arc<Pod> {
+    let identity = format!("spiffe://cluster.local/ns/shop/sa/{name}").parse().unwrap();
+    let (requests, _) = mpsc::channel(1);
+    Arc::new(Pod {
+        id: NetnsCookie(number),
+        name: name.into(),
+        svid: identities.acquire(&identity),
+        identity,
+        addresses: Vec::new(),
+        sockets: ReadySockets::new(PodId { netns: number, enrolment: 1 }, requests),
+        connections: OpenConnections::new(),
+    })
+}
