@@ -265,7 +265,10 @@ fn a_policy_with_a_value_that_cannot_be_understood_is_invalid_as_a_whole() {
             "not_destination_ips[0]: /40 is longer than the address: use at most /32 (IPv4) or /128 (IPv6)",
         ),
         (
-            security::Match { extensions: vec![security::Extension::default()], ..Default::default() },
+            security::Match {
+                extensions: vec![security::Extension::default()],
+                ..Default::default()
+            },
             "extensions: is not supported: remove it",
         ),
         (
