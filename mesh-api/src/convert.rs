@@ -1,9 +1,10 @@
 //! Conversion of wire types into checked domain types.
 //!
-//! What is not supported is refused: a proxy that ignored a waypoint or a tunnel would send
-//! traffic past it.
+//! What is not supported is refused: a proxy that ignored a gateway or a tunnel would send traffic
+//! past it.
 
 mod service;
+mod waypoint;
 mod workload;
 
 use std::{fmt, net::IpAddr};
@@ -69,6 +70,9 @@ pub enum Problem {
     /// The value does not exist here.
     #[error("the value {0} is not supported: use another")]
     UnsupportedValue(&'static str),
+    /// A range of addresses where one address is needed.
+    #[error("a range of addresses: give one address")]
+    Range,
     /// A workload has a host name in place of addresses.
     #[error("is empty, and resolving a host name instead is not supported: list addresses")]
     HostnameOnly,
@@ -184,13 +188,13 @@ fn mapped(net: IpNet) -> Option<IpNet> {
 }
 
 /// Returns the policy key written as `namespace/name`.
-pub(crate) fn policy_key(text: &str) -> Result<PolicyKey, Problem> {
+pub fn policy_key(text: &str) -> Result<PolicyKey, Problem> {
     let (namespace, name) = key(text)?;
     Ok(PolicyKey { namespace, name: name.into() })
 }
 
 /// Returns the service key written as `namespace/hostname`.
-pub(crate) fn service_key(text: &str) -> Result<ServiceKey, Problem> {
+pub fn service_key(text: &str) -> Result<ServiceKey, Problem> {
     let (namespace, hostname) = key(text)?;
     Ok(ServiceKey { namespace, hostname: hostname.into() })
 }

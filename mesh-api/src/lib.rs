@@ -1,8 +1,11 @@
-//! What more than one Fairlead component speaks: identities, workloads, services, L4 policies
-//! and the local configuration file. Pure types and decisions; no I/O but reading a file's text.
+//! What more than one Fairlead component speaks: identities, workloads, services, L4 policies, the
+//! local configuration file, and the way to a control plane.
+//!
+//! Pure types and decisions, but for [`control_plane`] and [`xds_client`], which talk to one.
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod control_plane;
 pub mod convert;
 pub mod crd;
 pub mod enrolment;
@@ -10,3 +13,4 @@ pub mod identity;
 pub mod policy;
 pub mod proto;
 pub mod workload;
+pub mod xds_client;

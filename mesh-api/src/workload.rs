@@ -77,6 +77,33 @@ pub struct Locality {
     pub subzone: Arc<str>,
 }
 
+/// A waypoint, as what is bound to it names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waypoint {
+    /// Where it is found.
+    pub destination: WaypointDestination,
+    /// Port on which it takes HBONE: of its service, or of the workload itself.
+    pub hbone_port: u16,
+}
+
+/// Where a waypoint is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WaypointDestination {
+    /// Behind a service.
+    Service(ServiceKey),
+    /// At an address of a service or of a workload.
+    Address(Network, IpAddr),
+}
+
+/// A waypoint with its share of the connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WeightedWaypoint {
+    /// The waypoint.
+    pub waypoint: Waypoint,
+    /// Its share, compared with those of the others; 0 takes none.
+    pub weight: u32,
+}
+
 /// A running instance that traffic comes from or goes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Workload {
@@ -108,6 +135,8 @@ pub struct Workload {
     pub locality: Locality,
     /// Services that select it, with the ports it maps for each: service port to target port.
     pub services: BTreeMap<ServiceKey, BTreeMap<u16, u16>>,
+    /// Waypoint that connections to its own addresses pass.
+    pub waypoint: Option<Waypoint>,
     /// Policies that name it.
     pub authorization_policies: Vec<PolicyKey>,
     /// Whether it takes traffic.
@@ -176,6 +205,10 @@ pub struct Service {
     pub ports: Vec<ServicePort>,
     /// Identities that its endpoints may present besides their own.
     pub subject_alt_names: Vec<Identity>,
+    /// Waypoint that connections to the service pass.
+    pub waypoint: Option<Waypoint>,
+    /// Waypoints that share the connections in place of `waypoint`, if any has a weight.
+    pub weighted_waypoints: Vec<WeightedWaypoint>,
     /// Address families of its endpoints.
     pub ip_families: IpFamilies,
     /// Whether it wins over services of the same address in other namespaces.

@@ -1,5 +1,8 @@
 //! The command line.
 
+mod control_plane;
+mod sources;
+
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
@@ -10,6 +13,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use mesh_api::identity::{Namespace, ServiceAccount, TrustDomain};
 use nix::unistd::{Gid, Uid};
 
+pub use self::{
+    control_plane::ControlPlaneArgs,
+    sources::{Certificates, Configuration, Sources, SourcesError},
+};
 use crate::{
     api::{PodKey, PodName},
     telemetry::logging::LogFormat,
@@ -32,7 +39,11 @@ pub struct Cli {
 pub enum Command {
     /// Serve this node until SIGTERM.
     ///
-    /// Example: fairlead-node run --node-name n1 --local-config mesh.yaml --local-ca /etc/fairlead/ca
+    /// Example with a control plane: fairlead-node run --node-name n1 --xds-address
+    /// istiod.istio-system.svc:15012
+    ///
+    /// Example without one: fairlead-node run --node-name n1 --local-config mesh.yaml --local-ca
+    /// /etc/fairlead/ca
     ///
     /// Two processes do the work, which this one supervises: capture holds all privileges and reads
     /// nothing that comes from the network; the proxy holds none. If another fairlead-node serves
@@ -53,6 +64,7 @@ pub enum Command {
 
 /// Options of `run`.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches, as they are written")]
 pub struct RunArgs {
     /// Name of this node, as workloads name it.
     #[arg(long, env = "NODE_NAME")]
@@ -60,14 +72,18 @@ pub struct RunArgs {
     /// Configuration file with workloads, services and policies. Changes are applied at once; a
     /// broken version is reported and the last good one stays.
     #[arg(long, value_name = "FILE")]
-    pub local_config: PathBuf,
+    pub local_config: Option<PathBuf>,
     /// Directory of the embedded certificate authority; its root is created if the directory holds
     /// none. All nodes of a mesh use the same root.
     #[arg(long, value_name = "DIR")]
-    pub local_ca: PathBuf,
-    /// Lifetime of workload certificates, in seconds. They are renewed at half of it.
-    #[arg(long, value_name = "SECONDS", default_value = "3600", value_parser = seconds)]
-    pub svid_ttl: Duration,
+    pub local_ca: Option<PathBuf>,
+    /// The control plane, in place of the two.
+    #[command(flatten)]
+    pub control_plane: ControlPlaneArgs,
+    /// Lifetime of workload certificates, such as 3600 (seconds), 90m or 24h. They are renewed at
+    /// half of it [default: 1h with --local-ca, else 24h].
+    #[arg(long, value_name = "TIME", env = "SECRET_TTL", value_parser = lifetime)]
+    pub svid_ttl: Option<Duration>,
     /// Trust domain of this mesh.
     #[arg(long, env = "TRUST_DOMAIN", default_value = "cluster.local")]
     pub trust_domain: TrustDomain,
@@ -90,6 +106,10 @@ pub struct RunArgs {
     /// after the same checks.
     #[arg(long, env = "FAIRLEAD_SAME_NODE_ENCRYPTION")]
     pub same_node_encryption: bool,
+    /// Send connections past a waypoint that is not there, without what it would check. Otherwise
+    /// they are refused.
+    #[arg(long, env = "FAIRLEAD_WAYPOINT_FALLBACK")]
+    pub waypoint_fallback: bool,
     /// Address of the Prometheus metrics.
     #[arg(long, default_value_t = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 15020)))]
     pub metrics_address: SocketAddr,
@@ -212,6 +232,22 @@ fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
+fn lifetime(text: &str) -> Result<Duration, String> {
+    let (number, unit) = match text.strip_suffix(['s', 'm', 'h']) {
+        Some(number) => (number, text.chars().last()),
+        None => (text, None),
+    };
+    let seconds = match unit {
+        Some('h') => 3600,
+        Some('m') => 60,
+        Some(_) | None => 1,
+    };
+    match number.parse::<u64>().ok().and_then(|number| number.checked_mul(seconds)) {
+        None | Some(0) => Err("give a number of seconds, or one followed by s, m or h".to_owned()),
+        Some(seconds) => Ok(Duration::from_secs(seconds)),
+    }
+}
+
 fn user(text: &str) -> Result<ProxyUser, String> {
     let (user, group) = text.split_once(':').unwrap_or((text, text));
     match (user.parse(), group.parse()) {
@@ -256,6 +292,16 @@ mod tests {
         assert_eq!(user("1337:7").unwrap(), of(1337, 7));
         for bad in ["0", "1337:0", "0:7", "proxy", "", "1:2:3", "-1"] {
             assert!(user(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_lifetime_has_a_unit_or_is_in_seconds() {
+        for (text, seconds) in [("90", 90), ("90s", 90), ("5m", 300), ("24h", 86_400)] {
+            assert_eq!(lifetime(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for bad in ["", "0", "0h", "h", "1d", "-1", "1h30m", "99999999999999999999h"] {
+            assert!(lifetime(bad).is_err(), "{bad}");
         }
     }
 

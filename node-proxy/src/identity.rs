@@ -11,7 +11,9 @@ pub mod store;
 pub mod svid;
 
 pub use self::{
-    ca::{CaError, CertificateAuthority, DEFAULT_SVID_TTL, LocalAuthority, LocalCa},
+    ca::{
+        CaError, CertificateAuthority, DEFAULT_SVID_TTL, LocalAuthority, LocalCa, RemoteAuthority,
+    },
     clock::Clock,
     leaf::{Leaf, LeafError, Validity},
     store::{CertificateInfo, IdentityHandle, IdentityStore, NoCertificate},

@@ -11,7 +11,7 @@ mod admission;
 mod connections;
 mod delivery;
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 mod flow;
 #[cfg(test)]
 mod footprint;

@@ -1,6 +1,7 @@
 //! `fairlead-node run`: supervises the two halves as processes of their own, or is both itself.
 
 pub(crate) mod capture;
+mod configuration;
 pub(crate) mod proxy;
 
 use std::{env, ffi::OsString, io, os::fd::OwnedFd};
@@ -13,7 +14,7 @@ use tokio::{
 };
 
 use fairlead_node::{
-    cli::RunArgs,
+    cli::{RunArgs, Sources},
     link::channel::pair,
     supervise::{self, HalfSpec, Supervisor, control::Control},
     sys::memory,
@@ -34,6 +35,8 @@ struct Termination {
 
 /// Serves the node until SIGTERM or SIGINT.
 pub(crate) fn run(args: &RunArgs) -> Result<()> {
+    // Said here, before anything is started; the proxy goes by it.
+    Sources::of(args)?;
     if args.single_process {
         return single(args);
     }

@@ -4,7 +4,7 @@
 //!
 //! | What it has | Module |
 //! |---|---|
-//! | a view of the file system with a few directories, all read-only | `view` |
+//! | a view of the file system with a few directories and files, all read-only | `view` |
 //! | a user of its own, no group, no capability and no way to get one | `privileges` |
 //! | the system calls that the data path needs, with the arguments that it needs | `policy` |
 //!
@@ -25,6 +25,10 @@ use nix::unistd::{Gid, Uid};
 
 pub use self::readable::{Unreadable, ensure_readable};
 
+/// What the C library reads to look up a host name.
+pub const RESOLVER_FILES: [&str; 4] =
+    ["/etc/hosts", "/etc/nsswitch.conf", "/etc/resolv.conf", "/etc/gai.conf"];
+
 /// What is left to a process that confines itself.
 #[derive(Clone, Debug)]
 pub struct Sandbox {
@@ -34,6 +38,9 @@ pub struct Sandbox {
     pub group: Gid,
     /// Directories that it goes on seeing, with all below them, under the same absolute paths.
     pub readable: Vec<PathBuf>,
+    /// Single files that it goes on seeing, as they are now, under the same absolute paths. Those
+    /// that do not exist are left out.
+    pub files: Vec<PathBuf>,
 }
 
 /// Why a process could not confine itself.
@@ -89,7 +96,7 @@ impl Sandbox {
         }
         // Built while everything still works: nothing can fail later but the installation.
         let filters = filter::build()?;
-        view::confine(&self.readable)?;
+        view::confine(&self.readable, &self.files)?;
         privileges::drop_all(self.user, self.group)?;
         filter::install(&filters)?;
         Ok(())

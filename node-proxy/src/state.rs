@@ -1,15 +1,16 @@
-//! What the node knows of the mesh: an immutable snapshot, replaced whole when configuration changes.
+//! What the node knows of the mesh: an immutable snapshot, replaced when configuration changes.
 //!
-//! Pure: built from lists, asked by lookups; no clock, no lock, no I/O.
+//! Pure: built from lists or change by change, asked by lookups; no clock, no lock, no I/O.
 
 mod endpoints;
 mod outbound;
 mod snapshot;
+mod waypoint;
 
 pub use self::{
     endpoints::Endpoint,
-    outbound::{Hop, Route, Transport},
-    snapshot::{LocalWorkload, MeshState, ServiceEntry, WorkloadEntry},
+    outbound::{Hop, Route, Transport, WithoutWaypoint},
+    snapshot::{LocalWorkload, MeshState, ServiceEntry},
 };
 
 #[cfg(test)]

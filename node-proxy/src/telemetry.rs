@@ -2,7 +2,7 @@
 
 pub mod access_log;
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 pub(crate) mod http;
 pub mod logging;
 pub mod metrics;

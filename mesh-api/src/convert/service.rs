@@ -2,10 +2,15 @@
 
 use std::collections::HashSet;
 
-use super::{InvalidField, Problem, enumeration, list, name, port, range, required, unsupported};
+use super::{
+    InvalidField, Problem, enumeration, list, name, port, range, required, unsupported,
+    waypoint::waypoint,
+};
 use crate::{
     proto::workload as proto,
-    workload::{IpFamilies, Network, Service, ServiceAddress, ServiceKey, ServicePort},
+    workload::{
+        IpFamilies, Network, Service, ServiceAddress, ServiceKey, ServicePort, WeightedWaypoint,
+    },
 };
 
 // === impl Service ===
@@ -14,9 +19,6 @@ impl TryFrom<proto::Service> for Service {
     type Error = InvalidField;
 
     fn try_from(wire: proto::Service) -> Result<Self, InvalidField> {
-        unsupported("waypoint", wire.waypoint.is_some())?;
-        unsupported("weighted_waypoints", !wire.weighted_waypoints.is_empty())?;
-        unsupported("ingress_use_waypoint", wire.ingress_use_waypoint)?;
         let (allow_unhealthy, passthrough) = load_balancing(wire.load_balancing.as_ref())
             .map_err(|error| error.within("load_balancing"))?;
         Ok(Self {
@@ -30,6 +32,12 @@ impl TryFrom<proto::Service> for Service {
             subject_alt_names: list("subject_alt_names", wire.subject_alt_names, |text| {
                 name("", &text)
             })?,
+            waypoint: waypoint("waypoint", wire.waypoint)?,
+            weighted_waypoints: list(
+                "weighted_waypoints",
+                wire.weighted_waypoints,
+                WeightedWaypoint::try_from,
+            )?,
             ip_families: ip_families(wire.ip_families)?,
             canonical: wire.canonical,
             namespace_local: namespace_local(wire.visibility)?,

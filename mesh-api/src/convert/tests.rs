@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     policy::Policy,
     proto::{security, workload as proto},
-    workload::{Service, Workload},
+    workload::{Network, Service, Waypoint, WaypointDestination, WeightedWaypoint, Workload},
 };
 
 const GATEWAY: &str = "{address: 10.0.0.1}";
@@ -68,8 +68,16 @@ fn given_fields_of_a_workload_are_kept() {
 fn workloads_that_cannot_be_served_are_refused_with_the_field() {
     let gateway = |field: &str| format!("{field}: {GATEWAY}");
     for (fields, expected) in [
-        (gateway("waypoint").as_str(), "waypoint: is not supported: remove it"),
-        (&gateway("network_gateway"), "network_gateway: is not supported: remove it"),
+        (gateway("network_gateway").as_str(), "network_gateway: is not supported: remove it"),
+        (
+            "waypoint: {address: 10.0.0.0/8}",
+            "waypoint.address: a range of addresses: give one address",
+        ),
+        ("waypoint: {hostname: {namespace: shop}}", "waypoint.hostname.hostname: is empty: set it"),
+        (
+            "waypoint: {address: 10.0.0.1, hbone_mtls_port: 70000}",
+            "waypoint.hbone_mtls_port: 70000 is not a port: use 1 to 65535",
+        ),
         ("native_tunnel: true", "native_tunnel: is not supported: remove it"),
         ("application_tunnel: {}", "application_tunnel: is not supported: remove it"),
         ("hostname: a.example", "hostname: is not supported: remove it"),
@@ -179,12 +187,31 @@ fn a_service_keeps_what_the_data_plane_uses() {
 }
 
 #[test]
+fn a_waypoint_is_found_by_its_service_or_by_its_address() {
+    let bound = workload("waypoint: {hostname: {namespace: shop, hostname: wp.shop}}").unwrap();
+    let by_name = Waypoint {
+        destination: WaypointDestination::Service(service_key("shop/wp.shop").unwrap()),
+        hbone_port: 15008,
+    };
+    assert_eq!(bound.waypoint, Some(by_name.clone()));
+    let bound = service(
+        "waypoint: {address: net/10.0.0.1, hbone_mtls_port: 1}, ingress_use_waypoint: true, \
+         weighted_waypoints: [{destination: {hostname: {namespace: shop, hostname: wp.shop}}, weight: 7}]",
+    )
+    .unwrap();
+    let address = WaypointDestination::Address(Network("net".into()), [10, 0, 0, 1].into());
+    assert_eq!(bound.waypoint, Some(Waypoint { destination: address, hbone_port: 1 }));
+    assert_eq!(bound.weighted_waypoints, [WeightedWaypoint { waypoint: by_name, weight: 7 }]);
+    assert_eq!(workload("").unwrap().waypoint, None);
+}
+
+#[test]
 fn services_that_cannot_be_served_are_refused_with_the_field() {
-    let gateway = |field: &str| format!("{field}: {GATEWAY}");
     for (fields, expected) in [
-        (gateway("waypoint").as_str(), "waypoint: is not supported: remove it"),
-        ("weighted_waypoints: [{weight: 1}]", "weighted_waypoints: is not supported: remove it"),
-        ("ingress_use_waypoint: true", "ingress_use_waypoint: is not supported: remove it"),
+        (
+            "weighted_waypoints: [{weight: 1}]",
+            "weighted_waypoints[0].destination: is empty: set it",
+        ),
         (
             "load_balancing: {routing_preference: [ZONE]}",
             "load_balancing.routing_preference: is not supported: remove it",
@@ -236,6 +263,13 @@ fn a_policy_with_a_value_that_cannot_be_understood_is_invalid_as_a_whole() {
                 ..Default::default()
             },
             "not_destination_ips[0]: /40 is longer than the address: use at most /32 (IPv4) or /128 (IPv6)",
+        ),
+        (
+            security::Match {
+                extensions: vec![security::Extension::default()],
+                ..Default::default()
+            },
+            "extensions: is not supported: remove it",
         ),
         (
             security::Match {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, btree_map::Entry};
 
 use super::{
     InvalidField, Problem, address, enumeration, list, name, policy_key, port, required,
-    service_key, unsupported,
+    service_key, unsupported, waypoint::waypoint,
 };
 use crate::{
     identity::{Identity, ServiceAccount, TrustDomain},
@@ -46,6 +46,7 @@ impl TryFrom<proto::Workload> for Workload {
             cluster_id: or_default(&wire.cluster_id, DEFAULT_CLUSTER).into(),
             locality: wire.locality.map(Locality::from).unwrap_or_default(),
             services: services(wire.services)?,
+            waypoint: waypoint("waypoint", wire.waypoint)?,
             authorization_policies: list(
                 "authorization_policies",
                 wire.authorization_policies,
@@ -71,7 +72,6 @@ fn refuse_unsupported(wire: &proto::Workload) -> Result<(), InvalidField> {
         return Err(problem.at("addresses"));
     }
     unsupported("hostname", !wire.hostname.is_empty())?;
-    unsupported("waypoint", wire.waypoint.is_some())?;
     unsupported("network_gateway", wire.network_gateway.is_some())?;
     unsupported("native_tunnel", wire.native_tunnel)?;
     unsupported("application_tunnel", wire.application_tunnel.is_some())

@@ -7,7 +7,7 @@ use super::{
     Action, Clause, Condition, Match, Policy, Rule, Scope, ServiceAccountMatch, StringMatch,
 };
 use crate::{
-    convert::{InvalidField, Problem, enumeration, list, name, port, range, required},
+    convert::{InvalidField, Problem, enumeration, list, name, port, range, required, unsupported},
     proto::security as proto,
     workload::PolicyKey,
 };
@@ -18,6 +18,7 @@ impl TryFrom<proto::Authorization> for Policy {
     type Error = InvalidField;
 
     fn try_from(wire: proto::Authorization) -> Result<Self, InvalidField> {
+        unsupported("extensions", !wire.extensions.is_empty())?;
         let key = PolicyKey {
             namespace: name("namespace", &wire.namespace)?,
             name: required("name", wire.name)?.into(),
@@ -94,8 +95,9 @@ impl TryFrom<proto::Match> for Match {
             not_destination_ports,
             service_accounts,
             not_service_accounts,
-            extensions: _,
+            extensions,
         } = wire;
+        unsupported("extensions", !extensions.is_empty())?;
         let ip = |address: proto::Address| {
             range(&address.address, address.length).map_err(|problem| problem.at(""))
         };

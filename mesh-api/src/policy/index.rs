@@ -25,22 +25,32 @@ pub(super) struct Compiled(Policy);
 impl PolicyIndex {
     /// Compiles `policies`; of several with the same key the last one counts.
     pub fn new(policies: impl IntoIterator<Item = Policy>) -> Self {
-        let by_key = policies
-            .into_iter()
-            .map(|policy| (policy.key.clone(), Arc::new(Compiled::new(policy))))
-            .collect();
-        let mut index = Self { by_key, ..Self::default() };
-        for policy in index.by_key.values() {
-            let policies = match policy.0.scope {
-                Scope::Global => &mut index.global,
-                Scope::Namespace => {
-                    index.by_namespace.entry(policy.0.key.namespace.clone()).or_default()
-                }
-                Scope::WorkloadSelector => continue,
-            };
-            policies.push(Arc::clone(policy));
+        let mut index = Self::default();
+        for policy in policies {
+            index.insert(policy);
         }
         index
+    }
+
+    /// Adds a policy, in place of the one with its key.
+    pub fn insert(&mut self, policy: Policy) {
+        self.remove(&policy.key);
+        let policy = Arc::new(Compiled::new(policy));
+        self.by_key.insert(policy.key().clone(), Arc::clone(&policy));
+        if let Some(shared) = self.shared(&policy) {
+            // By key, so that it does not matter in which order policies arrive.
+            let place = shared.partition_point(|other| other.key() < policy.key());
+            shared.insert(place, policy);
+        }
+    }
+
+    /// Removes the policy with `key`, if there is one.
+    pub fn remove(&mut self, key: &PolicyKey) {
+        if let Some(policy) = self.by_key.remove(key)
+            && let Some(shared) = self.shared(&policy)
+        {
+            shared.retain(|other| other.key() != key);
+        }
     }
 
     /// Returns the number of policies.
@@ -60,6 +70,17 @@ impl PolicyIndex {
 
     pub(super) fn get(&self, key: &PolicyKey) -> Option<&Arc<Compiled>> {
         self.by_key.get(key)
+    }
+
+    /// Returns the list of those that apply to the same workloads, unless these name them.
+    fn shared(&mut self, policy: &Compiled) -> Option<&mut Vec<Arc<Compiled>>> {
+        match policy.0.scope {
+            Scope::Global => Some(&mut self.global),
+            Scope::Namespace => {
+                Some(self.by_namespace.entry(policy.0.key.namespace.clone()).or_default())
+            }
+            Scope::WorkloadSelector => None,
+        }
     }
 
     /// Returns the policies that apply to every workload of `namespace`, the namespace's own first.

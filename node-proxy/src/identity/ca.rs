@@ -1,14 +1,21 @@
 //! Where certificates come from.
 
 mod local;
+mod remote;
 mod root_files;
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use mesh_api::identity::{Identity, TrustDomain};
+use mesh_api::{
+    control_plane::ConnectError,
+    identity::{Identity, TrustDomain},
+};
 
-pub use self::local::{CLOCK_SKEW_TOLERANCE, LocalCa};
+pub use self::{
+    local::{CLOCK_SKEW_TOLERANCE, LocalCa},
+    remote::RemoteAuthority,
+};
 use super::{
     clock::Clock,
     svid::{Svid, SvidError},
@@ -71,9 +78,37 @@ pub enum CaError {
     /// The certificate could not be made.
     #[error("cannot make a certificate: {0}")]
     Generate(#[from] rcgen::Error),
+    /// The CA cannot be reached.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The CA answered with an error, or the connection to it broke.
+    #[error("the request to the CA failed, {code:?}: {message}")]
+    Refused {
+        /// Kind of the error.
+        code: tonic::Code,
+        /// What it says.
+        message: String,
+    },
+    /// The CA took too long.
+    #[error("the CA did not answer in time")]
+    Timeout,
+    /// The CA's answer cannot be used.
+    #[error("the CA's answer cannot be used: {0}")]
+    Answer(&'static str),
+    /// What was issued is no good for those who trust the CA's roots.
+    #[error("the certificate does not fit the roots that came with it: {0}")]
+    Untrusted(#[source] rustls::Error),
     /// What was issued is not an SVID.
     #[error(transparent)]
     Svid(#[from] SvidError),
+}
+
+// === impl CaError ===
+
+impl From<tonic::Status> for CaError {
+    fn from(status: tonic::Status) -> Self {
+        Self::Refused { code: status.code(), message: status.message().to_owned() }
+    }
 }
 
 // === impl LocalAuthority ===

@@ -1,9 +1,14 @@
 //! The live connections of one thread: judged anew when policy changes, cut when their pod goes.
 
-use std::{cell::RefCell, rc::Rc, sync::Arc};
+use std::{
+    cell::RefCell,
+    collections::{HashMap, HashSet},
+    rc::Rc,
+    sync::Arc,
+};
 
 use fairlead_ebpf::NetnsCookie;
-use mesh_api::policy::Verdict;
+use mesh_api::policy::{Verdict, WorkloadPolicies};
 use slab::Slab;
 use tokio::sync::{Notify, oneshot};
 
@@ -19,7 +24,19 @@ use crate::{state::MeshState, telemetry::reason::CloseReason};
 pub(super) struct Connections {
     node: Arc<Node>,
     live: RefCell<Slab<Live>>,
+    judged: RefCell<HashMap<PodRef, Judged>>,
     none: Notify,
+}
+
+/// A pod for as long as something holds it, as [`Judged`] does.
+type PodRef = *const Pod;
+
+/// What the connections into a pod were judged by last.
+#[derive(Debug)]
+struct Judged {
+    pod: Arc<Pod>,
+    connections: usize,
+    policies: Option<Arc<WorkloadPolicies>>,
 }
 
 /// Counts a connection as open, on its node and of its pod, until it is dropped.
@@ -50,7 +67,8 @@ pub(super) struct Registration {
 
 impl Connections {
     pub(super) fn new(node: Arc<Node>) -> Rc<Self> {
-        Rc::new(Self { node, live: RefCell::new(Slab::new()), none: Notify::new() })
+        let (live, judged) = (RefCell::new(Slab::new()), RefCell::default());
+        Rc::new(Self { node, live, judged, none: Notify::new() })
     }
 
     /// Counts a connection of `pod` that is to be registered.
@@ -65,21 +83,49 @@ impl Connections {
         counted: Counted,
         inbound: Option<Inbound>,
     ) -> Registration {
+        if inbound.is_some() {
+            let mut judged = self.judged.borrow_mut();
+            let of_pod = judged.entry(Arc::as_ptr(pod)).or_insert_with(|| Judged::new(pod));
+            of_pod.connections += 1;
+        }
         let (close, closed) = oneshot::channel();
         let live = Live { counted, inbound, close: Some(close) };
         let key = self.live.borrow_mut().insert(live);
         Registration { table: self.clone(), key, closed }
     }
 
-    /// Ends every connection that `state` denies.
+    /// Ends every connection that `state` denies. Costs next to nothing unless the policies of a pod
+    /// with connections have changed.
     pub(super) fn judge(&self, state: &MeshState) {
+        let mut judged = self.judged.borrow_mut();
+        let changed =
+            judged.iter_mut().filter_map(|(pod, judged)| judged.renew(state).then_some(*pod));
+        let changed: HashSet<PodRef> = changed.collect();
+        if changed.is_empty() {
+            return;
+        }
         for (_, live) in self.live.borrow_mut().iter_mut() {
-            // A workload that is gone from the configuration drains; it opens nothing any more.
-            let Some(inbound) = &live.inbound else { continue };
-            let pod = &live.counted.pod;
-            let Some(local) = state.local_workload(&pod.name, &pod.identity) else { continue };
-            if let Verdict::Deny(reason) = local.policies.decide(&inbound.flow()) {
+            let pod = Arc::as_ptr(&live.counted.pod);
+            let Some(inbound) = live.inbound.as_ref().filter(|_| changed.contains(&pod)) else {
+                continue;
+            };
+            let Some(policies) = judged.get(&pod).and_then(|judged| judged.policies.as_ref())
+            else {
+                continue;
+            };
+            if let Verdict::Deny(reason) = policies.decide(&inbound.flow()) {
                 live.close(CloseReason::DeniedByPolicyChange { policy: refusal(reason).1 });
+            }
+        }
+    }
+
+    /// Forgets what the connections into a pod were judged by with the last of them.
+    fn forget(&self, pod: PodRef) {
+        let mut judged = self.judged.borrow_mut();
+        if let Some(of_pod) = judged.get_mut(&pod) {
+            of_pod.connections -= 1;
+            if of_pod.connections == 0 {
+                judged.remove(&pod);
             }
         }
     }
@@ -105,6 +151,28 @@ impl Connections {
         for (_, live) in self.live.borrow_mut().iter_mut() {
             live.close(reason.clone());
         }
+    }
+}
+
+// === impl Judged ===
+
+impl Judged {
+    fn new(pod: &Arc<Pod>) -> Self {
+        Self { pod: pod.clone(), connections: 0, policies: None }
+    }
+
+    /// Takes up the policies of `state`; returns whether they may judge otherwise.
+    fn renew(&mut self, state: &MeshState) -> bool {
+        let Self { pod, connections: _, policies } = self;
+        // A workload that is gone from the configuration drains; it opens nothing any more.
+        let now = state.local_workload(&pod.name, &pod.identity).map(|local| local.policies);
+        let same = match (&*policies, &now) {
+            (Some(before), Some(now)) => Arc::ptr_eq(before, now),
+            (_, None) => true,
+            (None, Some(_)) => false,
+        };
+        *policies = now;
+        !same
     }
 }
 
@@ -146,9 +214,15 @@ impl Live {
 impl Drop for Registration {
     fn drop(&mut self) {
         let mut table = self.table.live.borrow_mut();
-        table.remove(self.key);
+        let live = table.remove(self.key);
+        if live.inbound.is_some() {
+            self.table.forget(Arc::as_ptr(&live.counted.pod));
+        }
         if table.is_empty() {
             self.table.none.notify_one();
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

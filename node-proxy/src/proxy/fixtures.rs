@@ -1,10 +1,9 @@
-//! A proxy with threads and pods, without capture and without certificates.
+//! A proxy with pods and without capture, for tests.
 
 use std::{net::TcpListener, sync::Arc};
 
 use fairlead_ebpf::NetnsCookie;
-use futures_util::future::{BoxFuture, pending};
-use mesh_api::identity::Identity;
+use tempfile::TempDir;
 use tokio::{runtime::Handle, sync::mpsc};
 
 use super::{
@@ -13,42 +12,40 @@ use super::{
     ready_sockets::ReadySockets,
 };
 use crate::{
-    identity::{CaError, CertificateAuthority, Clock, IdentityStore, Svid},
+    identity::{Clock, DEFAULT_SVID_TTL, IdentityStore, LocalAuthority, LocalCa},
     link::{listeners::PodListeners, message::PodId},
+    state::WithoutWaypoint,
     telemetry::{logging::DroppedLines, metrics::NodeMetrics},
 };
 
-/// Issues nothing, ever.
-#[derive(Debug)]
-struct Silent;
-
-impl CertificateAuthority for Silent {
-    fn issue<'a>(&'a self, _: &'a Identity) -> BoxFuture<'a, Result<Svid, CaError>> {
-        Box::pin(pending())
-    }
-}
-
-/// Makes a proxy that knows nothing of the mesh.
-pub(super) fn node() -> Arc<Node> {
-    let options = ProxyOptions { same_node_encryption: true };
+/// Returns a proxy that knows nothing.
+pub(crate) fn node() -> Arc<Node> {
+    let options =
+        ProxyOptions { same_node_encryption: false, without_waypoint: WithoutWaypoint::Refuse };
     Arc::new(Node::new(options, Arc::new(NodeMetrics::new(DroppedLines::default()))))
 }
 
-/// Makes a source of certificates that has none.
-pub(super) fn identities() -> IdentityStore {
-    IdentityStore::new(Arc::new(Silent), Clock::system(), Handle::current())
+/// Returns certificates of a CA that lives as long as the directory.
+pub(crate) fn identities() -> (IdentityStore, TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clock::system();
+    let ca = LocalCa::open_or_create(dir.path(), &"cluster.local".parse().unwrap()).unwrap();
+    let authority =
+        LocalAuthority { ca: Arc::new(ca), ttl: DEFAULT_SVID_TTL, clock: clock.clone() };
+    (IdentityStore::new(Arc::new(authority), clock, Handle::current()), dir)
 }
 
-/// Makes a pod that the mesh does not know.
-pub(super) fn pod(netns: u64) -> Arc<Pod> {
-    let identity: Identity = "spiffe://cluster.local/ns/shop/sa/cart".parse().unwrap();
+/// Returns a pod of namespace `shop` that is enrolled under this name.
+pub(super) fn pod(identities: &IdentityStore, name: &str, number: u64) -> Arc<Pod> {
+    let identity = format!("spiffe://cluster.local/ns/shop/sa/{name}").parse().unwrap();
+    let (requests, _) = mpsc::channel(1);
     Arc::new(Pod {
-        id: NetnsCookie(netns),
-        name: "cart".into(),
-        svid: identities().acquire(&identity),
+        id: NetnsCookie(number),
+        name: name.into(),
+        svid: identities.acquire(&identity),
         identity,
         addresses: Vec::new(),
-        sockets: ReadySockets::new(PodId { netns, enrolment: 1 }, mpsc::channel(1).0),
+        sockets: ReadySockets::new(PodId { netns: number, enrolment: 1 }, requests),
         connections: OpenConnections::new(),
     })
 }

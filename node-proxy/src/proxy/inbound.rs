@@ -38,7 +38,9 @@ pub(super) struct Arrival {
     pub(super) peer: End,
     /// Address that the bytes were sent to: with the HBONE port, if they came through a tunnel.
     pub(super) target: SocketAddr,
-    /// Address of the application.
+    /// Address that the client asked for.
+    pub(super) requested: SocketAddr,
+    /// Address of the application: what the client asked for, but for a waypoint.
     pub(super) destination: SocketAddr,
     /// Host name that the client used, as far as it says.
     pub(super) hostname: Option<String>,
@@ -66,6 +68,7 @@ pub(super) fn serve_plaintext(accepted: Accepted) -> impl Future<Output = ()> {
         keep_client_port: false,
         peer: End { workload, identity: None },
         target,
+        requested: target,
         destination: target,
         hostname: None,
         started: Instant::now(),
@@ -127,11 +130,11 @@ impl Arrival {
             service: service.cloned(),
             destination: End { workload: local, identity },
         };
-        let tunnel = self.target != self.destination;
+        let tunnel = self.target != self.requested;
         let addresses = Addresses {
             source: self.client,
             destination: self.target,
-            hbone: tunnel.then_some(self.destination),
+            hbone: tunnel.then_some(self.requested),
         };
         (FlowLog::open(&worker.metrics, labels, addresses, self.started), registration)
     }
@@ -181,6 +184,7 @@ fn status(reason: &CloseReason) -> StatusCode {
         | CloseReason::ServerReset
         | CloseReason::WorkloadUnknown
         | CloseReason::NoHealthyEndpoint
+        | CloseReason::WaypointUnavailable
         | CloseReason::IllegalPort
         | CloseReason::ConnectRefused
         | CloseReason::ConnectTimeout { .. }

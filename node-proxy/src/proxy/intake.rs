@@ -13,7 +13,10 @@ use std::{
 use fairlead_ebpf::{MAX_PODS, REGISTRATION_ADDRESS};
 use mesh_api::identity::{Identity, TrustDomain};
 use socket2::Socket;
-use tokio::{sync::mpsc, time::interval};
+use tokio::{
+    sync::{mpsc, watch},
+    time::interval,
+};
 
 use super::{
     node::Node,
@@ -49,8 +52,21 @@ pub struct Intake {
     parts: Parts,
     pods: HashMap<PodId, Served>,
     endpoints: Option<EndpointListeners>,
+    progress: Progress,
     draining: bool,
     answers: mpsc::Sender<ToCapture>,
+}
+
+/// Whether pods are served. Until the mesh is known they wait, as they would without a proxy: a
+/// predecessor, which knows it, goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// Pods wait.
+    Waiting,
+    /// Pods wait; all on record are here.
+    WaitingComplete,
+    /// Pods are served.
+    Serving,
 }
 
 /// What an intake works with.
@@ -58,6 +74,8 @@ pub struct Intake {
 pub struct Parts {
     /// The proxy.
     pub node: Arc<Node>,
+    /// True once the mesh is known.
+    pub configured: watch::Receiver<bool>,
     /// Its threads.
     pub workers: Arc<Workers>,
     /// Certificates.
@@ -115,8 +133,9 @@ impl Intake {
     /// links: nobody supervises this process any more.
     pub async fn run(parts: Parts, mut links: mpsc::Receiver<OwnedFd>) -> Result<(), IntakeError> {
         let (answers, mut queue) = mpsc::channel(QUEUE);
-        let (pods, endpoints, draining) = (HashMap::new(), None, false);
-        let mut intake = Self { parts, pods, endpoints, draining, answers };
+        let (pods, endpoints) = (HashMap::new(), None);
+        let (progress, draining) = (Progress::Waiting, false);
+        let mut intake = Self { parts, pods, endpoints, progress, draining, answers };
         let mut link = links.recv().await;
         while let Some(socket) = link {
             tokio::select! {
@@ -150,6 +169,8 @@ impl Intake {
                         Some(received) => self.obey(&channel, received).await?,
                         None => return Ok(()),
                     },
+                    () = known(&mut self.parts.configured),
+                        if self.progress != Progress::Serving => self.begin().await?,
                     _ = tidy.tick() => self.pods.values().for_each(|s| s.pod.sockets.tidy()),
                 }
             }
@@ -179,10 +200,7 @@ impl Intake {
                     served.pod.sockets.add(kind, descriptors, error);
                 }
             }
-            ToProxy::Recorded => {
-                self.parts.recorded.open();
-                self.answer(ToCapture::Complete);
-            }
+            ToProxy::Recorded => self.complete(),
             ToProxy::Release { pod } => self.release(pod),
             ToProxy::Cut { pod } => self.cut(pod),
             ToProxy::Describe { request } => self.describe(request),
@@ -198,6 +216,36 @@ impl Intake {
             ToProxy::Unknown => tracing::warn!("ignored a message of a later release"),
         }
         Ok(())
+    }
+
+    /// Serves the pods that have waited: the mesh is known.
+    async fn begin(&mut self) -> Result<(), IntakeError> {
+        let before = std::mem::replace(&mut self.progress, Progress::Serving);
+        if self.draining {
+            return Ok(());
+        }
+        for (pod, served) in &self.pods {
+            if let Some(listeners) = &served.listeners {
+                self.start(*pod, &served.pod, listeners).await?;
+            }
+        }
+        if before == Progress::WaitingComplete {
+            self.complete();
+        }
+        Ok(())
+    }
+
+    /// Every pod on record is here.
+    fn complete(&mut self) {
+        match self.progress {
+            Progress::Waiting | Progress::WaitingComplete => {
+                self.progress = Progress::WaitingComplete;
+            }
+            Progress::Serving => {
+                self.parts.recorded.open();
+                self.answer(ToCapture::Complete);
+            }
+        }
     }
 
     /// Says what this process has, also to a capture process that is started anew.
@@ -251,7 +299,6 @@ impl Intake {
             return Ok(());
         };
         let name = pod.name.as_str().into();
-        self.count_waiting(&listeners, &name);
         let identity = Identity {
             trust_domain: self.parts.trust_domain.clone(),
             namespace: pod.namespace,
@@ -266,9 +313,23 @@ impl Intake {
             sockets: ReadySockets::new(id, self.answers.clone()),
             connections: OpenConnections::new(),
         });
-        self.parts.workers.serve(&pod, listeners.try_clone()?).await;
+        if self.progress == Progress::Serving {
+            self.start(id, &pod, &listeners).await?;
+        }
         self.parts.node.metrics.pods_enrolled.inc();
         self.pods.insert(id, Served { pod, listeners: Some(listeners) });
+        Ok(())
+    }
+
+    /// Accepts the pod's connections.
+    async fn start(
+        &self,
+        id: PodId,
+        pod: &Arc<Pod>,
+        listeners: &PodListeners,
+    ) -> Result<(), IntakeError> {
+        self.count_waiting(listeners, &pod.name);
+        self.parts.workers.serve(pod, listeners.try_clone()?).await;
         self.answer(ToCapture::Serving { pod: id });
         Ok(())
     }
@@ -344,6 +405,14 @@ impl Intake {
     }
 }
 
+/// Returns once the mesh is known.
+async fn known(configured: &mut watch::Receiver<bool>) {
+    if configured.wait_for(|configured| *configured).await.is_err() {
+        // It is never going to be; this process is about to end.
+        std::future::pending::<()>().await;
+    }
+}
+
 /// Queues an answer.
 fn answer(answers: &mpsc::Sender<ToCapture>, message: ToCapture) {
     if answers.try_send(message).is_err() {
@@ -366,49 +435,4 @@ impl Served {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        link::channel::pair,
-        proxy::fixtures::{identities, node},
-        telemetry::readiness::Readiness,
-    };
-
-    fn parts() -> Parts {
-        let node = node();
-        Parts {
-            workers: Arc::new(Workers::start(&node, 1).unwrap()),
-            node,
-            identities: identities(),
-            trust_domain: "cluster.local".parse().unwrap(),
-            recorded: Readiness::default().gate("recorded"),
-            endpoints: mpsc::channel(1).0,
-            drain: mpsc::channel(1).0,
-        }
-    }
-
-    #[tokio::test]
-    async fn a_capture_process_that_dies_before_its_answer_is_not_the_end_of_the_proxy() {
-        let (send, links) = mpsc::channel(1);
-        let hello = ToProxy::Hello { version: VERSION };
-        let capture = async {
-            // Several, since a successor may come before anyone sees that one is gone.
-            for _ in 0..16 {
-                let (dies, link) = pair().unwrap();
-                let dies = Channel::new(dies).unwrap();
-                dies.send(&hello, &[]).await.unwrap();
-                drop(dies);
-                send.send(link).await.unwrap();
-            }
-            let (successor, link) = pair().unwrap();
-            let successor = Channel::new(successor).unwrap();
-            successor.send(&hello, &[]).await.unwrap();
-            send.send(link).await.unwrap();
-            let answer = successor.receive().await.unwrap().unwrap();
-            assert!(matches!(answer.message, ToCapture::Hello { holding: 0, .. }));
-            drop(send);
-        };
-        let (served, ()) = tokio::join!(Intake::run(parts(), links), capture);
-        served.unwrap();
-    }
-}
+mod tests;

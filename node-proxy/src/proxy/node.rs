@@ -8,7 +8,7 @@ use tokio::{sync::watch, time::timeout};
 
 use super::pod::OpenConnections;
 use crate::{
-    state::{LocalWorkload, MeshState},
+    state::{LocalWorkload, MeshState, WithoutWaypoint},
     telemetry::metrics::NodeMetrics,
 };
 
@@ -21,6 +21,8 @@ const WORKLOAD_WAIT: Duration = Duration::from_secs(5);
 pub struct ProxyOptions {
     /// Whether connections between pods of this node are encrypted too.
     pub same_node_encryption: bool,
+    /// What becomes of connections whose waypoint is not there.
+    pub without_waypoint: WithoutWaypoint,
 }
 
 /// The proxy of one node.

@@ -3,9 +3,15 @@
 mod first_bytes;
 mod retry;
 
-use std::{future::Future, net::SocketAddr, pin::pin, rc::Rc, sync::Arc, time::Instant};
+use std::{
+    future::Future,
+    net::{IpAddr, SocketAddr},
+    pin::pin,
+    rc::Rc,
+    sync::Arc,
+    time::Instant,
+};
 
-use fairlead_ebpf::HBONE_PORT;
 use mesh_api::{
     identity::Identity,
     workload::{Service, Workload},
@@ -103,7 +109,8 @@ fn route(
     {
         return Err(CloseReason::IllegalPort);
     }
-    worker.node.state().route(source, target, |n| rand::random_range(0..n))
+    let without = worker.node.options.without_waypoint;
+    worker.node.state().route(source, target, without, |n| rand::random_range(0..n))
 }
 
 /// Ends a connection that cannot be forwarded: the application sees a reset and no byte.
@@ -159,18 +166,28 @@ impl Captured {
         service: Option<&Arc<Service>>,
         client: &TcpStream,
     ) -> Result<Onward, Unopened> {
-        let Transport::Hbone { expected } = &hop.transport else {
-            let socket = self.pod.outbound_socket(hop.address.ip()).await;
-            let socket = socket.map_err(|e| upstream::socket_failure(&e))?;
-            return Ok(Onward::Plain(upstream::connect(socket, hop.address).await?));
-        };
         let hostname = service.map(|s| &*s.key.hostname);
-        if !self.worker.node.options.same_node_encryption
-            && let Some(neighbour) = self.worker.local_pod(hop.address.ip())
-        {
-            return Ok(self.open_local(&neighbour, hop, expected, hostname).await?);
+        match &hop.transport {
+            Transport::Plaintext => {
+                let socket = self.pod.outbound_socket(hop.address.ip()).await;
+                let socket = socket.map_err(|e| upstream::socket_failure(&e))?;
+                Ok(Onward::Plain(upstream::connect(socket, hop.address).await?))
+            }
+            Transport::Hbone { expected } => match self.neighbour(hop.address.ip()) {
+                Some(neighbour) => Ok(self.open_local(&neighbour, hop, expected, hostname).await?),
+                None => self.open_tunnel(hop, expected, hostname, client).await,
+            },
+            // Also if the destination, or the waypoint, is a pod of this node.
+            Transport::Waypoint { expected, .. } => {
+                self.open_tunnel(hop, expected, hostname, client).await
+            }
         }
-        self.open_tunnel(hop, expected, hostname, client).await
+    }
+
+    /// Returns the pod of this node that a connection to `address` needs no tunnel to.
+    fn neighbour(&self, address: IpAddr) -> Option<Arc<Pod>> {
+        let encrypted = self.worker.node.options.same_node_encryption;
+        if encrypted { None } else { self.worker.local_pod(address) }
     }
 
     async fn open_tunnel(
@@ -182,7 +199,7 @@ impl Captured {
     ) -> Result<Onward, Unopened> {
         let request = connect_request(hop.address, self.client, &self.source, hostname)
             .map_err(|_| CloseReason::BadRequest)?;
-        let address = SocketAddr::new(hop.address.ip(), HBONE_PORT);
+        let address = hop.peer_address();
         let peer = Peer { pod: self.pod.id, address, expected: expected.clone() };
         let Worker { tunnels, node, .. } = &*self.worker;
         let first = FirstBytes::of(client);
@@ -215,7 +232,8 @@ impl Captured {
                 workload: Some(self.source.clone()),
                 identity: Some(self.pod.identity.clone()),
             },
-            target: SocketAddr::new(hop.address.ip(), HBONE_PORT),
+            target: hop.peer_address(),
+            requested: hop.address,
             destination: hop.address,
             hostname: hostname.map(str::to_owned),
             started: self.started,
@@ -250,20 +268,16 @@ impl Captured {
     }
 
     fn log(&self, hop: Option<&Hop>, route: &Route) -> FlowLog {
-        let mutual = hop.filter(|hop| matches!(hop.transport, Transport::Hbone { .. }));
+        let mutual = hop.filter(|hop| hop.is_mutual());
         let source = End {
             workload: Some(self.source.clone()),
             identity: mutual.map(|_| self.pod.identity.clone()),
         };
         let workload = hop.and_then(|hop| hop.workload.clone());
         let labels = labels(source, workload, mutual, route.service.clone());
-        let address = hop.map_or(self.target, |hop| hop.address);
         let addresses = Addresses {
             source: self.client,
-            destination: match mutual {
-                Some(_) => SocketAddr::new(address.ip(), HBONE_PORT),
-                None => address,
-            },
+            destination: hop.map_or(self.target, Hop::peer_address),
             hbone: mutual.map(|hop| hop.address),
         };
         FlowLog::open(&self.worker.metrics, labels, addresses, self.started)

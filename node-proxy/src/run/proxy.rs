@@ -11,21 +11,22 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use mesh_api::workload::Network;
 use serde_json::json;
 use tokio::{net::TcpListener, sync::mpsc, time::timeout};
 
 use fairlead_node::{
-    cli::{ProxyUser, RunArgs},
-    identity::{Clock, IdentityStore, LocalAuthority, LocalCa},
+    cli::{Certificates, ProxyUser, RunArgs, Sources},
+    identity::{
+        CertificateAuthority, Clock, IdentityStore, LocalAuthority, LocalCa, RemoteAuthority,
+    },
     link::listeners::EndpointListeners,
-    local_config::WatchedConfig,
     proxy::{
         intake::{Drain, Intake, Parts},
         node::{Node, ProxyOptions},
         worker::Workers,
     },
-    sandbox::{Sandbox, ensure_readable},
+    sandbox::{RESOLVER_FILES, Sandbox, ensure_readable},
+    state::WithoutWaypoint,
     sys::memory,
     telemetry::{
         logging::{self, Guard},
@@ -35,7 +36,9 @@ use fairlead_node::{
     },
 };
 
-use super::{Termination, links_of_supervisor, raise_descriptor_limit};
+use super::{
+    Termination, configuration::Follower, links_of_supervisor, raise_descriptor_limit,
+};
 use crate::on_this_thread;
 
 /// What the endpoints for operators show.
@@ -48,8 +51,8 @@ struct Pages<'a> {
 
 /// What has to be opened before the process confines itself.
 pub(super) struct Opened {
-    ca: LocalCa,
-    config: PathBuf,
+    sources: Sources,
+    authority: Arc<dyn CertificateAuthority>,
     workers: usize,
 }
 
@@ -58,7 +61,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
     raise_descriptor_limit();
     memory::keep_buffers();
     let opened = Opened::of(args)?;
-    confine(args, &opened.config)?;
+    confine(args, &opened.sources)?;
     let log = logging::init(args.log_format, &args.log_level)?;
     on_this_thread(async {
         let mut termination = Termination::catch()?;
@@ -71,60 +74,76 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
 }
 
 /// Gives up every privilege: from here on this process reads what strangers send.
-fn confine(args: &RunArgs, config: &Path) -> Result<()> {
+fn confine(args: &RunArgs, sources: &Sources) -> Result<()> {
     let ProxyUser { user, group } = args.proxy_user;
-    ensure_readable(config, user, group)?;
-    let readable = config.parent().map(Path::to_owned).into_iter().collect();
-    Ok(Sandbox { user, group, readable }.enter()?)
+    let mut readable = Vec::new();
+    for file in sources.files() {
+        ensure_readable(file, user, group)?;
+        readable.extend(file.parent().map(Path::to_owned));
+    }
+    let names = if sources.has_control_plane() { &RESOLVER_FILES[..] } else { &[] };
+    let files = names.iter().map(PathBuf::from).collect();
+    Ok(Sandbox { user, group, readable, files }.enter()?)
 }
 
 // === impl Opened ===
 
 impl Opened {
     pub(super) fn of(args: &RunArgs) -> Result<Self> {
-        let ca = LocalCa::open_or_create(&args.local_ca, &args.trust_domain)?;
+        let mut sources = Sources::of(args)?;
+        sources.map_files(resolved)?;
+        let (clock, ttl) = (Clock::system(), sources.svid_ttl);
+        let authority: Arc<dyn CertificateAuthority> = match &sources.certificates {
+            Certificates::Local(dir) => {
+                let ca = Arc::new(LocalCa::open_or_create(dir, &args.trust_domain)?);
+                Arc::new(LocalAuthority { ca, ttl, clock })
+            }
+            Certificates::ControlPlane(control_plane) => {
+                Arc::new(RemoteAuthority::new(*control_plane.clone(), ttl, clock))
+            }
+        };
         let workers = args.workers.or_else(|| std::thread::available_parallelism().ok());
         let workers = workers.map_or(1, NonZeroUsize::get);
-        Ok(Self { ca, config: resolved(&args.local_config)?, workers })
+        Ok(Self { sources, authority, workers })
     }
 }
 
-/// Returns the path of the configuration without links in its directory. The file itself may be a
-/// link that changes, as in a config map.
-fn resolved(config: &Path) -> Result<PathBuf> {
-    let absolute = std::path::absolute(config)?;
+/// Returns the path of a file without links in its directory. The file itself may be a link that
+/// changes, as in a config map.
+fn resolved(file: &Path) -> Result<PathBuf> {
+    let absolute = std::path::absolute(file)?;
     let (Some(dir), Some(name)) = (absolute.parent(), absolute.file_name()) else {
-        bail!("{} is no file: see --local-config", config.display());
+        bail!("{} is no file", file.display());
     };
-    let dir = dir.canonicalize().with_context(|| format!("cannot read {}", config.display()))?;
+    let dir = dir.canonicalize().with_context(|| format!("cannot read {}", file.display()))?;
     Ok(dir.join(name))
 }
 
 /// Serves the pods that come by `links` until capture wants it to end, or `asked` completes.
 pub(super) async fn serve(
     args: &RunArgs,
-    Opened { ca, config, workers }: Opened,
+    Opened { sources, authority, workers }: Opened,
     log: &Guard,
     links: mpsc::Receiver<OwnedFd>,
     asked: impl Future<Output = ()>,
 ) -> Result<()> {
     let readiness = Readiness::default();
-    let configured = readiness.gate("configuration");
+    let known = readiness.gate("configuration");
     let recorded = readiness.gate("pods on record");
     let draining = readiness.gate("not draining");
     let metrics = Arc::new(NodeMetrics::new(log.dropped_lines()));
-    let options = ProxyOptions { same_node_encryption: args.same_node_encryption };
-    let node = Arc::new(Node::new(options, metrics.clone()));
-    let network = Network(args.network.as_str().into());
-    let config = WatchedConfig::start(config, network, node.clone())?;
-    configured.open();
+    let node = Arc::new(Node::new(options(args), metrics.clone()));
+    let runtime = tokio::runtime::Handle::current();
+    let identities = IdentityStore::new(authority, Clock::system(), runtime);
+    let (follower, configured) =
+        Follower::start(args, sources.configuration, (&node, &identities), known)?;
     draining.open();
     let workers = Arc::new(Workers::start(&node, workers)?);
-    let identities = identities(args, ca);
     let (endpoints, given) = mpsc::channel(1);
     let (drain, mut drains) = mpsc::channel(1);
     let parts = Parts {
         node: node.clone(),
+        configured,
         workers: workers.clone(),
         identities: identities.clone(),
         trust_domain: args.trust_domain.clone(),
@@ -144,7 +163,7 @@ pub(super) async fn serve(
     let work = async {
         tokio::select! {
             served = intake => served.map_err(Into::into),
-            () = config.follow() => bail!("the configuration is no longer watched"),
+            ended = follower.follow() => ended,
         }
     };
     let pages = pages.serve(given);
@@ -176,11 +195,15 @@ async fn end(node: &Node, workers: &Workers, grace: Duration) {
     tracing::info!("drained");
 }
 
-fn identities(args: &RunArgs, ca: LocalCa) -> IdentityStore {
-    let clock = Clock::system();
-    let authority = LocalAuthority { ca: Arc::new(ca), ttl: args.svid_ttl, clock: clock.clone() };
-    let runtime = tokio::runtime::Handle::current();
-    IdentityStore::new(Arc::new(authority), clock, runtime)
+fn options(args: &RunArgs) -> ProxyOptions {
+    ProxyOptions {
+        same_node_encryption: args.same_node_encryption,
+        without_waypoint: if args.waypoint_fallback {
+            WithoutWaypoint::GoDirectly
+        } else {
+            WithoutWaypoint::Refuse
+        },
+    }
 }
 
 // === impl Pages ===

@@ -1,4 +1,4 @@
-//! The view of the file system: a few directories, read-only, and nothing else.
+//! The view of the file system: a few directories and files, read-only, and nothing else.
 
 use std::{
     ffi::CStr,
@@ -36,9 +36,15 @@ const ROOT: &CStr = c"/";
 /// No argument of `mount(2)`.
 const NONE: Option<&str> = None;
 
-/// Leaves this process a file system that holds only `directories`, with all below them.
-pub(super) fn confine(directories: &[PathBuf]) -> Result<(), SandboxError> {
+/// Mode of the files that others are shown through.
+const FILE_MODE: u32 = 0o444;
+
+/// Leaves this process a file system that holds only `directories`, with all below them, and those
+/// of `files` that exist.
+pub(super) fn confine(directories: &[PathBuf], files: &[PathBuf]) -> Result<(), SandboxError> {
     let directories = outermost(directories)?;
+    let files = files.iter().filter(|file| !directories.iter().any(|dir| file.starts_with(dir)));
+    let files: Vec<_> = files.filter_map(|file| Some((file, file.canonicalize().ok()?))).collect();
     let namespaces = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
     unshare(namespaces).map_err(failed("make namespaces"))?;
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)
@@ -53,6 +59,9 @@ pub(super) fn confine(directories: &[PathBuf]) -> Result<(), SandboxError> {
         .map_err(failed("mount a file system"))?;
     for (path, source) in sources {
         show(path, &source)?;
+    }
+    for (path, source) in files {
+        show_file(path, &source)?;
     }
     change_root().map_err(failed("change the root directory"))?;
     make_read_only(ROOT).map_err(failed("make the file system read-only"))
@@ -96,6 +105,18 @@ fn show(path: &Path, source: &File) -> Result<(), SandboxError> {
     fchdir(source).map_err(|e| failed(e.into()))?;
     mount(Some("."), &target, NONE, MsFlags::MS_BIND | MsFlags::MS_REC, NONE)
         .map_err(|e| failed(e.into()))
+}
+
+/// Shows the file at `source` as `path`.
+fn show_file(path: &Path, source: &Path) -> Result<(), SandboxError> {
+    let failed = |source| SandboxError::Show { path: path.to_owned(), source };
+    let target = Path::new(STAGE).join(path.strip_prefix("/").unwrap_or(path));
+    let mut directory = DirBuilder::new();
+    let parent = target.parent().unwrap_or_else(|| Path::new(STAGE));
+    directory.recursive(true).mode(DIRECTORY_MODE).create(parent).map_err(failed)?;
+    let mut file = OpenOptions::new();
+    file.write(true).create(true).truncate(false).mode(FILE_MODE).open(&target).map_err(failed)?;
+    mount(Some(source), &target, NONE, MsFlags::MS_BIND, NONE).map_err(|e| failed(e.into()))
 }
 
 /// Makes the stage the root and lets go of everything else.

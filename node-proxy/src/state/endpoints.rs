@@ -6,27 +6,31 @@ use std::{
     sync::Arc,
 };
 
-use mesh_api::workload::{IpFamilies, Service, Workload};
+use mesh_api::workload::{Health, IpFamilies, Service, Workload};
 
 use super::snapshot::ServiceEntry;
 
-/// A workload that takes connections of a service.
+/// A workload that belongs to a service.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     /// The workload.
     pub workload: Arc<Workload>,
-    ports: BTreeMap<u16, u16>,
+    ports: Arc<BTreeMap<u16, u16>>,
 }
 
 // === impl Endpoint ===
 
 impl Endpoint {
     pub(super) fn new(workload: Arc<Workload>, ports: BTreeMap<u16, u16>) -> Self {
-        Self { workload, ports }
+        Self { workload, ports: Arc::new(ports) }
     }
 
     /// Returns where the endpoint takes connections to `target` of `service`, if it does.
     fn address_for(&self, service: &Service, target: SocketAddr) -> Option<SocketAddr> {
+        let healthy = self.workload.health == Health::Healthy || service.allow_unhealthy;
+        if !healthy || self.workload.capacity == 0 {
+            return None;
+        }
         let declared = service.ports.iter().find(|p| p.service_port == target.port())?;
         let port = self.ports.get(&target.port()).copied().or(declared.target_port)?;
         let address = choose_address(&self.workload.addresses, service.ip_families, target.ip())?;
@@ -36,24 +40,24 @@ impl Endpoint {
 
 // === impl ServiceEntry ===
 
-impl ServiceEntry {
+impl<'a> ServiceEntry<'a> {
     /// Returns the endpoints that can take a connection to `target`, in the order to try them:
     /// a random one by capacity first, as `pick` says, which returns a number below its argument.
     pub fn candidates(
-        &self,
+        self,
         target: SocketAddr,
         pick: impl FnOnce(u64) -> u64,
-    ) -> impl Iterator<Item = (&Arc<Workload>, SocketAddr)> {
+    ) -> impl Iterator<Item = (&'a Arc<Workload>, SocketAddr)> {
         let first = self.first_candidate(target, pick);
         let around = self.endpoints[first..].iter().chain(&self.endpoints[..first]);
-        around.filter(|endpoint| endpoint.workload.capacity > 0).filter_map(move |endpoint| {
-            let address = endpoint.address_for(&self.service, target)?;
+        around.filter_map(move |endpoint| {
+            let address = endpoint.address_for(self.service, target)?;
             Some((&endpoint.workload, address))
         })
     }
 
-    fn first_candidate(&self, target: SocketAddr, pick: impl FnOnce(u64) -> u64) -> usize {
-        let usable = |e: &&Endpoint| e.address_for(&self.service, target).is_some();
+    fn first_candidate(self, target: SocketAddr, pick: impl FnOnce(u64) -> u64) -> usize {
+        let usable = |e: &&Endpoint| e.address_for(self.service, target).is_some();
         let capacity = |e: &Endpoint| u64::from(e.workload.capacity);
         let total: u64 = self.endpoints.iter().filter(usable).map(capacity).sum();
         if total == 0 {

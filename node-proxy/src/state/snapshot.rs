@@ -1,37 +1,49 @@
 //! The snapshot and its indexes.
+//!
+//! Its maps share their parts with those of the snapshots before and after it: a copy costs next to
+//! nothing, and a change only what it touches.
 
-use std::{
-    collections::HashMap,
-    net::IpAddr,
-    sync::{Arc, OnceLock},
-};
+use std::{net::IpAddr, sync::Arc};
 
+use arc_swap::ArcSwapOption;
 use ipnet::IpNet;
 use mesh_api::{
     config::MeshConfig,
     identity::{Identity, Namespace},
-    policy::{PolicyIndex, WorkloadPolicies},
-    workload::{Health, Network, NetworkMode, Service, ServiceKey, Workload, WorkloadUid},
+    policy::{Policy, PolicyIndex, WorkloadPolicies},
+    workload::{
+        Network, NetworkMode, PolicyKey, Service, ServiceKey, TunnelProtocol, Workload, WorkloadUid,
+    },
 };
+use rpds::HashTrieMapSync;
 
 use super::endpoints::Endpoint;
 
 /// A workload and what follows from the rest of the configuration.
 #[derive(Debug)]
-pub struct WorkloadEntry {
-    /// The workload.
-    pub workload: Arc<Workload>,
+pub(super) struct WorkloadEntry {
+    pub(super) workload: Arc<Workload>,
     /// Compiled when first asked for: only workloads of this node ever are.
-    policies: OnceLock<Arc<WorkloadPolicies>>,
+    policies: ArcSwapOption<Evaluator>,
 }
 
-/// A service and its endpoints.
+/// The policies of a workload as of one state of all policies.
 #[derive(Debug)]
-pub struct ServiceEntry {
+struct Evaluator {
+    generation: u64,
+    policies: Arc<WorkloadPolicies>,
+}
+
+/// Workloads of the same name or address, of which the first counts.
+type Namesakes = Vec<Arc<WorkloadEntry>>;
+
+/// A service and its endpoints.
+#[derive(Clone, Copy, Debug)]
+pub struct ServiceEntry<'a> {
     /// The service.
-    pub service: Arc<Service>,
-    /// Workloads that take its connections.
-    pub endpoints: Vec<Endpoint>,
+    pub service: &'a Arc<Service>,
+    /// Workloads that belong to it, healthy or not.
+    pub endpoints: &'a [Endpoint],
 }
 
 /// A workload of this node with the policies that guard it.
@@ -44,25 +56,34 @@ pub struct LocalWorkload {
 }
 
 /// One consistent view of the mesh.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct MeshState {
     network: Network,
-    workloads: HashMap<WorkloadUid, WorkloadEntry>,
-    by_name: HashMap<Namespace, HashMap<Arc<str>, WorkloadUid>>,
-    by_address: HashMap<IpAddr, WorkloadUid>,
-    services: HashMap<ServiceKey, ServiceEntry>,
-    by_vip: HashMap<IpAddr, Vec<ServiceKey>>,
-    by_range: Vec<(IpNet, ServiceKey)>,
-    policies: PolicyIndex,
+    workloads: HashTrieMapSync<WorkloadUid, Arc<WorkloadEntry>>,
+    by_name: HashTrieMapSync<Namespace, HashTrieMapSync<Arc<str>, Namesakes>>,
+    by_address: HashTrieMapSync<IpAddr, Namesakes>,
+    services: HashTrieMapSync<ServiceKey, Arc<Service>>,
+    /// Also of services that are not known (yet): either may come first.
+    endpoints: HashTrieMapSync<ServiceKey, Arc<Vec<Endpoint>>>,
+    by_vip: HashTrieMapSync<IpAddr, Vec<ServiceKey>>,
+    by_range: Arc<Vec<(IpNet, ServiceKey)>>,
+    policies: Arc<PolicyIndex>,
+    /// Counts the changes of `policies`.
+    generation: u64,
 }
 
 // === impl MeshState ===
 
 impl MeshState {
+    /// Starts with nothing, as seen from `network`.
+    pub fn empty(network: Network) -> Self {
+        Self { network, ..Self::default() }
+    }
+
     /// Indexes `config` as seen from `network`.
     pub fn new(config: MeshConfig, network: Network) -> Self {
-        let mut state =
-            Self { network, policies: PolicyIndex::new(config.policies), ..Self::default() };
+        let policies = Arc::new(PolicyIndex::new(config.policies));
+        let mut state = Self { policies, ..Self::empty(network) };
         for service in config.services {
             state.insert_service(service);
         }
@@ -72,45 +93,51 @@ impl MeshState {
         state
     }
 
+    /// Returns the network that this is seen from.
+    pub(super) fn network(&self) -> &Network {
+        &self.network
+    }
+
     /// Returns the workload that owns `address`. Host-network workloads own none.
     pub fn workload_at(&self, address: IpAddr) -> Option<&Arc<Workload>> {
-        let uid = self.by_address.get(&address)?;
+        self.by_address.get(&address)?.first().map(|entry| &entry.workload)
+    }
+
+    /// Returns the workload with `uid`.
+    pub fn workload(&self, uid: &WorkloadUid) -> Option<&Arc<Workload>> {
         self.workloads.get(uid).map(|entry| &entry.workload)
     }
 
     /// Returns the workload of an enrolled pod, if what is known of it agrees with `identity`.
     pub fn local_workload(&self, name: &str, identity: &Identity) -> Option<LocalWorkload> {
-        let uid = self.by_name.get(&identity.namespace)?.get(name)?;
-        let entry = self.workloads.get(uid).filter(|e| e.workload.identity == *identity)?;
-        let policies = entry
-            .policies
-            .get_or_init(|| Arc::new(WorkloadPolicies::compile(&entry.workload, &self.policies)));
-        Some(LocalWorkload { workload: entry.workload.clone(), policies: policies.clone() })
+        let namesakes = self.by_name.get(&identity.namespace)?.get(name)?;
+        let entry = namesakes.iter().find(|e| e.workload.identity == *identity)?;
+        let policies = entry.policies(&self.policies, self.generation);
+        Some(LocalWorkload { workload: entry.workload.clone(), policies })
     }
 
     /// Returns the service that a client in `namespace` means by `address`: the one of its own
     /// namespace, else the canonical one, else the first; an exact address before a range, and a
     /// narrow range before a wide one.
-    pub fn service_at(&self, address: IpAddr, namespace: &Namespace) -> Option<&ServiceEntry> {
+    pub fn service_at(&self, address: IpAddr, namespace: &Namespace) -> Option<ServiceEntry<'_>> {
         let exact = self.by_vip.get(&address).into_iter().flatten();
-        let rank = |entry: &&ServiceEntry| {
-            (entry.service.key.namespace == *namespace, entry.service.canonical)
-        };
-        if let Some(best) = first_max(self.visible(exact, namespace), rank) {
-            return Some(best);
-        }
-        let ranges = self.by_range.iter().filter(|(range, _)| range.contains(&address));
-        let ranked = ranges.filter_map(|(range, key)| {
-            let entry = self.visible([key], namespace).next()?;
-            Some((range.prefix_len(), entry))
+        let rank = |service: &Service| (service.key.namespace == *namespace, service.canonical);
+        let exact = first_max(self.visible(exact, namespace), |service| rank(service));
+        let service = exact.or_else(|| {
+            let ranges = self.by_range.iter().filter(|(range, _)| range.contains(&address));
+            let ranked = ranges.filter_map(|(range, key)| {
+                let service = self.visible([key], namespace).next()?;
+                Some((range.prefix_len(), service))
+            });
+            first_max(ranked, |(length, service)| (rank(service).0, *length, rank(service).1))
+                .map(|(_, service)| service)
         });
-        first_max(ranked, |(length, entry)| (rank(entry).0, *length, rank(entry).1))
-            .map(|(_, entry)| entry)
+        service.map(|service| self.with_endpoints(service))
     }
 
     /// Returns the service with `key`.
-    pub fn service(&self, key: &ServiceKey) -> Option<&ServiceEntry> {
-        self.services.get(key)
+    pub fn service(&self, key: &ServiceKey) -> Option<ServiceEntry<'_>> {
+        self.services.get(key).map(|service| self.with_endpoints(service))
     }
 
     /// Returns the service that a connection to `port` of `workload` was most likely made for; used
@@ -125,62 +152,203 @@ impl MeshState {
         let by_port = || {
             workload.services.iter().find(|(key, ports)| {
                 ports.values().any(|target| *target == port)
-                    || self.services.get(key).is_some_and(|entry| entry.targets(port))
+                    || self.services.get(key).is_some_and(|service| targets(service, port))
             })
         };
         let key = named.or_else(|| by_port().map(|(key, _)| key))?;
-        self.services.get(key).map(|entry| &entry.service)
+        self.services.get(key)
+    }
+
+    /// Returns the numbers of workloads, services and policies.
+    pub fn counts(&self) -> (usize, usize, usize) {
+        (self.workloads.size(), self.services.size(), self.policies.len())
+    }
+
+    /// Adds a service, in place of the one with its key. Its endpoints stay.
+    pub fn insert_service(&mut self, service: Service) {
+        let service = Arc::new(service);
+        let before = self.services.get(&service.key).cloned();
+        self.services.insert_mut(service.key.clone(), service.clone());
+        if before.as_ref().is_some_and(|before| before.addresses == service.addresses) {
+            return;
+        }
+        if let Some(before) = before {
+            self.remove_addresses(&before);
+        }
+        for vip in service.addresses.iter().filter(|vip| vip.network == self.network) {
+            let key = service.key.clone();
+            if vip.address.prefix_len() < vip.address.max_prefix_len() {
+                Arc::make_mut(&mut self.by_range).push((vip.address, key));
+            } else if let Some(keys) = self.by_vip.get_mut(&vip.address.addr()) {
+                keys.push(key);
+            } else {
+                self.by_vip.insert_mut(vip.address.addr(), vec![key]);
+            }
+        }
+    }
+
+    /// Removes the service with `key`, if there is one.
+    pub fn remove_service(&mut self, key: &ServiceKey) {
+        if let Some(service) = self.services.get(key).cloned() {
+            self.services.remove_mut(key);
+            self.remove_addresses(&service);
+        }
+    }
+
+    /// Adds a workload, in place of the one with its uid.
+    pub fn insert_workload(&mut self, workload: Workload) {
+        self.remove_workload(&workload.uid);
+        let workload = Arc::new(workload);
+        let policies = ArcSwapOption::empty();
+        let entry = Arc::new(WorkloadEntry { workload: workload.clone(), policies });
+        self.workloads.insert_mut(workload.uid.clone(), entry.clone());
+        let namespace = workload.namespace();
+        if !self.by_name.contains_key(namespace) {
+            self.by_name.insert_mut(namespace.clone(), HashTrieMapSync::default());
+        }
+        if let Some(names) = self.by_name.get_mut(namespace) {
+            enlist(names, workload.name.clone(), &entry, &self.network);
+        }
+        // What is on another network is reached through gateways, if at all.
+        if workload.network != self.network {
+            return;
+        }
+        if workload.network_mode == NetworkMode::Standard {
+            for address in &workload.addresses {
+                enlist(&mut self.by_address, *address, &entry, &self.network);
+            }
+        }
+        for (key, ports) in &workload.services {
+            let endpoint = Endpoint::new(workload.clone(), ports.clone());
+            if let Some(endpoints) = self.endpoints.get_mut(key) {
+                Arc::make_mut(endpoints).push(endpoint);
+            } else {
+                self.endpoints.insert_mut(key.clone(), Arc::new(vec![endpoint]));
+            }
+        }
+    }
+
+    /// Removes the workload with `uid`, if there is one, and with it its endpoints.
+    pub fn remove_workload(&mut self, uid: &WorkloadUid) {
+        let Some(entry) = self.workloads.get(uid).cloned() else { return };
+        self.workloads.remove_mut(uid);
+        let workload = &entry.workload;
+        if let Some(names) = self.by_name.get_mut(workload.namespace()) {
+            delist(names, &workload.name, &entry);
+            if names.is_empty() {
+                self.by_name.remove_mut(workload.namespace());
+            }
+        }
+        for address in &workload.addresses {
+            delist(&mut self.by_address, address, &entry);
+        }
+        for key in workload.services.keys() {
+            let Some(endpoints) = self.endpoints.get_mut(key) else { continue };
+            let endpoints = Arc::make_mut(endpoints);
+            endpoints.retain(|endpoint| !Arc::ptr_eq(&endpoint.workload, workload));
+            if endpoints.is_empty() {
+                self.endpoints.remove_mut(key);
+            }
+        }
+    }
+
+    /// Adds a policy, in place of the one with its key.
+    pub fn insert_policy(&mut self, policy: Policy) {
+        Arc::make_mut(&mut self.policies).insert(policy);
+        self.generation += 1;
+    }
+
+    /// Removes the policy with `key`, if there is one.
+    pub fn remove_policy(&mut self, key: &PolicyKey) {
+        Arc::make_mut(&mut self.policies).remove(key);
+        self.generation += 1;
+    }
+
+    fn with_endpoints<'a>(&'a self, service: &'a Arc<Service>) -> ServiceEntry<'a> {
+        let endpoints = self.endpoints.get(&service.key).map_or(&[][..], |e| e.as_slice());
+        ServiceEntry { service, endpoints }
     }
 
     fn visible<'a>(
         &'a self,
         keys: impl IntoIterator<Item = &'a ServiceKey>,
         namespace: &Namespace,
-    ) -> impl Iterator<Item = &'a ServiceEntry> {
-        keys.into_iter().filter_map(|key| self.services.get(key)).filter(move |entry| {
-            !entry.service.namespace_local || entry.service.key.namespace == *namespace
-        })
+    ) -> impl Iterator<Item = &'a Arc<Service>> {
+        keys.into_iter()
+            .filter_map(|key| self.services.get(key))
+            .filter(move |service| !service.namespace_local || service.key.namespace == *namespace)
     }
 
-    fn insert_service(&mut self, service: Service) {
+    fn remove_addresses(&mut self, service: &Service) {
         for vip in service.addresses.iter().filter(|vip| vip.network == self.network) {
-            if vip.address.prefix_len() == vip.address.max_prefix_len() {
-                self.by_vip.entry(vip.address.addr()).or_default().push(service.key.clone());
-            } else {
-                self.by_range.push((vip.address, service.key.clone()));
+            let address = vip.address.addr();
+            if vip.address.prefix_len() < vip.address.max_prefix_len() {
+                let ranges = Arc::make_mut(&mut self.by_range);
+                ranges.retain(|(range, key)| (range, key) != (&vip.address, &service.key));
+            } else if let Some(keys) = self.by_vip.get_mut(&address) {
+                keys.retain(|key| *key != service.key);
+                if keys.is_empty() {
+                    self.by_vip.remove_mut(&address);
+                }
             }
         }
-        let entry = ServiceEntry { service: Arc::new(service), endpoints: Vec::new() };
-        self.services.insert(entry.service.key.clone(), entry);
-    }
-
-    fn insert_workload(&mut self, workload: Workload) {
-        let workload = Arc::new(workload);
-        let uid = &workload.uid;
-        for (key, ports) in &workload.services {
-            let Some(entry) = self.services.get_mut(key) else { continue };
-            if workload.health == Health::Healthy || entry.service.allow_unhealthy {
-                entry.endpoints.push(Endpoint::new(workload.clone(), ports.clone()));
-            }
-        }
-        if workload.network == self.network && workload.network_mode == NetworkMode::Standard {
-            for address in &workload.addresses {
-                self.by_address.insert(*address, uid.clone());
-            }
-        }
-        let names = self.by_name.entry(workload.namespace().clone()).or_default();
-        names.insert(workload.name.clone(), uid.clone());
-        let entry = WorkloadEntry { workload: workload.clone(), policies: OnceLock::new() };
-        self.workloads.insert(uid.clone(), entry);
     }
 }
 
-// === impl ServiceEntry ===
+// === impl WorkloadEntry ===
 
-impl ServiceEntry {
-    fn targets(&self, port: u16) -> bool {
-        self.service.ports.iter().any(|p| p.target_port == Some(port))
+impl WorkloadEntry {
+    /// Returns the policies of the workload, of `generation`.
+    fn policies(&self, all: &PolicyIndex, generation: u64) -> Arc<WorkloadPolicies> {
+        if let Some(known) = &*self.policies.load()
+            && known.generation == generation
+        {
+            return known.policies.clone();
+        }
+        let policies = Arc::new(WorkloadPolicies::compile(&self.workload, all));
+        let evaluator = Evaluator { generation, policies: policies.clone() };
+        self.policies.store(Some(Arc::new(evaluator)));
+        policies
     }
+
+    /// Of workloads with the same name or address, the greatest counts.
+    fn rank(&self, network: &Network) -> (bool, bool, bool) {
+        let Workload { uid, network: own, tunnel_protocol, .. } = &*self.workload;
+        let is_pod = uid.0.split('/').nth(2) == Some("Pod");
+        (own == network, is_pod, *tunnel_protocol == TunnelProtocol::Hbone)
+    }
+}
+
+/// Adds a workload to those of its name or address; of equals the latest counts.
+fn enlist<K: Clone + Eq + std::hash::Hash>(
+    index: &mut HashTrieMapSync<K, Namesakes>,
+    key: K,
+    entry: &Arc<WorkloadEntry>,
+    network: &Network,
+) {
+    let Some(namesakes) = index.get_mut(&key) else {
+        index.insert_mut(key, vec![entry.clone()]);
+        return;
+    };
+    let rank = entry.rank(network);
+    let place = namesakes.partition_point(|other| other.rank(network) > rank);
+    namesakes.insert(place, entry.clone());
+}
+
+fn delist<K: Clone + Eq + std::hash::Hash>(
+    index: &mut HashTrieMapSync<K, Namesakes>,
+    key: &K,
+    entry: &Arc<WorkloadEntry>,
+) {
+    let Some(namesakes) = index.get_mut(key) else { return };
+    namesakes.retain(|other| !Arc::ptr_eq(other, entry));
+    if namesakes.is_empty() {
+        index.remove_mut(key);
+    }
+}
+
+fn targets(service: &Service, port: u16) -> bool {
+    service.ports.iter().any(|p| p.target_port == Some(port))
 }
 
 /// Returns the first of the items whose key is greatest.

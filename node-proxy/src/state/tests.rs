@@ -1,3 +1,5 @@
+mod waypoints;
+
 use std::net::SocketAddr;
 
 use mesh_api::{
@@ -6,7 +8,7 @@ use mesh_api::{
     workload::{Network, Workload},
 };
 
-use super::{MeshState, Route, Transport};
+use super::{MeshState, Route, Transport, WithoutWaypoint};
 use crate::telemetry::reason::CloseReason;
 
 const MESH: &str = r#"
@@ -61,17 +63,22 @@ fn source(mesh: &MeshState) -> Workload {
 
 fn route(target: &str, pick: u64) -> Result<Route, CloseReason> {
     let mesh = mesh();
-    mesh.route(&source(&mesh), target.parse().unwrap(), |_| pick)
+    mesh.route(&source(&mesh), target.parse().unwrap(), WithoutWaypoint::Refuse, |_| pick)
 }
 
-/// Returns the hops as text: `h` for HBONE, `t` for plain TCP, and the address.
-fn hops(target: &str, pick: u64) -> Vec<String> {
-    let hops = route(target, pick).map(|route| route.hops).unwrap_or_default();
+/// Returns the hops as text: `h` for HBONE, `t` for plain TCP, and the address; `w` for a waypoint,
+/// its address and what it is asked for.
+fn as_text(route: &Route) -> Vec<String> {
     let text = |address: SocketAddr, transport: &Transport| match transport {
         Transport::Hbone { .. } => format!("h {address}"),
         Transport::Plaintext => format!("t {address}"),
+        Transport::Waypoint { address: waypoint, .. } => format!("w {waypoint} {address}"),
     };
-    hops.iter().map(|hop| text(hop.address, &hop.transport)).collect()
+    route.hops.iter().map(|hop| text(hop.address, &hop.transport)).collect()
+}
+
+fn hops(target: &str, pick: u64) -> Vec<String> {
+    route(target, pick).as_ref().map(as_text).unwrap_or_default()
 }
 
 #[test]
@@ -113,7 +120,9 @@ fn endpoints_share_connections_by_capacity_and_stand_in_for_each_other() {
 #[test]
 fn a_peer_may_be_the_workload_or_what_the_service_allows() {
     let expected = |target: &str| match &route(target, 0).unwrap().hops[0].transport {
-        Transport::Hbone { expected } => expected.iter().map(Identity::to_string).collect(),
+        Transport::Hbone { expected } | Transport::Waypoint { expected, .. } => {
+            expected.iter().map(Identity::to_string).collect()
+        }
         Transport::Plaintext => Vec::new(),
     };
     let own = "spiffe://cluster.local/ns/shop/sa/b";

@@ -16,6 +16,7 @@ fn identity(service_account: &str) -> Identity {
     format!("spiffe://cluster.local/ns/shop/sa/{service_account}").parse().unwrap()
 }
 
+/// Returns a workload of the service account `name`, on node `n1`.
 pub(crate) fn workload(name: &str) -> Workload {
     Workload {
         uid: WorkloadUid(format!("Kubernetes//Pod/shop/{name}-0").into()),
@@ -32,6 +33,7 @@ pub(crate) fn workload(name: &str) -> Workload {
         cluster_id: "Kubernetes".into(),
         locality: Locality { region: "eu".into(), zone: "eu-1".into(), subzone: "".into() },
         services: BTreeMap::new(),
+        waypoint: None,
         authorization_policies: Vec::new(),
         health: Health::Healthy,
         network_mode: NetworkMode::Standard,
@@ -49,6 +51,8 @@ fn service() -> Service {
         addresses: Vec::new(),
         ports: Vec::new(),
         subject_alt_names: Vec::new(),
+        waypoint: None,
+        weighted_waypoints: Vec::new(),
         ip_families: IpFamilies::Automatic,
         canonical: false,
         namespace_local: false,

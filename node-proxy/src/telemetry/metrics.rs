@@ -1,5 +1,6 @@
 //! Prometheus metrics: per-core counters for connections, shared ones for what is rare.
 
+mod discovery;
 mod labels;
 mod traffic;
 mod worker;
@@ -19,6 +20,7 @@ use prometheus_client::{
 
 use self::traffic::Traffic;
 pub use self::{
+    discovery::{DiscoveryMetrics, Termination},
     labels::{ConnectionLabels, End, Reporter},
     traffic::MAX_SERIES,
     worker::{ConnectionCounters, OpenSocket, WorkerMetrics},
@@ -36,6 +38,8 @@ type Labels<const N: usize> = [(&'static str, &'static str); N];
 pub struct NodeMetrics {
     /// Configuration reloads by result.
     pub config_reloads: ConfigReloads,
+    /// The conversation with the control plane.
+    pub discovery: DiscoveryMetrics,
     /// Pods in the mesh on this node.
     pub pods_enrolled: Gauge,
     /// Connections that were made while no proxy ran, and waited for this one.
@@ -97,6 +101,7 @@ impl NodeMetrics {
         );
         Self {
             config_reloads: ConfigReloads::register(registry),
+            discovery: DiscoveryMetrics::register(registry),
             pods_enrolled,
             connections_waited,
             tunnels_open: Tunnels::register(registry),

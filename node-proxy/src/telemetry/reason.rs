@@ -43,6 +43,8 @@ pub enum CloseReason {
     WorkloadUnknown,
     /// When the service has no endpoint that may take the connection.
     NoHealthyEndpoint,
+    /// When the destination is bound to a waypoint of which no instance is there.
+    WaypointUnavailable,
     /// When a peer asked by CONNECT for an address that is not the pod's.
     DestinationNotAllowed,
     /// When the connection was for one of the proxy's own ports.
@@ -120,6 +122,7 @@ impl CloseReason {
             Self::DeniedByPolicyChange { .. } => "denied_by_policy_change",
             Self::WorkloadUnknown => "workload_unknown",
             Self::NoHealthyEndpoint => "no_healthy_endpoint",
+            Self::WaypointUnavailable => "waypoint_unavailable",
             Self::DestinationNotAllowed => "destination_not_allowed",
             Self::IllegalPort => "illegal_port",
             Self::ConnectRefused => "connect_refused",
@@ -153,6 +156,7 @@ impl CloseReason {
             Self::ConnectTimeout { port: HBONE_PORT } => ResponseFlags::NetworkPolicy,
             Self::WorkloadUnknown
             | Self::NoHealthyEndpoint
+            | Self::WaypointUnavailable
             | Self::DestinationNotAllowed
             | Self::IllegalPort
             | Self::ConnectRefused
@@ -181,6 +185,7 @@ impl CloseReason {
             | Self::ServerReset
             | Self::WorkloadUnknown
             | Self::NoHealthyEndpoint
+            | Self::WaypointUnavailable
             | Self::DestinationNotAllowed
             | Self::IllegalPort
             | Self::ConnectRefused

@@ -183,6 +183,11 @@ fn nothing_that_a_proxy_needs_is_missing() {
 }
 
 #[test]
+fn host_names_are_looked_up_with_the_files_that_say_how() {
+    passes("names");
+}
+
+#[test]
 fn a_configuration_is_watched_and_read_again() {
     let mut trial = Trial::start("watch");
     trial.wait_for("watch");

@@ -110,6 +110,7 @@ fn refused(
         keep_client_port: false,
         peer,
         target,
+        requested: target,
         destination: target,
         hostname: None,
         started,
@@ -127,11 +128,11 @@ impl Source {
     fn serve(self: Rc<Self>, (request, respond): Stream) -> impl Future<Output = ()> {
         let (head, body) = request.into_parts();
         let forwarded = headers::parse_forwarded(&head.headers);
-        let destination = head.uri.authority().map(Authority::as_str);
-        let destination = destination.and_then(headers::parse_authority);
-        let is_connect = head.method == Method::CONNECT && destination.is_some();
-        let destination = destination.unwrap_or(self.target);
-        let arrival = Box::new(self.arrival(destination, forwarded, Instant::now()));
+        let requested = head.uri.authority().map(Authority::as_str);
+        let requested = requested.and_then(headers::parse_authority);
+        let is_connect = head.method == Method::CONNECT && requested.is_some();
+        let requested = requested.unwrap_or(self.target);
+        let arrival = Box::new(self.arrival(requested, forwarded, Instant::now()));
         let counted = self.worker.connections.count(&self.pod);
         let (log, mut registration) = arrival.register(&self.worker, &self.pod, counted);
         let share = self.worker.spread.own(1);
@@ -169,7 +170,7 @@ impl Source {
         relay::tunnel_to_server(tunnel, server, &Meter::from(log), closed).await
     }
 
-    fn arrival(&self, destination: SocketAddr, forwarded: Forwarded, started: Instant) -> Arrival {
+    fn arrival(&self, requested: SocketAddr, forwarded: Forwarded, started: Instant) -> Arrival {
         let client = headers::client_address(self.client.ip(), &forwarded);
         let known = client.port() != 0;
         let workload = self.worker.node.state().workload_at(self.client.ip()).cloned();
@@ -178,10 +179,25 @@ impl Source {
             keep_client_port: known,
             peer: End { workload, identity: Some(self.identity.clone()) },
             target: self.target,
-            destination,
+            requested,
+            destination: self.destination(requested),
             hostname: forwarded.host,
             started,
         }
+    }
+
+    /// Returns where the application takes a connection to `requested`: there, unless the pod is a
+    /// waypoint and the connection is for what is bound to it.
+    fn destination(&self, requested: SocketAddr) -> SocketAddr {
+        if requested.ip() == self.target.ip() {
+            return requested;
+        }
+        let state = self.worker.node.state();
+        let local = state.local_workload(&self.pod.name, &self.pod.identity);
+        if local.is_some_and(|local| state.stands_in_for(&local.workload, requested.ip())) {
+            return SocketAddr::new(self.target.ip(), requested.port());
+        }
+        requested
     }
 
     /// The answer to a stream that is accepted; it describes the destination.

@@ -22,6 +22,7 @@ pub(super) fn is_worth_another_endpoint(reason: &CloseReason) -> bool {
         | CloseReason::DeniedByPolicyChange { .. }
         | CloseReason::WorkloadUnknown
         | CloseReason::NoHealthyEndpoint
+        | CloseReason::WaypointUnavailable
         | CloseReason::DestinationNotAllowed
         | CloseReason::IllegalPort
         | CloseReason::NoCertificate

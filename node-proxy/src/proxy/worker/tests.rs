@@ -4,7 +4,7 @@ use std::{
 };
 
 use super::*;
-use crate::proxy::fixtures::{listeners, node, pod};
+use crate::proxy::fixtures::{identities, listeners, node, pod};
 
 /// Clients of each kind: enough that the home thread gives some of them away.
 const CLIENTS: usize = 40;
@@ -19,7 +19,8 @@ fn clients(of: &TcpListener) -> Vec<TcpStream> {
 async fn a_process_that_drains_knows_every_connection_that_was_made() {
     let node = node();
     let workers = Workers::start(&node, 2).unwrap();
-    let (pod, listeners) = (pod(1), listeners());
+    let (identities, _dir) = identities();
+    let (pod, listeners) = (pod(&identities, "a", 1), listeners());
     let _outbound = clients(&listeners.outbound);
     let _tunnels = clients(&listeners.inbound_hbone);
     workers.serve(&pod, listeners).await;
@@ -33,10 +34,11 @@ async fn a_process_that_drains_knows_every_connection_that_was_made() {
 async fn a_pod_that_is_cut_leaves_no_connection_whatever_thread_it_was_on_its_way_to() {
     let node = node();
     let workers = Workers::start(&node, 2).unwrap();
+    let (identities, _dir) = identities();
     // Takes the first thread, so that the other one, which is told last, gives to it.
-    workers.serve(&pod(1), listeners()).await;
+    workers.serve(&pod(&identities, "first", 1), listeners()).await;
     for netns in 2..50 {
-        let (pod, listeners) = (pod(netns), listeners());
+        let (pod, listeners) = (pod(&identities, "a", netns), listeners());
         let clients = clients(&listeners.outbound);
         workers.serve(&pod, listeners).await;
         workers.cut(pod.id).await;

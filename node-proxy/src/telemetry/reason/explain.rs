@@ -23,6 +23,10 @@ impl CloseReason {
             Self::UnknownPolicy { .. } => "check that it exists and is valid",
             Self::WorkloadUnknown => "check that its address is in the proxy's workloads",
             Self::NoHealthyEndpoint => "check that its pods are ready and its port is right",
+            Self::WaypointUnavailable => {
+                "check that the waypoint's pods are ready; --waypoint-fallback lets connections \
+                 pass without it"
+            }
             Self::DestinationNotAllowed => "the peer's workload data may be out of date",
             Self::IllegalPort => "use a port of the application",
             Self::ConnectRefused => "check that the application listens on that port",
@@ -83,6 +87,7 @@ impl CloseReason {
             Self::ServerReset => "reset by the server",
             Self::WorkloadUnknown => "no configuration describes this pod",
             Self::NoHealthyEndpoint => "the service has no healthy endpoint",
+            Self::WaypointUnavailable => "no instance of the destination's waypoint is there",
             Self::DestinationNotAllowed => "a peer asked for an address that is not this pod's",
             Self::IllegalPort => "the connection was for a port of the mesh itself",
             Self::ConnectRefused => "the destination refused the connection",

@@ -4,6 +4,8 @@
 //! killed does not return.
 #![expect(clippy::unwrap_used, reason = "what fails, fails the trial")]
 
+#[path = "sandbox_trial/names.rs"]
+mod names;
 #[expect(unsafe_code, reason = "system calls that no proxy makes, and no library offers")]
 #[path = "sandbox_trial/probe.rs"]
 mod probe;
@@ -64,6 +66,7 @@ fn make(name: &str, visible: &Path) {
         "with_no_path" => return with_path(&visible.join("gone"), "cannot show"),
         "no_low_port" => return no_low_port(visible),
         "setns" => return other_namespace(visible),
+        "names" => return names::are_looked_up(visible),
         _ => {}
     }
     sandbox(visible).enter().unwrap();
@@ -98,7 +101,7 @@ fn sandbox(visible: &Path) -> Sandbox {
     // So that there are some to leave.
     setgroups(&[Gid::from_raw(0), Gid::from_raw(4)]).unwrap();
     let (user, group) = (Uid::from_raw(USER), Gid::from_raw(GROUP));
-    Sandbox { user, group, readable: vec![visible.to_owned()] }
+    Sandbox { user, group, readable: vec![visible.to_owned()], files: Vec::new() }
 }
 
 fn say(point: &str) {
