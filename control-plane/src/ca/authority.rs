@@ -153,7 +153,7 @@ impl Authority {
         self.bundle.load_full()
     }
 
-    /// Issues a certificate; also returns what it was issued with.
+    /// Issues a certificate, of the longest lifetime at most; also returns what it was issued with.
     pub fn issue(
         &self,
         subject: &Subject,
@@ -161,11 +161,12 @@ impl Authority {
         ttl: Duration,
     ) -> Result<(Issued, Arc<Bundle>), CaError> {
         let now = self.clock.now();
+        let ttl = ttl.min(self.options.max_ttl);
         let bundle = {
             let mut state = self.lock();
             let bundle = self.bundle.load_full();
             // Noted before the signer can change, so that its successor knows of it.
-            self.note_issued(&mut state, now + ttl.min(self.options.max_ttl));
+            self.note_issued(&mut state, now + ttl);
             bundle
         };
         Ok((bundle.issue(subject, key, ttl, now)?, bundle))

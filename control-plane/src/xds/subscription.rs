@@ -13,7 +13,10 @@
 
 mod news;
 
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::{
+    collections::{BTreeSet, HashSet, VecDeque},
+    sync::Arc,
+};
 
 use mesh_api::proto::discovery::DeltaDiscoveryRequest;
 
@@ -210,31 +213,38 @@ impl Subscription {
 
     fn open_everything(&mut self, request: &DeltaDiscoveryRequest, collection: &Collection) {
         self.owes_answer = true;
+        self.remove_gone(collection);
         let had = &request.initial_resource_versions;
-        self.remove_gone(had.keys(), collection);
         if had.is_empty() {
             self.cursor = Position::default();
-        } else {
-            let known = |entry: &Entry| {
-                let resource = entry.resource();
-                had.get(resource.name.as_str()).is_some_and(|v| resource.version.is(v))
-            };
-            let carried = collection.live().filter(|(_, e)| self.resource_type.carries(e.kind()));
-            self.catch_up = carried.filter(|(_, e)| !known(e)).map(|(at, _)| at).collect();
+            return;
         }
-        self.remove_gone(self.keys.clone().iter(), collection);
+        // Nodes come back together: this looks at each name once, and at the state in its order.
+        let mut known = Vec::with_capacity(had.len());
+        for (name, version) in had {
+            match self.carried(collection.get(name)) {
+                Some((at, entry)) if entry.resource().version.is(version) => known.push(at),
+                Some(_) => {}
+                None => self.removed.push_back(name.as_str().into()),
+            }
+        }
+        known.sort_unstable();
+        let mut known = known.into_iter().peekable();
+        for (at, entry) in collection.live() {
+            if known.next_if_eq(&at).is_none() && self.resource_type.carries(entry.kind()) {
+                self.catch_up.insert(at);
+            }
+        }
     }
 
     fn open_named(&mut self, request: &DeltaDiscoveryRequest, collection: &Collection) {
-        let had = &request.initial_resource_versions;
-        self.remove_gone(had.keys(), collection);
         let mut services = Vec::new();
-        for (name, version) in had {
-            let Some((at, entry)) = collection.get(name) else { continue };
-            let resource = entry.resource();
-            if !self.resource_type.carries(resource.kind) {
+        for (name, version) in &request.initial_resource_versions {
+            let Some((at, entry)) = self.carried(collection.get(name)) else {
+                self.removed.push_back(name.as_str().into());
                 continue;
-            }
+            };
+            let resource = entry.resource();
             self.held.insert(resource.name.clone());
             if !resource.version.is(version) {
                 self.catch_up.insert(at);
@@ -357,17 +367,21 @@ impl Subscription {
         }
     }
 
-    fn remove_gone<'a, S: AsRef<str> + 'a>(
-        &mut self,
-        names: impl Iterator<Item = &'a S>,
-        collection: &Collection,
-    ) {
-        for name in names {
-            let name = name.as_ref();
-            if !collection.find(name).any(|(_, e)| self.resource_type.carries(e.kind())) {
-                self.removed.push_back(name.into());
+    /// Tells of the names asked for that nothing has.
+    fn remove_gone(&mut self, collection: &Collection) {
+        for key in &self.keys {
+            if !collection.find(key).any(|(_, entry)| self.resource_type.carries(entry.kind())) {
+                self.removed.push_back(key.clone());
             }
         }
+    }
+
+    /// Passes on a resource if it is of this type.
+    fn carried<'a>(
+        &self,
+        found: Option<(Position, &'a Arc<Entry>)>,
+    ) -> Option<(Position, &'a Arc<Entry>)> {
+        found.filter(|(_, entry)| self.resource_type.carries(entry.kind()))
     }
 
     fn wants(&self, entry: &Entry) -> bool {

@@ -18,6 +18,7 @@ use super::{
     super::{
         authorize::{Denied, IssuePolicy, Placement},
         service::CertificateService,
+        sign::Subject,
     },
     pki::{TestClock, identity, request_for, uri},
 };
@@ -134,6 +135,9 @@ async fn lifetimes_are_bounded() {
     assert_eq!(options.ttl(-1).unwrap(), day);
     assert_eq!(options.ttl(600).unwrap(), Duration::from_mins(10));
     assert_eq!(options.ttl(i64::MAX).unwrap(), day);
+    let (key, subject) = (KeyPair::generate().unwrap(), Subject::Workload(identity(CART)));
+    let (issued, _) = setting.service.authority.issue(&subject, &key, day * 10).unwrap();
+    assert!(issued.not_after.duration_since(issued.not_before).unwrap() < day + day / 10);
     let ztunnel = caller("istio-system/ztunnel", Some("n1"));
     let refused = setting.create(ztunnel, Some(CART), CART, 1).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
