@@ -1,6 +1,6 @@
 //! What proxies are told: named, versioned, encoded resources.
 
-use std::{fmt, hash::Hasher as _, sync::Arc};
+use std::{borrow::Borrow, fmt, hash::Hasher as _, sync::Arc};
 
 use bytes::Bytes;
 use mesh_api::proto::{security::Authorization, workload};
@@ -27,6 +27,9 @@ pub struct ResourceName(Arc<str>);
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Version(u64);
 
+/// Length of a version on the wire.
+const HEX_DIGITS: usize = 16;
+
 /// A resource, encoded once for all who ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resource {
@@ -36,6 +39,8 @@ pub struct Resource {
     pub name: ResourceName,
     /// Further names that find it on demand: `network/ip`.
     pub aliases: Box<[Box<str>]>,
+    /// Of a workload: names of the services it is an endpoint of.
+    pub services: Box<[Box<str>]>,
     /// Hash of `body`.
     pub version: Version,
     /// The message of its kind, encoded.
@@ -64,6 +69,16 @@ pub struct Change {
     pub urgency: Urgency,
 }
 
+// === impl Kind ===
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Workload, Self::Service, Self::Authorization];
+
+    /// How many kinds there are.
+    pub const COUNT: usize = Self::ALL.len();
+}
+
 // === impl ResourceName ===
 
 impl ResourceName {
@@ -74,6 +89,12 @@ impl ResourceName {
 
     /// Returns the name as it is on the wire.
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for ResourceName {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }
@@ -91,6 +112,11 @@ impl Version {
         let mut hasher = XxHash64::with_seed(0);
         hasher.write(body);
         Self(hasher.finish())
+    }
+
+    /// Returns whether `text` is this version as it is on the wire.
+    pub fn is(self, text: &str) -> bool {
+        text.len() == HEX_DIGITS && u64::from_str_radix(text, 16) == Ok(self.0)
     }
 }
 
@@ -112,7 +138,9 @@ impl Resource {
     /// Encodes a workload; `aliases` are its `network/ip`.
     pub fn workload(workload: &workload::Workload, aliases: Box<[Box<str>]>) -> Self {
         let name = ResourceName::new(workload.uid.as_str());
-        Self::new(Kind::Workload, name, aliases, workload.encode_to_vec())
+        let services = workload.services.keys().map(|name| name.as_str().into()).collect();
+        let body = workload.encode_to_vec();
+        Self { services, ..Self::new(Kind::Workload, name, aliases, body) }
     }
 
     /// Encodes a service; `aliases` are its `network/ip`.
@@ -129,6 +157,7 @@ impl Resource {
 
     fn new(kind: Kind, name: ResourceName, aliases: Box<[Box<str>]>, body: Vec<u8>) -> Self {
         let version = Version::of(&body);
-        Self { kind, name, aliases, version, body: body.into() }
+        let services = Box::default();
+        Self { kind, name, aliases, services, version, body: body.into() }
     }
 }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
 /// Longer than all pauses between attempts.
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 
 /// What the source has said so far, as a set of names.
 struct Seen {
@@ -28,8 +28,7 @@ struct Seen {
 // === impl Seen ===
 
 impl Seen {
-    async fn of(server: &ApiServer) -> Result<Self> {
-        // Several programs of a test bring a provider of cryptography; none is used here.
+    fn of(server: &ApiServer) -> Result<Self> {
         let client = Client::try_from(Config::new(server.url().parse()?))?;
         let (send, batches) = mpsc::channel(16);
         let following = tokio::spawn(follow(client, send));
@@ -83,7 +82,7 @@ async fn the_first_batch_has_everything_and_changes_follow() -> Result<()> {
     for name in ["a", "b"] {
         server.apply(&pod(name))?;
     }
-    let mut seen = Seen::of(&server).await?;
+    let mut seen = Seen::of(&server)?;
     let first = seen.next().await?;
     let kinds = first.events.iter().filter_map(|event| match event {
         Event::Relisted(kind, _) => Some(*kind),
@@ -100,7 +99,7 @@ async fn the_first_batch_has_everything_and_changes_follow() -> Result<()> {
 async fn nothing_is_lost_to_broken_watches_forgotten_history_and_refusals() -> Result<()> {
     let server = ApiServer::start().await?;
     server.apply(&pod("a"))?;
-    let mut seen = Seen::of(&server).await?;
+    let mut seen = Seen::of(&server)?;
     seen.until_pods(&["default/a"]).await?;
     // While no watch is open objects come and go, and the server forgets how.
     server.set_faults(Faults { refuse: 20, ..Faults::default() });
@@ -126,14 +125,14 @@ async fn kinds_that_are_not_installed_are_waited_for_by_nobody() -> Result<()> {
     server.apply(&pod("a"))?;
     let missing_group = Some("security.istio.io");
     server.set_faults(Faults { missing_group, ..Faults::default() });
-    let mut seen = Seen::of(&server).await?;
+    let mut seen = Seen::of(&server)?;
     seen.until_pods(&["default/a"]).await
 }
 
 #[tokio::test]
 async fn an_object_that_cannot_be_used_is_named_and_nothing_else_suffers() -> Result<()> {
     let server = ApiServer::start().await?;
-    let mut seen = Seen::of(&server).await?;
+    let mut seen = Seen::of(&server)?;
     seen.next().await?;
     server.apply(&json!({
         "apiVersion": "security.istio.io/v1",
@@ -153,7 +152,7 @@ async fn an_object_that_cannot_be_used_is_named_and_nothing_else_suffers() -> Re
 #[tokio::test]
 async fn only_metadata_is_asked_of_what_is_only_looked_at_for_labels() -> Result<()> {
     let server = ApiServer::start().await?;
-    let mut seen = Seen::of(&server).await?;
+    let mut seen = Seen::of(&server)?;
     let first = seen.next().await?;
     let namespaces = first.events.iter().find_map(|event| match event {
         Event::Relisted(ObjectKind::Namespace, namespaces) => Some(namespaces.len()),

@@ -84,6 +84,7 @@ impl Connections {
         inbound: Option<Inbound>,
     ) -> Registration {
         if inbound.is_some() {
+            let pod = counted.pod();
             let mut judged = self.judged.borrow_mut();
             let of_pod = judged.entry(Arc::as_ptr(pod)).or_insert_with(|| Judged::new(pod));
             of_pod.connections += 1;

@@ -36,9 +36,7 @@ use fairlead_node::{
     },
 };
 
-use super::{
-    Termination, configuration::Follower, links_of_supervisor, raise_descriptor_limit,
-};
+use super::{Termination, configuration::Follower, links_of_supervisor, raise_descriptor_limit};
 use crate::on_this_thread;
 
 /// What the endpoints for operators show.

@@ -1,0 +1,221 @@
+//! The authority's files.
+//!
+//! | File | Content |
+//! |---|---|
+//! | `ca-cert.pem`, `ca-key.pem` | the certificate that signs, and its key |
+//! | `root-cert.pem` | the roots that workloads trust, one or more; without it `ca-cert.pem` |
+//! | `cert-chain.pem` | from `ca-cert.pem` towards the root; its presence means that the certificate is plugged in and never replaced from here |
+//! | `ca-crl.pem` | revoked certificates, passed on to workloads; optional |
+//! | `rotation`, `next-cert.pem`, `next-key.pem` | a rotation under way, see [`super::rotation`] |
+//! | `issued-until` | no certificate issued until now lives longer; seconds of Unix time |
+//!
+//! Several processes may share the directory: it is locked while it is read or written, and files
+//! appear whole or not at all.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{ErrorKind, Read as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use super::{error::CaError, rotation::Rotation};
+
+pub(super) const CERTIFICATE: &str = "ca-cert.pem";
+pub(super) const KEY: &str = "ca-key.pem";
+pub(super) const ROOTS: &str = "root-cert.pem";
+pub(super) const CHAIN: &str = "cert-chain.pem";
+pub(super) const CRL: &str = "ca-crl.pem";
+pub(super) const ROTATION: &str = "rotation";
+pub(super) const NEXT_CERTIFICATE: &str = "next-cert.pem";
+pub(super) const NEXT_KEY: &str = "next-key.pem";
+const ISSUED_UNTIL: &str = "issued-until";
+
+const DIRECTORY_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
+const OTHERS: u32 = 0o007;
+
+/// Largest file read, in bytes; a long list of revoked certificates is the largest there is.
+const MAX_FILE_BYTES: u64 = 8 * 1024 * 1024;
+
+/// A directory with the authority's files.
+#[derive(Clone, Debug)]
+pub struct CaDirectory {
+    path: PathBuf,
+}
+
+/// What the files say.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Contents {
+    pub(super) signer: SignerPem,
+    pub(super) roots: Option<String>,
+    pub(super) chain: Option<String>,
+    pub(super) crl: Option<String>,
+    pub(super) rotation: Option<Rotation>,
+    pub(super) next: Option<SignerPem>,
+}
+
+/// A certificate and its key.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct SignerPem {
+    pub(super) certificate: String,
+    pub(super) key: String,
+}
+
+/// The directory while no other process reads or writes it.
+#[derive(Debug)]
+pub(super) struct Locked<'a> {
+    path: &'a Path,
+    /// Holds the lock until dropped.
+    handle: File,
+}
+
+// === impl CaDirectory ===
+
+impl CaDirectory {
+    /// Names a directory, which is made if it does not exist.
+    pub fn open(path: &Path) -> Result<Self, CaError> {
+        let mut builder = DirBuilder::new();
+        builder.recursive(true).mode(DIRECTORY_MODE);
+        builder.create(path).map_err(CaError::io("create", path))?;
+        Ok(Self { path: path.to_owned() })
+    }
+
+    /// Returns where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Asks the process that serves from this directory to replace its root.
+    pub fn request_rotation(&self) -> Result<(), CaError> {
+        let locked = self.lock()?;
+        if locked.read(CHAIN)?.is_some() {
+            return Err(CaError::PluggedIn);
+        }
+        if locked.read(CERTIFICATE)?.is_none() {
+            return Err(CaError::unusable(CERTIFICATE, "it is missing: there is no root yet"));
+        }
+        if locked.read(ROTATION)?.is_some() {
+            return Err(CaError::RotationUnderWay);
+        }
+        locked.write(ROTATION, &Rotation::Requested.to_string())
+    }
+
+    pub(super) fn lock(&self) -> Result<Locked<'_>, CaError> {
+        let path = self.path.as_path();
+        let handle = File::open(path).map_err(CaError::io("open", path))?;
+        handle.lock().map_err(CaError::io("lock", path))?;
+        Ok(Locked { path, handle })
+    }
+}
+
+// === impl Locked ===
+
+impl Locked<'_> {
+    /// Returns what the files say; none if there is no certificate and no key.
+    pub(super) fn contents(&self) -> Result<Option<Contents>, CaError> {
+        let Some(signer) = self.signer(CERTIFICATE, KEY)? else { return Ok(None) };
+        let rotation = match self.read(ROTATION)? {
+            Some(text) => Some(text.parse().map_err(|error| {
+                let error: super::rotation::InvalidRotation = error;
+                CaError::unusable(ROTATION, error.to_string())
+            })?),
+            None => None,
+        };
+        Ok(Some(Contents {
+            signer,
+            roots: self.read(ROOTS)?.filter(|text| !text.trim().is_empty()),
+            chain: self.read(CHAIN)?.filter(|text| !text.trim().is_empty()),
+            crl: self.read(CRL)?.filter(|text| !text.trim().is_empty()),
+            next: match rotation {
+                Some(Rotation::Spreading { .. } | Rotation::Switched { .. }) => {
+                    self.signer(NEXT_CERTIFICATE, NEXT_KEY)?
+                }
+                Some(Rotation::Requested) | None => None,
+            },
+            rotation,
+        }))
+    }
+
+    /// Returns when the last certificate ends, as far as it is recorded.
+    pub(super) fn issued_until(&self) -> Result<Option<SystemTime>, CaError> {
+        let Some(text) = self.read(ISSUED_UNTIL)? else { return Ok(None) };
+        let time =
+            text.trim().parse().ok().and_then(|s| UNIX_EPOCH.checked_add(Duration::from_secs(s)));
+        let wrong = || CaError::unusable(ISSUED_UNTIL, "it holds no time; remove it");
+        time.map(Some).ok_or_else(wrong)
+    }
+
+    pub(super) fn record_issued_until(&self, end: SystemTime) -> Result<(), CaError> {
+        self.write(ISSUED_UNTIL, &format!("{}\n", super::rotation::unix_seconds(end)))
+    }
+
+    /// Makes a file appear with this content, in place of what was there.
+    pub(super) fn write(&self, name: &'static str, content: &str) -> Result<(), CaError> {
+        let path = self.path.join(name);
+        let draft = self.path.join(format!(".{name}.new"));
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(FILE_MODE);
+        let mut file = options.open(&draft).map_err(CaError::io("create", &draft))?;
+        file.write_all(content.as_bytes()).map_err(CaError::io("write", &draft))?;
+        file.sync_all().map_err(CaError::io("store", &draft))?;
+        fs::rename(&draft, &path).map_err(CaError::io("replace", &path))?;
+        self.handle.sync_all().map_err(CaError::io("store", self.path))
+    }
+
+    pub(super) fn remove(&self, name: &'static str) -> Result<(), CaError> {
+        let path = self.path.join(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(CaError::io("remove", &path)(error))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    fn signer(
+        &self,
+        certificate: &'static str,
+        key: &'static str,
+    ) -> Result<Option<SignerPem>, CaError> {
+        let missing = |file| CaError::unusable(file, "it is missing; restore it");
+        match (self.read(certificate)?, self.read(key)?) {
+            (None, None) => Ok(None),
+            (None, Some(_)) => Err(missing(certificate)),
+            (Some(_), None) => Err(missing(key)),
+            (Some(text), Some(key_text)) => {
+                self.check_key_is_private(key)?;
+                Ok(Some(SignerPem { certificate: text, key: key_text }))
+            }
+        }
+    }
+
+    fn check_key_is_private(&self, name: &'static str) -> Result<(), CaError> {
+        let path = self.path.join(name);
+        let metadata = fs::metadata(&path).map_err(CaError::io("examine", &path))?;
+        if metadata.permissions().mode() & OTHERS != 0 {
+            return Err(CaError::unusable(
+                name,
+                "every user of this machine may use it; run chmod 600 on it",
+            ));
+        }
+        Ok(())
+    }
+
+    fn read(&self, name: &'static str) -> Result<Option<String>, CaError> {
+        let path = self.path.join(name);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(CaError::io("open", &path)(error)),
+        };
+        let mut text = String::new();
+        let mut file = file.take(MAX_FILE_BYTES + 1);
+        file.read_to_string(&mut text).map_err(CaError::io("read", &path))?;
+        if text.len() as u64 > MAX_FILE_BYTES {
+            return Err(CaError::unusable(name, format!("larger than {MAX_FILE_BYTES} bytes")));
+        }
+        Ok(Some(text))
+    }
+}

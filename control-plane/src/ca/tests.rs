@@ -1,0 +1,7 @@
+//! The authority as its callers see it.
+
+mod csr;
+mod pki;
+mod plugged_in;
+mod rotation;
+mod service;

@@ -1,0 +1,262 @@
+//! The command line.
+
+use std::{
+    fmt,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
+
+use clap::{Args, Parser, Subcommand};
+use mesh_api::identity::TrustDomain;
+
+use crate::{
+    auth::Account,
+    ca::{AuthorityOptions, DEFAULT_CERTIFICATE_TTL, IssuePolicy, MAX_CERTIFICATE_TTL},
+    server::{
+        ServerOptions,
+        limits::{DEFAULT_DRAIN_TIME, DEFAULT_MAX_CONNECTION_AGE, DEFAULT_MAX_CONNECTIONS},
+    },
+    telemetry::logging::LogFormat,
+    xds::{
+        DebounceOptions,
+        limits::{DEFAULT_MAX_CLIENTS, DEFAULT_MAX_RESPONSE_BYTES},
+    },
+};
+
+/// Fairlead's control plane: tells node proxies what the mesh looks like, and certifies them.
+///
+/// It speaks Istio ambient's protocols on one port: delta discovery of workloads, services and L4
+/// policies, and the certificate service. Clients verify it with the root in CA-DIR/root-cert.pem
+/// and show a token, which decides what they may have certified.
+#[derive(Debug, Parser)]
+#[command(name = "fairlead-control", version, max_term_width = 100)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    /// What to do, if not to serve.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// How to serve.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// What to do, if not to serve.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Replace the root by a new one, without a connection that fails.
+    ///
+    /// The process that serves from the directory does it: it makes the new root known, signs with
+    /// it when every workload has it, and forgets the old root when its last certificate has ended.
+    /// With certificates of 24 hours that takes two days; the file CA-DIR/rotation says where it
+    /// stands.
+    RotateRoot {
+        /// Directory of the certificate authority.
+        #[arg(long, value_name = "CA-DIR", default_value = DEFAULT_CA_DIR)]
+        ca_dir: PathBuf,
+    },
+}
+
+/// Options of serving.
+#[derive(Clone, Debug, Args)]
+pub struct RunArgs {
+    /// Directory of the certificate authority, with the file names of Istio: ca-cert.pem,
+    /// ca-key.pem, root-cert.pem, and cert-chain.pem if the certificate is an intermediate. A root
+    /// is made if there is none. Changes are taken up while running.
+    #[arg(long, value_name = "CA-DIR", default_value = DEFAULT_CA_DIR)]
+    pub ca_dir: PathBuf,
+    /// File with the tokens of node proxies, one a line: TOKEN NODE NAMESPACE/SERVICE-ACCOUNT.
+    /// Changes are taken up while running. Make a token with: openssl rand -hex 32. Needed.
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Trust domain of the mesh.
+    #[arg(long, env = "TRUST_DOMAIN", default_value = "cluster.local")]
+    pub trust_domain: TrustDomain,
+    /// Account of node proxies, which may ask for certificates of pods on their node; may be
+    /// repeated, or be a list with commas.
+    #[arg(
+        long = "node-account",
+        env = "CA_TRUSTED_NODE_ACCOUNTS",
+        value_name = "NAMESPACE/NAME",
+        value_delimiter = ',',
+        default_value = "istio-system/ztunnel"
+    )]
+    pub node_accounts: Vec<Account>,
+    /// Name or address that clients know this server by; may be repeated, or be a list with commas.
+    #[arg(
+        long = "service-name", value_name = "NAME", value_delimiter = ',',
+        default_values = ["istiod.istio-system.svc", "localhost"]
+    )]
+    pub service_names: Vec<String>,
+    /// Address that clients connect to.
+    #[arg(long, default_value_t = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 15012)))]
+    pub address: SocketAddr,
+    /// Address of the admin interface: metrics, readiness, what clients were told; the page / lists
+    /// what there is. It has no access control: keep it on loopback.
+    #[arg(long, default_value_t = SocketAddr::from((Ipv4Addr::LOCALHOST, 15014)))]
+    pub admin_address: SocketAddr,
+    /// Lifetime of workload certificates whose owner wishes none.
+    #[arg(
+        long, env = "DEFAULT_WORKLOAD_CERT_TTL", value_name = "TIME", default_value_t = Time(DEFAULT_CERTIFICATE_TTL)
+    )]
+    pub certificate_ttl: Time,
+    /// Longest lifetime of workload certificates.
+    #[arg(
+        long, env = "MAX_WORKLOAD_CERT_TTL", value_name = "TIME", default_value_t = Time(MAX_CERTIFICATE_TTL)
+    )]
+    pub max_certificate_ttl: Time,
+    /// Time without a further change after which changes are sent. Removals of endpoints and
+    /// changes of policies never wait.
+    #[arg(
+        long, env = "PILOT_DEBOUNCE_AFTER", value_name = "TIME", default_value_t = Time(DebounceOptions::default().quiet)
+    )]
+    pub debounce_after: Time,
+    /// Longest time that a change waits for others.
+    #[arg(
+        long, env = "PILOT_DEBOUNCE_MAX", value_name = "TIME", default_value_t = Time(DebounceOptions::default().longest)
+    )]
+    pub debounce_max: Time,
+    /// Clients of discovery at once.
+    #[arg(long, value_name = "NUMBER", default_value_t = DEFAULT_MAX_CLIENTS)]
+    pub max_clients: usize,
+    /// Connections at once.
+    #[arg(long, value_name = "NUMBER", default_value_t = DEFAULT_MAX_CONNECTIONS)]
+    pub max_connections: usize,
+    /// Largest response of discovery, in bytes. A larger state goes in several responses.
+    #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_MAX_RESPONSE_BYTES)]
+    pub max_response_bytes: usize,
+    /// Age at which a client is asked to connect again, so that clients spread over replicas.
+    #[arg(
+        long, value_name = "TIME", default_value_t = Time(DEFAULT_MAX_CONNECTION_AGE)
+    )]
+    pub max_connection_age: Time,
+    /// Time over which clients are sent away after SIGTERM.
+    #[arg(
+        long, value_name = "TIME", default_value_t = Time(DEFAULT_DRAIN_TIME)
+    )]
+    pub drain_time: Time,
+    /// Form of log lines.
+    #[arg(long, value_enum, default_value = "plain")]
+    pub log_format: LogFormat,
+    /// What to log: a level, or a list such as `info,fairlead_control::xds=debug`.
+    #[arg(long, env = "RUST_LOG", default_value = "info")]
+    pub log_level: String,
+}
+
+/// A time as people write it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Time(pub Duration);
+
+/// Text that is not a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("give a whole number with a unit: ms, s, m, h or d, such as 100ms or 24h")]
+pub struct InvalidTime;
+
+const DEFAULT_CA_DIR: &str = "/etc/cacerts";
+
+/// Units of time, in milliseconds, longest first.
+const UNITS: [(&str, u64); 5] =
+    [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+
+// === impl RunArgs ===
+
+impl RunArgs {
+    /// Returns how certificates are issued.
+    pub fn authority_options(&self) -> AuthorityOptions {
+        AuthorityOptions {
+            trust_domain: self.trust_domain.clone(),
+            default_ttl: self.certificate_ttl.0,
+            max_ttl: self.max_certificate_ttl.0,
+        }
+    }
+
+    /// Returns who may have what certified.
+    pub fn issue_policy(&self) -> IssuePolicy {
+        IssuePolicy {
+            trust_domain: self.trust_domain.clone(),
+            node_accounts: self.node_accounts.clone(),
+        }
+    }
+
+    /// Returns how changes wait for each other.
+    pub fn debounce_options(&self) -> DebounceOptions {
+        DebounceOptions { quiet: self.debounce_after.0, longest: self.debounce_max.0 }
+    }
+
+    /// Returns how connections are treated.
+    pub fn server_options(&self) -> ServerOptions {
+        ServerOptions {
+            max_connections: self.max_connections,
+            drain_time: self.drain_time.0,
+            max_connection_age: self.max_connection_age.0,
+        }
+    }
+}
+
+// === impl Time ===
+
+impl fmt::Display for Time {
+    /// Writes a time in its largest unit.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = self.0.as_millis();
+        let whole = |(_, unit): &(&str, u64)| millis.is_multiple_of(u128::from(*unit));
+        let (name, unit) = UNITS.into_iter().find(whole).unwrap_or(("ms", 1));
+        write!(f, "{}{name}", millis / u128::from(unit))
+    }
+}
+
+impl FromStr for Time {
+    type Err = InvalidTime;
+
+    fn from_str(text: &str) -> Result<Self, InvalidTime> {
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at(digits);
+        let (_, unit) = UNITS.into_iter().find(|(name, _)| *name == unit).ok_or(InvalidTime)?;
+        let number: u64 = number.parse().map_err(|_| InvalidTime)?;
+        number.checked_mul(unit).map(Duration::from_millis).map(Self).ok_or(InvalidTime)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn defaults_are_those_of_istio() {
+        let cli = Cli::try_parse_from(["fairlead-control"]).unwrap();
+        assert_eq!(cli.run.debounce_after.0, Duration::from_millis(100));
+        assert_eq!(cli.run.debounce_max.0, Duration::from_secs(10));
+        assert_eq!(cli.run.certificate_ttl.0, Duration::from_hours(24));
+        assert_eq!(cli.run.max_certificate_ttl.0, Duration::from_hours(90 * 24));
+        assert_eq!(cli.run.node_accounts[0].to_string(), "istio-system/ztunnel");
+        assert_eq!(cli.run.service_names, ["istiod.istio-system.svc", "localhost"]);
+    }
+
+    #[test]
+    fn a_rotation_is_asked_for_without_the_options_of_serving() {
+        let cli =
+            Cli::try_parse_from(["fairlead-control", "rotate-root", "--ca-dir", "/ca"]).unwrap();
+        assert!(matches!(cli.command, Some(Command::RotateRoot { ca_dir }) if ca_dir == *"/ca"));
+    }
+
+    #[test]
+    fn times_have_units() {
+        for (text, millis) in [("100ms", 100), ("10s", 10_000), ("2m", 120_000), ("1d", 86_400_000)]
+        {
+            let time = Time(Duration::from_millis(millis));
+            assert_eq!(text.parse(), Ok(time));
+            assert_eq!(time.to_string(), text);
+        }
+        for bad in ["", "10", "s", "-1s", "1.5s", "1w", "99999999999999999999d"] {
+            assert_eq!(bad.parse::<Time>(), Err(InvalidTime), "{bad}");
+        }
+    }
+}

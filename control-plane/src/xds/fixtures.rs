@@ -1,0 +1,87 @@
+//! Changes for tests.
+
+use std::sync::Arc;
+
+use mesh_api::proto::{
+    discovery::{DeltaDiscoveryRequest, Status},
+    security::Authorization,
+    workload::{PortList, Service, Workload},
+};
+
+use super::resource_type::ResourceType;
+use crate::resource::{Change, Kind, Resource, ResourceName, Urgency};
+
+/// Returns a workload whose content is `content`.
+pub(crate) fn workload(name: &str, content: u32) -> Change {
+    endpoint(name, content, &[], &[])
+}
+
+/// Returns a workload with aliases and services.
+pub(crate) fn endpoint(name: &str, content: u32, aliases: &[&str], services: &[&str]) -> Change {
+    let services = services.iter().map(|name| ((*name).to_owned(), PortList::default())).collect();
+    let workload =
+        Workload { uid: name.into(), name: content.to_string(), services, ..Default::default() };
+    present(Resource::workload(&workload, boxed(aliases)))
+}
+
+/// Returns a service whose content is `content`.
+pub(crate) fn service(namespace: &str, hostname: &str, content: u32, aliases: &[&str]) -> Change {
+    let service = Service {
+        namespace: namespace.into(),
+        hostname: hostname.into(),
+        name: content.to_string(),
+        ..Default::default()
+    };
+    present(Resource::service(&service, boxed(aliases)))
+}
+
+/// Returns a policy whose content is `content`.
+pub(crate) fn policy(namespace: &str, name: &str, content: u32) -> Change {
+    let scope = i32::try_from(content).unwrap();
+    let policy = Authorization {
+        namespace: namespace.into(),
+        name: name.into(),
+        scope,
+        ..Default::default()
+    };
+    present(Resource::authorization(&policy))
+}
+
+/// Returns the removal of a resource.
+pub(crate) fn gone(kind: Kind, name: &str) -> Change {
+    let name = ResourceName::new(name);
+    Change { kind, name, resource: None, urgency: Urgency::Immediate }
+}
+
+/// Returns a request of the given type that subscribes to names.
+pub(crate) fn request(resource_type: ResourceType, subscribe: &[&str]) -> DeltaDiscoveryRequest {
+    DeltaDiscoveryRequest {
+        type_url: resource_type.url().into(),
+        resource_names_subscribe: subscribe.iter().map(|name| (*name).to_owned()).collect(),
+        ..Default::default()
+    }
+}
+
+/// Returns the acknowledgement of a response, or its rejection.
+pub(crate) fn reply(
+    resource_type: ResourceType,
+    nonce: &str,
+    rejection: Option<&str>,
+) -> DeltaDiscoveryRequest {
+    let error_detail =
+        rejection.map(|message| Status { code: 3, message: message.into(), ..Default::default() });
+    DeltaDiscoveryRequest {
+        response_nonce: nonce.into(),
+        error_detail,
+        ..request(resource_type, &[])
+    }
+}
+
+fn present(resource: Resource) -> Change {
+    let (kind, name) = (resource.kind, resource.name.clone());
+    Change { kind, name, resource: Some(Arc::new(resource)), urgency: Urgency::Batched }
+}
+
+fn boxed(names: &[&str]) -> Box<[Box<str>]> {
+    names.iter().map(|name| Box::from(*name)).collect()
+}

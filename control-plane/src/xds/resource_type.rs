@@ -1,0 +1,58 @@
+//! The types of resources that clients can ask for.
+
+use crate::resource::Kind;
+
+/// A type of resources, as named by its URL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ResourceType {
+    /// L4 policies.
+    Authorization,
+    /// Workloads and services, each wrapped in an `Address`.
+    Address,
+    /// Workloads only.
+    Workload,
+    /// Services only.
+    Service,
+}
+
+// === impl ResourceType ===
+
+impl ResourceType {
+    /// Every type, in the order in which news is sent: policies before what they protect.
+    pub const ALL: [Self; 4] = [Self::Authorization, Self::Address, Self::Workload, Self::Service];
+
+    /// Returns the type with the given URL.
+    pub fn from_url(url: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|t| t.url() == url)
+    }
+
+    /// Returns the type's URL.
+    pub fn url(self) -> &'static str {
+        match self {
+            Self::Authorization => "type.googleapis.com/istio.security.Authorization",
+            Self::Address => "type.googleapis.com/istio.workload.Address",
+            Self::Workload => "type.googleapis.com/istio.workload.Workload",
+            Self::Service => "type.googleapis.com/istio.workload.Service",
+        }
+    }
+
+    /// Returns the type's name in metrics.
+    pub fn short_name(self) -> &'static str {
+        match self {
+            Self::Authorization => "wads",
+            Self::Address => "wds",
+            Self::Workload => "workload",
+            Self::Service => "service",
+        }
+    }
+
+    /// Returns whether resources of the given kind belong to this type.
+    pub fn carries(self, kind: Kind) -> bool {
+        match self {
+            Self::Authorization => kind == Kind::Authorization,
+            Self::Address => matches!(kind, Kind::Workload | Kind::Service),
+            Self::Workload => kind == Kind::Workload,
+            Self::Service => kind == Kind::Service,
+        }
+    }
+}
