@@ -14,6 +14,7 @@ use mesh_api::identity::TrustDomain;
 use crate::{
     auth::Account,
     ca::{AuthorityOptions, DEFAULT_CERTIFICATE_TTL, IssuePolicy, MAX_CERTIFICATE_TTL},
+    mesh::{AbsentWaypoint, Enrolment, Options},
     server::{
         ServerOptions,
         limits::{DEFAULT_DRAIN_TIME, DEFAULT_MAX_CONNECTION_AGE, DEFAULT_MAX_CONNECTIONS},
@@ -61,6 +62,29 @@ pub enum Command {
 /// Options of serving.
 #[derive(Clone, Debug, Args)]
 pub struct RunArgs {
+    /// Directory with the configuration: the YAML or JSON files that one would give to `kubectl
+    /// apply`. Pods, services and what they refer to count, and the objects of Istio and of the
+    /// Gateway API; others are passed over. Changes are taken up while running; a file that is
+    /// broken keeps its last good version. Needed.
+    #[arg(long, value_name = "DIR")]
+    pub config_dir: Option<PathBuf>,
+    /// Name of the cluster, part of the names of workloads.
+    #[arg(long, env = "CLUSTER_ID", default_value = "Kubernetes")]
+    pub cluster_id: String,
+    /// Network of addresses that name none.
+    #[arg(long, env = "NETWORK", default_value = "")]
+    pub network: String,
+    /// Domain of the names of services.
+    #[arg(long, env = "DOMAIN_SUFFIX", value_name = "NAME", default_value = "cluster.local")]
+    pub domain: String,
+    /// Namespace of the control plane: policies there apply to the whole mesh, and its config map
+    /// `istio` is the mesh configuration.
+    #[arg(long, env = "POD_NAMESPACE", value_name = "NAME", default_value = "istio-system")]
+    pub system_namespace: String,
+    /// Let traffic pass directly where the waypoint that it is bound to is not there. Policies of
+    /// the waypoint do not apply to it then.
+    #[arg(long)]
+    pub bypass_absent_waypoints: bool,
     /// Directory of the certificate authority, with the file names of Istio: ca-cert.pem,
     /// ca-key.pem, root-cert.pem, and cert-chain.pem if the certificate is an intermediate. A root
     /// is made if there is none. Changes are taken up while running.
@@ -171,6 +195,23 @@ impl RunArgs {
         }
     }
 
+    /// Returns how the mesh is computed.
+    pub fn mesh_options(&self) -> Options {
+        Options {
+            cluster: self.cluster_id.as_str().into(),
+            network: self.network.as_str().into(),
+            domain: self.domain.as_str().into(),
+            system_namespace: self.system_namespace.as_str().into(),
+            // No agent writes to a directory that it has taken a pod in.
+            enrolment: Enrolment::Declared,
+            absent_waypoint: if self.bypass_absent_waypoints {
+                AbsentWaypoint::Bypass
+            } else {
+                AbsentWaypoint::Refuse
+            },
+        }
+    }
+
     /// Returns who may have what certified.
     pub fn issue_policy(&self) -> IssuePolicy {
         IssuePolicy {
@@ -231,7 +272,7 @@ mod tests {
 
     #[test]
     fn defaults_are_those_of_istio() {
-        let cli = Cli::try_parse_from(["fairlead-control"]).unwrap();
+        let cli = Cli::try_parse_from(["fairlead-control", "--config-dir", "/mesh"]).unwrap();
         assert_eq!(cli.run.debounce_after.0, Duration::from_millis(100));
         assert_eq!(cli.run.debounce_max.0, Duration::from_secs(10));
         assert_eq!(cli.run.certificate_ttl.0, Duration::from_hours(24));

@@ -9,6 +9,7 @@
 pub mod auth;
 pub mod ca;
 pub mod cli;
+pub mod feed;
 pub mod mesh;
 pub mod object;
 pub mod resource;

@@ -9,9 +9,11 @@
 //! change, and a client is a position in that order ([`subscription`]). A client that is slow, or
 //! does not acknowledge, finds the merged state when it comes back.
 //!
-//! A response that does not hold the whole news has [`INCOMPLETE`] as its `system_version_info`;
-//! the rest follows when it is acknowledged. A client may wait for the last of them before it holds
-//! its first state for complete.
+//! A response that does not hold the whole news says so in its `system_version_info`
+//! ([`INCOMPLETE`]); the rest follows when it is acknowledged. A client may wait for the last of
+//! them before it holds its first state for complete.
+//!
+//! [`INCOMPLETE`]: mesh_api::xds_client::INCOMPLETE
 
 pub mod clients;
 mod debounce;
@@ -29,7 +31,6 @@ pub mod subscription;
 
 pub use self::{
     debounce::DebounceOptions,
-    frame::INCOMPLETE,
     handler::{Discovery, METHOD, Peer},
     publisher::{Published, publish},
 };

@@ -28,6 +28,10 @@ pub const MAX_MESSAGE_BYTES: usize = 200 << 20;
 /// Most refused resources that an answer names; the control plane needs some, not all.
 pub const MAX_NAMED_REJECTIONS: usize = 100;
 
+/// `system_version_info` of a response that is not the last one of a state: Fairlead's control plane
+/// splits large ones.
+pub const INCOMPLETE: &str = "incomplete";
+
 /// A type of resources to follow, all of which are asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Subscription<T> {

@@ -85,6 +85,11 @@ impl BareCounter {
         self.0.inc();
     }
 
+    /// Counts several more.
+    pub fn inc_by(&self, number: u64) {
+        self.0.inc_by(number);
+    }
+
     /// Returns the count.
     pub fn get(&self) -> u64 {
         self.0.get()

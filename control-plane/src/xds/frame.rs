@@ -6,13 +6,11 @@
 use std::sync::Arc;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+use mesh_api::xds_client::INCOMPLETE;
 use prost::encoding::{WireType, encode_key, encode_varint, string};
 
 use super::{resource_type::ResourceType, store::Entry, subscription::News};
 use crate::resource::{Kind, Resource};
-
-/// `system_version_info` of a response that is followed by more of the same news.
-pub const INCOMPLETE: &str = "incomplete";
 
 /// Field numbers of `DeltaDiscoveryResponse`.
 mod response {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Change, MAX_NAMED_REJECTIONS, Rejection, Subscription, Update};
+use super::{Change, INCOMPLETE, MAX_NAMED_REJECTIONS, Rejection, Subscription, Update};
 use crate::proto::discovery::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Resource, Status,
 };
@@ -68,6 +68,7 @@ impl<T> Session<T> {
 
     /// Takes a response.
     pub fn receive(&mut self, response: DeltaDiscoveryResponse) -> Result<Answer<T>, UnknownType> {
+        let is_whole = response.system_version_info != INCOMPLETE;
         let DeltaDiscoveryResponse { resources, type_url, nonce, removed_resources, .. } = response;
         let followed = self.types.iter_mut().find(|t| t.subscription.type_url == type_url);
         let Some(followed) = followed else {
@@ -83,7 +84,7 @@ impl<T> Session<T> {
             }
         }
         changes.extend(removed_resources.into_iter().map(|name| followed.remove(name)));
-        followed.answered = true;
+        followed.answered |= is_whole;
         let type_name = followed.subscription.type_url;
         let synced = self.is_synced();
         let request = acknowledgement(type_url, nonce, &rejections);

@@ -52,6 +52,18 @@ fn pair(name: &str, version: &str) -> (String, String) {
 }
 
 #[test]
+fn a_state_in_several_responses_is_there_with_the_last() {
+    let mut session = session();
+    let numbers = DeltaDiscoveryResponse { type_url: NUMBERS.into(), ..response("1", vec![], &[]) };
+    assert!(!session.receive(numbers).unwrap().update.synced);
+    for (marker, synced) in [(INCOMPLETE, false), ("", true)] {
+        let system_version_info = marker.to_owned();
+        let part = DeltaDiscoveryResponse { system_version_info, ..response("2", vec![], &[]) };
+        assert_eq!(session.receive(part).unwrap().update.synced, synced, "{marker:?}");
+    }
+}
+
+#[test]
 fn a_stream_begins_with_everything_of_each_type_and_says_who_asks() {
     let requests = session().first_requests();
     let types: Vec<_> = requests.iter().map(|request| request.type_url.as_str()).collect();
