@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 const NEEDS: [Group; 3] = [Group::Build, Group::Lint, Group::Lab];
 const NEEDS_OF_UNIT_TESTS: [Group; 1] = [Group::Build];
 
-/// Packages whose tests need root and the release build.
-const END_TO_END: [&str; 2] = ["fairlead-lab", "fairlead-trials"];
+/// Packages whose tests need root, the release build or programs of the lab.
+const END_TO_END: [&str; 3] = ["fairlead-kube-api", "fairlead-lab", "fairlead-trials"];
 
 /// End-to-end tests at a time: each runs two proxies and several clients.
 const LABS_AT_ONCE: &str = "2";

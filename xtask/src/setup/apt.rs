@@ -19,7 +19,7 @@ struct Package {
     evidence: Evidence,
 }
 
-const PACKAGES: [Package; 15] = [
+const PACKAGES: [Package; 16] = [
     Package { name: "g++", group: Group::Build, evidence: Evidence::Program("g++") },
     Package { name: "llvm-22-dev", group: Group::Build, evidence: Evidence::Dpkg },
     Package { name: "libpolly-22-dev", group: Group::Build, evidence: Evidence::Dpkg },
@@ -29,6 +29,11 @@ const PACKAGES: [Package; 15] = [
     Package { name: "curl", group: Group::Lab, evidence: Evidence::Program("curl") },
     Package { name: "iperf3", group: Group::Lab, evidence: Evidence::Program("iperf3") },
     Package { name: "iproute2", group: Group::Lab, evidence: Evidence::Program("ss") },
+    Package {
+        name: "kubernetes-client",
+        group: Group::Lab,
+        evidence: Evidence::Program("kubectl"),
+    },
     Package { name: "openssl", group: Group::Lab, evidence: Evidence::Program("openssl") },
     Package { name: "python3", group: Group::Lab, evidence: Evidence::Program("python3") },
     Package { name: "python3-pip", group: Group::Lab, evidence: Evidence::Program("pip3") },
