@@ -118,7 +118,7 @@ mod tests {
             "apiVersion": "security.istio.io/v1",
             "kind": "AuthorizationPolicy",
             "metadata": { "namespace": "shop", "name": name },
-            "spec": { "action": action },
+            "spec": { "action": action, "rules": [{}] },
         })
     }
 
