@@ -238,12 +238,15 @@ const PR_SET_VMA: u32 = 0x5356_4d41;
 
 /// Options of sockets, by level, that a proxy sets. Others filter with programs, load protocols or
 /// change tables of the kernel's.
-const SOCKET_OPTIONS: [(c_int, c_int); 10] = [
+const SOCKET_OPTIONS: [(c_int, c_int); 12] = [
     (libc::SOL_SOCKET, libc::SO_KEEPALIVE),
     (libc::SOL_SOCKET, libc::SO_LINGER),
     (libc::SOL_SOCKET, libc::SO_REUSEADDR),
     (libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT),
     (libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE),
+    // The C library's, to look up a name.
+    (libc::IPPROTO_IP, libc::IP_RECVERR),
+    (libc::IPPROTO_IPV6, libc::IPV6_RECVERR),
     (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY),
     (libc::IPPROTO_TCP, libc::TCP_KEEPCNT),
     (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE),
@@ -269,18 +272,23 @@ pub(super) fn allowed(pid: u32) -> BTreeMap<c_long, Alternatives> {
 
 /// What sockets there are.
 ///
-/// - Streams of IPv4 and IPv6, for TCP and nothing else: a proxy may connect out of the node's
-///   network, to its control plane. Whoever takes the process over reaches what the node does, too,
-///   but no pod's network: sockets inside a pod come from capture.
+/// - TCP and UDP over IPv4 and IPv6, and no other protocol: a proxy connects out of the node's
+///   network to its control plane, whose name it looks up. Whoever takes the process over reaches
+///   what the node does, too, but no pod's network: sockets inside a pod come from capture.
 /// - Pairs of unix sockets, which are connected already. No single ones: under their names the
 ///   node's own services listen.
-/// - No netlink, no packets, no datagrams: nothing here configures a network or speaks below TCP.
+/// - No netlink, no packets: nothing here configures a network or speaks below TCP and UDP.
 fn sockets() -> [(c_long, Alternatives); 3] {
     let inet = [libc::AF_INET, libc::AF_INET6].into_iter().flat_map(|family| {
         let kind = move |kind, protocol| {
             vec![Is(0, bits(family)), Bits(1, SOCKET_TYPE, bits(kind)), Is(2, bits(protocol))]
         };
-        [kind(libc::SOCK_STREAM, 0), kind(libc::SOCK_STREAM, libc::IPPROTO_TCP)]
+        [
+            kind(libc::SOCK_STREAM, 0),
+            kind(libc::SOCK_STREAM, libc::IPPROTO_TCP),
+            kind(libc::SOCK_DGRAM, 0),
+            kind(libc::SOCK_DGRAM, libc::IPPROTO_UDP),
+        ]
     });
     let pair = |kind| vec![Is(0, bits(libc::AF_UNIX)), Bits(1, SOCKET_TYPE, bits(kind))];
     let options = SOCKET_OPTIONS.map(|(level, name)| vec![Is(1, bits(level)), Is(2, bits(name))]);

@@ -137,7 +137,7 @@ fn cases() -> Vec<(c_long, &'static [c_int], bool)> {
     vec![
         (libc::SYS_socket, &[libc::AF_INET, libc::SOCK_STREAM], true),
         (libc::SYS_socket, &[libc::AF_INET6, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 6], true),
-        (libc::SYS_socket, &[libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_NONBLOCK, 17], false),
+        (libc::SYS_socket, &[libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_NONBLOCK, 17], true),
         (libc::SYS_socket, &[libc::AF_INET, libc::SOCK_RAW], false),
         (libc::SYS_socket, &[libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_SCTP], false),
         (libc::SYS_socket, &[libc::AF_INET, libc::SOCK_DGRAM, libc::IPPROTO_ICMP], false),

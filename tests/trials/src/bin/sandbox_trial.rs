@@ -257,7 +257,6 @@ fn no_sockets() {
         (libc::AF_PACKET, libc::SOCK_DGRAM),
         (libc::AF_INET, libc::SOCK_RAW),
         (libc::AF_INET6, libc::SOCK_RAW),
-        (libc::AF_INET, libc::SOCK_DGRAM),
         (libc::AF_UNIX, libc::SOCK_STREAM),
         (libc::AF_ALG, libc::SOCK_SEQPACKET),
         (libc::AF_VSOCK, libc::SOCK_STREAM),
