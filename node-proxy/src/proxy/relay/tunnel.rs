@@ -135,8 +135,13 @@ async fn receive(
     moved: impl Fn(u64),
 ) -> Result<(), Broken> {
     while let Some(frame) = stream.data().await {
-        // An error, whatever its code, comes in place of an end of the stream and not after one.
-        let data = frame.map_err(|e| broken(&e, far))?;
+        let data = match frame {
+            Ok(data) => data,
+            // The peer is done and wants no more (RFC 9113 section 8.1). The library forgets an end
+            // of the stream that came before the reset if nobody has read that far.
+            Err(e) if e.is_reset() && e.reason() == Some(Reason::NO_ERROR) => break,
+            Err(e) => return Err(broken(&e, far)),
+        };
         let length = data.len();
         write(socket, data, &moved).await.map_err(|_| Broken::Reset(near))?;
         // Only what the socket took makes room for more: a slow reader holds a window, no more.
