@@ -14,13 +14,16 @@ use fairlead_lab::{
 };
 
 use super::{SOON, wait_for_state, wait_until_unlisted};
-use crate::{clients::curl, mesh::HTTP};
+use crate::{clients::curl, halves::privileges::assert_unprivileged, mesh::HTTP};
 
 /// Port of the control plane.
 const PORT: u16 = 15012;
 
 /// Port of its admin interface.
 const ADMIN_PORT: u16 = 15014;
+
+/// User and group of the agent.
+const AGENT: [&str; 2] = ["65533", "65532"];
 
 const TOKENS: [(&str, &str); 2] =
     [("n1", "the-token-of-the-first-node"), ("n2", "the-token-of-the-second-node")];
@@ -208,6 +211,7 @@ fn nothing_is_released_while_the_control_plane_is_away_or_the_agent_or_everythin
     assert!(!scene.crosses_plainly()?);
 
     let agent = scene.n1.pid_of(Half::Agent)?;
+    assert_unprivileged(agent, AGENT)?;
     scene.n1.kill_half(Half::Agent)?;
     wait_for("another agent", SOON, || {
         let agents = scene.n1.pids_of(Half::Agent)?;
