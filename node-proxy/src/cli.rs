@@ -10,6 +10,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use fairlead_component::logging::LogFormat;
 use mesh_api::identity::{Namespace, ServiceAccount, TrustDomain};
 use nix::unistd::{Gid, Uid};
 
@@ -17,10 +18,7 @@ pub use self::{
     control_plane::ControlPlaneArgs,
     sources::{Certificates, Configuration, Sources, SourcesError},
 };
-use crate::{
-    api::{PodKey, PodName},
-    telemetry::logging::LogFormat,
-};
+use crate::api::{PodKey, PodName};
 
 /// Fairlead's node proxy: captures the traffic of enrolled pods and carries it over mutual TLS.
 ///

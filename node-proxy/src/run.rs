@@ -7,6 +7,7 @@ pub(crate) mod proxy;
 use std::{env, ffi::OsString, io, os::fd::OwnedFd};
 
 use anyhow::{Context as _, Result};
+use fairlead_component::logging;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -18,7 +19,6 @@ use fairlead_node::{
     link::channel::pair,
     supervise::{self, HalfSpec, Supervisor, control::Control},
     sys::memory,
-    telemetry::logging,
 };
 
 use crate::on_this_thread;

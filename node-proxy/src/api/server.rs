@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use fairlead_component::http::{Handler, response, serve as serve_http};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -13,7 +14,6 @@ use tokio::time::timeout;
 use super::{
     ApiError, ApiErrorKind, ApiSocket, PODS_PATH, PodControl, PodKey, PodSpec, types::ErrorBody,
 };
-use crate::telemetry::http::{Handler, response, serve as serve_http};
 
 /// Largest request body, in bytes; a pod's specification has a few hundred.
 pub(super) const MAX_BODY_BYTES: usize = 64 * 1024;

@@ -11,14 +11,16 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use fairlead_component::{
+    clock::Clock,
+    logging::{self, Guard},
+};
 use serde_json::json;
 use tokio::{net::TcpListener, sync::mpsc, time::timeout};
 
 use fairlead_node::{
     cli::{Certificates, ProxyUser, RunArgs, Sources},
-    identity::{
-        CertificateAuthority, Clock, IdentityStore, LocalAuthority, LocalCa, RemoteAuthority,
-    },
+    identity::{CertificateAuthority, IdentityStore, LocalAuthority, LocalCa, RemoteAuthority},
     link::listeners::EndpointListeners,
     proxy::{
         intake::{Drain, Intake, Parts},
@@ -29,7 +31,6 @@ use fairlead_node::{
     state::WithoutWaypoint,
     sys::memory,
     telemetry::{
-        logging::{self, Guard},
         metrics::NodeMetrics,
         readiness::Readiness,
         server::{serve_admin, serve_metrics, serve_readiness},

@@ -5,13 +5,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use fairlead_component::clock::Clock;
 use mesh_api::identity::TrustDomain;
 use rustls::HandshakeKind;
 use tempfile::TempDir;
 
 use super::{CART, DESK, EARLY_REQUEST, Outcome, failure, handshake, id, plaintext};
 use crate::{
-    identity::{Clock, LocalCa},
+    identity::LocalCa,
     tls::{HandshakeFailure, PeerError, TlsConfigs},
 };
 
