@@ -16,7 +16,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use super::*;
 use crate::{
     identity::Clock,
-    tls::{TlsConfigs, server_name, tests::pki::TestCa},
+    tls::{Revocations, TlsConfigs, server_name, tests::pki::TestCa},
 };
 
 const CART: &str = "spiffe://cluster.local/ns/shop/sa/cart";
@@ -37,7 +37,8 @@ pub(in crate::hbone) struct Pair {
 impl Pair {
     pub(in crate::hbone) fn new() -> Self {
         let ca = TestCa::new();
-        let configs = |id| TlsConfigs::new(&ca.svid(id), &Clock::system()).unwrap();
+        let configs =
+            |id| TlsConfigs::new(&ca.svid(id), &Clock::system(), &Revocations::none()).unwrap();
         let client = configs(CART).client(&[DESK.parse().unwrap()]);
         Self { client, server: configs(DESK).server() }
     }
