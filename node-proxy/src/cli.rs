@@ -85,6 +85,11 @@ pub struct RunArgs {
     /// Trust domain of this mesh.
     #[arg(long, env = "TRUST_DOMAIN", default_value = "cluster.local")]
     pub trust_domain: TrustDomain,
+    /// File with revocation lists, PEM or DER. Changes are applied at once, to open connections too;
+    /// a broken version is reported and the last good one stays; without the file nothing is
+    /// revoked. Its directory must exist.
+    #[arg(long, value_name = "FILE", env = "CRL_PATH")]
+    pub crl_file: Option<PathBuf>,
     /// Network that this node's addresses belong to.
     #[arg(long, env = "NETWORK", default_value = "")]
     pub network: String,

@@ -17,6 +17,7 @@ use crate::{
     link::{listeners::PodListeners, message::PodId},
     state::WithoutWaypoint,
     telemetry::metrics::NodeMetrics,
+    tls::Revocations,
 };
 
 /// Returns a proxy that knows nothing.
@@ -33,7 +34,8 @@ pub(crate) fn identities() -> (IdentityStore, TempDir) {
     let ca = LocalCa::open_or_create(dir.path(), &"cluster.local".parse().unwrap()).unwrap();
     let authority =
         LocalAuthority { ca: Arc::new(ca), ttl: DEFAULT_SVID_TTL, clock: clock.clone() };
-    (IdentityStore::new(Arc::new(authority), clock, Handle::current()), dir)
+    let none = Revocations::none();
+    (IdentityStore::new(Arc::new(authority), clock, none, Handle::current()), dir)
 }
 
 /// Returns a pod of namespace `shop` that is enrolled under this name.

@@ -27,6 +27,7 @@ use fairlead_node::{
         node::{Node, ProxyOptions},
         worker::Workers,
     },
+    revocation_file::RevocationFile,
     sandbox::{RESOLVER_FILES, Sandbox, ensure_readable},
     state::WithoutWaypoint,
     sys::memory,
@@ -35,6 +36,7 @@ use fairlead_node::{
         readiness::Readiness,
         server::{serve_admin, serve_metrics, serve_readiness},
     },
+    tls::Revocations,
 };
 
 use super::{Termination, configuration::Follower, links_of_supervisor, raise_descriptor_limit};
@@ -51,6 +53,7 @@ struct Pages<'a> {
 /// What has to be opened before the process confines itself.
 pub(super) struct Opened {
     sources: Sources,
+    crl_file: Option<PathBuf>,
     authority: Arc<dyn CertificateAuthority>,
     workers: usize,
 }
@@ -60,7 +63,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
     raise_descriptor_limit();
     memory::keep_buffers();
     let opened = Opened::of(args)?;
-    confine(args, &opened.sources)?;
+    confine(args, &opened)?;
     let log = logging::init(args.log_format, &args.log_level)?;
     on_this_thread(async {
         let mut termination = Termination::catch()?;
@@ -73,11 +76,18 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
 }
 
 /// Gives up every privilege: from here on this process reads what strangers send.
-fn confine(args: &RunArgs, sources: &Sources) -> Result<()> {
+fn confine(args: &RunArgs, Opened { sources, crl_file, .. }: &Opened) -> Result<()> {
     let ProxyUser { user, group } = args.proxy_user;
     let mut readable = Vec::new();
     for file in sources.files() {
         ensure_readable(file, user, group)?;
+        readable.extend(file.parent().map(Path::to_owned));
+    }
+    if let Some(file) = crl_file {
+        // It may come later.
+        if file.exists() {
+            ensure_readable(file, user, group)?;
+        }
         readable.extend(file.parent().map(Path::to_owned));
     }
     let names = if sources.has_control_plane() { &RESOLVER_FILES[..] } else { &[] };
@@ -91,6 +101,7 @@ impl Opened {
     pub(super) fn of(args: &RunArgs) -> Result<Self> {
         let mut sources = Sources::of(args)?;
         sources.map_files(resolved)?;
+        let crl_file = args.crl_file.as_deref().map(resolved).transpose()?;
         let (clock, ttl) = (Clock::system(), sources.svid_ttl);
         let authority: Arc<dyn CertificateAuthority> = match &sources.certificates {
             Certificates::Local(dir) => {
@@ -103,7 +114,7 @@ impl Opened {
         };
         let workers = args.workers.or_else(|| std::thread::available_parallelism().ok());
         let workers = workers.map_or(1, NonZeroUsize::get);
-        Ok(Self { sources, authority, workers })
+        Ok(Self { sources, crl_file, authority, workers })
     }
 }
 
@@ -121,7 +132,7 @@ fn resolved(file: &Path) -> Result<PathBuf> {
 /// Serves the pods that come by `links` until capture wants it to end, or `asked` completes.
 pub(super) async fn serve(
     args: &RunArgs,
-    Opened { sources, authority, workers }: Opened,
+    Opened { sources, crl_file, authority, workers }: Opened,
     log: &Guard,
     links: mpsc::Receiver<OwnedFd>,
     asked: impl Future<Output = ()>,
@@ -133,7 +144,10 @@ pub(super) async fn serve(
     let metrics = Arc::new(NodeMetrics::new(log.dropped_lines()));
     let node = Arc::new(Node::new(options(args), metrics.clone()));
     let runtime = tokio::runtime::Handle::current();
-    let identities = IdentityStore::new(authority, Clock::system(), runtime);
+    let revocations = Revocations::none();
+    let revoked = crl_file.map(|file| RevocationFile::start(&file, revocations.clone()));
+    let revoked = revoked.transpose()?;
+    let identities = IdentityStore::new(authority, Clock::system(), revocations, runtime);
     let (follower, configured) =
         Follower::start(args, sources.configuration, (&node, &identities), known)?;
     draining.open();
@@ -163,6 +177,7 @@ pub(super) async fn serve(
         tokio::select! {
             served = intake => served.map_err(Into::into),
             ended = follower.follow() => ended,
+            () = follow(revoked) => bail!("the revocation lists are no longer watched"),
         }
     };
     let pages = pages.serve(given);
@@ -179,6 +194,14 @@ pub(super) async fn serve(
         // A successor serves them.
         served = &mut pages, if !drain.succeeded => served,
         () = end(&node, &workers, drain.grace) => Ok(()),
+    }
+}
+
+/// Applies every further version of the revocation lists. Never returns.
+async fn follow(file: Option<RevocationFile>) {
+    match file {
+        Some(file) => file.follow().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -9,6 +9,7 @@ use fairlead_node::{
     proxy::node::{Node, ProxyOptions},
     state::{MeshState, WithoutWaypoint},
     telemetry::{metrics::NodeMetrics, readiness::Readiness},
+    tls::Revocations,
 };
 use mesh_api::{
     control_plane::ControlPlane,
@@ -59,7 +60,8 @@ impl Scene {
         };
         let clock = Clock::system();
         let authority = RemoteAuthority::new(control_plane.clone(), TTL, clock.clone());
-        let identities = IdentityStore::new(Arc::new(authority), clock, Handle::current());
+        let (authority, revocations) = (Arc::new(authority), Revocations::none());
+        let identities = IdentityStore::new(authority, clock, revocations, Handle::current());
         let options =
             ProxyOptions { same_node_encryption: false, without_waypoint: WithoutWaypoint::Refuse };
         let metrics = Arc::new(NodeMetrics::new(DroppedLines::default()));

@@ -15,7 +15,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::*;
-use crate::tls::{TlsConfigs, server_name, tests::pki::TestCa};
+use crate::tls::{Revocations, TlsConfigs, server_name, tests::pki::TestCa};
 
 const CART: &str = "spiffe://cluster.local/ns/shop/sa/cart";
 const DESK: &str = "spiffe://cluster.local/ns/shop/sa/desk";
@@ -35,7 +35,8 @@ pub(in crate::hbone) struct Pair {
 impl Pair {
     pub(in crate::hbone) fn new() -> Self {
         let ca = TestCa::new();
-        let configs = |id| TlsConfigs::new(&ca.svid(id), &Clock::system()).unwrap();
+        let configs =
+            |id| TlsConfigs::new(&ca.svid(id), &Clock::system(), &Revocations::none()).unwrap();
         let client = configs(CART).client(&[DESK.parse().unwrap()]);
         Self { client, server: configs(DESK).server() }
     }
