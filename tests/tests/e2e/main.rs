@@ -7,6 +7,7 @@ mod certificates;
 mod clients;
 mod config;
 mod descriptors;
+mod enrol;
 mod envoy;
 mod halves;
 mod hbone;
