@@ -77,11 +77,11 @@ pub async fn follow_cluster(parts: Parts, access: ApiAccess) -> Result<(), Agent
 pub async fn follow_control_plane(
     parts: Parts,
     control_plane: ControlPlane,
-    introduction: &Introduction,
+    introduction: Introduction,
 ) -> Result<(), AgentError> {
     let Parts { capture, node_name } = parts;
     let view = View::of(&node_name, &control_plane.cluster_id);
-    let session = Session::new(introduce(introduction), [subscription()]);
+    let session = Session::new(introduce(&introduction), [subscription()]);
     let (send, events) = mpsc::channel(EVENT_QUEUE);
     tokio::join!(xds_client::run(control_plane, session, send), work(view, events, capture, None));
     Err(AgentError::Ended)

@@ -82,7 +82,7 @@ fn single(args: &RunArgs, authority: Option<Authority>) -> Result<()> {
         to_agent.send(agent_end).await?;
         let agent = async {
             match authority {
-                Some(authority) => agent::serve(args, authority, agent_links).await,
+                Some(authority) => Box::pin(agent::serve(args, authority, agent_links)).await,
                 None => std::future::pending().await,
             }
         };

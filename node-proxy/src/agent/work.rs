@@ -183,12 +183,18 @@ impl<A: Authority> Worker<A> {
     fn conclude(&mut self, action: &Action, outcome: Outcome) {
         let result = match outcome {
             Outcome::Enrolled(status) => {
-                self.pods.as_mut().map(|pods| pods.insert(status.key(), *status));
+                if let Some(pods) = &mut self.pods {
+                    pods.insert(status.key(), *status);
+                }
                 Ok(())
             }
             Outcome::Done => {
                 match action {
-                    Action::Release(pod) => drop(self.pods.as_mut().map(|pods| pods.remove(pod))),
+                    Action::Release(pod) => {
+                        if let Some(pods) = &mut self.pods {
+                            pods.remove(pod);
+                        }
+                    }
                     Action::Mark(pod, mark) => self.authority.marked(pod, mark.clone()),
                     Action::Enrol(_) => {}
                 }

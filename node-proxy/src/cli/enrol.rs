@@ -88,6 +88,9 @@ pub enum EnrolError {
          cluster: give --kube-api URL"
     )]
     NoApiServer,
+    /// The API server's certificate cannot be verified.
+    #[error("--kube-api with https needs the roots of its certificate: give --kube-root-ca FILE")]
+    NoRoots,
     /// An option has no effect, so something else is meant than what would be done.
     #[error("{0} has no effect without --enrol kubernetes: remove it, or give that too")]
     WithoutEffect(&'static str),
@@ -148,18 +151,22 @@ impl EnrolArgs {
     fn api_access(&self) -> Result<ApiAccess, EnrolError> {
         if let Some(url) = &self.kube_api {
             let (token, roots) = (self.kube_token.clone(), self.kube_root_ca.clone());
+            // The system's are out of the agent's sight.
+            if url.scheme_str() == Some("https") && roots.is_none() {
+                return Err(EnrolError::NoRoots);
+            }
             return Ok(ApiAccess { url: url.clone(), token, roots });
         }
         let host = self.kube_service_host.as_ref().ok_or(EnrolError::NoApiServer)?;
         let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
         let url = format!("https://{host}:{}", self.kube_service_port);
-        let own = |given: &Option<PathBuf>, name: &str| {
-            Some(given.clone().unwrap_or_else(|| Path::new(SERVICE_ACCOUNT_DIR).join(name)))
+        let own = |given: Option<&PathBuf>, name: &str| {
+            Some(given.cloned().unwrap_or_else(|| Path::new(SERVICE_ACCOUNT_DIR).join(name)))
         };
         Ok(ApiAccess {
             url: url.parse().map_err(|_| EnrolError::NoApiServer)?,
-            token: own(&self.kube_token, "token"),
-            roots: own(&self.kube_root_ca, "ca.crt"),
+            token: own(self.kube_token.as_ref(), "token"),
+            roots: own(self.kube_root_ca.as_ref(), "ca.crt"),
         })
     }
 

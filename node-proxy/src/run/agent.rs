@@ -1,13 +1,13 @@
 //! The agent as a process.
 
-use std::os::fd::OwnedFd;
+use std::{os::fd::OwnedFd, pin::Pin};
 
 use anyhow::{Context as _, Result, bail};
 use fairlead_component::logging;
 use tokio::sync::mpsc;
 
 use fairlead_node::{
-    agent::{self, Parts},
+    agent::{self, AgentError, Parts},
     api::client::Client,
     cli::{Authority, RunArgs, Sources},
 };
@@ -55,12 +55,10 @@ pub(super) async fn serve(
     };
     tracing::info!(node = args.node_name, "agent started");
     let parts = Parts { capture, node_name: args.node_name.clone() };
-    let follow = async {
-        match authority {
-            Authority::Kubernetes(api) => agent::follow_cluster(parts, api).await,
-            Authority::ControlPlane(control_plane, introduction) => {
-                agent::follow_control_plane(parts, *control_plane, &introduction).await
-            }
+    let follow: Pin<Box<dyn Future<Output = Result<(), AgentError>>>> = match authority {
+        Authority::Kubernetes(api) => Box::pin(agent::follow_cluster(parts, api)),
+        Authority::ControlPlane(control_plane, introduction) => {
+            Box::pin(agent::follow_control_plane(parts, *control_plane, *introduction))
         }
     };
     tokio::select! {

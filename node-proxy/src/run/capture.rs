@@ -113,18 +113,7 @@ pub(super) async fn serve(
         () = &mut supervised => bail!("the supervisor is gone"),
     };
     let held = first.as_mut().and_then(|proxy| proxy.endpoints.take());
-    let parts = Parts {
-        programs,
-        endpoints: left.endpoints.map_or_else(|| endpoints(args, held), Ok)?,
-        left: left.pods,
-        enrol: args.enrolment.enrol,
-        processes: Processes::in_dirs(
-            args.enrolment.proc_dir.clone(),
-            args.enrolment.netns_dir.clone(),
-        ),
-        trust_domain: args.trust_domain.clone(),
-        drain_timeout: args.drain_timeout,
-    };
+    let parts = parts(args, programs, (left.endpoints, left.pods), held)?;
     let control = Control::new(parts, &args.run_dir)
         .with_context(|| format!("cannot keep records in {}", args.run_dir.display()))?;
     tracing::info!(node = args.node_name, "capture started");
@@ -139,8 +128,7 @@ pub(super) async fn serve(
     let ended = tokio::select! {
         () = work => bail!("capture has nothing more to do"),
         () = &mut supervised => bail!("the supervisor is gone"),
-        ended = serve_others(&api, &control, &handover, &mut termination) => ended,
-        never = api::serve_agent(&agents, &control) => never,
+        ended = serve_others((&api, &agents), &control, &handover, &mut termination) => ended,
     };
     match ended {
         Ended::HandedOver => {
@@ -157,15 +145,40 @@ pub(super) async fn serve(
     Ok(())
 }
 
-/// Serves the API and successors. A signal waits for the end of a hand-over that has begun.
+/// Returns what control works with.
+fn parts(
+    args: &RunArgs,
+    programs: Programs,
+    (endpoints_left, left): (Option<EndpointListeners>, HashMap<PodId, PodListeners>),
+    held: Option<EndpointListeners>,
+) -> Result<Parts> {
+    let (proc_dir, netns_dir) = (&args.enrolment.proc_dir, &args.enrolment.netns_dir);
+    Ok(Parts {
+        programs,
+        endpoints: endpoints_left.map_or_else(|| endpoints(args, held), Ok)?,
+        left,
+        enrol: args.enrolment.enrol,
+        processes: Processes::in_dirs(proc_dir.clone(), netns_dir.clone()),
+        trust_domain: args.trust_domain.clone(),
+        drain_timeout: args.drain_timeout,
+    })
+}
+
+/// Serves the API, to operators and to the agent, and successors. A signal waits for the end of a hand-over that has begun.
 async fn serve_others(
-    api: &ApiSocket,
+    (api, agents): (&ApiSocket, &PassedConnections),
     control: &Control,
     handover: &HandoverSocket,
     termination: &mut Termination,
 ) -> Ended {
     let heirlooms = Heirlooms { run_lock: api.lock(), api: api.as_fd() };
-    let serving = api::serve(api, control);
+    // Nothing is changed while everything is handed over.
+    let serving = async {
+        tokio::select! {
+            never = api::serve(api, control) => never,
+            never = api::serve_agent(agents, control) => never,
+        }
+    };
     tokio::pin!(serving);
     loop {
         let successor = tokio::select! {

@@ -16,8 +16,8 @@ fn pod(name: &str) -> SeenPod {
     }
 }
 
-fn namespace(mode: Option<&str>) -> SeenNamespace {
-    SeenNamespace { name: "shop".to_owned(), mode: mode.map(str::to_owned), injection: None }
+fn namespace(label: Option<&str>) -> SeenNamespace {
+    SeenNamespace { name: "shop".to_owned(), mode: label.map(str::to_owned), injection: None }
 }
 
 fn key(name: &str) -> PodKey {
@@ -36,8 +36,8 @@ fn cluster(pods: Vec<SeenPod>, namespaces: Vec<SeenNamespace>) -> Cluster {
     cluster
 }
 
-fn ambient() -> Option<String> {
-    Some("ambient".to_owned())
+fn mode(mode: &str) -> Option<String> {
+    Some(mode.to_owned()).filter(|mode| !mode.is_empty())
 }
 
 /// What becomes of a pod, in a word.
@@ -52,12 +52,11 @@ fn fate(cluster: &Cluster, name: &str) -> &'static str {
 
 #[test]
 fn a_pod_is_wanted_by_its_labels_once_it_can_be_enrolled() {
-    let none = || Some("none".to_owned());
     let cases = [
         ("namespace opted in", pod("a"), Some("ambient"), "in"),
         ("nothing opted in", pod("a"), None, "none"),
-        ("opted in itself", SeenPod { mode: ambient(), ..pod("a") }, None, "in"),
-        ("opted out itself", SeenPod { mode: none(), ..pod("a") }, Some("ambient"), "none"),
+        ("opted in itself", SeenPod { mode: mode("ambient"), ..pod("a") }, None, "in"),
+        ("opted out itself", SeenPod { mode: mode("none"), ..pod("a") }, Some("ambient"), "none"),
         ("no address", SeenPod { addresses: vec![], ..pod("a") }, Some("ambient"), "later"),
         ("no address, not opted in", SeenPod { addresses: vec![], ..pod("a") }, None, "none"),
         (
@@ -70,8 +69,8 @@ fn a_pod_is_wanted_by_its_labels_once_it_can_be_enrolled() {
         ("with a sidecar", SeenPod { has_sidecar: true, ..pod("a") }, Some("ambient"), "none"),
         ("ended", SeenPod { has_ended: true, ..pod("a") }, Some("ambient"), "none"),
     ];
-    for (case, pod, mode, expected) in cases {
-        let cluster = cluster(vec![pod], vec![namespace(mode)]);
+    for (case, pod, label, expected) in cases {
+        let cluster = cluster(vec![pod], vec![namespace(label)]);
         assert_eq!(fate(&cluster, "a"), expected, "{case}");
     }
 }
@@ -108,7 +107,7 @@ fn nothing_is_wanted_before_everything_was_listed_and_a_list_counts_when_it_is_w
 
 #[test]
 fn a_pod_whose_namespace_is_not_known_is_neither_enrolled_nor_released() {
-    let labelled = SeenPod { mode: ambient(), ..pod("b") };
+    let labelled = SeenPod { mode: mode("ambient"), ..pod("b") };
     let mut cluster = cluster(vec![pod("a"), labelled], vec![]);
     assert_eq!([fate(&cluster, "a"), fate(&cluster, "b")], ["later", "in"]);
     cluster.take(ClusterEvent::Namespace(WatchEvent::Apply(namespace(Some("ambient")))));

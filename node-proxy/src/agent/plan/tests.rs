@@ -1,3 +1,5 @@
+use std::slice;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -128,7 +130,7 @@ impl Scene {
     fn want(&mut self, name: &str, uid: &str) {
         self.wanted.pods.insert(key(name), Fate::In(spec(name, uid)));
         let mark = self.wanted.marks.get(&key(name)).filter(|mark| mark.uid == uid).cloned();
-        let mark = mark.unwrap_or(Mark { uid: uid.to_owned(), value: None });
+        let mark = mark.unwrap_or_else(|| Mark { uid: uid.to_owned(), value: None });
         self.wanted.marks.insert(key(name), mark);
     }
 
@@ -146,7 +148,7 @@ fn what_fails_is_tried_again_after_growing_pauses_and_says_why() {
     let mut scene = Scene::new();
     scene.want("a", "1");
     let enrol = Action::Enrol(spec("a", "1"));
-    assert_eq!(scene.next(), [enrol.clone()]);
+    assert_eq!(scene.next(), slice::from_ref(&enrol));
     assert_eq!(scene.next(), [], "it is under way");
     assert_eq!(scene.plan.notes(&scene.wanted), []);
     let mut pauses = Vec::new();
@@ -168,7 +170,7 @@ fn what_fails_is_tried_again_after_growing_pauses_and_says_why() {
         let next = scene.plan.next_time().unwrap();
         pauses.push((next - scene.now).as_millis());
         scene.now = next;
-        assert_eq!(scene.next(), [enrol.clone()]);
+        assert_eq!(scene.next(), slice::from_ref(&enrol));
     }
     assert_eq!(pauses, [10, 20, 40, 80]);
     assert!(scene.done(&enrol, Ok(())));
@@ -183,7 +185,7 @@ fn what_is_no_longer_wanted_is_not_tried_again_and_what_changed_is_tried_at_once
     scene.done(&first, Err("no process"));
     scene.want("a", "2");
     let second = Action::Enrol(spec("a", "2"));
-    assert_eq!(scene.next(), [second.clone()]);
+    assert_eq!(scene.next(), slice::from_ref(&second));
     scene.wanted = Wanted::default();
     assert_eq!(scene.next(), [], "it is under way");
     scene.done(&second, Err("no process"));

@@ -60,6 +60,7 @@ fn options_that_make_no_sense_together_are_refused_with_a_remedy() {
     for (options, expected) in [
         ("--enrol control-plane", EnrolError::NoControlPlane),
         ("--enrol kubernetes", EnrolError::NoApiServer),
+        ("--enrol kubernetes --kube-api https://a", EnrolError::NoRoots),
         ("--kube-api http://a", EnrolError::WithoutEffect("--kube-api")),
         ("--kube-token t", EnrolError::WithoutEffect("--kube-token")),
         ("--kube-root-ca r", EnrolError::WithoutEffect("--kube-root-ca")),
