@@ -10,6 +10,8 @@ pub mod proxies;
 pub mod routing;
 
 mod links;
+mod processes;
 mod records;
+mod registry;
 mod sockets;
 mod vanish;

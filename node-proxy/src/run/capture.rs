@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use fairlead_node::{
-    api::{self, ApiSocket},
+    api::{self, ApiSocket, PassedConnections},
     capture::{
         check,
         control::{AtExit, Control, Parts},
@@ -33,7 +33,7 @@ use fairlead_node::{
     telemetry::logging,
 };
 
-use super::{Termination, links_of_supervisor, raise_descriptor_limit};
+use super::{Links, Termination, links_of_supervisor, raise_descriptor_limit};
 use crate::on_this_thread;
 
 /// Connections that wait to be accepted by an operator's endpoint.
@@ -85,10 +85,10 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
     })
 }
 
-/// Captures pods and gives them to the proxies at the other end of `links`.
+/// Captures pods and gives them to the proxies at the other ends of `links`.
 pub(super) async fn serve(
     args: &RunArgs,
-    links: mpsc::Receiver<OwnedFd>,
+    Links { halves, agents }: Links,
     mut termination: Termination,
 ) -> Result<()> {
     let own = tokio::select! {
@@ -105,7 +105,7 @@ pub(super) async fn serve(
     for link in left.proxies {
         greet_proxy(link, send.clone());
     }
-    let supervised = greet_all(links, send);
+    let supervised = greet_all(halves, send);
     tokio::pin!(supervised);
     let mut first = tokio::select! {
         first = timeout(FIRST_PROXY_WAIT, greeted.recv()) => first.ok().flatten(),
@@ -116,12 +116,15 @@ pub(super) async fn serve(
         programs,
         endpoints: left.endpoints.map_or_else(|| endpoints(args, held), Ok)?,
         left: left.pods,
+        enrol: args.enrolment.enrol,
+        proc_dir: args.enrolment.proc_dir.clone(),
         trust_domain: args.trust_domain.clone(),
         drain_timeout: args.drain_timeout,
     };
     let control = Control::new(parts, &args.run_dir)
         .with_context(|| format!("cannot keep records in {}", args.run_dir.display()))?;
     tracing::info!(node = args.node_name, "capture started");
+    let agents = PassedConnections::new(agents);
     let work = async {
         tokio::join!(
             serve_proxies(&control, first, greeted),
@@ -133,6 +136,7 @@ pub(super) async fn serve(
         () = work => bail!("capture has nothing more to do"),
         () = &mut supervised => bail!("the supervisor is gone"),
         ended = serve_others(&api, &control, &handover, &mut termination) => ended,
+        never = api::serve_agent(&agents, &control) => never,
     };
     match ended {
         Ended::HandedOver => {

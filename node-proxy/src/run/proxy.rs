@@ -1,21 +1,16 @@
 //! The proxy half as a process.
 
 use std::{
-    future::Future,
-    net::TcpListener as StdListener,
-    num::NonZeroUsize,
-    os::fd::OwnedFd,
-    path::{Path, PathBuf},
-    sync::Arc,
+    future::Future, net::TcpListener as StdListener, num::NonZeroUsize, os::fd::OwnedFd, sync::Arc,
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use serde_json::json;
 use tokio::{net::TcpListener, sync::mpsc, time::timeout};
 
 use fairlead_node::{
-    cli::{Certificates, ProxyUser, RunArgs, Sources},
+    cli::{Certificates, RunArgs, Sources},
     identity::{
         CertificateAuthority, Clock, IdentityStore, LocalAuthority, LocalCa, RemoteAuthority,
     },
@@ -25,7 +20,6 @@ use fairlead_node::{
         node::{Node, ProxyOptions},
         worker::Workers,
     },
-    sandbox::{RESOLVER_FILES, Sandbox, ensure_readable},
     state::WithoutWaypoint,
     sys::memory,
     telemetry::{
@@ -36,7 +30,12 @@ use fairlead_node::{
     },
 };
 
-use super::{Termination, configuration::Follower, links_of_supervisor, raise_descriptor_limit};
+use super::{
+    Termination,
+    configuration::Follower,
+    confine::{confine, resolved},
+    links_of_supervisor, raise_descriptor_limit,
+};
 use crate::on_this_thread;
 
 /// What the endpoints for operators show.
@@ -59,29 +58,16 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
     raise_descriptor_limit();
     memory::keep_buffers();
     let opened = Opened::of(args)?;
-    confine(args, &opened.sources)?;
+    confine(args.proxy_user, &opened.sources.files(), opened.sources.has_control_plane())?;
     let log = logging::init(args.log_format, &args.log_level)?;
     on_this_thread(async {
         let mut termination = Termination::catch()?;
-        let links = links_of_supervisor()?;
+        let links = links_of_supervisor()?.halves;
         let asked = async {
             termination.asked().await;
         };
         serve(args, opened, &log, links, asked).await
     })
-}
-
-/// Gives up every privilege: from here on this process reads what strangers send.
-fn confine(args: &RunArgs, sources: &Sources) -> Result<()> {
-    let ProxyUser { user, group } = args.proxy_user;
-    let mut readable = Vec::new();
-    for file in sources.files() {
-        ensure_readable(file, user, group)?;
-        readable.extend(file.parent().map(Path::to_owned));
-    }
-    let names = if sources.has_control_plane() { &RESOLVER_FILES[..] } else { &[] };
-    let files = names.iter().map(PathBuf::from).collect();
-    Ok(Sandbox { user, group, readable, files }.enter()?)
 }
 
 // === impl Opened ===
@@ -104,17 +90,6 @@ impl Opened {
         let workers = workers.map_or(1, NonZeroUsize::get);
         Ok(Self { sources, authority, workers })
     }
-}
-
-/// Returns the path of a file without links in its directory. The file itself may be a link that
-/// changes, as in a config map.
-fn resolved(file: &Path) -> Result<PathBuf> {
-    let absolute = std::path::absolute(file)?;
-    let (Some(dir), Some(name)) = (absolute.parent(), absolute.file_name()) else {
-        bail!("{} is no file", file.display());
-    };
-    let dir = dir.canonicalize().with_context(|| format!("cannot read {}", file.display()))?;
-    Ok(dir.join(name))
 }
 
 /// Serves the pods that come by `links` until capture wants it to end, or `asked` completes.

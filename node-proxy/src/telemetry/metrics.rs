@@ -42,6 +42,8 @@ pub struct NodeMetrics {
     pub discovery: DiscoveryMetrics,
     /// Pods in the mesh on this node.
     pub pods_enrolled: Gauge,
+    /// Pods of this node that are to be in the mesh and are not captured.
+    pub pods_waiting: Gauge,
     /// Connections that were made while no proxy ran, and waited for this one.
     pub connections_waited: Counter,
     /// HBONE connections open.
@@ -93,6 +95,12 @@ impl NodeMetrics {
             "Pods of this node that are in the mesh",
             pods_enrolled.clone(),
         );
+        let pods_waiting = Gauge::default();
+        registry.register(
+            "fairlead_pods_waiting",
+            "Pods of this node that are to be in the mesh and are not captured",
+            pods_waiting.clone(),
+        );
         let connections_waited = Counter::default();
         registry.register(
             "fairlead_connections_waited",
@@ -103,6 +111,7 @@ impl NodeMetrics {
             config_reloads: ConfigReloads::register(registry),
             discovery: DiscoveryMetrics::register(registry),
             pods_enrolled,
+            pods_waiting,
             connections_waited,
             tunnels_open: Tunnels::register(registry),
             limits,

@@ -8,6 +8,7 @@ mod clients;
 mod config;
 mod control_plane;
 mod descriptors;
+mod enrol;
 mod envoy;
 mod halves;
 mod hbone;
