@@ -17,7 +17,7 @@ mod service;
 mod sign;
 
 pub use self::{
-    authority::{Authority, AuthorityOptions, Clock},
+    authority::{Authority, AuthorityOptions},
     authorize::{Denied, IssuePolicy, Placement},
     bundle::Bundle,
     csr::{Csr, CsrError},

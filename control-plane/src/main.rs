@@ -5,12 +5,13 @@ use std::{future::pending, process::ExitCode, sync::Arc};
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
+use fairlead_component::logging;
 use fairlead_control::{
     ca::directory::CaDirectory,
     cli::{Cli, Command, RunArgs},
     feed::Feed,
     run::ControlPlane,
-    telemetry::{logging, metrics::Metrics},
+    telemetry::metrics::Metrics,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -40,8 +41,8 @@ async fn serve(args: &RunArgs) -> Result<()> {
     let directory = args.config_dir.clone();
     let directory =
         directory.context("no --config-dir: it has the YAML that the mesh is made of")?;
-    let _log = logging::init(args.log_format, &args.log_level)?;
-    let metrics = Arc::new(Metrics::new());
+    let log = logging::init(args.log_format, &args.log_level)?;
+    let metrics = Arc::new(Metrics::of_log(log.dropped_lines()));
     let (feed, source) = Feed::new(args.mesh_options(), Arc::clone(&metrics));
     let control_plane = ControlPlane::open(args, source, metrics).await?;
     tracing::info!(

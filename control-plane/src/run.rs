@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc};
 
+use fairlead_component::clock::Clock;
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
@@ -10,7 +11,7 @@ use tracing::{error, info};
 
 use crate::{
     auth::{TokenFile, TokenFileError},
-    ca::{Authority, CaError, CertificateService, Clock, Placement},
+    ca::{Authority, CaError, CertificateService, Placement},
     cli::RunArgs,
     resource::Change,
     server::{Server, ServingCertificate, TlsError},
@@ -158,7 +159,7 @@ impl ControlPlane {
             result = authority.follow() => Ok(result?),
             result = tokens.follow() => Ok(result?),
             () = certificate.keep_fresh() => Ok(()),
-            () = self.admin.serve(self.admin_listener) => Ok(()),
+            never = self.admin.serve(self.admin_listener) => never,
             () = ready => Ok(()),
             () = stopping => Ok(()),
         }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use fairlead_component::logging::LogFormat;
 use mesh_api::identity::{Namespace, ServiceAccount, TrustDomain};
 use nix::unistd::{Gid, Uid};
 
@@ -19,10 +20,7 @@ pub use self::{
     enrol::{Authority, Enrol, EnrolArgs, EnrolError},
     sources::{Certificates, Configuration, Sources, SourcesError},
 };
-use crate::{
-    api::{PodKey, PodName},
-    telemetry::logging::LogFormat,
-};
+use crate::api::{PodKey, PodName};
 
 /// Fairlead's node proxy: captures the traffic of enrolled pods and carries it over mutual TLS.
 ///
@@ -96,6 +94,11 @@ pub struct RunArgs {
     /// Trust domain of this mesh.
     #[arg(long, env = "TRUST_DOMAIN", default_value = "cluster.local")]
     pub trust_domain: TrustDomain,
+    /// File with revocation lists, PEM or DER. Changes are applied at once, to open connections too;
+    /// a broken version is reported and the last good one stays; without the file nothing is
+    /// revoked. Its directory must exist.
+    #[arg(long, value_name = "FILE", env = "CRL_PATH")]
+    pub crl_file: Option<PathBuf>,
     /// Network that this node's addresses belong to.
     #[arg(long, env = "NETWORK", default_value = "")]
     pub network: String,

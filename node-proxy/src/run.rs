@@ -10,6 +10,7 @@ pub(crate) mod proxy;
 use std::{env, ffi::OsString, io, os::fd::OwnedFd};
 
 use anyhow::{Context as _, Result};
+use fairlead_component::logging;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -24,7 +25,6 @@ use fairlead_node::{
         control::{Control, LinkedTo},
     },
     sys::memory,
-    telemetry::logging,
 };
 
 use crate::on_this_thread;

@@ -8,6 +8,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use fairlead_component::clock::Clock;
 use mesh_api::identity::TrustDomain;
 use rcgen::{KeyPair, PublicKeyData};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
@@ -33,10 +34,6 @@ use crate::{telemetry::metrics::Metrics, watch::Watched};
 /// How far ahead the end of the last certificate is recorded, so that it is rarely written: one part
 /// of a lifetime in so many. An hour of a day.
 const RECORD_AHEAD_PART: u32 = 24;
-
-/// Source of the wall-clock time, replaceable in simulations.
-#[derive(Clone)]
-pub struct Clock(Arc<dyn Fn() -> SystemTime + Send + Sync>);
 
 /// How certificates are issued.
 #[derive(Clone, Debug)]
@@ -64,31 +61,6 @@ struct State {
     /// What `bundle` was made of.
     contents: Contents,
     history: History,
-}
-
-// === impl Clock ===
-
-impl Clock {
-    /// Returns the machine's clock.
-    pub fn system() -> Self {
-        Self::new(SystemTime::now)
-    }
-
-    /// Returns a clock that shows what `now` returns.
-    pub fn new(now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
-        Self(Arc::new(now))
-    }
-
-    /// Returns the current time.
-    pub fn now(&self) -> SystemTime {
-        (self.0)()
-    }
-}
-
-impl fmt::Debug for Clock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Clock").field(&self.now()).finish()
-    }
 }
 
 // === impl AuthorityOptions ===

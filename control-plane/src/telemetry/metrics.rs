@@ -7,6 +7,7 @@ mod ca;
 
 use std::{fmt, time::Duration};
 
+use fairlead_component::logging::DroppedLines;
 use prometheus_client::{
     encoding::{EncodeMetric, MetricEncoder, text},
     metrics::{MetricType, counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -60,6 +61,7 @@ pub struct Metrics {
     config_events: Family<Labels<2>, BareCounter>,
     services: Gauge,
     resources: Family<Labels<1>, Gauge>,
+    limits: Family<Labels<1>, Counter>,
     registry: Registry,
 }
 
@@ -150,8 +152,14 @@ impl Default for Metrics {
 impl Metrics {
     /// Creates the metrics, all at zero.
     pub fn new() -> Self {
+        Self::of_log(DroppedLines::default())
+    }
+
+    /// Creates the metrics of a process with a log.
+    pub fn of_log(dropped_lines: DroppedLines) -> Self {
         let mut r = Registrar(Registry::default());
         r.0.register_collector(Box::new(ProcessCollector::new()));
+        r.0.register_collector(Box::new(dropped_lines));
         let info: Family<Labels<1>, Gauge> = r.add("pilot_info", "Version of this process");
         info.get_or_create(&[("version", VERSION)]).set(1);
         Self {
@@ -196,6 +204,7 @@ impl Metrics {
                 .add("pilot_k8s_cfg_events", "Changes of configuration objects, by kind and event"),
             services: r.add("pilot_services", "Services known"),
             resources: r.add("fairlead_resources", "Resources that clients are told of, by kind"),
+            limits: r.add("fairlead_limit_reached", "Times that a limit was reached, by limit"),
             registry: r.0,
         }
     }
@@ -228,6 +237,11 @@ impl Metrics {
     /// Returns the count of connections refused for a reason.
     pub fn refused_connection(&self, reason: &'static str) -> BareCounter {
         self.refused_connections.get_or_create_owned(&[("reason", reason)])
+    }
+
+    /// Returns the count of how often a limit was reached.
+    pub fn limit(&self, limit: &'static str) -> Counter {
+        self.limits.get_or_create_owned(&[("limit", limit)])
     }
 
     /// Takes note of how many resources of each kind there are.

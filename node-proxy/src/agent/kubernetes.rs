@@ -98,12 +98,12 @@ impl Api {
         let pods = watcher(pods, on_node);
         let namespaces = watcher(namespaces, watching());
         tokio::select! {
-            () = pass("pods", pods, &events, |e| ClusterEvent::Pod(e), read_pod) => {}
+            () = pass("pods", pods, &events, ClusterEvent::Pod, read_pod) => {}
             () = pass(
                 "namespaces",
                 namespaces,
                 &events,
-                |e| ClusterEvent::Namespace(e),
+                ClusterEvent::Namespace,
                 read_namespace,
             ) => {}
         }

@@ -13,16 +13,14 @@ use std::{
     sync::Arc,
 };
 
+use fairlead_component::http::Listener;
 use nix::sys::socket::{SockType, getsockopt, sockopt};
 use tokio::{
     net::UnixStream,
     sync::{Mutex, mpsc, watch},
 };
 
-use crate::{
-    sys::descriptors::{Channel, Datagram},
-    telemetry::http::Listener,
-};
+use crate::sys::descriptors::{Channel, Datagram};
 
 /// What the datagram says that brings a connection.
 const CONNECTION: &[u8] = b"connection";

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use fairlead_component::http::{Handler, response, serve as serve_http};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -14,7 +15,6 @@ use super::{
     ApiError, ApiErrorKind, ApiSocket, INVENTORY_PATH, NOTES_PATH, Note, Origin, PODS_PATH,
     PassedConnections, PodControl, PodKey, PodSpec, types::ErrorBody,
 };
-use crate::telemetry::http::{Handler, response, serve as serve_http};
 
 /// Largest request body, in bytes; a pod's specification has a few hundred.
 pub(super) const MAX_BODY_BYTES: usize = 64 * 1024;

@@ -5,6 +5,7 @@ use std::{
     path::Path,
 };
 
+use fairlead_component::http::Listener as _;
 use http::StatusCode;
 use tempfile::TempDir;
 use tokio::{
@@ -21,10 +22,7 @@ use super::{
     server::MAX_BODY_BYTES,
     socket_path,
 };
-use crate::{
-    sys::descriptors::{self, pair},
-    telemetry::http::Listener as _,
-};
+use crate::sys::descriptors::{self, pair};
 
 /// Keeps pods in memory.
 #[derive(Default)]

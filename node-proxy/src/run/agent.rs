@@ -3,13 +3,13 @@
 use std::os::fd::OwnedFd;
 
 use anyhow::{Context as _, Result, bail};
+use fairlead_component::logging;
 use tokio::sync::mpsc;
 
 use fairlead_node::{
     agent::{self, Parts},
     api::client::Client,
     cli::{Authority, RunArgs, Sources},
-    telemetry::logging,
 };
 
 use super::{
@@ -24,7 +24,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
     let authority = Authority::of(args, &Sources::of(args)?)?;
     let mut authority = authority.context("nobody decides but operators: see --enrol")?;
     authority.map_files(resolved)?;
-    confine(args.enrolment.agent_user, &authority.files(), true)?;
+    confine(args.enrolment.agent_user, &authority.files(), None, true)?;
     let _log = logging::init(args.log_format, &args.log_level)?;
     on_this_thread(async {
         let mut termination = Termination::catch()?;

@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use fairlead_component::logging;
 use socket2::{Domain, Socket, Type};
 use tokio::{
     sync::mpsc,
@@ -30,7 +31,6 @@ use fairlead_node::{
         message::PodId,
     },
     sys::socket::{listens, netns_cookie, probe},
-    telemetry::logging,
 };
 
 use super::{Links, Termination, links_of_supervisor, raise_descriptor_limit};

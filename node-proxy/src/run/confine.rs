@@ -10,14 +10,20 @@ use fairlead_node::{
 };
 
 /// Gives up every privilege: from here on this process reads what strangers send. It goes on reading
-/// `files`, and looks up names if it has to.
-pub(super) fn confine(user: ProxyUser, files: &[&Path], looks_up_names: bool) -> Result<()> {
+/// `files` and what may `come_later`, and looks up names if it has to.
+pub(super) fn confine(
+    user: ProxyUser,
+    files: &[&Path],
+    come_later: Option<&Path>,
+    looks_up_names: bool,
+) -> Result<()> {
     let ProxyUser { user, group } = user;
-    let mut readable = Vec::new();
-    for file in files {
+    let there = come_later.filter(|file| file.exists());
+    for file in files.iter().copied().chain(there) {
         ensure_readable(file, user, group)?;
-        readable.extend(file.parent().map(Path::to_owned));
     }
+    let all = files.iter().copied().chain(come_later);
+    let readable = all.filter_map(Path::parent).map(Path::to_owned).collect();
     let names = if looks_up_names { &RESOLVER_FILES[..] } else { &[] };
     let files = names.iter().map(PathBuf::from).collect();
     Ok(Sandbox { user, group, readable, files }.enter()?)

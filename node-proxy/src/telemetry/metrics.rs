@@ -7,14 +7,10 @@ mod worker;
 
 use std::{fmt, sync::Arc};
 
+use fairlead_component::logging::DroppedLines;
 use prometheus_client::{
-    collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric, text},
-    metrics::{
-        counter::{ConstCounter, Counter},
-        family::Family,
-        gauge::Gauge,
-    },
+    encoding::text,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::{Metric, Registry},
 };
 
@@ -25,7 +21,6 @@ pub use self::{
     traffic::MAX_SERIES,
     worker::{ConnectionCounters, OpenSocket, WorkerMetrics},
 };
-use super::logging::DroppedLines;
 
 /// Component name in `istio_build`.
 const COMPONENT: &str = "fairlead-node";
@@ -179,20 +174,6 @@ impl Tunnels {
             inbound: by_direction.get_or_create_owned(&[("direction", "inbound")]),
             outbound: by_direction.get_or_create_owned(&[("direction", "outbound")]),
         }
-    }
-}
-
-// === impl DroppedLines ===
-
-impl Collector for DroppedLines {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let lines = ConstCounter::new(self.count());
-        lines.encode(encoder.encode_descriptor(
-            "fairlead_log_lines_dropped",
-            "Log lines lost because the reader of the log was too slow",
-            None,
-            lines.metric_type(),
-        )?)
     }
 }
 

@@ -18,6 +18,7 @@ mod paths;
 mod peer;
 mod policy;
 mod restart;
+mod revocation;
 mod state;
 mod streams;
 mod telemetry;

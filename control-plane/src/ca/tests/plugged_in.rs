@@ -1,11 +1,12 @@
 use std::path::Path;
 
+use fairlead_component::clock::Clock;
 use mesh_api::identity::TrustDomain;
 use rcgen::{CertificateRevocationListParams, KeyIdMethod, SerialNumber};
 
 use super::{
     super::{
-        authority::{Authority, AuthorityOptions, Clock},
+        authority::{Authority, AuthorityOptions},
         error::CaError,
         history::Premature,
     },

@@ -1,5 +1,6 @@
 use std::{sync::Arc, thread};
 
+use fairlead_component::logging::DroppedLines;
 use mesh_api::workload::{Workload, WorkloadUid};
 
 use super::{
@@ -7,7 +8,6 @@ use super::{
 };
 use crate::telemetry::{
     fixtures::{end, labels, policy_key, workload},
-    logging::DroppedLines,
     reason::CloseReason,
 };
 
