@@ -98,6 +98,11 @@ impl FairleadBuilder {
         self.args(["--local-ca", &dir.to_string_lossy()])
     }
 
+    /// Returns the node that it will run on.
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
     /// Runs `program` in place of the release build.
     pub fn program(mut self, program: &Path) -> Self {
         program.clone_into(&mut self.binary);

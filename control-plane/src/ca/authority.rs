@@ -12,7 +12,7 @@ use fairlead_component::clock::Clock;
 use mesh_api::identity::TrustDomain;
 use rcgen::{KeyPair, PublicKeyData};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use super::{
@@ -23,7 +23,7 @@ use super::{
     },
     error::CaError,
     history::History,
-    rotation::{Rotation, Step, due},
+    rotation::{Rotation, Step, due, until_next_look},
     sign::{
         DEFAULT_CERTIFICATE_TTL, Issued, MAX_CERTIFICATE_TTL, MIN_CERTIFICATE_TTL, Subject,
         new_root,
@@ -31,11 +31,9 @@ use super::{
 };
 use crate::{telemetry::metrics::Metrics, watch::Watched};
 
-/// How often the files are looked at without a sign of a change: steps become due by time.
-const CHECK_INTERVAL: Duration = Duration::from_mins(1);
-
-/// How far ahead the end of the last certificate is recorded, so that it is rarely written.
-const RECORD_AHEAD: Duration = Duration::from_hours(1);
+/// How far ahead the end of the last certificate is recorded, so that it is rarely written: one part
+/// of a lifetime in so many. An hour of a day.
+const RECORD_AHEAD_PART: u32 = 24;
 
 /// How certificates are issued.
 #[derive(Clone, Debug)]
@@ -176,17 +174,18 @@ impl Authority {
     /// Takes up changes of the files as they come. Returns only if they cannot be watched.
     pub async fn follow(self: Arc<Self>) -> Result<(), CaError> {
         let mut changes = Watched::directory(self.directory.path())?;
-        let mut ticks = interval(CHECK_INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                more = changes.changed() => if !more { return Ok(()) },
-            }
             let this = Arc::clone(&self);
             let refreshed = tokio::task::spawn_blocking(move || this.refresh()).await;
-            let Ok(Err(error)) = refreshed else { continue };
-            error!(%error, "the authority's files are not used as they are; it goes on as before");
+            if let Ok(Err(error)) = refreshed {
+                error!(%error, "the authority's files are not used as they are; it goes on as before");
+            }
+            // Steps become due by time.
+            let next_look = until_next_look(self.bundle.load().rotation(), self.clock.now());
+            tokio::select! {
+                () = sleep(next_look) => {}
+                more = changes.changed() => if !more { return Ok(()) },
+            }
         }
     }
 
@@ -251,9 +250,9 @@ impl Authority {
         if end <= state.history.issued_until() {
             return;
         }
-        let recorded = end + RECORD_AHEAD;
+        let recorded = end + self.options.default_ttl / RECORD_AHEAD_PART;
         state.history.issued(recorded);
-        // A short write, once an hour at most.
+        // A short write, once an hour at most with certificates of a day.
         let written = self.directory.lock().and_then(|locked| locked.record_issued_until(recorded));
         if let Err(error) = written {
             warn!(%error, "the end of the last certificate is not recorded: after a restart, \

@@ -6,6 +6,7 @@ mod bpf;
 mod certificates;
 mod clients;
 mod config;
+mod control_plane;
 mod descriptors;
 mod enrol;
 mod envoy;

@@ -1,64 +1,54 @@
 //! Operators say where the pods' networks are, and the control plane which pods take part.
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
-    process::Command,
-};
-
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use fairlead_lab::{
-    Child, FairleadBuilder, FairleadNode, Half, Host as _, Lab, Pod, PodSpec, fairlead_program,
-    python, wait_for,
+    Child, ControlPlane, FairleadNode, Half, Host as _, Lab, Pod, PodSpec, manifest, python,
+    wait_for,
 };
 
 use super::{SOON, wait_for_state, wait_until_unlisted};
-use crate::{clients::curl, halves::privileges::assert_unprivileged, mesh::HTTP};
-
-/// Port of the control plane.
-const PORT: u16 = 15012;
-
-/// Port of its admin interface.
-const ADMIN_PORT: u16 = 15014;
+use crate::{
+    clients::{curl, say, talk},
+    halves::privileges::assert_unprivileged,
+    mesh::{ECHO, HTTP},
+};
 
 /// User and group of the agent.
 const AGENT: [&str; 2] = ["65533", "65532"];
 
-const TOKENS: [(&str, &str); 2] =
-    [("n1", "the-token-of-the-first-node"), ("n2", "the-token-of-the-second-node")];
-
-/// Two nodes, each with a pod, that follow a control plane on the first.
+/// Two nodes, each with a pod, that follow a control plane on a third.
 struct Scene {
     n1: FairleadNode,
     n2: FairleadNode,
-    control: Child,
+    plane: ControlPlane,
     a: Pod,
     b: Pod,
-    _server: Child,
+    _servers: [Child; 2],
     lab: Lab,
 }
 
 impl Scene {
     fn new(name: &str) -> Result<Self> {
-        let lab = Lab::new(name)?;
+        let lab = Lab::with_nodes(name, 3)?;
         let pod = |node: u8, name: &str| {
             let spec = PodSpec::new(name).namespace("shop").service_account(name);
             lab.node(node).add_pod(spec)
         };
         let (a, b) = (pod(1, "a")?, pod(2, "b")?);
-        let server = b.serve(python("http_server.py", &[HTTP.to_string()]), HTTP)?;
-        fs::create_dir(mesh_dir(&lab))?;
-        fs::write(mesh_dir(&lab).join("pods.yaml"), pod_yaml(&a) + &pod_yaml(&b))?;
-        write_namespace(&lab, false)?;
-        for (node, token) in TOKENS {
-            let dir = lab.dir().join(format!("token-{node}"));
-            fs::create_dir(&dir)?;
-            fs::write(dir.join("token"), token)?;
+        let servers = [("http_server.py", HTTP), ("echo.py", ECHO)];
+        let [http, echo] =
+            servers.map(|(program, port)| b.serve(python(program, &[port.to_string()]), port));
+        let plane = ControlPlane::on(lab.node(3), &lab.nodes()[..2])?;
+        for pod in [&a, &b] {
+            plane.write(&format!("pod-{}.yaml", pod.name()), &manifest::pod(pod, ""))?;
         }
-        let control = start_control(&lab)?;
-        let (n1, n2) = (settings(&lab, 1).start()?, settings(&lab, 2).start()?);
-        Ok(Self { n1, n2, control, a, b, _server: server, lab })
+        plane.write("namespace.yaml", &manifest::namespace("shop", ""))?;
+        let plane = plane.start()?;
+        let start = |node: u8| {
+            plane.join(FairleadNode::on(lab.node(node))).args(["--enrol", "control-plane"]).start()
+        };
+        let (n1, n2) = (start(1)?, start(2)?);
+        Ok(Self { n1, n2, plane, a, b, _servers: [http?, echo?], lab })
     }
 
     /// Registers both pods.
@@ -71,7 +61,8 @@ impl Scene {
     }
 
     fn opt_in(&self, opted_in: bool) -> Result<()> {
-        write_namespace(&self.lab, opted_in)?;
+        let labels = if opted_in { manifest::AMBIENT } else { "" };
+        self.plane.write("namespace.yaml", &manifest::namespace("shop", labels))?;
         let state = if opted_in { "ready" } else { "out" };
         wait_for_state(&self.n1, "shop/a", state)?;
         wait_for_state(&self.n2, "shop/b", state)?;
@@ -89,93 +80,6 @@ impl Scene {
         assert!(!is_plain || !dialled.contains_key(&15008), "{dialled:?}");
         Ok(is_plain)
     }
-}
-
-fn mesh_dir(lab: &Lab) -> PathBuf {
-    lab.dir().join("mesh")
-}
-
-fn pod_yaml(pod: &Pod) -> String {
-    format!(
-        "
-apiVersion: v1
-kind: Pod
-metadata: {{name: {name}, namespace: {namespace}}}
-spec: {{nodeName: {node}, serviceAccountName: {account}, containers: []}}
-status: {{phase: Running, podIP: {v4}, podIPs: [{{ip: {v4}}}, {{ip: \"{v6}\"}}]}}
----",
-        name = pod.name(),
-        namespace = pod.namespace(),
-        node = pod.node(),
-        account = pod.service_account(),
-        v4 = pod.ipv4(),
-        v6 = pod.ipv6(),
-    )
-}
-
-fn write_namespace(lab: &Lab, opted_in: bool) -> Result<()> {
-    let labels = if opted_in { "{istio.io/dataplane-mode: ambient}" } else { "{}" };
-    let yaml =
-        format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: shop, labels: {labels}}}");
-    let fresh = lab.dir().join("namespace.new");
-    fs::write(&fresh, yaml)?;
-    Ok(fs::rename(fresh, mesh_dir(lab).join("namespace.yaml"))?)
-}
-
-/// Starts the control plane on node 1, which has the other programs' build.
-fn start_control(lab: &Lab) -> Result<Child> {
-    let tokens = lab.dir().join("tokens");
-    let lines = TOKENS.map(|(node, token)| format!("{token} {node} istio-system/ztunnel\n"));
-    fs::write(&tokens, lines.concat())?;
-    fs::set_permissions(&tokens, fs::Permissions::from_mode(0o600))?;
-    let program = fairlead_program().with_file_name("fairlead-control");
-    let node = lab.node(1);
-    let mut command = Command::new(program);
-    command.arg("--config-dir").arg(mesh_dir(lab)).arg("--token-file").arg(tokens);
-    command.arg("--ca-dir").arg(ca_dir(lab)).args(["--service-name", &node.ipv4().to_string()]);
-    let mut control = node.spawn(command)?;
-    wait_for("the control plane is ready", SOON, || {
-        if !control.is_running()? {
-            control.wait(SOON)?.checked()?;
-        }
-        let ready = node.http_get(([127, 0, 0, 1], ADMIN_PORT).into(), "/ready");
-        Ok(ready.is_ok_and(|response| response.status == 200).then_some(()))
-    })
-    .with_context(|| control.stderr().unwrap_or_default())?;
-    // The proxies, other users, are to read it.
-    publish_root(lab)?;
-    Ok(control)
-}
-
-fn ca_dir(lab: &Lab) -> PathBuf {
-    lab.dir().join("ca")
-}
-
-fn root_file(lab: &Lab) -> PathBuf {
-    lab.dir().join("root").join("root-cert.pem")
-}
-
-fn publish_root(lab: &Lab) -> Result<()> {
-    let file = root_file(lab);
-    fs::create_dir_all(file.parent().unwrap_or(Path::new("/")))?;
-    fs::copy(ca_dir(lab).join("root-cert.pem"), &file)?;
-    Ok(fs::set_permissions(file, fs::Permissions::from_mode(0o644))?)
-}
-
-fn settings(lab: &Lab, number: u8) -> FairleadBuilder {
-    let node = lab.node(number);
-    let address = format!("{}:{PORT}", lab.node(1).ipv4());
-    let token = lab.dir().join(format!("token-{}", node.name())).join("token");
-    FairleadNode::on(node).args([
-        "--enrol",
-        "control-plane",
-        "--xds-address",
-        &address,
-        "--xds-root-ca",
-        &root_file(lab).to_string_lossy(),
-        "--auth-token",
-        &token.to_string_lossy(),
-    ])
 }
 
 #[test]
@@ -207,7 +111,8 @@ fn nothing_is_released_while_the_control_plane_is_away_or_the_agent_or_everythin
     let mut scene = Scene::new("away")?;
     scene.register()?;
     scene.opt_in(true)?;
-    scene.control.kill()?;
+    let control_plane = scene.plane.settings();
+    scene.plane.kill()?;
     assert!(!scene.crosses_plainly()?);
 
     let agent = scene.n1.pid_of(Half::Agent)?;
@@ -221,7 +126,7 @@ fn nothing_is_released_while_the_control_plane_is_away_or_the_agent_or_everythin
     wait_for_state(&scene.n1, "shop/a", "ready")?;
     assert!(!scene.crosses_plainly()?);
 
-    scene.control = start_control(&scene.lab)?;
+    scene.plane = control_plane.start()?;
     let settings = scene.n1.settings();
     scene.n1.kill()?;
     scene.n1 = settings.start()?;
@@ -229,5 +134,39 @@ fn nothing_is_released_while_the_control_plane_is_away_or_the_agent_or_everythin
     assert!(!scene.crosses_plainly()?);
     scene.opt_in(false)?;
     assert!(scene.crosses_plainly()?);
+    Ok(())
+}
+
+#[test]
+fn connections_outlive_a_change_of_the_label() -> Result<()> {
+    let scene = Scene::new("outlivelabel")?;
+    scene.register()?;
+    let mut before = talk(&scene.a, scene.b.v4(ECHO))?;
+    scene.opt_in(true)?;
+    let mut during = talk(&scene.a, scene.b.v4(ECHO))?;
+    let own = scene.a.identity();
+    scene.opt_in(false)?;
+    for (connection, name) in [(&mut before, "before"), (&mut during, "during")] {
+        say(connection, name)?;
+    }
+    drop(during);
+    // The tunnel proves who the client is.
+    scene.n2.wait_for_access(|line| line.is("src.identity", &own))?;
+    Ok(())
+}
+
+#[test]
+fn a_pod_that_opts_out_is_left_out_of_a_namespace_that_takes_part() -> Result<()> {
+    let scene = Scene::new("optout")?;
+    scene.register()?;
+    scene.opt_in(true)?;
+    let out = manifest::pod(&scene.a, "istio.io/dataplane-mode: none");
+    scene.plane.write("pod-a.yaml", &out)?;
+    wait_for_state(&scene.n1, "shop/a", "out")?;
+    assert!(scene.crosses_plainly()?);
+    wait_for_state(&scene.n2, "shop/b", "ready")?;
+    scene.plane.write("pod-a.yaml", &manifest::pod(&scene.a, ""))?;
+    wait_for_state(&scene.n1, "shop/a", "ready")?;
+    assert!(!scene.crosses_plainly()?);
     Ok(())
 }
