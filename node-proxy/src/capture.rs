@@ -5,12 +5,12 @@ pub mod check;
 pub mod control;
 pub mod enrolment;
 pub mod handover;
+pub mod processes;
 pub mod programs;
 pub mod proxies;
 pub mod routing;
 
 mod links;
-mod processes;
 mod records;
 mod registry;
 mod sockets;

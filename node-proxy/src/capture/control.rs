@@ -99,8 +99,8 @@ pub struct Parts {
     pub left: HashMap<PodId, PodListeners>,
     /// Who decides which pods are enrolled.
     pub enrol: Enrol,
-    /// Where all processes of the node are seen.
-    pub proc_dir: PathBuf,
+    /// The processes of the node, by which pods are found.
+    pub processes: Processes,
     /// Trust domain of this node's pods.
     pub trust_domain: TrustDomain,
     /// Time that open connections get to finish when a proxy is to end.
@@ -112,7 +112,7 @@ pub struct Parts {
 impl Control {
     /// Starts with no pod; `run_dir` holds the records of enrolments.
     pub fn new(parts: Parts, run_dir: &Path) -> std::io::Result<Self> {
-        let Parts { programs, endpoints, left, enrol, proc_dir, trust_domain, drain_timeout } =
+        let Parts { programs, endpoints, left, enrol, processes, trust_domain, drain_timeout } =
             parts;
         let registry = match enrol {
             Enrol::ControlPlane => Some(Registry::open(run_dir)?),
@@ -126,7 +126,7 @@ impl Control {
             notes: Mutex::default(),
             version: watch::Sender::new(0),
             enrol,
-            processes: Processes::in_dir(proc_dir),
+            processes,
             unreadable: Mutex::default(),
             proxies: Proxies::new(),
             endpoints,

@@ -3,8 +3,12 @@
 //! The container runtime puts each process of a pod below a control group that names the pod. That
 //! group is the outermost one that does: what a container makes further down, under whatever name,
 //! is its own.
+//!
+//! A process may end while its pod goes on, so a namespace is better named by the file that the
+//! runtime has mounted it on, if it has.
 
 use std::{
+    collections::HashMap,
     fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -21,8 +25,9 @@ const START_TIME_FIELD: usize = 19;
 
 /// The processes of the node.
 #[derive(Clone, Debug)]
-pub(super) struct Processes {
+pub struct Processes {
     proc_dir: PathBuf,
+    netns_dir: PathBuf,
 }
 
 /// A process of a pod.
@@ -30,20 +35,23 @@ pub(super) struct Processes {
 struct Process {
     started: u64,
     netns: PathBuf,
-    /// Device and inode, which tell namespaces apart.
-    id: (u64, u64),
+    id: NetnsId,
 }
+
+/// Device and inode, which tell namespaces apart.
+type NetnsId = (u64, u64);
 
 // === impl Processes ===
 
 impl Processes {
-    /// Looks for processes in `proc_dir`, which has to show all of the node's.
-    pub(super) fn in_dir(proc_dir: PathBuf) -> Self {
-        Self { proc_dir }
+    /// Looks for processes in `proc_dir`, which has to show all of the node's, and for what the
+    /// runtime has mounted in `netns_dir`.
+    pub fn in_dirs(proc_dir: PathBuf, netns_dir: PathBuf) -> Self {
+        Self { proc_dir, netns_dir }
     }
 
-    /// Returns the network namespaces that processes of the pod are in, other than the node's own,
-    /// each by its oldest process; that of the oldest process of all comes first.
+    /// Returns the network namespaces that processes of the pod are in, other than the node's own;
+    /// that of the oldest process of all comes first.
     ///
     /// Reads much: not for a thread that others wait for.
     pub(super) fn namespaces_of(&self, uid: &str) -> io::Result<Vec<PathBuf>> {
@@ -64,14 +72,22 @@ impl Processes {
             }
         }
         found.sort_by_key(|process| process.started);
+        let mounted = self.mounted();
         let mut seen = Vec::new();
         found.retain(|process| {
-            !seen.contains(&process.id) && {
-                seen.push(process.id);
-                true
-            }
+            let is_new = !seen.contains(&process.id);
+            seen.push(process.id);
+            is_new
         });
-        Ok(found.into_iter().map(|process| process.netns).collect())
+        let path = |process: Process| mounted.get(&process.id).cloned().unwrap_or(process.netns);
+        Ok(found.into_iter().map(path).collect())
+    }
+
+    /// Returns the namespaces that the runtime has mounted.
+    fn mounted(&self) -> HashMap<NetnsId, PathBuf> {
+        // Not every runtime does, or has a directory for it.
+        let entries = fs::read_dir(&self.netns_dir).into_iter().flatten().flatten();
+        entries.filter_map(|entry| Some((netns_id(&entry.path())?, entry.path()))).collect()
     }
 }
 
@@ -91,7 +107,7 @@ fn is_of_pod(dir: &Path, uid: &str) -> bool {
     groups.is_ok_and(|groups| pod_of(&groups).is_some_and(|found| found == uid))
 }
 
-fn netns_id(path: &Path) -> Option<(u64, u64)> {
+fn netns_id(path: &Path) -> Option<NetnsId> {
     let metadata = fs::metadata(path).ok()?;
     Some((metadata.dev(), metadata.ino()))
 }
@@ -126,7 +142,7 @@ fn start_time(stat: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::HashMap, os::unix::fs::symlink};
+    use std::os::unix::fs::symlink;
 
     use super::*;
 
@@ -197,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn each_namespace_of_a_pod_is_named_by_its_oldest_process_and_the_nodes_is_left_out() {
+    fn a_namespace_is_named_by_its_mount_or_oldest_process_and_the_nodes_is_left_out() {
         let dir = proc_dir(&[
             (1, "none", "node", 1),
             (30, "a", "pod-a", 10),
@@ -206,7 +222,8 @@ mod tests {
             (40, "a", "node", 5),
             (50, "b", "pod-b", 1),
         ]);
-        let processes = Processes::in_dir(dir.path().to_owned());
+        let mounts = dir.path().join("mounts");
+        let processes = Processes::in_dirs(dir.path().to_owned(), mounts.clone());
         let found = |uid| {
             let found = processes.namespaces_of(uid).unwrap();
             let relative = |path: PathBuf| path.strip_prefix(dir.path()).unwrap().to_owned();
@@ -215,5 +232,8 @@ mod tests {
         assert_eq!(found("a"), ["30/ns/net", "20/ns/net"].map(PathBuf::from));
         assert_eq!(found("b"), ["50/ns/net"].map(PathBuf::from));
         assert!(found("c").is_empty());
+        fs::create_dir(&mounts).unwrap();
+        symlink(dir.path().join("pod-a"), mounts.join("cni-a")).unwrap();
+        assert_eq!(found("a"), ["mounts/cni-a", "20/ns/net"].map(PathBuf::from));
     }
 }

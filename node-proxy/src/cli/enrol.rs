@@ -52,6 +52,10 @@ pub struct EnrolArgs {
     /// hostPID.
     #[arg(long, value_name = "DIR", default_value = "/proc")]
     pub proc_dir: PathBuf,
+    /// Where the container runtime mounts the network namespaces of pods, if it does. Such a mount
+    /// is there for as long as the pod, which a process may not be.
+    #[arg(long, value_name = "DIR", default_value = "/run/netns")]
+    pub netns_dir: PathBuf,
     /// Host of the API server, as Kubernetes tells its pods.
     #[arg(long, hide = true, env = "KUBERNETES_SERVICE_HOST")]
     pub kube_service_host: Option<String>,
@@ -84,6 +88,9 @@ pub enum EnrolError {
          cluster: give --kube-api URL"
     )]
     NoApiServer,
+    /// An option has no effect, so something else is meant than what would be done.
+    #[error("{0} has no effect without --enrol kubernetes: remove it, or give that too")]
+    WithoutEffect(&'static str),
 }
 
 // === impl Authority ===
@@ -91,6 +98,7 @@ pub enum EnrolError {
 impl Authority {
     /// Returns whom the agent asks, if there is an agent.
     pub fn of(args: &RunArgs, sources: &Sources) -> Result<Option<Self>, EnrolError> {
+        args.enrolment.refuse_without_effect()?;
         match args.enrolment.enrol {
             Enrol::Manual => Ok(None),
             Enrol::Kubernetes => Ok(Some(Self::Kubernetes(args.enrolment.api_access()?))),
@@ -154,4 +162,22 @@ impl EnrolArgs {
             roots: own(&self.kube_root_ca, "ca.crt"),
         })
     }
+
+    fn refuse_without_effect(&self) -> Result<(), EnrolError> {
+        let given = [
+            (self.kube_api.is_some(), "--kube-api"),
+            (self.kube_token.is_some(), "--kube-token"),
+            (self.kube_root_ca.is_some(), "--kube-root-ca"),
+        ];
+        let first = given.into_iter().find(|(is_given, _)| *is_given);
+        match first {
+            Some((_, option)) if self.enrol != Enrol::Kubernetes => {
+                Err(EnrolError::WithoutEffect(option))
+            }
+            _ => Ok(()),
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,6 +22,7 @@ use fairlead_node::{
         check,
         control::{AtExit, Control, Parts},
         handover::{HandoverError, HandoverSocket, Heirlooms, Inheritance, hand_over, take_over},
+        processes::Processes,
         programs::Programs,
         proxies::{Greeted, greet},
     },
@@ -117,7 +118,10 @@ pub(super) async fn serve(
         endpoints: left.endpoints.map_or_else(|| endpoints(args, held), Ok)?,
         left: left.pods,
         enrol: args.enrolment.enrol,
-        proc_dir: args.enrolment.proc_dir.clone(),
+        processes: Processes::in_dirs(
+            args.enrolment.proc_dir.clone(),
+            args.enrolment.netns_dir.clone(),
+        ),
         trust_domain: args.trust_domain.clone(),
         drain_timeout: args.drain_timeout,
     };

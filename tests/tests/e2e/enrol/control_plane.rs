@@ -9,8 +9,12 @@ use fairlead_lab::{
 use super::{SOON, wait_for_state, wait_until_unlisted};
 use crate::{
     clients::{curl, say, talk},
+    halves::privileges::assert_unprivileged,
     mesh::{ECHO, HTTP},
 };
+
+/// User and group of the agent.
+const AGENT: [&str; 2] = ["65533", "65532"];
 
 /// Two nodes, each with a pod, that follow a control plane on a third.
 struct Scene {
@@ -112,6 +116,7 @@ fn nothing_is_released_while_the_control_plane_is_away_or_the_agent_or_everythin
     assert!(!scene.crosses_plainly()?);
 
     let agent = scene.n1.pid_of(Half::Agent)?;
+    assert_unprivileged(agent, AGENT)?;
     scene.n1.kill_half(Half::Agent)?;
     wait_for("another agent", SOON, || {
         let agents = scene.n1.pids_of(Half::Agent)?;

@@ -27,6 +27,11 @@ struct Scene {
 
 impl Scene {
     fn new(name: &str) -> Result<Self> {
+        Self::with_args(name, &[])
+    }
+
+    /// With further arguments for the first node.
+    fn with_args(name: &str, args: &[&str]) -> Result<Self> {
         let lab = Lab::new(name)?;
         let pod = |node: u8, name: &str| {
             let spec = PodSpec::new(name).namespace("shop").service_account(name);
@@ -42,7 +47,8 @@ impl Scene {
             FairleadNode::on(lab.node(node)).local_config(&config).local_ca(&lab.dir().join("ca"))
         };
         let url = cluster.url();
-        let n1 = settings(1).args(["--enrol", "kubernetes", "--kube-api", &url]).start()?;
+        let enrol = ["--enrol", "kubernetes", "--kube-api", &url];
+        let n1 = settings(1).args(enrol).args(args).start()?;
         let n2 = settings(2).start()?;
         n2.enrol(&b)?;
         Ok(Self { n1, _n2: n2, cluster, a, c, b, _server: server, lab })
@@ -79,13 +85,17 @@ fn pods_enter_and_leave_the_mesh_by_labels_and_their_annotation_says_so() -> Res
     let scene = Scene::new("labels")?;
     let _process = scene.run_a()?;
     let uid = scene.cluster.apply(&scene.c, None, "Running")?;
-    let c_process = Container::start_with_systemd(&scene.lab, &scene.c, &uid)?;
+    let _c_process = Container::start_with_systemd(&scene.lab, &scene.c, &uid)?;
     scene.assert_encrypted(false)?;
 
     scene.cluster.label_namespace(Some("ambient"))?;
     scene.wait_for_a(true)?;
     let c = wait_for_state(&scene.n1, "shop/c", "ready")?;
-    assert_eq!(c["netns"], c_process.netns());
+    assert_eq!(
+        c["netns"],
+        *scene.c.netns().path().to_string_lossy(),
+        "its mount, which is there longer"
+    );
     assert_eq!((&c["origin"], &c["uid"]), (&"agent".into(), &uid.into()));
     scene.assert_encrypted(true)?;
 
@@ -108,7 +118,8 @@ fn pods_enter_and_leave_the_mesh_by_labels_and_their_annotation_says_so() -> Res
 #[test]
 fn a_pod_that_cannot_be_found_waits_visibly_and_is_found_by_its_processes_as_they_change()
 -> Result<()> {
-    let scene = Scene::new("found")?;
+    // A runtime that mounts no namespaces.
+    let scene = Scene::with_args("found", &["--netns-dir", "/nonexistent"])?;
     let uid = scene.cluster.apply(&scene.a, Some("ambient"), "Running")?;
     let waits_because = |reason: &str| {
         wait_for(reason, SOON, || {
