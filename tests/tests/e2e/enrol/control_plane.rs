@@ -145,7 +145,10 @@ fn connections_outlive_a_change_of_the_label() -> Result<()> {
     scene.opt_in(true)?;
     let mut during = talk(&scene.a, scene.b.v4(ECHO))?;
     let own = scene.a.identity();
-    scene.opt_in(false)?;
+    scene.plane.write("namespace.yaml", &manifest::namespace("shop", ""))?;
+    // Both ends have captured connections, which are let finish.
+    wait_for_state(&scene.n1, "shop/a", "draining")?;
+    wait_for_state(&scene.n2, "shop/b", "draining")?;
     for (connection, name) in [(&mut before, "before"), (&mut during, "during")] {
         say(connection, name)?;
     }
