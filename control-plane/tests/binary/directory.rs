@@ -1,30 +1,16 @@
-//! The program with a directory of configuration, as a node proxy's client finds it.
-#![allow(clippy::unwrap_used, reason = "tests")]
+//! The program with a directory of configuration.
 
 use std::{
     collections::BTreeMap,
     fs,
-    path::PathBuf,
-    process::Stdio,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
-use mesh_api::{
-    control_plane::ControlPlane,
-    proto::discovery::Node,
-    xds_client::{Change, Event, MeshResource, Session, mesh_subscriptions, run},
-};
-use serde_json::Value;
+use anyhow::Result;
+use mesh_api::xds_client::MeshResource;
 use tempfile::TempDir;
-use tokio::{
-    io::{AsyncBufReadExt as _, BufReader, Lines},
-    process::{Child, ChildStdout, Command},
-    sync::mpsc,
-    time::timeout,
-};
 
-const SOON: Duration = Duration::from_secs(20);
+use crate::{client::Client, plane::Plane};
 
 const MESH: &str = "
 apiVersion: v1
@@ -53,134 +39,39 @@ spec: {action: DENY, rules: [{}]}
 const POD: &str = "Kubernetes//Pod/shop/cart";
 const SERVICE: &str = "shop/cart.shop.svc.cluster.local";
 
-/// A running control plane.
-struct Plane {
-    dir: TempDir,
-    log: Lines<BufReader<ChildStdout>>,
-    address: String,
-    _process: Child,
-}
-
-/// What a client of everything knows.
-struct Client {
-    events: mpsc::Receiver<Event<MeshResource>>,
-    known: BTreeMap<String, MeshResource>,
-}
-
-// === impl Plane ===
-
-impl Plane {
-    async fn start() -> Result<Self> {
-        let dir = TempDir::new()?;
-        fs::create_dir(dir.path().join("mesh"))?;
-        fs::write(dir.path().join("mesh/shop.yaml"), MESH)?;
-        fs::write(dir.path().join("tokens"), "a-secret-of-sixteen n1 istio-system/ztunnel\n")?;
-        fs::write(dir.path().join("token"), "a-secret-of-sixteen")?;
-        let mut process = Command::new(env!("CARGO_BIN_EXE_fairlead-control"))
-            .args(["--address", "127.0.0.1:0", "--admin-address", "127.0.0.1:0"])
-            .args(["--log-format", "json", "--debounce-after", "10ms"])
-            .arg("--config-dir")
-            .arg(dir.path().join("mesh"))
-            .arg("--ca-dir")
-            .arg(dir.path().join("ca"))
-            .arg("--token-file")
-            .arg(dir.path().join("tokens"))
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()?;
-        let log = BufReader::new(process.stdout.take().context("no output")?).lines();
-        let mut plane = Self { dir, log, address: String::new(), _process: process };
-        let started = plane.line("started").await?;
-        started["address"].as_str().context("no address")?.clone_into(&mut plane.address);
-        Ok(plane)
-    }
-
-    /// Waits for a line of the log whose message or error has `text`.
-    async fn line(&mut self, text: &str) -> Result<Value> {
-        loop {
-            let line = timeout(SOON, self.log.next_line()).await.context(text.to_owned())??;
-            let line: Value = serde_json::from_str(&line.context("the log ended")?)?;
-            if line.to_string().contains(text) {
-                return Ok(line);
-            }
-        }
-    }
-
-    fn write(&self, name: &str, text: &str) -> Result<()> {
-        Ok(fs::write(self.file(name), text)?)
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.dir.path().join("mesh").join(name)
-    }
-
-    fn connect(&self) -> Result<Client> {
-        let port = self.address.rsplit_once(':').context("no port")?.1;
-        let control_plane = ControlPlane {
-            address: format!("https://localhost:{port}").parse()?,
-            server_name: None,
-            roots: self.dir.path().join("ca/root-cert.pem"),
-            token: self.dir.path().join("token"),
-            cluster_id: "Kubernetes".to_owned(),
-        };
-        let session = Session::new(Node::default(), mesh_subscriptions());
-        let (send, events) = mpsc::channel(16);
-        tokio::spawn(run(control_plane, session, send));
-        Ok(Client { events, known: BTreeMap::new() })
-    }
-}
-
-// === impl Client ===
-
-impl Client {
-    async fn until(
-        &mut self,
-        done: impl Fn(&BTreeMap<String, MeshResource>) -> bool,
-    ) -> Result<()> {
-        while !done(&self.known) {
-            let event = timeout(SOON, self.events.recv())
-                .await
-                .with_context(|| format!("known: {:?}", self.known.keys().collect::<Vec<_>>()))?;
-            match event.context("the client ended")? {
-                Event::Update(update) => {
-                    anyhow::ensure!(update.rejections.is_empty(), "{:?}", update.rejections);
-                    for change in update.changes {
-                        match change {
-                            Change::Updated(name, resource) => {
-                                self.known.insert(name.to_string(), resource);
-                            }
-                            Change::Removed(name) => {
-                                self.known.remove(&*name);
-                            }
-                        }
-                    }
-                }
-                Event::Connected => {}
-                Event::Disconnected(end) => anyhow::bail!("{end}"),
-            }
-        }
-        Ok(())
-    }
+/// Starts with the mesh in `mesh/shop.yaml`, and a client's token.
+async fn start() -> Result<Plane> {
+    let dir = TempDir::new()?;
+    fs::create_dir(dir.path().join("mesh"))?;
+    fs::write(dir.path().join("mesh/shop.yaml"), MESH)?;
+    fs::write(dir.path().join("tokens"), "a-secret-of-sixteen n1 istio-system/ztunnel\n")?;
+    fs::write(dir.path().join("token"), "a-secret-of-sixteen")?;
+    // The authority's files lie beside those of clients: one file of roots serves both.
+    Plane::start(dir, |command, dir| {
+        command.arg("--config-dir").arg(dir.join("mesh"));
+        command.arg("--ca-dir").arg(dir).arg("--token-file").arg(dir.join("tokens"));
+    })
+    .await
 }
 
 #[tokio::test]
 async fn what_is_written_to_the_directory_reaches_a_client() -> Result<()> {
-    let plane = Plane::start().await?;
-    let mut client = plane.connect()?;
+    let plane = start().await?;
+    let mut client = Client::connect(&plane)?;
     client.until(|known| known.contains_key(POD) && known.contains_key(SERVICE)).await?;
     let MeshResource::Workload(workload) = &client.known[POD] else { panic!("{:?}", client.known) };
     assert_eq!(workload.identity.to_string(), "spiffe://cluster.local/ns/shop/sa/cart");
     assert!(workload.services.keys().any(|service| service.to_string() == SERVICE));
 
     let written = Instant::now();
-    plane.write("policy.yaml", POLICY)?;
+    plane.write("mesh/policy.yaml", POLICY)?;
     client.until(|known| known.contains_key("shop/deny")).await?;
     // Not a benchmark: only that nothing waits for a timer of seconds.
     assert!(written.elapsed() < Duration::from_secs(5), "{:?}", written.elapsed());
 
-    fs::remove_file(plane.file("policy.yaml"))?;
+    fs::remove_file(plane.dir.path().join("mesh/policy.yaml"))?;
     client.until(|known| !known.contains_key("shop/deny")).await?;
-    plane.write("shop.yaml", &MESH.replace("10.0.0.7", "10.0.0.8"))?;
+    plane.write("mesh/shop.yaml", &MESH.replace("10.0.0.7", "10.0.0.8"))?;
     let moved = |known: &BTreeMap<String, MeshResource>| match known.get(POD) {
         Some(MeshResource::Workload(workload)) => {
             workload.addresses.iter().any(|address| address.to_string() == "10.0.0.8")
@@ -192,25 +83,70 @@ async fn what_is_written_to_the_directory_reaches_a_client() -> Result<()> {
 
 #[tokio::test]
 async fn a_file_that_is_broken_is_named_and_its_last_good_version_stays() -> Result<()> {
-    let mut plane = Plane::start().await?;
-    let mut client = plane.connect()?;
-    plane.write("policy.yaml", POLICY)?;
+    let mut plane = start().await?;
+    let mut client = Client::connect(&plane)?;
+    plane.write("mesh/policy.yaml", POLICY)?;
     client.until(|known| known.contains_key("shop/deny")).await?;
-    plane.write("policy.yaml", &POLICY.replace("DENY", "MAYBE"))?;
+    plane.write("mesh/policy.yaml", &POLICY.replace("DENY", "MAYBE"))?;
     let refused = plane.line("spec.action").await?;
     assert!(refused["error"].as_str().unwrap().starts_with("policy.yaml: "), "{refused}");
     // What comes after it is applied, and the broken file is as it was.
-    plane.write("more.yaml", &POLICY.replace("name: deny", "name: more"))?;
+    plane.write("mesh/more.yaml", &POLICY.replace("name: deny", "name: more"))?;
     client.until(|known| known.contains_key("shop/more")).await?;
     assert!(client.known.contains_key("shop/deny"));
     Ok(())
 }
 
 #[tokio::test]
+async fn hostile_files_are_refused_and_nothing_else_suffers() -> Result<()> {
+    let mut plane = start().await?;
+    let mut client = Client::connect(&plane)?;
+    plane.write("mesh/policy.yaml", POLICY)?;
+    client.until(|known| known.contains_key("shop/deny")).await?;
+    let sources = |list: &str| {
+        POLICY.replace("{}]", &format!("{{from: [{{source: {{ipBlocks: {list}}}}}]}}]"))
+    };
+    let entry = "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: twice, namespace: shop}
+spec: {hosts: [a.example, a.example], resolution: NONE, ports: [{number: 80, name: http, protocol: HTTP}]}
+";
+    let large = sources(&format!("[{}]", vec!["10.0.0.0/8"; 100_000].join(",")));
+    assert!(large.len() > 1 << 20);
+    // Each names the one before it nine times.
+    let aliases = (1..9).fold("a0: &a0 [x]\n".to_owned(), |text, n| {
+        let before = vec![format!("*a{}", n - 1); 9].join(",");
+        format!("{text}a{n}: &a{n} [{before}]\n")
+    });
+    for (n, (hostile, reason)) in [
+        (large.as_str(), "entries: use at most"),
+        (&sources(&format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000))), "policy.yaml"),
+        (&format!("{aliases}{POLICY}"), "policy.yaml"),
+        (&sources("&a [*a]"), "policy.yaml"),
+        (&format!("{POLICY}---{entry}"), "listed twice"),
+        ("\0\u{feff}{[", "policy.yaml"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        plane.write("mesh/policy.yaml", hostile)?;
+        let refused = plane.line("file not applied").await?;
+        assert!(refused["error"].as_str().unwrap().contains(reason), "{refused}");
+        let name = format!("more-{n}");
+        let more = POLICY.replace("name: deny", &format!("name: {name}"));
+        plane.write(&format!("mesh/{name}.yaml"), &more)?;
+        client.until(|known| known.contains_key(&format!("shop/{name}"))).await?;
+        assert!(client.known.contains_key("shop/deny"), "the last good version stays");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_client_without_a_valid_token_learns_nothing() -> Result<()> {
-    let plane = Plane::start().await?;
-    fs::write(plane.dir.path().join("token"), "wrong")?;
-    let mut client = plane.connect()?;
+    let plane = start().await?;
+    plane.write("token", "wrong")?;
+    let mut client = Client::connect(&plane)?;
     let refused = client.until(|known| !known.is_empty()).await.unwrap_err();
     assert!(refused.to_string().contains("Unauthenticated"), "{refused}");
     Ok(())
