@@ -20,7 +20,7 @@ mod sign;
 mod step;
 
 pub use self::{
-    authority::{Authority, AuthorityOptions, Clock},
+    authority::{Authority, AuthorityOptions},
     authorize::{Denied, IssuePolicy, Placement},
     bundle::Bundle,
     csr::{Csr, CsrError},

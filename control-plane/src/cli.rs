@@ -9,6 +9,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
+use fairlead_component::logging::LogFormat;
 use mesh_api::identity::TrustDomain;
 
 use crate::{
@@ -23,7 +24,6 @@ use crate::{
         ServerOptions,
         limits::{DEFAULT_DRAIN_TIME, DEFAULT_MAX_CONNECTION_AGE, DEFAULT_MAX_CONNECTIONS},
     },
-    telemetry::logging::LogFormat,
     xds::{
         DebounceOptions,
         limits::{DEFAULT_MAX_CLIENTS, DEFAULT_MAX_RESPONSE_BYTES},

@@ -5,13 +5,14 @@ use std::{future::pending, process::ExitCode, sync::Arc};
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
+use fairlead_component::logging;
 use fairlead_control::{
     ca::{CaSecrets, directory::CaDirectory},
     cli::{Cli, Command, RunArgs},
     cluster::{Cluster, Leadership, connect},
     feed::Feed,
     run::ControlPlane,
-    telemetry::{logging, metrics::Metrics},
+    telemetry::metrics::Metrics,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -48,8 +49,8 @@ async fn rotate_root_of_cluster(namespace: &str) -> Result<()> {
 
 #[tokio::main]
 async fn serve(args: &RunArgs) -> Result<()> {
-    let _log = logging::init(args.log_format, &args.log_level)?;
-    let metrics = Arc::new(Metrics::new());
+    let log = logging::init(args.log_format, &args.log_level)?;
+    let metrics = Arc::new(Metrics::of_log(log.dropped_lines()));
     let (feed, source) = Feed::new(args.mesh_options(), Arc::clone(&metrics));
     let client = if args.source.kubernetes { Some(connect().await?) } else { None };
     let cluster = client.clone().map(|client| {

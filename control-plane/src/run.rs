@@ -2,6 +2,7 @@
 
 use std::{future::pending, io, net::SocketAddr, sync::Arc};
 
+use fairlead_component::clock::Clock;
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
@@ -10,7 +11,7 @@ use tracing::{error, info};
 
 use crate::{
     auth::{Authenticator, TokenFile, TokenFileError, TokenReviews},
-    ca::{Authority, CaError, CaSecrets, CertificateService, Clock, Placement},
+    ca::{Authority, CaError, CaSecrets, CertificateService, Placement},
     cli::RunArgs,
     cluster::Cluster,
     resource::Change,
@@ -199,7 +200,7 @@ impl ControlPlane {
             result = follow_tokens(token_file) => Ok(result?),
             result = review(self.webhook, &certificate) => Ok(result?),
             () = certificate.keep_fresh() => Ok(()),
-            () = self.admin.serve(self.admin_listener) => Ok(()),
+            never = self.admin.serve(self.admin_listener) => never,
             () = ready => Ok(()),
             () = stopping => Ok(()),
         }

@@ -191,9 +191,38 @@ pub enum IpFamilies {
     Dual,
 }
 
+/// Something that two workloads may have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The network of their addresses.
+    Network,
+    /// The region.
+    Region,
+    /// The zone.
+    Zone,
+    /// The subzone.
+    Subzone,
+    /// The node.
+    Node,
+    /// The cluster.
+    Cluster,
+}
+
+/// Which endpoint a connection to a service goes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Balancing {
+    /// Any.
+    Even,
+    /// One that has all of these in common with the client, or none at all.
+    Strict(Arc<[Scope]>),
+    /// One that has more of these in common with the client than others have; the first counts most.
+    Failover(Arc<[Scope]>),
+    /// None: connections pass to the address that the client named.
+    Passthrough,
+}
+
 /// A named group of workloads with virtual addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "independent switches, as on the wire")]
 pub struct Service {
     /// Unique key.
     pub key: ServiceKey,
@@ -217,8 +246,8 @@ pub struct Service {
     pub namespace_local: bool,
     /// Whether unhealthy workloads are endpoints too.
     pub allow_unhealthy: bool,
-    /// Whether connections pass to the address that the client named.
-    pub passthrough: bool,
+    /// Which of its endpoints a connection goes to.
+    pub balancing: Balancing,
 }
 
 // === impl WorkloadUid ===

@@ -4,11 +4,11 @@
 
 mod endpoints;
 mod outbound;
+mod proximity;
 mod snapshot;
 mod waypoint;
 
 pub use self::{
-    endpoints::Endpoint,
     outbound::{Hop, Route, Transport, WithoutWaypoint},
     snapshot::{LocalWorkload, MeshState, ServiceEntry},
 };

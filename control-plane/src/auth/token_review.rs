@@ -174,9 +174,11 @@ mod tests {
     #[tokio::test]
     async fn only_what_is_known_is_remembered() {
         let (server, reviews) = setting().await;
-        server.set_faults(Faults { refuse: 1, ..Faults::default() });
+        let missing_group = Some("authentication.k8s.io");
+        server.set_faults(Faults { missing_group, ..Faults::default() });
         let failed = reviews.authenticate("good").await;
         assert!(matches!(failed, Err(AuthError::Unavailable(_))), "{failed:?}");
+        server.set_faults(Faults::default());
         for (token, asked) in [("good", 1), ("good", 0), ("bad", 1), ("bad", 1)] {
             let before = server.requests().len();
             assert_eq!(reviews.authenticate(token).await.is_ok(), token == "good");

@@ -10,13 +10,11 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use fairlead_component::clock::Clock;
 use mesh_api::identity::TrustDomain;
 use rcgen::{KeyPair, PublicKeyData};
 use rustls::pki_types::PrivateKeyDer;
-use tokio::{
-    sync::watch,
-    time::{MissedTickBehavior, interval},
-};
+use tokio::{sync::watch, time::sleep};
 use tracing::{error, info, warn};
 
 use super::{
@@ -25,7 +23,7 @@ use super::{
     directory::CaDirectory,
     error::CaError,
     history::History,
-    rotation::{Step, due},
+    rotation::{Step, due, until_next_look},
     secret::{CaSecrets, Snapshot},
     sign::{
         DEFAULT_CERTIFICATE_TTL, Issued, MAX_CERTIFICATE_TTL, MIN_CERTIFICATE_TTL, Subject,
@@ -35,23 +33,13 @@ use super::{
 };
 use crate::{telemetry::metrics::Metrics, watch::Watched};
 
-/// How often the files are looked at without a sign of a change: steps become due by time.
-const CHECK_INTERVAL: Duration = Duration::from_mins(1);
-
-/// How far ahead the end of the last certificate is recorded, so that it is rarely written.
-const RECORD_AHEAD: Duration = Duration::from_hours(1);
-
-/// How long before the end of the last certificate would have to be recorded it is, where that takes
-/// time: others know of it before they have to.
-const RECORD_EARLY: Duration = Duration::from_mins(30);
+/// How far ahead the end of the last certificate is recorded, so that it is rarely written: one part
+/// of a lifetime in so many. An hour of a day.
+const RECORD_AHEAD_PART: u32 = 24;
 
 /// Time that every replica takes at most to learn of a change of what they share, or not to certify
 /// anyone: then the API server does not answer it, and what it said of tokens holds for a minute.
 const SPREAD_TIME: Duration = Duration::from_mins(10);
-
-/// Source of the wall-clock time, replaceable in simulations.
-#[derive(Clone)]
-pub struct Clock(Arc<dyn Fn() -> SystemTime + Send + Sync>);
 
 /// How certificates are issued.
 #[derive(Clone, Debug)]
@@ -94,31 +82,6 @@ struct State {
     /// What `bundle` was made of.
     contents: Contents,
     history: History,
-}
-
-// === impl Clock ===
-
-impl Clock {
-    /// Returns the machine's clock.
-    pub fn system() -> Self {
-        Self::new(SystemTime::now)
-    }
-
-    /// Returns a clock that shows what `now` returns.
-    pub fn new(now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
-        Self(Arc::new(now))
-    }
-
-    /// Returns the current time.
-    pub fn now(&self) -> SystemTime {
-        (self.0)()
-    }
-}
-
-impl fmt::Debug for Clock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Clock").field(&self.now()).finish()
-    }
 }
 
 // === impl AuthorityOptions ===
@@ -245,17 +208,18 @@ impl Authority {
             }
         };
         let mut changes = Watched::directory(directory.path())?;
-        let mut ticks = interval(CHECK_INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                more = changes.changed() => if !more { return Ok(()) },
-            }
             let this = Arc::clone(&self);
             let refreshed = tokio::task::spawn_blocking(move || this.refresh()).await;
-            let Ok(Err(error)) = refreshed else { continue };
-            error!(%error, "the authority's files are not used as they are; it goes on as before");
+            if let Ok(Err(error)) = refreshed {
+                error!(%error, "the authority's files are not used as they are; it goes on as before");
+            }
+            // Steps become due by time.
+            let next_look = until_next_look(self.bundle.load().rotation(), self.clock.now());
+            tokio::select! {
+                () = sleep(next_look) => {}
+                more = changes.changed() => if !more { return Ok(()) },
+            }
         }
     }
 
@@ -326,20 +290,22 @@ impl Authority {
     }
 
     fn note_issued(&self, state: &mut State, end: SystemTime) {
+        let ahead = self.options.default_ttl / RECORD_AHEAD_PART;
         let early = match self.storage {
             Storage::Directory(_) => Duration::ZERO,
-            Storage::Secrets(_) => RECORD_EARLY,
+            // Writing takes time: others are to know of it before they have to.
+            Storage::Secrets(_) => ahead / 2,
         };
         if end + early <= state.history.issued_until() {
             return;
         }
-        let recorded = end + RECORD_AHEAD;
+        let recorded = end + ahead;
         state.history.issued(recorded);
         let directory = match &self.storage {
             Storage::Directory(directory) => directory,
             Storage::Secrets(secrets) => return secrets.issued(recorded),
         };
-        // A short write, once an hour at most.
+        // A short write, once an hour at most with certificates of a day.
         let written = directory.lock().and_then(|locked| locked.record_issued_until(recorded));
         if let Err(error) = written {
             warn!(%error, "the end of the last certificate is not recorded: after a restart, \

@@ -15,13 +15,15 @@ use std::{
 };
 
 use super::{
-    contents::{Contents, KEY, NEXT_KEY, Write},
+    contents::{Contents, KEY, NEXT_KEY, ROOTS, Write},
     error::CaError,
 };
 
 const ISSUED_UNTIL: &str = "issued-until";
 
-const DIRECTORY_MODE: u32 = 0o700;
+/// Node proxies of the same machine, which are other users, read the roots and watch for new ones.
+const DIRECTORY_MODE: u32 = 0o755;
+const ROOTS_MODE: u32 = 0o644;
 const FILE_MODE: u32 = 0o600;
 const OTHERS: u32 = 0o007;
 
@@ -104,7 +106,8 @@ impl Locked<'_> {
         let path = self.path.join(name);
         let draft = self.path.join(format!(".{name}.new"));
         let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(FILE_MODE);
+        let mode = if name == ROOTS { ROOTS_MODE } else { FILE_MODE };
+        options.write(true).create(true).truncate(true).mode(mode);
         let mut file = options.open(&draft).map_err(CaError::io("create", &draft))?;
         file.write_all(content.as_bytes()).map_err(CaError::io("write", &draft))?;
         file.sync_all().map_err(CaError::io("store", &draft))?;

@@ -11,6 +11,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use fairlead_component::logging::DroppedLines;
 use prometheus_client::{
     encoding::{EncodeMetric, MetricEncoder, text},
     metrics::{MetricType, counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -66,6 +67,7 @@ pub struct Metrics {
     cluster_answered: Gauge<f64, AtomicU64>,
     services: Gauge,
     resources: Family<Labels<1>, Gauge>,
+    limits: Family<Labels<1>, Counter>,
     registry: Registry,
 }
 
@@ -156,8 +158,14 @@ impl Default for Metrics {
 impl Metrics {
     /// Creates the metrics, all at zero.
     pub fn new() -> Self {
+        Self::of_log(DroppedLines::default())
+    }
+
+    /// Creates the metrics of a process with a log.
+    pub fn of_log(dropped_lines: DroppedLines) -> Self {
         let mut r = Registrar(Registry::default());
         r.0.register_collector(Box::new(ProcessCollector::new()));
+        r.0.register_collector(Box::new(dropped_lines));
         let info: Family<Labels<1>, Gauge> = r.add("pilot_info", "Version of this process");
         info.get_or_create(&[("version", VERSION)]).set(1);
         Self {
@@ -210,6 +218,7 @@ impl Metrics {
             ),
             services: r.add("pilot_services", "Services known"),
             resources: r.add("fairlead_resources", "Resources that clients are told of, by kind"),
+            limits: r.add("fairlead_limit_reached", "Times that a limit was reached, by limit"),
             registry: r.0,
         }
     }
@@ -253,6 +262,11 @@ impl Metrics {
     /// Takes note of a review of the webhook.
     pub fn validated(&self, passed: bool) {
         self.validated[usize::from(passed)].inc();
+    }
+
+    /// Returns the count of how often a limit was reached.
+    pub fn limit(&self, limit: &'static str) -> Counter {
+        self.limits.get_or_create_owned(&[("limit", limit)])
     }
 
     /// Takes note of how many resources of each kind there are.

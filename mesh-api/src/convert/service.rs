@@ -1,15 +1,15 @@
 //! Services.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use super::{
-    InvalidField, Problem, enumeration, list, name, port, range, required, unsupported,
-    waypoint::waypoint,
+    InvalidField, Problem, enumeration, list, name, port, range, required, waypoint::waypoint,
 };
 use crate::{
     proto::workload as proto,
     workload::{
-        IpFamilies, Network, Service, ServiceAddress, ServiceKey, ServicePort, WeightedWaypoint,
+        Balancing, IpFamilies, Network, Scope, Service, ServiceAddress, ServiceKey, ServicePort,
+        WeightedWaypoint,
     },
 };
 
@@ -19,7 +19,7 @@ impl TryFrom<proto::Service> for Service {
     type Error = InvalidField;
 
     fn try_from(wire: proto::Service) -> Result<Self, InvalidField> {
-        let (allow_unhealthy, passthrough) = load_balancing(wire.load_balancing.as_ref())
+        let (allow_unhealthy, balancing) = load_balancing(wire.load_balancing.as_ref())
             .map_err(|error| error.within("load_balancing"))?;
         Ok(Self {
             key: ServiceKey {
@@ -42,7 +42,7 @@ impl TryFrom<proto::Service> for Service {
             canonical: wire.canonical,
             namespace_local: namespace_local(wire.visibility)?,
             allow_unhealthy,
-            passthrough,
+            balancing,
         })
     }
 }
@@ -75,25 +75,51 @@ impl TryFrom<&proto::Port> for ServicePort {
     }
 }
 
-/// Returns whether unhealthy endpoints are candidates, and whether no endpoint is chosen at all.
-fn load_balancing(wire: Option<&proto::LoadBalancing>) -> Result<(bool, bool), InvalidField> {
+/// Returns whether unhealthy endpoints are candidates, and which of the candidates is chosen.
+fn load_balancing(wire: Option<&proto::LoadBalancing>) -> Result<(bool, Balancing), InvalidField> {
     use proto::load_balancing::{HealthPolicy, Mode};
 
-    let Some(wire) = wire else { return Ok((false, false)) };
-    unsupported("routing_preference", !wire.routing_preference.is_empty())?;
-    let mode = enumeration("mode", wire.mode)?;
-    let passthrough = match mode {
-        Mode::UnspecifiedMode => false,
-        Mode::Passthrough => true,
-        Mode::Strict | Mode::Failover => {
-            return Err(Problem::UnsupportedValue(mode.as_str_name()).at("mode"));
-        }
+    let Some(wire) = wire else { return Ok((false, Balancing::Even)) };
+    let scopes = scopes(&wire.routing_preference)?;
+    let balancing = match enumeration("mode", wire.mode)? {
+        Mode::UnspecifiedMode => Balancing::Even,
+        Mode::Passthrough => Balancing::Passthrough,
+        Mode::Strict => Balancing::Strict(scopes),
+        Mode::Failover => Balancing::Failover(scopes),
     };
     let allow_unhealthy = match enumeration("health_policy", wire.health_policy)? {
         HealthPolicy::OnlyHealthy => false,
         HealthPolicy::AllowAll => true,
     };
-    Ok((allow_unhealthy, passthrough))
+    Ok((allow_unhealthy, balancing))
+}
+
+/// Returns the scopes of a preference. Each counts where it is first named, so that a preference has
+/// no more parts than there are scopes.
+fn scopes(numbers: &[i32]) -> Result<Arc<[Scope]>, InvalidField> {
+    let mut scopes = Vec::new();
+    for (i, number) in numbers.iter().enumerate() {
+        let scope = scope(&format!("routing_preference[{i}]"), *number)?;
+        if !scopes.contains(&scope) {
+            scopes.push(scope);
+        }
+    }
+    Ok(scopes.into())
+}
+
+fn scope(field: &str, number: i32) -> Result<Scope, InvalidField> {
+    let scope: proto::load_balancing::Scope = enumeration(field, number)?;
+    match scope {
+        proto::load_balancing::Scope::Region => Ok(Scope::Region),
+        proto::load_balancing::Scope::Zone => Ok(Scope::Zone),
+        proto::load_balancing::Scope::Subzone => Ok(Scope::Subzone),
+        proto::load_balancing::Scope::Node => Ok(Scope::Node),
+        proto::load_balancing::Scope::Cluster => Ok(Scope::Cluster),
+        proto::load_balancing::Scope::Network => Ok(Scope::Network),
+        proto::load_balancing::Scope::Unspecified => {
+            Err(Problem::UnsupportedValue(scope.as_str_name()).at(field))
+        }
+    }
 }
 
 fn ports(wire: &[proto::Port]) -> Result<Vec<ServicePort>, InvalidField> {

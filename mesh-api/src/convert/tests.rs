@@ -2,7 +2,10 @@ use super::*;
 use crate::{
     policy::Policy,
     proto::{security, workload as proto},
-    workload::{Network, Service, Waypoint, WaypointDestination, WeightedWaypoint, Workload},
+    workload::{
+        Balancing, Network, Scope, Service, Waypoint, WaypointDestination, WeightedWaypoint,
+        Workload,
+    },
 };
 
 const GATEWAY: &str = "{address: 10.0.0.1}";
@@ -182,8 +185,32 @@ fn a_service_keeps_what_the_data_plane_uses() {
     assert_eq!(service.ports[0].target_port, Some(8080));
     assert_eq!(service.ports[1].target_port, None);
     assert!(service.canonical && service.namespace_local);
-    assert!(service.passthrough && service.allow_unhealthy);
+    assert_eq!((service.balancing, service.allow_unhealthy), (Balancing::Passthrough, true));
     assert_eq!(service.subject_alt_names[0].namespace.as_str(), "a");
+}
+
+#[test]
+fn a_service_says_what_its_endpoints_are_preferred_for() {
+    use Scope::{Cluster, Network, Node, Region, Subzone, Zone};
+
+    for (fields, expected) in [
+        ("{}", Balancing::Even),
+        ("{routing_preference: [ZONE]}", Balancing::Even),
+        ("{mode: STRICT, routing_preference: [NODE]}", Balancing::Strict([Node].into())),
+        ("{mode: STRICT}", Balancing::Strict([].into())),
+        (
+            "{mode: FAILOVER, routing_preference: [NETWORK, REGION, ZONE, SUBZONE, NODE, CLUSTER]}",
+            Balancing::Failover([Network, Region, Zone, Subzone, Node, Cluster].into()),
+        ),
+        (
+            "{mode: FAILOVER, routing_preference: [ZONE, NODE, ZONE]}",
+            Balancing::Failover([Zone, Node].into()),
+        ),
+        ("{mode: PASSTHROUGH, routing_preference: [NODE]}", Balancing::Passthrough),
+    ] {
+        let service = service(&format!("load_balancing: {fields}")).unwrap();
+        assert_eq!(service.balancing, expected, "{fields}");
+    }
 }
 
 #[test]
@@ -213,12 +240,8 @@ fn services_that_cannot_be_served_are_refused_with_the_field() {
             "weighted_waypoints[0].destination: is empty: set it",
         ),
         (
-            "load_balancing: {routing_preference: [ZONE]}",
-            "load_balancing.routing_preference: is not supported: remove it",
-        ),
-        (
-            "load_balancing: {mode: STRICT}",
-            "load_balancing.mode: the value STRICT is not supported: use another",
+            "load_balancing: {routing_preference: [ZONE, UNSPECIFIED]}",
+            "load_balancing.routing_preference[1]: the value UNSPECIFIED is not supported: use another",
         ),
         ("ports: [{}]", "ports[0].service_port: 0 is not a port: use 1 to 65535"),
         (

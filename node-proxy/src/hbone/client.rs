@@ -3,6 +3,7 @@
 use std::{
     cell::Cell,
     convert::Infallible,
+    future::Future,
     rc::{Rc, Weak},
 };
 
@@ -36,6 +37,8 @@ pub struct Tunnel {
     /// Whether the peer has ever answered: only then did it accept our certificate, of which a
     /// TLS 1.3 client is not told otherwise.
     proven: Cell<bool>,
+    /// Whether the peer was trusted when the tunnel was made, and is not any more.
+    distrusted: Cell<bool>,
     idle_since: Cell<Instant>,
     usage: Rc<Usage>,
 }
@@ -81,10 +84,11 @@ pub struct Slot(Rc<Tunnel>);
 impl Tunnel {
     /// Exchanges settings with the peer and drives the connection on this thread.
     ///
-    /// The tunnel counts in `open_tunnels` while it lasts.
+    /// The tunnel counts in `open_tunnels` while it lasts, and is cut when `distrust` completes.
     pub async fn connect(
         io: transport::Stream,
         open_tunnels: Gauge,
+        distrust: impl Future<Output = ()> + 'static,
     ) -> Result<Rc<Self>, TunnelError> {
         let mut builder = Builder::new();
         builder
@@ -104,10 +108,11 @@ impl Tunnel {
             streams: Cell::new(0),
             open: Cell::new(true),
             proven: Cell::new(false),
+            distrusted: Cell::new(false),
             idle_since: Cell::new(Instant::now()),
             usage,
         });
-        tokio::task::spawn_local(drive(connection, Rc::downgrade(&tunnel), open_tunnels));
+        tokio::task::spawn_local(drive(connection, Rc::downgrade(&tunnel), open_tunnels, distrust));
         Ok(tunnel)
     }
 
@@ -147,6 +152,11 @@ impl Tunnel {
 // === impl Slot ===
 
 impl Slot {
+    /// Returns whether the tunnel was cut because its peer is not trusted any more.
+    pub fn is_distrusted(&self) -> bool {
+        self.0.distrusted.get()
+    }
+
     /// Opens a stream in this place.
     ///
     /// `ahead` may send before the peer has answered. It is left out while the peer has never
@@ -217,6 +227,7 @@ async fn drive(
     mut connection: Connection<Metered<transport::Stream>, Bytes>,
     tunnel: Weak<Tunnel>,
     open_tunnels: Gauge,
+    distrust: impl Future<Output = ()>,
 ) {
     open_tunnels.inc();
     let gone = until_peer_is_gone(connection.ping_pong());
@@ -227,6 +238,12 @@ async fn drive(
             }
         }
         () = gone => tracing::debug!("tunnel closed: the peer does not answer pings"),
+        () = distrust => {
+            tracing::debug!("tunnel closed: the peer is not trusted any more");
+            if let Some(tunnel) = tunnel.upgrade() {
+                tunnel.distrusted.set(true);
+            }
+        }
     }
     open_tunnels.dec();
     if let Some(tunnel) = tunnel.upgrade() {
@@ -253,7 +270,7 @@ mod tests {
                 let mut unanswered = Vec::new();
                 let _ = tunnel.run(pending(), |stream| unanswered.push(stream)).await;
             });
-            let tunnel = Tunnel::connect(client, Gauge::default()).await.unwrap();
+            let tunnel = Tunnel::connect(client, Gauge::default(), pending()).await.unwrap();
             let request = Request::builder().method(Method::CONNECT).uri("10.0.0.1:80");
             let request = request.body(()).unwrap();
             tokio::time::pause();

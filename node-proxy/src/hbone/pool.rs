@@ -204,7 +204,7 @@ mod tests {
             let tunnel = server::Tunnel::accept(server.stream).await.unwrap();
             tunnel.run(std::future::pending(), drop).await.unwrap();
         });
-        Ok(Tunnel::connect(client, Gauge::default()).await.unwrap())
+        Ok(Tunnel::connect(client, Gauge::default(), std::future::pending()).await.unwrap())
     }
 
     #[tokio::test]

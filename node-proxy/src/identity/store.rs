@@ -12,12 +12,13 @@ use std::{
     time::SystemTime,
 };
 
+use fairlead_component::clock::Clock;
 use mesh_api::identity::Identity;
 use tokio::{runtime::Handle, task::AbortHandle};
 
 use self::slot::Slot;
-use super::{ca::CertificateAuthority, clock::Clock, leaf::Validity};
-use crate::tls::TlsConfigs;
+use super::{ca::CertificateAuthority, leaf::Validity};
+use crate::tls::{Revocations, TlsConfigs};
 
 /// The certificates of all identities in use on this node.
 #[derive(Clone)]
@@ -71,6 +72,7 @@ pub struct CertificateInfo {
 struct Shared {
     authority: Arc<dyn CertificateAuthority>,
     clock: Clock,
+    revocations: Revocations,
     runtime: Handle,
     entries: Mutex<HashMap<Identity, Weak<Entry>>>,
 }
@@ -84,10 +86,16 @@ struct Entry {
 // === impl IdentityStore ===
 
 impl IdentityStore {
-    /// Returns an empty store whose renewals run on `runtime`.
-    pub fn new(authority: Arc<dyn CertificateAuthority>, clock: Clock, runtime: Handle) -> Self {
+    /// Returns an empty store whose renewals run on `runtime`. What its certificates are used for
+    /// ends where `revocations` name the certificate of the peer.
+    pub fn new(
+        authority: Arc<dyn CertificateAuthority>,
+        clock: Clock,
+        revocations: Revocations,
+        runtime: Handle,
+    ) -> Self {
         let entries = Mutex::default();
-        Self { shared: Arc::new(Shared { authority, clock, runtime, entries }) }
+        Self { shared: Arc::new(Shared { authority, clock, revocations, runtime, entries }) }
     }
 
     /// Returns a handle to `identity`; the first one makes the store request its certificate.
@@ -110,9 +118,10 @@ impl IdentityStore {
     }
 
     fn start(&self, identity: &Identity) -> Entry {
-        let Shared { authority, clock, runtime, .. } = self.shared.as_ref();
+        let Shared { authority, clock, revocations, runtime, .. } = self.shared.as_ref();
         let slot = Arc::new(Slot::new(identity.clone(), clock.clone()));
-        let renewal = renewal::keep_renewed(Arc::clone(&slot), Arc::clone(authority));
+        let renewal =
+            renewal::keep_renewed(Arc::clone(&slot), Arc::clone(authority), revocations.clone());
         Entry {
             slot,
             renewal: runtime.spawn(renewal).abort_handle(),

@@ -2,6 +2,7 @@
 
 use std::{net::TcpListener, sync::Arc};
 
+use fairlead_component::{clock::Clock, logging::DroppedLines};
 use fairlead_ebpf::NetnsCookie;
 use tempfile::TempDir;
 use tokio::{runtime::Handle, sync::mpsc};
@@ -12,10 +13,11 @@ use super::{
     ready_sockets::ReadySockets,
 };
 use crate::{
-    identity::{Clock, DEFAULT_SVID_TTL, IdentityStore, LocalAuthority, LocalCa},
+    identity::{DEFAULT_SVID_TTL, IdentityStore, LocalAuthority, LocalCa},
     link::{listeners::PodListeners, message::PodId},
     state::WithoutWaypoint,
-    telemetry::{logging::DroppedLines, metrics::NodeMetrics},
+    telemetry::metrics::NodeMetrics,
+    tls::Revocations,
 };
 
 /// Returns a proxy that knows nothing.
@@ -32,7 +34,8 @@ pub(crate) fn identities() -> (IdentityStore, TempDir) {
     let ca = LocalCa::open_or_create(dir.path(), &"cluster.local".parse().unwrap()).unwrap();
     let authority =
         LocalAuthority { ca: Arc::new(ca), ttl: DEFAULT_SVID_TTL, clock: clock.clone() };
-    (IdentityStore::new(Arc::new(authority), clock, Handle::current()), dir)
+    let none = Revocations::none();
+    (IdentityStore::new(Arc::new(authority), clock, none, Handle::current()), dir)
 }
 
 /// Returns a pod of namespace `shop` that is enrolled under this name.

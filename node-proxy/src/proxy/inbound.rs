@@ -191,6 +191,7 @@ fn status(reason: &CloseReason) -> StatusCode {
         | CloseReason::ConnectFailed(_)
         | CloseReason::NoCertificate
         | CloseReason::TlsHandshake(_)
+        | CloseReason::CertificateRevoked
         | CloseReason::PeerIdentityMismatch
         | CloseReason::Http2
         | CloseReason::RefusedByPeer { .. }

@@ -38,6 +38,7 @@ use crate::{
         metrics::{ConnectionLabels, End, Reporter},
         reason::CloseReason,
     },
+    tls::{HandshakeFailure, TrustedChain},
 };
 
 /// A captured connection and what is known of its origin.
@@ -56,8 +57,8 @@ enum Onward {
     Plain(TcpStream),
     /// A stream of a tunnel, and how much of the application's bytes went ahead.
     Tunnel(Stream, usize),
-    /// A pod of this node, without a tunnel.
-    Local(Box<LocalDelivery>),
+    /// A pod of this node, without a tunnel, and the certificates of both.
+    Local(Box<(LocalDelivery, [Arc<TrustedChain>; 2])>),
 }
 
 /// Serves a connection from accept to close. It is registered at once: nothing that ends the
@@ -220,8 +221,11 @@ impl Captured {
         hostname: Option<&str>,
     ) -> Result<Onward, CloseReason> {
         // No certificate, no bytes: also where none would be shown.
-        self.pod.certificate().await?;
-        neighbour.certificate().await?;
+        let own = self.pod.certificate().await?.own_chain();
+        let neighbours = neighbour.certificate().await?.own_chain();
+        if own.is_revoked() || neighbours.is_revoked() {
+            return Err(CloseReason::TlsHandshake(HandshakeFailure::Revoked));
+        }
         if !expected.contains(&neighbour.identity) {
             return Err(CloseReason::PeerIdentityMismatch);
         }
@@ -239,7 +243,7 @@ impl Captured {
             started: self.started,
         };
         let delivery = inbound::deliver_local(&self.worker, neighbour, arrival).await?;
-        Ok(Onward::Local(Box::new(delivery)))
+        Ok(Onward::Local(Box::new((delivery, [own, neighbours]))))
     }
 
     async fn relay(
@@ -258,9 +262,10 @@ impl Captured {
             Onward::Plain(server) => Box::pin(relay::sockets(socket, server, &meter, closed)).await,
             Onward::Tunnel(stream, sent) => {
                 meter.request(sent as u64);
-                let Stream { send, recv, slot: _slot } = stream;
+                let Stream { send, recv, slot } = stream;
                 let tunnel = TunnelEnd { send, recv };
-                Box::pin(relay::client_to_tunnel(socket, tunnel, &meter, closed)).await
+                let relay = Box::pin(relay::client_to_tunnel(socket, tunnel, &meter, closed));
+                relay.await.in_tunnel(slot.is_distrusted())
             }
             Onward::Local(delivery) => Box::pin(relay_local(socket, *delivery, &log, closed)).await,
         };
@@ -286,20 +291,23 @@ impl Captured {
 
 async fn relay_local(
     socket: TcpStream,
-    delivery: LocalDelivery,
+    (delivery, chains): (LocalDelivery, [Arc<TrustedChain>; 2]),
     log: &FlowLog,
     closed: &mut oneshot::Receiver<CloseReason>,
 ) -> CloseReason {
     let LocalDelivery { socket: server, log: inbound, mut registration } = delivery;
     let meter = Meter { first: log, second: Some(&inbound) };
     let reason = {
-        // Either side's table may end the connection.
+        // Either side's table may end the connection, and so may a revocation.
+        let [own, neighbours] = chains;
         let (end, mut ended) = oneshot::channel();
         let relay = pin!(relay::sockets(socket, server, &meter, &mut ended));
         let watch = async {
             let reason = tokio::select! {
                 reason = closed => reason,
                 reason = &mut registration.closed => reason,
+                () = own.revoked() => Ok(CloseReason::CertificateRevoked),
+                () = neighbours.revoked() => Ok(CloseReason::CertificateRevoked),
             };
             // The relay may have just ended by itself.
             let _ = end.send(reason.unwrap_or(CloseReason::Drained));

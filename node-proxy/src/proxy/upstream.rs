@@ -100,8 +100,12 @@ async fn dial(
         handshake_failure(&error)
     })?;
     let shown = secured.peer_certificates.as_deref();
-    configs.check_server(shown, &peer.expected).map_err(|e| peer_failure((&e).into()))?;
-    Tunnel::connect(secured.stream, metrics.tunnels_open.outbound.clone()).await.map_err(|error| {
+    let chain = configs.check_server(shown, &peer.expected);
+    let chain = chain.map_err(|e| peer_failure((&e).into()))?;
+    let (open, distrust) = (metrics.tunnels_open.outbound.clone(), async move {
+        chain.revoked().await;
+    });
+    Tunnel::connect(secured.stream, open, distrust).await.map_err(|error| {
         tracing::debug!(peer = %peer.address, %error, "HTTP/2 handshake failed");
         match error {
             TunnelError::Timeout => CloseReason::TlsHandshake(HandshakeFailure::Timeout),

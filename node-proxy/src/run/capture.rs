@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use fairlead_component::logging;
 use socket2::{Domain, Socket, Type};
 use tokio::{
     sync::mpsc,
@@ -16,11 +17,12 @@ use tokio::{
 };
 
 use fairlead_node::{
-    api::{self, ApiSocket},
+    api::{self, ApiSocket, PassedConnections},
     capture::{
         check,
         control::{AtExit, Control, Parts},
         handover::{HandoverError, HandoverSocket, Heirlooms, Inheritance, hand_over, take_over},
+        processes::Processes,
         programs::Programs,
         proxies::{Greeted, greet},
     },
@@ -30,10 +32,9 @@ use fairlead_node::{
         message::PodId,
     },
     sys::socket::{listens, netns_cookie, probe},
-    telemetry::logging,
 };
 
-use super::{Termination, links_of_supervisor, raise_descriptor_limit};
+use super::{Links, Termination, links_of_supervisor, raise_descriptor_limit};
 use crate::on_this_thread;
 
 /// Connections that wait to be accepted by an operator's endpoint.
@@ -85,10 +86,10 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
     })
 }
 
-/// Captures pods and gives them to the proxies at the other end of `links`.
+/// Captures pods and gives them to the proxies at the other ends of `links`.
 pub(super) async fn serve(
     args: &RunArgs,
-    links: mpsc::Receiver<OwnedFd>,
+    Links { halves, agents }: Links,
     mut termination: Termination,
 ) -> Result<()> {
     let own = tokio::select! {
@@ -105,7 +106,7 @@ pub(super) async fn serve(
     for link in left.proxies {
         greet_proxy(link, send.clone());
     }
-    let supervised = greet_all(links, send);
+    let supervised = greet_all(halves, send);
     tokio::pin!(supervised);
     let mut first = tokio::select! {
         first = timeout(FIRST_PROXY_WAIT, greeted.recv()) => first.ok().flatten(),
@@ -116,12 +117,18 @@ pub(super) async fn serve(
         programs,
         endpoints: left.endpoints.map_or_else(|| endpoints(args, held), Ok)?,
         left: left.pods,
+        enrol: args.enrolment.enrol,
+        processes: Processes::in_dirs(
+            args.enrolment.proc_dir.clone(),
+            args.enrolment.netns_dir.clone(),
+        ),
         trust_domain: args.trust_domain.clone(),
         drain_timeout: args.drain_timeout,
     };
     let control = Control::new(parts, &args.run_dir)
         .with_context(|| format!("cannot keep records in {}", args.run_dir.display()))?;
     tracing::info!(node = args.node_name, "capture started");
+    let agents = PassedConnections::new(agents);
     let work = async {
         tokio::join!(
             serve_proxies(&control, first, greeted),
@@ -133,6 +140,7 @@ pub(super) async fn serve(
         () = work => bail!("capture has nothing more to do"),
         () = &mut supervised => bail!("the supervisor is gone"),
         ended = serve_others(&api, &control, &handover, &mut termination) => ended,
+        never = api::serve_agent(&agents, &control) => never,
     };
     match ended {
         Ended::HandedOver => {

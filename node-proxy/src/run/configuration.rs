@@ -40,7 +40,7 @@ impl Follower {
         let network = Network(args.network.as_str().into());
         match from {
             Configuration::File(file) => {
-                let config = WatchedConfig::start(file, network, node.clone())?;
+                let config = WatchedConfig::start(&file, network, node.clone())?;
                 known.open();
                 configured.send_replace(true);
                 Ok((Self::File(config), is_configured))

@@ -1,42 +1,44 @@
 //! The proxy half as a process.
 
 use std::{
-    future::Future,
-    net::TcpListener as StdListener,
-    num::NonZeroUsize,
-    os::fd::OwnedFd,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
+    future::Future, net::TcpListener as StdListener, num::NonZeroUsize, os::fd::OwnedFd,
+    path::PathBuf, sync::Arc, time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
+use fairlead_component::{
+    clock::Clock,
+    logging::{self, Guard},
+};
 use serde_json::json;
 use tokio::{net::TcpListener, sync::mpsc, time::timeout};
 
 use fairlead_node::{
-    cli::{Certificates, ProxyUser, RunArgs, Sources},
-    identity::{
-        CertificateAuthority, Clock, IdentityStore, LocalAuthority, LocalCa, RemoteAuthority,
-    },
+    cli::{Certificates, RunArgs, Sources},
+    identity::{CertificateAuthority, IdentityStore, LocalAuthority, LocalCa, RemoteAuthority},
     link::listeners::EndpointListeners,
     proxy::{
         intake::{Drain, Intake, Parts},
         node::{Node, ProxyOptions},
         worker::Workers,
     },
-    sandbox::{RESOLVER_FILES, Sandbox, ensure_readable},
+    revocation_file::RevocationFile,
     state::WithoutWaypoint,
     sys::memory,
     telemetry::{
-        logging::{self, Guard},
         metrics::NodeMetrics,
         readiness::Readiness,
         server::{serve_admin, serve_metrics, serve_readiness},
     },
+    tls::Revocations,
 };
 
-use super::{Termination, configuration::Follower, links_of_supervisor, raise_descriptor_limit};
+use super::{
+    Termination,
+    configuration::Follower,
+    confine::{confine, resolved},
+    links_of_supervisor, raise_descriptor_limit,
+};
 use crate::on_this_thread;
 
 /// What the endpoints for operators show.
@@ -50,6 +52,7 @@ struct Pages<'a> {
 /// What has to be opened before the process confines itself.
 pub(super) struct Opened {
     sources: Sources,
+    crl_file: Option<PathBuf>,
     authority: Arc<dyn CertificateAuthority>,
     workers: usize,
 }
@@ -59,29 +62,18 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
     raise_descriptor_limit();
     memory::keep_buffers();
     let opened = Opened::of(args)?;
-    confine(args, &opened.sources)?;
+    let files = opened.sources.files();
+    let names = opened.sources.has_control_plane();
+    confine(args.proxy_user, &files, opened.crl_file.as_deref(), names)?;
     let log = logging::init(args.log_format, &args.log_level)?;
     on_this_thread(async {
         let mut termination = Termination::catch()?;
-        let links = links_of_supervisor()?;
+        let links = links_of_supervisor()?.halves;
         let asked = async {
             termination.asked().await;
         };
         serve(args, opened, &log, links, asked).await
     })
-}
-
-/// Gives up every privilege: from here on this process reads what strangers send.
-fn confine(args: &RunArgs, sources: &Sources) -> Result<()> {
-    let ProxyUser { user, group } = args.proxy_user;
-    let mut readable = Vec::new();
-    for file in sources.files() {
-        ensure_readable(file, user, group)?;
-        readable.extend(file.parent().map(Path::to_owned));
-    }
-    let names = if sources.has_control_plane() { &RESOLVER_FILES[..] } else { &[] };
-    let files = names.iter().map(PathBuf::from).collect();
-    Ok(Sandbox { user, group, readable, files }.enter()?)
 }
 
 // === impl Opened ===
@@ -90,6 +82,7 @@ impl Opened {
     pub(super) fn of(args: &RunArgs) -> Result<Self> {
         let mut sources = Sources::of(args)?;
         sources.map_files(resolved)?;
+        let crl_file = args.crl_file.as_deref().map(resolved).transpose()?;
         let (clock, ttl) = (Clock::system(), sources.svid_ttl);
         let authority: Arc<dyn CertificateAuthority> = match &sources.certificates {
             Certificates::Local(dir) => {
@@ -102,25 +95,14 @@ impl Opened {
         };
         let workers = args.workers.or_else(|| std::thread::available_parallelism().ok());
         let workers = workers.map_or(1, NonZeroUsize::get);
-        Ok(Self { sources, authority, workers })
+        Ok(Self { sources, crl_file, authority, workers })
     }
-}
-
-/// Returns the path of a file without links in its directory. The file itself may be a link that
-/// changes, as in a config map.
-fn resolved(file: &Path) -> Result<PathBuf> {
-    let absolute = std::path::absolute(file)?;
-    let (Some(dir), Some(name)) = (absolute.parent(), absolute.file_name()) else {
-        bail!("{} is no file", file.display());
-    };
-    let dir = dir.canonicalize().with_context(|| format!("cannot read {}", file.display()))?;
-    Ok(dir.join(name))
 }
 
 /// Serves the pods that come by `links` until capture wants it to end, or `asked` completes.
 pub(super) async fn serve(
     args: &RunArgs,
-    Opened { sources, authority, workers }: Opened,
+    Opened { sources, crl_file, authority, workers }: Opened,
     log: &Guard,
     links: mpsc::Receiver<OwnedFd>,
     asked: impl Future<Output = ()>,
@@ -132,7 +114,10 @@ pub(super) async fn serve(
     let metrics = Arc::new(NodeMetrics::new(log.dropped_lines()));
     let node = Arc::new(Node::new(options(args), metrics.clone()));
     let runtime = tokio::runtime::Handle::current();
-    let identities = IdentityStore::new(authority, Clock::system(), runtime);
+    let revocations = Revocations::none();
+    let revoked = crl_file.map(|file| RevocationFile::start(&file, revocations.clone()));
+    let revoked = revoked.transpose()?;
+    let identities = IdentityStore::new(authority, Clock::system(), revocations, runtime);
     let (follower, configured) =
         Follower::start(args, sources.configuration, (&node, &identities), known)?;
     draining.open();
@@ -162,6 +147,7 @@ pub(super) async fn serve(
         tokio::select! {
             served = intake => served.map_err(Into::into),
             ended = follower.follow() => ended,
+            () = follow(revoked) => bail!("the revocation lists are no longer watched"),
         }
     };
     let pages = pages.serve(given);
@@ -178,6 +164,14 @@ pub(super) async fn serve(
         // A successor serves them.
         served = &mut pages, if !drain.succeeded => served,
         () = end(&node, &workers, drain.grace) => Ok(()),
+    }
+}
+
+/// Applies every further version of the revocation lists. Never returns.
+async fn follow(file: Option<RevocationFile>) {
+    match file {
+        Some(file) => file.follow().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use fairlead_ebpf::HBONE_PORT;
 use mesh_api::{
     identity::Identity,
-    workload::{Service, TunnelProtocol, Waypoint, Workload},
+    workload::{Balancing, Service, TunnelProtocol, Waypoint, Workload},
 };
 
 use super::{
@@ -80,7 +80,7 @@ impl MeshState {
     ) -> Result<Route, CloseReason> {
         let entry = self.service_at(target.ip(), source.namespace());
         let direct = || match entry {
-            Some(entry) => service_hops(entry, target, &pick),
+            Some(entry) => service_hops(entry, source, target, &pick),
             None => vec![self.address_hop(target)],
         };
         let bound = match entry {
@@ -159,13 +159,14 @@ impl Hop {
 
 fn service_hops(
     entry: ServiceEntry<'_>,
+    source: &Workload,
     target: SocketAddr,
-    pick: impl FnOnce(u64) -> u64,
+    pick: impl Fn(u64) -> u64,
 ) -> Vec<Hop> {
     let service = entry.service;
-    if service.passthrough {
+    if service.balancing == Balancing::Passthrough {
         return vec![Hop::unknown(target)];
     }
     let hop = |(workload, address)| Hop::to_workload(workload, address, &service.subject_alt_names);
-    entry.candidates(target, pick).take(MAX_ATTEMPTS).map(hop).collect()
+    entry.candidates(source, target, pick).take(MAX_ATTEMPTS).map(hop).collect()
 }

@@ -17,7 +17,7 @@ use mesh_api::{
 };
 use rpds::HashTrieMapSync;
 
-use super::endpoints::Endpoint;
+use super::endpoints::{Endpoint, Endpoints, Place};
 
 /// A workload and what follows from the rest of the configuration.
 #[derive(Debug)]
@@ -42,8 +42,8 @@ type Namesakes = Vec<Arc<WorkloadEntry>>;
 pub struct ServiceEntry<'a> {
     /// The service.
     pub service: &'a Arc<Service>,
-    /// Workloads that belong to it, healthy or not.
-    pub endpoints: &'a [Endpoint],
+    /// Where the workloads run that belong to it, healthy or not.
+    pub(super) places: &'a [Place],
 }
 
 /// A workload of this node with the policies that guard it.
@@ -64,7 +64,7 @@ pub struct MeshState {
     by_address: HashTrieMapSync<IpAddr, Namesakes>,
     services: HashTrieMapSync<ServiceKey, Arc<Service>>,
     /// Also of services that are not known (yet): either may come first.
-    endpoints: HashTrieMapSync<ServiceKey, Arc<Vec<Endpoint>>>,
+    endpoints: HashTrieMapSync<ServiceKey, Endpoints>,
     by_vip: HashTrieMapSync<IpAddr, Vec<ServiceKey>>,
     by_range: Arc<Vec<(IpNet, ServiceKey)>>,
     policies: Arc<PolicyIndex>,
@@ -221,9 +221,9 @@ impl MeshState {
         for (key, ports) in &workload.services {
             let endpoint = Endpoint::new(workload.clone(), ports.clone());
             if let Some(endpoints) = self.endpoints.get_mut(key) {
-                Arc::make_mut(endpoints).push(endpoint);
+                endpoints.insert(endpoint);
             } else {
-                self.endpoints.insert_mut(key.clone(), Arc::new(vec![endpoint]));
+                self.endpoints.insert_mut(key.clone(), Endpoints::from(endpoint));
             }
         }
     }
@@ -244,8 +244,7 @@ impl MeshState {
         }
         for key in workload.services.keys() {
             let Some(endpoints) = self.endpoints.get_mut(key) else { continue };
-            let endpoints = Arc::make_mut(endpoints);
-            endpoints.retain(|endpoint| !Arc::ptr_eq(&endpoint.workload, workload));
+            endpoints.remove(workload);
             if endpoints.is_empty() {
                 self.endpoints.remove_mut(key);
             }
@@ -265,8 +264,8 @@ impl MeshState {
     }
 
     fn with_endpoints<'a>(&'a self, service: &'a Arc<Service>) -> ServiceEntry<'a> {
-        let endpoints = self.endpoints.get(&service.key).map_or(&[][..], |e| e.as_slice());
-        ServiceEntry { service, endpoints }
+        let places = self.endpoints.get(&service.key).map_or(&[][..], Endpoints::places);
+        ServiceEntry { service, places }
     }
 
     fn visible<'a>(

@@ -1,3 +1,4 @@
+mod preferences;
 mod waypoints;
 
 use std::net::SocketAddr;

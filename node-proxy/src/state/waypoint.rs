@@ -34,7 +34,7 @@ impl MeshState {
         waypoint: &Waypoint,
         source: &Workload,
         target: SocketAddr,
-        pick: impl FnOnce(u64) -> u64,
+        pick: impl Fn(u64) -> u64,
     ) -> Vec<Hop> {
         let port = waypoint.hbone_port;
         // The family of the client where there is a choice.
@@ -46,7 +46,7 @@ impl MeshState {
             Some(Instances::Of(entry)) => {
                 let also = &entry.service.subject_alt_names;
                 let hop = |(workload, address)| Hop::through(workload, address, also, target);
-                entry.candidates(at, pick).take(MAX_ATTEMPTS).map(hop).collect()
+                entry.candidates(source, at, pick).take(MAX_ATTEMPTS).map(hop).collect()
             }
             Some(Instances::One(workload)) => vec![Hop::through(workload, at, &[], target)],
             None => Vec::new(),
@@ -60,7 +60,7 @@ impl MeshState {
             other.identity == workload.identity && workload.addresses.iter().any(shared)
         };
         match self.instances(waypoint, workload.namespace()) {
-            Some(Instances::Of(entry)) => entry.endpoints.iter().any(|e| same(&e.workload)),
+            Some(Instances::Of(entry)) => entry.workloads().any(|w| same(w)),
             Some(Instances::One(instance)) => same(instance),
             None => false,
         }

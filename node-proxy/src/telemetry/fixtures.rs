@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use mesh_api::{
     identity::Identity,
     workload::{
-        Health, IpFamilies, Locality, Network, NetworkMode, NodeName, PolicyKey, Service,
-        ServiceKey, TunnelProtocol, Workload, WorkloadType, WorkloadUid,
+        Balancing, Health, IpFamilies, Locality, Network, NetworkMode, NodeName, PolicyKey,
+        Service, ServiceKey, TunnelProtocol, Workload, WorkloadType, WorkloadUid,
     },
 };
 
@@ -41,7 +41,8 @@ pub(crate) fn workload(name: &str) -> Workload {
     }
 }
 
-fn service() -> Service {
+/// Returns a service without ports.
+pub(crate) fn service() -> Service {
     Service {
         key: ServiceKey {
             namespace: "shop".parse().unwrap(),
@@ -57,7 +58,7 @@ fn service() -> Service {
         canonical: false,
         namespace_local: false,
         allow_unhealthy: false,
-        passthrough: false,
+        balancing: Balancing::Even,
     }
 }
 

@@ -62,6 +62,8 @@ pub enum CloseReason {
     NoCertificate,
     /// When the TLS handshake failed.
     TlsHandshake(HandshakeFailure),
+    /// When a certificate of the peer of an open connection was revoked.
+    CertificateRevoked,
     /// When the peer's certificate is valid and names another identity than expected.
     PeerIdentityMismatch,
     /// When the peer broke HTTP/2, or refused the settings or the stream.
@@ -130,6 +132,7 @@ impl CloseReason {
             Self::ConnectFailed(_) => "connect_failed",
             Self::NoCertificate => "no_certificate",
             Self::TlsHandshake(failure) => failure.as_str(),
+            Self::CertificateRevoked => "certificate_revoked",
             Self::PeerIdentityMismatch => "peer_identity_mismatch",
             Self::Http2 => "http2",
             Self::RefusedByPeer { .. } => "refused_by_peer",
@@ -167,7 +170,9 @@ impl CloseReason {
             | Self::LimitReached { .. }
             | Self::BadRequest => ResponseFlags::Connect,
             Self::NoCertificate => ResponseFlags::IdentityError,
-            Self::TlsHandshake(HandshakeFailure::Revoked) => ResponseFlags::CertRevoked,
+            Self::TlsHandshake(HandshakeFailure::Revoked) | Self::CertificateRevoked => {
+                ResponseFlags::CertRevoked
+            }
             Self::TlsHandshake(_) | Self::PeerIdentityMismatch => ResponseFlags::TlsFailure,
             Self::Http2 => ResponseFlags::H2HandshakeFailure,
         }
@@ -193,6 +198,7 @@ impl CloseReason {
             | Self::ConnectFailed(_)
             | Self::NoCertificate
             | Self::TlsHandshake(_)
+            | Self::CertificateRevoked
             | Self::PeerIdentityMismatch
             | Self::Http2
             | Self::RefusedByPeer { .. }
@@ -202,6 +208,13 @@ impl CloseReason {
             | Self::LimitReached { .. }
             | Self::BadRequest => None,
         }
+    }
+
+    /// Returns the reason of a connection whose tunnel was `cut` under it since its peer is not
+    /// trusted any more, or was not.
+    #[must_use]
+    pub fn in_tunnel(self, cut: bool) -> Self {
+        if cut && self != Self::Completed { Self::CertificateRevoked } else { self }
     }
 
     /// Returns whether the mesh refused, could not make or lost the connection.

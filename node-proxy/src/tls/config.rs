@@ -7,6 +7,7 @@ use std::{
     time::SystemTime,
 };
 
+use fairlead_component::clock::Clock;
 use mesh_api::identity::Identity;
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
@@ -24,12 +25,15 @@ use rustls::{
     version::TLS13,
 };
 
+use webpki::KeyUsage;
+
 use super::{
     peer::{self, PeerError, peer_identity},
+    revocation::{Revocations, TrustedChain},
     sessions::Sessions,
-    verifier::{ClientVerifier, ServerVerifier},
+    verifier::{ClientVerifier, ServerVerifier, Trust},
 };
-use crate::identity::{clock::Clock, svid::Svid};
+use crate::identity::svid::Svid;
 
 /// The only application protocol of a tunnel.
 const ALPN_H2: &[u8] = b"h2";
@@ -55,7 +59,8 @@ pub struct TlsConfigs {
     identity: Identity,
     not_after: SystemTime,
     clock: Clock,
-    roots: Arc<RootCertStore>,
+    trust: Trust,
+    own: Arc<TrustedChain>,
     client: ClientConfig,
     clients: Mutex<HashMap<Box<[Identity]>, Arc<ClientConfig>>>,
     server: Arc<ServerConfig>,
@@ -81,21 +86,29 @@ pub fn server_name(address: IpAddr) -> ServerName<'static> {
 // === impl TlsConfigs ===
 
 impl TlsConfigs {
-    /// Builds the configurations of `svid`; certificates of peers are compared with `clock`.
-    pub fn new(svid: &Svid, clock: &Clock) -> Result<Self, TlsConfigError> {
+    /// Builds the configurations of `svid`; certificates of peers are compared with `clock`, and good
+    /// as long as `revocations` do not name them.
+    pub fn new(
+        svid: &Svid,
+        clock: &Clock,
+        revocations: &Revocations,
+    ) -> Result<Self, TlsConfigError> {
         let mut roots = RootCertStore::empty();
         for root in svid.roots() {
             roots.add(root.clone())?;
         }
-        let roots = Arc::new(roots);
+        let trust = Trust { roots: Arc::new(roots), revocations: revocations.clone() };
+        // Verified by nobody but the CA, for any use: what it says is compared with the lists only.
+        let own = trust.chain(svid.chain().to_vec(), KeyUsage::client_auth(), clock);
         Ok(Self {
             identity: svid.identity().clone(),
             not_after: svid.validity().not_after,
             clock: clock.clone(),
-            client: client_config(svid, clock, &roots)?,
+            own: Arc::new(own),
+            client: client_config(svid, clock, &trust)?,
             clients: Mutex::default(),
-            server: Arc::new(server_config(svid, clock, &roots)?),
-            roots,
+            server: Arc::new(server_config(svid, clock, &trust)?),
+            trust,
         })
     }
 
@@ -107,6 +120,11 @@ impl TlsConfigs {
     /// Returns the end of the certificate's validity.
     pub fn not_after(&self) -> SystemTime {
         self.not_after
+    }
+
+    /// Returns the own certificates.
+    pub fn own_chain(&self) -> Arc<TrustedChain> {
+        Arc::clone(&self.own)
     }
 
     /// Returns the configuration to accept tunnels with.
@@ -126,35 +144,63 @@ impl TlsConfigs {
             clients.clear();
         }
         let mut config = self.client.clone();
-        trust(&mut config, &self.roots, expected, &self.clock);
+        expect(&mut config, &self.trust, expected, &self.clock);
         let config = Arc::new(config);
         clients.insert(expected.into(), Arc::clone(&config));
         config
     }
 
-    /// Returns the identity of a client after the handshake, whose session may be an old one.
+    /// Returns who a client is after the handshake, whose session may be an old one.
     pub fn check_client(
         &self,
-        certificates: Option<&[CertificateDer<'_>]>,
-    ) -> Result<Identity, PeerError> {
-        let expiry = peer::first_expiry(certificates.unwrap_or_default())?;
-        if expiry.is_some_and(|not_after| not_after < self.clock.now()) {
-            return Err(PeerError::Expired);
-        }
-        peer_identity(certificates)
+        certificates: Option<&[CertificateDer<'static>]>,
+    ) -> Result<(Identity, TrustedChain), PeerError> {
+        self.check(certificates, KeyUsage::client_auth())
     }
 
     /// Checks a server after the handshake, whose session may be an old one.
     pub fn check_server(
         &self,
-        certificates: Option<&[CertificateDer<'_>]>,
+        certificates: Option<&[CertificateDer<'static>]>,
         expected: &[Identity],
-    ) -> Result<(), PeerError> {
-        let got = self.check_client(certificates)?;
+    ) -> Result<TrustedChain, PeerError> {
+        let (got, chain) = self.check(certificates, KeyUsage::server_auth())?;
         if expected.contains(&got) {
-            return Ok(());
+            return Ok(chain);
         }
         Err(PeerError::UnexpectedIdentity { expected: expected.into(), got })
+    }
+
+    fn check(
+        &self,
+        certificates: Option<&[CertificateDer<'static>]>,
+        usage: KeyUsage,
+    ) -> Result<(Identity, TrustedChain), PeerError> {
+        let shown = certificates.unwrap_or_default();
+        let expiry = peer::first_expiry(shown)?;
+        if expiry.is_some_and(|not_after| not_after < self.clock.now()) {
+            return Err(PeerError::Expired);
+        }
+        let identity = peer_identity(certificates)?;
+        let chain = self.trust.chain(shown.to_vec(), usage, &self.clock);
+        if chain.is_revoked() {
+            return Err(PeerError::Revoked);
+        }
+        Ok((identity, chain))
+    }
+}
+
+// === impl Trust ===
+
+impl Trust {
+    fn chain(
+        &self,
+        certificates: Vec<CertificateDer<'static>>,
+        usage: KeyUsage,
+        clock: &Clock,
+    ) -> TrustedChain {
+        let Self { roots, revocations } = self.clone();
+        TrustedChain::new(certificates, roots, usage, clock.now(), revocations)
     }
 }
 
@@ -162,13 +208,13 @@ impl TlsConfigs {
 fn client_config(
     svid: &Svid,
     clock: &Clock,
-    roots: &Arc<RootCertStore>,
+    trust: &Trust,
 ) -> Result<ClientConfig, TlsConfigError> {
     let mut config =
         ClientConfig::builder_with_details(Arc::clone(&PROVIDER), Arc::new(clock.clone()))
             .with_protocol_versions(&[&TLS13])?
             .dangerous()
-            .with_custom_certificate_verifier(server_verifier(roots, &[], clock).0)
+            .with_custom_certificate_verifier(server_verifier(trust, &[], clock).0)
             .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(svid.certified_key())));
     config.alpn_protocols = vec![ALPN_H2.to_vec()];
     config.enable_sni = false;
@@ -180,12 +226,14 @@ fn client_config(
 fn server_config(
     svid: &Svid,
     clock: &Clock,
-    roots: &Arc<RootCertStore>,
+    trust: &Trust,
 ) -> Result<ServerConfig, TlsConfigError> {
-    let chain =
-        WebPkiClientVerifier::builder_with_provider(Arc::clone(roots), Arc::clone(&PROVIDER))
-            .build()?;
-    let verifier = ClientVerifier::new(chain, svid.identity().trust_domain.clone());
+    let chain = WebPkiClientVerifier::builder_with_provider(
+        Arc::clone(&trust.roots),
+        Arc::clone(&PROVIDER),
+    )
+    .build()?;
+    let verifier = ClientVerifier::new(chain, trust.clone(), svid.identity().trust_domain.clone());
     let mut config =
         ServerConfig::builder_with_details(Arc::clone(&PROVIDER), Arc::new(clock.clone()))
             .with_protocol_versions(&[&TLS13])?
@@ -201,25 +249,20 @@ fn server_config(
     Ok(config)
 }
 
-/// Makes `config` trust `expected`, and gives it their sessions.
-fn trust(
-    config: &mut ClientConfig,
-    roots: &Arc<RootCertStore>,
-    expected: &[Identity],
-    clock: &Clock,
-) {
-    let (verifier, sessions) = server_verifier(roots, expected, clock);
+/// Makes `config` expect `expected`, and gives it their sessions.
+fn expect(config: &mut ClientConfig, trust: &Trust, expected: &[Identity], clock: &Clock) {
+    let (verifier, sessions) = server_verifier(trust, expected, clock);
     config.dangerous().set_certificate_verifier(verifier);
     config.resumption = Resumption::store(sessions).tls12_resumption(Tls12Resumption::Disabled);
 }
 
 fn server_verifier(
-    roots: &Arc<RootCertStore>,
+    trust: &Trust,
     expected: &[Identity],
     clock: &Clock,
 ) -> (Arc<ServerVerifier>, Arc<Sessions>) {
     let algorithms = PROVIDER.signature_verification_algorithms;
     let sessions = Arc::new(Sessions::new(clock.clone()));
-    let verifier = ServerVerifier::new(Arc::clone(roots), algorithms, expected, sessions.clone());
+    let verifier = ServerVerifier::new(trust.clone(), algorithms, expected, sessions.clone());
     (Arc::new(verifier), sessions)
 }

@@ -80,6 +80,7 @@ impl From<&PeerError> for HandshakeFailure {
             PeerError::NoPeerCertificate => Self::NoPeerCert,
             PeerError::LongChain(_) => Self::UntrustedPeer,
             PeerError::Expired => Self::Expired,
+            PeerError::Revoked => Self::Revoked,
             PeerError::Leaf(_)
             | PeerError::TrustDomain { .. }
             | PeerError::UnexpectedIdentity { .. } => Self::PeerIdentity,

@@ -24,6 +24,9 @@ pub enum PeerError {
     /// A certificate of the peer expired after its session began.
     #[error("a certificate of the peer has expired since its session began")]
     Expired,
+    /// A certificate of the peer was revoked after its session began.
+    #[error("a certificate of the peer is revoked")]
+    Revoked,
     /// The peer belongs to another trust domain.
     #[error("the peer belongs to the trust domain {got}, not to {expected}")]
     TrustDomain {

@@ -2,13 +2,15 @@
 
 pub(crate) mod pki;
 mod resumption;
-mod wire;
+mod revocation;
+pub(crate) mod wire;
 
 use std::{
     sync::{Arc, LazyLock},
     time::{Duration, Instant, SystemTime},
 };
 
+use fairlead_component::clock::Clock;
 use mesh_api::identity::{Identity, TrustDomain};
 use proptest::prelude::*;
 use rcgen::{
@@ -27,8 +29,11 @@ use self::{
         tls12_client_hello,
     },
 };
-use super::{HandshakeFailure, PeerError, TlsConfigs, peer_identity, verifier::MAX_INTERMEDIATES};
-use crate::identity::{Clock, LocalCa, Svid};
+use super::{
+    HandshakeFailure, PeerError, Revocations, TlsConfigs, peer_identity,
+    verifier::MAX_INTERMEDIATES,
+};
+use crate::identity::{LocalCa, Svid};
 
 const CART: &str = "spiffe://cluster.local/ns/shop/sa/cart";
 const DESK: &str = "spiffe://cluster.local/ns/shop/sa/desk";
@@ -41,7 +46,7 @@ fn id(text: &str) -> Identity {
 }
 
 fn configs(svid: &Svid) -> TlsConfigs {
-    TlsConfigs::new(svid, &Clock::system()).unwrap()
+    TlsConfigs::new(svid, &Clock::system(), &Revocations::none()).unwrap()
 }
 
 fn failure(result: &Result<(), Error>) -> HandshakeFailure {
@@ -50,7 +55,11 @@ fn failure(result: &Result<(), Error>) -> HandshakeFailure {
 
 /// Lets a peer with `chain` knock at our server; the server's request bytes must stay unread.
 fn knock(ca: &TestCa, chain: Vec<CertificateDer<'static>>, signed: &Signed) -> Outcome {
-    let server = configs(&ca.svid(DESK)).server();
+    knock_at(&configs(&ca.svid(DESK)), chain, signed)
+}
+
+fn knock_at(own: &TlsConfigs, chain: Vec<CertificateDer<'static>>, signed: &Signed) -> Outcome {
+    let server = own.server();
     let mut outcome = handshake(reckless_client(Some((chain, signed))).into(), server);
     if outcome.server_result.is_err() {
         assert_eq!(plaintext(&mut outcome.server), b"");
@@ -60,7 +69,11 @@ fn knock(ca: &TestCa, chain: Vec<CertificateDer<'static>>, signed: &Signed) -> O
 
 /// Lets our client, which expects `CART`, call a peer with `chain`.
 fn call(ca: &TestCa, chain: Vec<CertificateDer<'static>>, signed: &Signed) -> Outcome {
-    let client = configs(&ca.svid(DESK)).client(&[id(CART)]);
+    call_as(&configs(&ca.svid(DESK)), chain, signed)
+}
+
+fn call_as(own: &TlsConfigs, chain: Vec<CertificateDer<'static>>, signed: &Signed) -> Outcome {
+    let client = own.client(&[id(CART)]);
     let mut outcome = handshake(client, reckless_server(chain, signed));
     if outcome.client_result.is_err() {
         assert_eq!(plaintext(&mut outcome.server), b"");
@@ -299,7 +312,9 @@ fn clocks_may_differ_by_a_minute_and_no_more() {
     let cart = ca.issue(&id(CART), hour, issued).unwrap();
     let desk = ca.issue(&id(DESK), 2 * hour, issued).unwrap();
     let meets = |now: SystemTime| {
-        let server = TlsConfigs::new(&desk, &Clock::new(move || now)).unwrap().server();
+        let server = TlsConfigs::new(&desk, &Clock::new(move || now), &Revocations::none())
+            .unwrap()
+            .server();
         handshake(configs(&cart).client(&[id(DESK)]), server).server_result
     };
     for (what, now, accepted) in [

@@ -20,8 +20,11 @@ use rustls::{
     },
 };
 
+use webpki::KeyUsage;
+
 use super::{
     peer::{self, PeerError},
+    revocation::Revocations,
     sessions::Sessions,
 };
 
@@ -29,28 +32,59 @@ use super::{
 /// through many costs processor time that the peer does not pay for.
 pub(super) const MAX_INTERMEDIATES: usize = 8;
 
+/// Which certificates are good.
+#[derive(Clone, Debug)]
+pub(super) struct Trust {
+    /// Those that chain to these,
+    pub(super) roots: Arc<RootCertStore>,
+    /// and that these do not name.
+    pub(super) revocations: Revocations,
+}
+
 /// Verifies clients: any workload of the own trust domain may knock, policy decides later.
 #[derive(Debug)]
 pub(super) struct ClientVerifier {
     chain: Arc<dyn ClientCertVerifier>,
+    trust: Trust,
     trust_domain: TrustDomain,
 }
 
 /// Verifies servers: only the identities that the connection is meant for may answer.
 #[derive(Debug)]
 pub(super) struct ServerVerifier {
-    roots: Arc<RootCertStore>,
+    trust: Trust,
     algorithms: WebPkiSupportedAlgorithms,
     expected: Box<[Identity]>,
     sessions: Arc<Sessions>,
+}
+
+// === impl Trust ===
+
+impl Trust {
+    /// Refuses a chain to the roots of which a certificate is revoked.
+    fn check(
+        &self,
+        chain: (&CertificateDer<'_>, &[CertificateDer<'_>]),
+        usage: KeyUsage,
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        if self.revocations.revoke(chain, &self.roots, usage, now) {
+            return Err(CertificateError::Revoked.into());
+        }
+        Ok(())
+    }
 }
 
 // === impl ClientVerifier ===
 
 impl ClientVerifier {
     /// Returns a verifier that adds the leaf checks to `chain`.
-    pub(super) fn new(chain: Arc<dyn ClientCertVerifier>, trust_domain: TrustDomain) -> Self {
-        Self { chain, trust_domain }
+    pub(super) fn new(
+        chain: Arc<dyn ClientCertVerifier>,
+        trust: Trust,
+        trust_domain: TrustDomain,
+    ) -> Self {
+        Self { chain, trust, trust_domain }
     }
 }
 
@@ -72,6 +106,7 @@ impl ClientCertVerifier for ClientVerifier {
     ) -> Result<ClientCertVerified, Error> {
         check_length(intermediates)?;
         let verified = self.chain.verify_client_cert(end_entity, intermediates, now)?;
+        self.trust.check((end_entity, intermediates), KeyUsage::client_auth(), now)?;
         peer::check_member(end_entity, &self.trust_domain).map_err(refuse)?;
         Ok(verified)
     }
@@ -102,15 +137,15 @@ impl ClientCertVerifier for ClientVerifier {
 // === impl ServerVerifier ===
 
 impl ServerVerifier {
-    /// Returns a verifier that accepts `expected` with a chain to `roots`, and tells `sessions` for
-    /// how long.
+    /// Returns a verifier that accepts `expected` with certificates that `trust` finds good, and
+    /// tells `sessions` for how long.
     pub(super) fn new(
-        roots: Arc<RootCertStore>,
+        trust: Trust,
         algorithms: WebPkiSupportedAlgorithms,
         expected: &[Identity],
         sessions: Arc<Sessions>,
     ) -> Self {
-        Self { roots, algorithms, expected: expected.into(), sessions }
+        Self { trust, algorithms, expected: expected.into(), sessions }
     }
 }
 
@@ -126,11 +161,12 @@ impl ServerCertVerifier for ServerVerifier {
         check_length(intermediates)?;
         verify_server_cert_signed_by_trust_anchor(
             &ParsedCertificate::try_from(end_entity)?,
-            &self.roots,
+            &self.trust.roots,
             intermediates,
             now,
             self.algorithms.all,
         )?;
+        self.trust.check((end_entity, intermediates), KeyUsage::server_auth(), now)?;
         peer::check_expected(end_entity, &self.expected).map_err(refuse)?;
         let chain = iter::once(end_entity).chain(intermediates);
         if let Some(not_after) = peer::first_expiry(chain).map_err(refuse)? {

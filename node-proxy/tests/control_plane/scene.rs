@@ -2,12 +2,14 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use fairlead_component::{clock::Clock, logging::DroppedLines};
 use fairlead_node::{
     discovery::{self, Discovery, EVENT_QUEUE, Introduction, introduce},
-    identity::{Clock, IdentityStore, RemoteAuthority},
+    identity::{IdentityStore, RemoteAuthority},
     proxy::node::{Node, ProxyOptions},
     state::{MeshState, WithoutWaypoint},
-    telemetry::{logging::DroppedLines, metrics::NodeMetrics, readiness::Readiness},
+    telemetry::{metrics::NodeMetrics, readiness::Readiness},
+    tls::Revocations,
 };
 use mesh_api::{
     control_plane::ControlPlane,
@@ -58,7 +60,8 @@ impl Scene {
         };
         let clock = Clock::system();
         let authority = RemoteAuthority::new(control_plane.clone(), TTL, clock.clone());
-        let identities = IdentityStore::new(Arc::new(authority), clock, Handle::current());
+        let (authority, revocations) = (Arc::new(authority), Revocations::none());
+        let identities = IdentityStore::new(authority, clock, revocations, Handle::current());
         let options =
             ProxyOptions { same_node_encryption: false, without_waypoint: WithoutWaypoint::Refuse };
         let metrics = Arc::new(NodeMetrics::new(DroppedLines::default()));

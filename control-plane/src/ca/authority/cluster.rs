@@ -2,15 +2,17 @@
 
 use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
+use fairlead_component::clock::Clock;
 use futures_util::{Stream, StreamExt as _};
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::sleep;
 use tracing::{error, info, warn};
 
-use super::{Authority, AuthorityOptions, CHECK_INTERVAL, Clock, Opened, Storage};
+use super::{Authority, AuthorityOptions, Opened, Storage};
 use crate::{
     ca::{
         contents::{CERTIFICATE, Contents},
         error::CaError,
+        rotation::until_next_look,
         secret::{CaSecrets, Snapshot},
         sign::new_root,
     },
@@ -71,11 +73,11 @@ impl Authority {
     /// Takes up changes of the Secrets as they come. Never returns.
     pub(super) async fn follow_secrets(&self, secrets: &CaSecrets) {
         let mut signs = pin!(secrets.signs());
-        let mut ticks = interval(CHECK_INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            // Steps become due by time.
+            let next_look = until_next_look(self.bundle.load().rotation(), self.clock.now());
             tokio::select! {
-                _ = ticks.tick() => {}
+                () = sleep(next_look) => {}
                 _ = signs.next() => {}
             }
             // Whatever happened up to here is part of what is read next.

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use fairlead_component::clock::Clock;
 use fairlead_kube_api::ApiServer;
 use k8s_openapi::ByteString;
 use kube::{Client, Config};
@@ -8,7 +9,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     super::{
-        authority::{Authority, AuthorityOptions, Clock},
+        authority::{Authority, AuthorityOptions},
         error::CaError,
         secret::CaSecrets,
     },

@@ -158,6 +158,9 @@ async fn lifetimes_are_bounded() {
     let (key, subject) = (KeyPair::generate().unwrap(), Subject::Workload(identity(CART)));
     let (issued, _) = setting.service.authority.issue(&subject, &key, day * 10).unwrap();
     assert!(issued.not_after.duration_since(issued.not_before).unwrap() < day + day / 10);
+    let short = Duration::from_secs(10);
+    let (issued, _) = setting.service.authority.issue(&subject, &key, short).unwrap();
+    assert!(issued.not_after.duration_since(issued.not_before).unwrap() <= short + short / 10);
     let ztunnel = caller("istio-system/ztunnel", Some("n1"));
     let refused = setting.create(ztunnel, Some(CART), CART, 1).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);

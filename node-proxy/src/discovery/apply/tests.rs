@@ -10,7 +10,7 @@ use mesh_api::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::state::WithoutWaypoint;
+use crate::{state::WithoutWaypoint, telemetry::fixtures};
 
 type MeshChange = Change<MeshResource>;
 
@@ -73,7 +73,8 @@ fn after(changes: impl IntoIterator<Item = (&'static str, MeshChange)>) -> MeshS
 fn endpoints(state: &MeshState, target: &str) -> Vec<String> {
     let target = target.parse().unwrap();
     let Some(entry) = state.service_at(target, &"shop".parse().unwrap()) else { return Vec::new() };
-    let candidates = entry.candidates((target, 80).into(), |_| 0);
+    let client = fixtures::workload("client");
+    let candidates = entry.candidates(&client, (target, 80).into(), |_| 0);
     let mut addresses: Vec<_> = candidates.map(|(_, address)| address.to_string()).collect();
     addresses.sort_unstable();
     addresses

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use fairlead_component::clock::Clock;
 use mesh_api::identity::Identity;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, error, warn};
@@ -13,11 +14,10 @@ use super::slot::{Certificate, Slot, State};
 use crate::{
     identity::{
         ca::{CaError, CertificateAuthority},
-        clock::Clock,
         schedule,
         svid::Svid,
     },
-    tls::{TlsConfigError, TlsConfigs},
+    tls::{Revocations, TlsConfigError, TlsConfigs},
 };
 
 /// Longest wait for one answer of the CA; a CA that hangs must not keep us from asking again.
@@ -43,14 +43,18 @@ enum RenewalError {
 }
 
 /// Requests certificates for `slot` for ever.
-pub(super) async fn keep_renewed(slot: Arc<Slot>, authority: Arc<dyn CertificateAuthority>) {
+pub(super) async fn keep_renewed(
+    slot: Arc<Slot>,
+    authority: Arc<dyn CertificateAuthority>,
+    revocations: Revocations,
+) {
     let mut failures = 0;
     loop {
         let validity = slot.state().certificate.as_ref().map(|current| current.leaf.validity);
         let now = slot.clock().now();
         let due = schedule::next_request(now, validity, failures, rand::random());
         sleep_until(slot.clock(), due).await;
-        match request(&slot, authority.as_ref()).await {
+        match request(&slot, authority.as_ref(), &revocations).await {
             Ok(certificate) => {
                 failures = 0;
                 debug!(identity = %slot.identity(), serial = certificate.leaf.serial, "certificate issued");
@@ -77,11 +81,12 @@ async fn sleep_until(clock: &Clock, due: SystemTime) {
 async fn request(
     slot: &Slot,
     authority: &dyn CertificateAuthority,
+    revocations: &Revocations,
 ) -> Result<Certificate, RenewalError> {
     let issue = timeout(ISSUE_TIMEOUT, authority.issue(slot.identity()));
     let svid = issue.await.map_err(|_| RenewalError::Timeout)??;
     check(&svid, slot.identity(), slot.clock().now())?;
-    let tls = Arc::new(TlsConfigs::new(&svid, slot.clock())?);
+    let tls = Arc::new(TlsConfigs::new(&svid, slot.clock(), revocations)?);
     Ok(Certificate { leaf: svid.leaf().clone(), tls })
 }
 

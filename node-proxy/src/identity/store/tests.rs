@@ -1,3 +1,5 @@
+mod lifetimes;
+
 use std::{
     sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst},
     time::Duration,
@@ -41,7 +43,8 @@ impl TestAuthority {
     }
 
     fn store(self: &Arc<Self>) -> IdentityStore {
-        IdentityStore::new(Arc::clone(self) as _, self.clock.clone(), Handle::current())
+        let clock = self.clock.clone();
+        IdentityStore::new(Arc::clone(self) as _, clock, Revocations::none(), Handle::current())
     }
 
     fn requests(&self) -> u32 {
@@ -117,22 +120,6 @@ async fn an_identity_is_forgotten_with_its_last_handle() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn certificates_of_two_minutes_never_run_out_in_a_day() {
-    let authority = TestAuthority::new(2 * MINUTE);
-    let handle = authority.store().acquire(&cart());
-    handle.wait_ready().await;
-    let end = Instant::now() + 24 * HOUR;
-    while Instant::now() < end {
-        let tls = handle.current().unwrap();
-        assert!(authority.clock.now() < tls.not_after());
-        sleep(Duration::from_secs(5)).await;
-    }
-    // Half of the backdated three minutes, less up to a twentieth, from a minute before issuance.
-    let day = 24 * 60;
-    assert!((day..6 * day).contains(&authority.requests()), "{}", authority.requests());
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_connection_keeps_its_configuration_across_renewals() {
     let authority = TestAuthority::new(HOUR);
     let handle = authority.store().acquire(&cart());
@@ -141,27 +128,6 @@ async fn a_connection_keeps_its_configuration_across_renewals() {
     let new = handle.current().unwrap();
     assert!(!Arc::ptr_eq(&old, &new));
     assert!(new.not_after() > old.not_after());
-}
-
-#[tokio::test(start_paused = true)]
-async fn without_a_ca_the_certificate_serves_to_its_end_and_then_nothing_does() {
-    let authority = TestAuthority::new(HOUR);
-    let store = authority.store();
-    let handle = store.acquire(&cart());
-    let first = handle.wait_ready().await;
-    authority.down.store(true, SeqCst);
-
-    sleep(59 * MINUTE).await;
-    assert!(Arc::ptr_eq(&first, &handle.current().unwrap()));
-    assert!(store.certificates()[0].last_error.is_some());
-    sleep(MINUTE + Duration::from_secs(1)).await;
-    let expired = NoCertificate::Expired { identity: cart(), not_after: first.not_after() };
-    assert_eq!(handle.current().unwrap_err(), expired);
-
-    authority.down.store(false, SeqCst);
-    let waited = timeout(super::super::schedule::RETRY_CAP, handle.wait_ready()).await.unwrap();
-    assert!(waited.not_after() > first.not_after());
-    assert_eq!(store.certificates()[0].last_error, None);
 }
 
 #[tokio::test(start_paused = true)]

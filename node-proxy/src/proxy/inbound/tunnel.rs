@@ -1,6 +1,7 @@
 //! Tunnels to a pod, and the streams in them.
 
 use std::{
+    cell::Cell,
     future::{Future, poll_fn},
     net::SocketAddr,
     rc::Rc,
@@ -42,6 +43,8 @@ struct Source {
     identity: Identity,
     client: SocketAddr,
     target: SocketAddr,
+    /// Whether the tunnel was cut because the peer is not trusted any more.
+    distrusted: Cell<bool>,
 }
 
 /// A tunnel that is counted for as long as the value lives.
@@ -68,12 +71,12 @@ pub(in crate::proxy) async fn serve_tunnel(accepted: Accepted) {
             tracing::debug!(%client, pod = %pod.name, %error, "TLS handshake failed");
             CloseReason::TlsHandshake(HandshakeFailure::from(&error))
         })?;
-        let identity = configs.check_client(accepted.peer_certificates.as_deref());
-        let identity = identity.map_err(|e| CloseReason::TlsHandshake((&e).into()))?;
-        Ok((accepted.stream, identity))
+        let checked = configs.check_client(accepted.peer_certificates.as_deref());
+        let (identity, chain) = checked.map_err(|e| CloseReason::TlsHandshake((&e).into()))?;
+        Ok((accepted.stream, identity, chain))
     };
     // In boxes: the tunnel lasts, and its beginning is not kept.
-    let (io, identity) = match Box::pin(handshake).await {
+    let (io, identity, chain) = match Box::pin(handshake).await {
         Ok(peer) => peer,
         Err(reason) => return refused(&worker, counted, (client, target), started, &reason),
     };
@@ -81,12 +84,17 @@ pub(in crate::proxy) async fn serve_tunnel(accepted: Accepted) {
     let _open_tunnel = OpenTunnel::new(worker.node.clone());
     // From here on it is a tunnel, and its streams are the connections.
     drop(counted);
-    let source = Rc::new(Source { worker, pod, identity, client, target });
+    let distrusted = Cell::new(false);
+    let source = Rc::new(Source { worker, pod, identity, client, target, distrusted });
     let serve = |stream| spawn(source.clone().serve(stream));
     let served = match Box::pin(Tunnel::accept(io)).await {
         Ok(tunnel) => tokio::select! {
             served = tunnel.run(dropped(draining.clone()), serve) => served,
             () = cut(draining) => Ok(()),
+            () = chain.revoked() => {
+                source.distrusted.set(true);
+                Ok(())
+            }
         },
         Err(error) => Err(error),
     };
@@ -143,7 +151,7 @@ impl Source {
             } else {
                 refuse(respond, CloseReason::BadRequest)
             };
-            log.close(&reason);
+            log.close(&reason.in_tunnel(self.distrusted.get()));
         }
     }
 

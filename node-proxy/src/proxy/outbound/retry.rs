@@ -9,6 +9,7 @@ pub(super) fn is_worth_another_endpoint(reason: &CloseReason) -> bool {
         | CloseReason::ConnectTimeout { .. }
         | CloseReason::ConnectFailed(_)
         | CloseReason::TlsHandshake(_)
+        | CloseReason::CertificateRevoked
         | CloseReason::PeerIdentityMismatch
         | CloseReason::Http2
         | CloseReason::TunnelLost => true,

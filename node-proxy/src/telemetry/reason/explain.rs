@@ -40,6 +40,7 @@ impl CloseReason {
             Self::ConnectFailed(_) => "check its address and the routes of this node",
             Self::NoCertificate => "check that the certificate authority answers this proxy",
             Self::TlsHandshake(failure) => handshake_remedy(*failure),
+            Self::CertificateRevoked => handshake_remedy(HandshakeFailure::Revoked),
             Self::PeerIdentityMismatch => {
                 "its workload data may be out of date, or another pod answers at its address"
             }
@@ -92,6 +93,7 @@ impl CloseReason {
             Self::IllegalPort => "the connection was for a port of the mesh itself",
             Self::ConnectRefused => "the destination refused the connection",
             Self::NoCertificate => "the pod has no valid certificate",
+            Self::CertificateRevoked => "closed because the peer's certificate is revoked",
             Self::PeerIdentityMismatch => {
                 "the peer's certificate names another identity than the destination's"
             }

@@ -42,6 +42,7 @@ fn table() -> Vec<(R, &'static str, F, &'static str)> {
         (R::NoCertificate, "no_certificate", F::IdentityError, "certificate authority"),
         (R::TlsHandshake(HandshakeFailure::Timeout), "tls_timeout", F::TlsFailure, "in time"),
         (R::TlsHandshake(HandshakeFailure::Revoked), "revoked_peer", F::CertRevoked, "revoked"),
+        (R::CertificateRevoked, "certificate_revoked", F::CertRevoked, "is revoked"),
         (R::PeerIdentityMismatch, "peer_identity_mismatch", F::TlsFailure, "another identity"),
         (R::Http2, "http2", F::H2HandshakeFailure, "HTTP/2"),
         (R::RefusedByPeer { status: 401 }, "refused_by_peer", F::Connect, "401: a policy"),
@@ -64,7 +65,7 @@ fn every_reason_has_its_name_flags_and_sentence() {
         assert!(!sentence.contains("  ") && !sentence.contains('\n'), "{name}: {sentence}");
     }
     let names: HashSet<_> = table().iter().map(|(_, name, ..)| *name).collect();
-    assert_eq!(names.len(), 25);
+    assert_eq!(names.len(), 26);
 }
 
 #[test]

@@ -3,8 +3,9 @@
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertificateRevocationList,
+    CertificateRevocationListParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -34,7 +35,13 @@ impl TestCa {
 
     /// Returns a CA certified by this one.
     pub(crate) fn intermediate(&self) -> Self {
-        let params = ca_params("test intermediate");
+        self.intermediate_with(1)
+    }
+
+    /// Returns a CA certified by this one under a serial number.
+    pub(crate) fn intermediate_with(&self, serial: u64) -> Self {
+        let mut params = ca_params("test intermediate");
+        params.serial_number = Some(SerialNumber::from(serial));
         let Signed { certificate, key } = self.sign(&params);
         Self { issuer: Issuer::new(params, key), certificate }
     }
@@ -47,6 +54,12 @@ impl TestCa {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap().into();
         Signed { certificate, key }
+    }
+
+    /// Returns a list that revokes the certificates with these serial numbers, and has expired.
+    pub(crate) fn revoke(&self, serials: &[u64]) -> CertificateRevocationList {
+        let serials = serials.iter().map(|serial| SerialNumber::from(*serial));
+        revoke(&self.issuer, serials.collect())
     }
 
     /// Returns a faultless SVID of this root.
@@ -76,6 +89,29 @@ pub(crate) fn workload_params(spiffe_id: &str) -> CertificateParams {
     params.not_before = (now - HOUR).into();
     params.not_after = (now + HOUR).into();
     params
+}
+
+/// Returns a list of `issuer` that has expired.
+pub(crate) fn revoke(
+    issuer: &Issuer<'_, KeyPair>,
+    serials: Vec<SerialNumber>,
+) -> CertificateRevocationList {
+    let now = SystemTime::now();
+    let revoked = |serial_number| RevokedCertParams {
+        serial_number,
+        revocation_time: (now - 2 * HOUR).into(),
+        reason_code: None,
+        invalidity_date: None,
+    };
+    let params = CertificateRevocationListParams {
+        this_update: (now - 2 * HOUR).into(),
+        next_update: (now - HOUR).into(),
+        crl_number: SerialNumber::from(1),
+        issuing_distribution_point: None,
+        revoked_certs: serials.into_iter().map(revoked).collect(),
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    params.signed_by(issuer).unwrap()
 }
 
 pub(crate) fn uri(text: &str) -> SanType {

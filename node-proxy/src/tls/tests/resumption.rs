@@ -5,14 +5,16 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use fairlead_component::clock::Clock;
 use mesh_api::identity::TrustDomain;
+use rcgen::{Issuer, KeyPair, SerialNumber};
 use rustls::HandshakeKind;
 use tempfile::TempDir;
 
-use super::{CART, DESK, EARLY_REQUEST, Outcome, failure, handshake, id, plaintext};
+use super::{CART, DESK, EARLY_REQUEST, Outcome, failure, handshake, id, pki, plaintext};
 use crate::{
-    identity::{Clock, LocalCa},
-    tls::{HandshakeFailure, PeerError, TlsConfigs},
+    identity::LocalCa,
+    tls::{HandshakeFailure, PeerError, RevocationLists, Revocations, TlsConfigs},
 };
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -21,7 +23,8 @@ const HOUR: Duration = Duration::from_hours(1);
 struct Scene {
     ca: LocalCa,
     now: Arc<Mutex<SystemTime>>,
-    _dir: TempDir,
+    revocations: Revocations,
+    dir: TempDir,
 }
 
 // === impl Scene ===
@@ -30,13 +33,30 @@ impl Scene {
     fn new() -> Self {
         let dir = TempDir::new().unwrap();
         let ca = LocalCa::open_or_create(dir.path(), &TrustDomain::default()).unwrap();
-        Self { ca, now: Arc::new(Mutex::new(SystemTime::now())), _dir: dir }
+        let (now, revocations) = (Arc::new(Mutex::new(SystemTime::now())), Revocations::none());
+        Self { ca, now, revocations, dir }
     }
 
     fn configs(&self, identity: &str, lifetime: Duration) -> TlsConfigs {
+        self.with_serial(identity, lifetime).0
+    }
+
+    fn with_serial(&self, identity: &str, lifetime: Duration) -> (TlsConfigs, SerialNumber) {
         let svid = self.ca.issue(&id(identity), lifetime, *self.now.lock().unwrap()).unwrap();
+        let serial = svid.leaf().serial.replace(':', "");
+        let serial = u128::from_str_radix(&serial, 16).unwrap().to_be_bytes();
         let now = self.now.clone();
-        TlsConfigs::new(&svid, &Clock::new(move || *now.lock().unwrap())).unwrap()
+        let clock = Clock::new(move || *now.lock().unwrap());
+        let configs = TlsConfigs::new(&svid, &clock, &self.revocations).unwrap();
+        (configs, SerialNumber::from_slice(&serial))
+    }
+
+    fn revoke(&self, serial: SerialNumber) {
+        let read = |name| std::fs::read_to_string(self.dir.path().join(name)).unwrap();
+        let key = KeyPair::from_pem(&read("root-key.pem")).unwrap();
+        let issuer = Issuer::from_ca_cert_pem(&read("root-cert.pem"), key).unwrap();
+        let list = pki::revoke(&issuer, vec![serial]);
+        self.revocations.set(RevocationLists::parse(list.der()).unwrap());
     }
 
     fn wait(&self, time: Duration) {
@@ -64,9 +84,9 @@ fn a_second_tunnel_of_a_pair_resumes_the_session_of_the_first() {
     for _ in 0..5 {
         let mut outcome = meet(&desk, &cart);
         assert_eq!(kinds(&outcome), RESUMED);
-        assert_eq!(cart.check_client(outcome.server.peer_certificates()), Ok(id(DESK)));
-        let shown = outcome.client.peer_certificates();
-        assert_eq!(desk.check_server(shown, &[id(CART)]), Ok(()));
+        let (client, _) = cart.check_client(outcome.server.peer_certificates()).unwrap();
+        assert_eq!(client, id(DESK));
+        assert!(desk.check_server(outcome.client.peer_certificates(), &[id(CART)]).is_ok());
         assert_eq!(plaintext(&mut outcome.server), EARLY_REQUEST);
     }
 }
@@ -115,7 +135,27 @@ fn a_session_ends_with_the_certificate_of_the_client() {
     let outcome = meet(&desk, &cart);
     assert_eq!(kinds(&outcome), RESUMED, "the server learns who it is before it can judge");
     let shown = outcome.server.peer_certificates();
-    assert_eq!(cart.check_client(shown), Err(PeerError::Expired));
+    assert_eq!(cart.check_client(shown).unwrap_err(), PeerError::Expired);
+}
+
+#[test]
+fn a_session_ends_with_the_revocation_of_either_side() {
+    for revoked in [CART, DESK] {
+        let scene = Scene::new();
+        let (cart, of_cart) = scene.with_serial(CART, HOUR);
+        let (desk, of_desk) = scene.with_serial(DESK, HOUR);
+        assert_eq!(kinds(&meet(&desk, &cart)), FULL);
+        scene.revoke(if revoked == CART { of_cart } else { of_desk });
+        let outcome = meet(&desk, &cart);
+        assert_eq!(kinds(&outcome), RESUMED, "who it is has to be known first");
+        let (client, server) =
+            (outcome.server.peer_certificates(), outcome.client.peer_certificates());
+        let by_server = cart.check_client(client).map(|_| ());
+        let by_client = desk.check_server(server, &[id(CART)]).map(|_| ());
+        let (good, bad) = (Ok(()), Err(PeerError::Revoked));
+        let expected = if revoked == CART { (good, bad) } else { (bad, good) };
+        assert_eq!((by_server, by_client), expected, "{revoked}");
+    }
 }
 
 #[test]

@@ -24,15 +24,15 @@ pub(super) const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 0, 3));
 pub(super) const EARLY_REQUEST: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// How a handshake ended on both sides.
-pub(super) struct Outcome {
-    pub(super) client: Connection,
-    pub(super) server: Connection,
-    pub(super) client_result: Result<(), Error>,
-    pub(super) server_result: Result<(), Error>,
+pub(crate) struct Outcome {
+    pub(crate) client: Connection,
+    pub(crate) server: Connection,
+    pub(crate) client_result: Result<(), Error>,
+    pub(crate) server_result: Result<(), Error>,
 }
 
 /// Runs a handshake, with a client that sends a request as soon as TLS lets it.
-pub(super) fn handshake(client: Arc<ClientConfig>, server: Arc<ServerConfig>) -> Outcome {
+pub(crate) fn handshake(client: Arc<ClientConfig>, server: Arc<ServerConfig>) -> Outcome {
     let mut client = ClientConnection::new(client, server_name(PEER)).unwrap();
     client.writer().write_all(EARLY_REQUEST).unwrap();
     let mut outcome = Outcome {
