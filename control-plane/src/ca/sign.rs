@@ -12,7 +12,7 @@ use rcgen::{
 };
 use rustls::pki_types::CertificateDer;
 
-use super::{directory::SignerPem, error::CaError};
+use super::{contents::SignerPem, error::CaError};
 
 /// Lifetime of a workload's certificate unless wished otherwise (Istio's default).
 pub const DEFAULT_CERTIFICATE_TTL: Duration = Duration::from_hours(24);
