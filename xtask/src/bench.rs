@@ -36,8 +36,21 @@ pub(crate) struct Args {
     calls: bool,
 }
 
+/// Time that pods change for in a quick run, in seconds.
+const QUICK_SECONDS: u32 = 5;
+
+/// Name of the scenario that loads a control plane. It has no path to compare, and runs only if it is
+/// named.
+const CONTROL_PLANE: &str = "control-plane";
+
 /// Builds everything optimised and runs the benchmarks.
 pub(crate) fn run(args: &Args) -> Result<()> {
+    if args.only.iter().any(|name| name == CONTROL_PLANE) {
+        control_plane(args)?;
+        if args.only.len() == 1 {
+            return Ok(());
+        }
+    }
     setup::require_root("a benchmark makes network namespaces, so it", "cargo xtask bench")?;
     setup::ensure(&NEEDS)?;
     build::bpf_object("bench")?;
@@ -52,12 +65,35 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Step { command: "bench", what: "measuring" }.run_shown(benches.args(args.for_benches()))
 }
 
+/// Loads a control plane, as `fairlead-control-load` describes.
+fn control_plane(args: &Args) -> Result<()> {
+    setup::ensure(&[Group::Build])?;
+    let packages = ["--package", "fairlead-control", "--package", "benches"];
+    let programs = ["--bin", "fairlead-control", "--bin", "fairlead-control-load"];
+    let mut cargo = workspace::cargo(&["build", "--release"]);
+    Step { command: "bench", what: "compiling fairlead-control and its load, optimised" }
+        .run_logged("bench-control-build", cargo.args(packages).args(programs))?;
+    let mut load = Command::new(workspace::target("release/fairlead-control-load"));
+    load.arg("--control").arg(workspace::target("release/fairlead-control"));
+    if args.quick {
+        load.args(["--services", "500", "--pods", "2500", "--nodes", "50"]);
+    }
+    if let Some(seconds) = args.seconds.or(args.quick.then_some(QUICK_SECONDS)) {
+        load.args(["--seconds", &seconds.to_string()]);
+    }
+    Step { command: "bench", what: "measuring the control plane" }.run_shown(&mut load)
+}
+
 // === impl Args ===
 
 impl Args {
     /// The same choices as arguments of the benchmarks, which check them.
     fn for_benches(&self) -> Vec<OsString> {
-        let only = self.only.iter().map(|name| ("--only", name.clone()));
+        let only = self
+            .only
+            .iter()
+            .filter(|name| *name != CONTROL_PLANE)
+            .map(|name| ("--only", name.clone()));
         let span = self.span.iter().map(|span| ("--span", span.clone()));
         let repetitions = self.repetitions.iter().map(|count| ("--repetitions", count.to_string()));
         let seconds = self.seconds.iter().map(|seconds| ("--seconds", seconds.to_string()));

@@ -49,6 +49,8 @@ pub struct Metrics {
     pub convergence_time: Histogram,
     /// From the end of the debounce to the first response to a client.
     pub queue_time: Histogram,
+    /// From a response being made to its last byte being handed to the connection.
+    pub send_time: Histogram,
     /// From the first change to the end of the debounce.
     pub debounce_time: Histogram,
     /// Acknowledgements of something else than was sent last.
@@ -181,6 +183,10 @@ impl Metrics {
             queue_time: r.times(
                 "pilot_proxy_queue_time",
                 "Seconds from the end of the debounce to the first response to a client",
+            ),
+            send_time: r.times(
+                "pilot_xds_send_time",
+                "Seconds from a response being made to the connection having all of it",
             ),
             debounce_time: r.times(
                 "pilot_debounce_time",
@@ -335,9 +341,12 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in:\n{text}");
         }
-        for name in
-            ["pilot_proxy_queue_time_bucket", "istiod_uptime_seconds", "process_cpu_seconds_total"]
-        {
+        for name in [
+            "pilot_proxy_queue_time_bucket",
+            "pilot_xds_send_time_bucket",
+            "istiod_uptime_seconds",
+            "process_cpu_seconds_total",
+        ] {
             assert!(text.contains(name), "{name} is not in:\n{text}");
         }
     }

@@ -11,6 +11,7 @@ use super::{
     client::{ADDRESS, AUTHORIZATION, Stream, connect, first, names},
     plane::{Plane, TOKEN, aliased_workload, gone, poll, service, workload},
 };
+use crate::xds::limits::MAX_OTHER_TYPES;
 
 #[tokio::test]
 async fn a_client_of_everything_is_told_the_state_and_then_its_changes() {
@@ -87,6 +88,8 @@ async fn a_rejection_is_shown_and_counted() {
     let (_, metrics) = plane.get("/metrics").await;
     assert!(metrics.contains("pilot_total_xds_rejects{type=\"wds\"} 1"), "{metrics}");
     assert!(metrics.contains("pilot_xds 1"), "{metrics}");
+    let sent = "pilot_xds_send_time_count 1";
+    poll(async || plane.get("/metrics").await.1.contains(sent)).await;
 }
 
 #[tokio::test]
@@ -161,13 +164,34 @@ async fn who_has_no_valid_token_is_refused() {
 }
 
 #[tokio::test]
-async fn an_unknown_type_is_refused_by_name() {
+async fn of_a_type_that_does_not_exist_here_there_is_nothing_and_the_stream_goes_on() {
+    const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
+    let plane = Plane::start(vec![workload("a", "1")]).await;
+    let mut stream = Stream::open(&plane).await;
+    stream.send(first(CLUSTER)).await;
+    let answer = stream.read().await;
+    assert_eq!(answer.type_url, CLUSTER);
+    assert!(!answer.nonce.is_empty());
+    assert!(answer.resources.is_empty() && answer.removed_resources.is_empty(), "{answer:?}");
+    stream.reply(&answer, None).await;
+
+    // Names that are asked for do not exist; nothing else is said about the type.
+    let resource_names_subscribe = vec!["a".into(), "b".into(), "*".into()];
+    stream.send(DeltaDiscoveryRequest { resource_names_subscribe, ..first(CLUSTER) }).await;
+    assert_eq!(stream.told().await, ["-a", "-b"]);
+    stream.send(first(ADDRESS)).await;
+    assert_eq!(stream.told().await, ["a"]);
+}
+
+#[tokio::test]
+async fn types_that_do_not_exist_here_are_bounded() {
     let plane = Plane::start(vec![]).await;
     let stream = Stream::open(&plane).await;
-    stream.send(first("type.googleapis.com/envoy.config.cluster.v3.Cluster")).await;
+    for number in 0..=MAX_OTHER_TYPES {
+        stream.send(first(&format!("type.googleapis.com/t{number}"))).await;
+    }
     let refused = stream.end().await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
-    assert!(refused.message().contains("envoy.config.cluster.v3.Cluster"), "{refused}");
     assert!(refused.message().contains(ADDRESS), "{refused}");
 }
 

@@ -47,7 +47,8 @@ const MESSAGE_PREFIX_BYTES: usize = 5;
 /// A response that is on its way.
 #[derive(Debug)]
 pub(super) struct Response {
-    resource_type: ResourceType,
+    /// Type of the entries; none if there can be none.
+    resource_type: Option<ResourceType>,
     length: usize,
     /// Prefix, scalar fields and removed names; written first.
     start: Bytes,
@@ -112,20 +113,27 @@ impl Response {
         if incomplete {
             string::encode(response::SYSTEM_VERSION_INFO, &INCOMPLETE.to_owned(), &mut fields);
         }
-        string::encode(response::TYPE_URL, &resource_type.url().to_owned(), &mut fields);
-        string::encode(response::NONCE, &nonce, &mut fields);
-        for name in removed {
-            string::encode(response::REMOVED_RESOURCES, &name.into(), &mut fields);
-        }
-        let entries_len: usize = entries.iter().map(|entry| entry.wire_len(resource_type)).sum();
+        answer(resource_type.url(), &nonce, removed, &mut fields);
+        let entries_len = entries.iter().map(|entry| entry.wire_len(resource_type)).sum();
+        Self { resource_type: Some(resource_type), ..Self::with(&fields, entries, entries_len) }
+    }
+
+    /// Returns the answer to who asks for a type that does not exist here: none of `names` exists.
+    pub(super) fn nothing(type_url: &str, nonce: &str, names: Vec<Box<str>>) -> Self {
+        let mut fields = Vec::new();
+        answer(type_url, nonce, names, &mut fields);
+        Self::with(&fields, Vec::new(), 0)
+    }
+
+    fn with(fields: &[u8], entries: Vec<Arc<Entry>>, entries_len: usize) -> Self {
         let length = fields.len() + entries_len;
         let mut start = BytesMut::with_capacity(MESSAGE_PREFIX_BYTES + fields.len());
         start.put_u8(0);
         // Responses are bounded far below the four gigabytes that the prefix can say.
         start.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
-        start.put_slice(&fields);
+        start.put_slice(fields);
         Self {
-            resource_type,
+            resource_type: None,
             length: MESSAGE_PREFIX_BYTES + length,
             start: start.freeze(),
             entries: entries.into_iter(),
@@ -148,8 +156,8 @@ impl Response {
         }
         let mut part = BytesMut::new();
         while part.len() < limit {
-            let Some(entry) = self.entries.next() else { break };
-            let (head, body) = (entry.head(self.resource_type), entry.body());
+            let Some((resource_type, entry)) = self.next_entry() else { break };
+            let (head, body) = (entry.head(resource_type), entry.body());
             if part.is_empty() && body.len() >= limit {
                 // Large ones are worth a part of their own, which shares the bytes.
                 self.rest = body.clone();
@@ -162,6 +170,19 @@ impl Response {
             part.put_slice(body);
         }
         (!part.is_empty()).then(|| part.freeze())
+    }
+
+    fn next_entry(&mut self) -> Option<(ResourceType, Arc<Entry>)> {
+        Some((self.resource_type?, self.entries.next()?))
+    }
+}
+
+/// Writes what every response has, and the names that it removes.
+fn answer(type_url: &str, nonce: &str, removed: Vec<Box<str>>, fields: &mut Vec<u8>) {
+    string::encode(response::TYPE_URL, &type_url.to_owned(), fields);
+    string::encode(response::NONCE, &nonce.to_owned(), fields);
+    for name in removed {
+        string::encode(response::REMOVED_RESOURCES, &name.into(), fields);
     }
 }
 

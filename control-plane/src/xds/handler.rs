@@ -8,6 +8,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -56,7 +57,9 @@ pub struct Peer {
 /// Responses on their way to one client; ends with the stream's status.
 struct Responses {
     incoming: mpsc::Receiver<Result<Response, Status>>,
-    current: Option<Response>,
+    /// The response that is being written, and since when.
+    current: Option<(Response, Instant)>,
+    metrics: Arc<Metrics>,
     ended: bool,
 }
 
@@ -100,7 +103,8 @@ impl Discovery {
         let (responses, incoming) = mpsc::channel(RESPONSE_QUEUE);
         let wire = Wire { requests, responses, ended: peer.ended };
         tokio::spawn(Stream::new(Arc::clone(&self.shared), registration).run(wire));
-        let body = Responses { incoming, current: None, ended: false };
+        let metrics = Arc::clone(&self.shared.metrics);
+        let body = Responses { incoming, current: None, metrics, ended: false };
         let mut response = http::Response::new(tonic::body::Body::new(body));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         response
@@ -121,12 +125,17 @@ impl Body for Responses {
             if self.ended {
                 return Poll::Ready(None);
             }
-            if let Some(part) = self.current.as_mut().and_then(|r| r.next_part(COPY_BYTES)) {
-                return Poll::Ready(Some(Ok(Frame::data(part))));
+            if let Some((response, since)) = &mut self.current {
+                if let Some(part) = response.next_part(COPY_BYTES) {
+                    return Poll::Ready(Some(Ok(Frame::data(part))));
+                }
+                let time = since.elapsed();
+                self.metrics.send_time.observe(time.as_secs_f64());
+                self.current = None;
             }
             let status = match std::task::ready!(self.incoming.poll_recv(cx)) {
                 Some(Ok(response)) => {
-                    self.current = Some(response);
+                    self.current = Some((response, Instant::now()));
                     continue;
                 }
                 Some(Err(status)) => status,

@@ -13,6 +13,9 @@ pub const MAX_REQUEST_BYTES: usize = 16 * 1024 * 1024;
 /// to everything instead.
 pub const MAX_SUBSCRIBED_NAMES: usize = 10_000;
 
+/// Types that do not exist here and that one client may ask for: Envoy has about ten.
+pub const MAX_OTHER_TYPES: usize = 32;
+
 /// Largest response unless configured, in bytes; a single resource that is larger goes alone.
 ///
 /// Clients written for Istio take 200 MiB and hold their state for complete after the first

@@ -2,13 +2,16 @@
 //!
 //! Pure: no clock, no locks, no I/O.
 
+use std::collections::BTreeSet;
+
 use mesh_api::proto::discovery::DeltaDiscoveryRequest;
 
 use super::{
     frame::Response,
+    limits::{MAX_OTHER_TYPES, MAX_REMARK_BYTES, MAX_SUBSCRIBED_NAMES},
     resource_type::ResourceType,
     store::Store,
-    subscription::{Refusal, Reply, Subscription},
+    subscription::{Refusal, Reply, Subscription, WILDCARD},
 };
 
 /// One client's subscriptions.
@@ -18,12 +21,25 @@ pub(super) struct Session {
     stream: u32,
     /// In the order of [`ResourceType::ALL`].
     subscriptions: [Option<Subscription>; ResourceType::ALL.len()],
+    others: Vec<OtherType>,
+    /// Answers about other types.
+    answered: u64,
+}
+
+/// A type that does not exist here. Who asks for it is told that there is nothing of it, since
+/// clients of several types wait for the answer about each before they go on.
+#[derive(Debug)]
+struct OtherType {
+    url: Box<str>,
+    /// Names asked for, if the client waits for an answer.
+    asked: Option<BTreeSet<Box<str>>>,
 }
 
 /// A response that is to be sent.
 #[derive(Debug)]
 pub(super) struct Outgoing {
-    pub(super) resource_type: ResourceType,
+    /// Its type, if it exists here.
+    pub(super) resource_type: Option<ResourceType>,
     pub(super) bytes: usize,
     pub(super) response: Response,
 }
@@ -33,27 +49,51 @@ pub(super) struct Outgoing {
 impl Session {
     /// Creates the session of a stream whose nonces are marked with `stream`.
     pub(super) fn new(stream: u32) -> Self {
-        Self { stream, subscriptions: [const { None }; ResourceType::ALL.len()] }
+        let subscriptions = [const { None }; ResourceType::ALL.len()];
+        Self { stream, subscriptions, others: Vec::new(), answered: 0 }
     }
 
-    /// Takes up a request; the first of a type subscribes.
+    /// Takes up a request; the first of a type subscribes. Returns what it says about the response
+    /// in flight of a type that exists here.
     pub(super) fn request(
         &mut self,
         request: &DeltaDiscoveryRequest,
         store: &Store,
-    ) -> Result<(ResourceType, Reply), Refusal> {
-        let url = &request.type_url;
-        let resource_type = ResourceType::from_url(url)
-            .ok_or_else(|| Refusal::UnknownType(super::subscription::remark(url)))?;
+    ) -> Result<Option<(ResourceType, Reply)>, Refusal> {
+        let Some(resource_type) = ResourceType::from_url(&request.type_url) else {
+            return self.request_other(request).map(|()| None);
+        };
         let collection = store.of(resource_type);
         let subscription = &mut self.subscriptions[resource_type as usize];
         if let Some(subscription) = subscription {
-            return Ok((resource_type, subscription.request(request, collection)?));
+            return Ok(Some((resource_type, subscription.request(request, collection)?)));
         }
         let new = Subscription::open(resource_type, self.stream, request, collection)?;
         *subscription = Some(new);
         // A nonce would be one of another stream.
-        Ok((resource_type, Reply::Nothing))
+        Ok(Some((resource_type, Reply::Nothing)))
+    }
+
+    fn request_other(&mut self, request: &DeltaDiscoveryRequest) -> Result<(), Refusal> {
+        let url = request.type_url.as_str();
+        let known = self.others.iter().position(|other| &*other.url == url);
+        let names = request.resource_names_subscribe.iter().filter(|name| *name != WILDCARD);
+        let names = names.map(|name| Box::from(name.as_str()));
+        let other = match known {
+            Some(index) => &mut self.others[index],
+            None if self.others.len() < MAX_OTHER_TYPES && url.len() <= MAX_REMARK_BYTES => {
+                let first = OtherType { url: url.into(), asked: Some(BTreeSet::new()) };
+                self.others.push_mut(first)
+            }
+            None => return Err(Refusal::TooManyTypes),
+        };
+        if !request.resource_names_subscribe.is_empty() {
+            other.asked.get_or_insert_default().extend(names);
+        }
+        if other.asked.as_ref().is_some_and(|asked| asked.len() > MAX_SUBSCRIBED_NAMES) {
+            return Err(Refusal::TooManyNames);
+        }
+        Ok(())
     }
 
     /// Returns the next response of any type, of at most `limit` bytes or one resource.
@@ -68,10 +108,19 @@ impl Session {
             };
             if let Some(news) = subscription.next(store.of(resource_type), limit)? {
                 let response = Response::new(resource_type, news);
-                return Ok(Some(Outgoing { resource_type, bytes: response.len(), response }));
+                let (bytes, resource_type) = (response.len(), Some(resource_type));
+                return Ok(Some(Outgoing { resource_type, bytes, response }));
             }
         }
-        Ok(None)
+        Ok(self.next_about_others())
+    }
+
+    fn next_about_others(&mut self) -> Option<Outgoing> {
+        let (url, asked) = self.others.iter_mut().find_map(|o| Some((&o.url, o.asked.take()?)))?;
+        self.answered += 1;
+        let nonce = format!("{:08x}-other-{}", self.stream, self.answered);
+        let response = Response::nothing(url, &nonce, asked.into_iter().collect());
+        Some(Outgoing { resource_type: None, bytes: response.len(), response })
     }
 
     /// Returns whether every change is on its way to the client, or does not concern it.

@@ -152,9 +152,19 @@ impl Stream {
         if let Some(node) = &request.node {
             self.registration.client().state().node = remark(&node.id);
         }
-        let (resource_type, reply) = {
+        let reply = {
             let store = self.shared.published.store();
             self.session.request(request, &store).map_err(|refusal| refused(&refusal))?
+        };
+        // About a type that does not exist here there is nothing to account for.
+        let Some((resource_type, reply)) = reply else {
+            debug!(
+                client = self.registration.id(),
+                r#type = remark(&request.type_url),
+                "the client asks for a type that is not served"
+            );
+            self.pending = true;
+            return Ok(());
         };
         match reply {
             Reply::Nothing => {}
@@ -193,7 +203,9 @@ impl Stream {
             self.show();
             return Ok(None);
         };
-        let resource_type = outgoing.resource_type;
+        let Some(resource_type) = outgoing.resource_type else {
+            return Ok(Some(outgoing.response));
+        };
         if let Some(news) = &self.behind
             && !self.told
         {
@@ -289,7 +301,7 @@ async fn at(time: Option<Instant>) {
 fn refused(refusal: &Refusal) -> Status {
     let message = refusal.to_string();
     match refusal {
-        Refusal::UnknownType(_) => Status::invalid_argument(message),
+        Refusal::TooManyTypes => Status::invalid_argument(message),
         Refusal::TooManyNames => Status::resource_exhausted(message),
         Refusal::TooFarBehind => Status::aborted(message),
     }

@@ -22,14 +22,14 @@ use mesh_api::proto::discovery::DeltaDiscoveryRequest;
 
 pub use self::news::News;
 use super::{
-    limits::{MAX_REMARK_BYTES, MAX_SUBSCRIBED_NAMES},
+    limits::{MAX_OTHER_TYPES, MAX_REMARK_BYTES, MAX_SUBSCRIBED_NAMES},
     resource_type::ResourceType,
     store::{Collection, Entry, Position, Slot},
 };
 use crate::resource::{Kind, ResourceName};
 
 /// Name that stands for every resource of a type.
-const WILDCARD: &str = "*";
+pub(super) const WILDCARD: &str = "*";
 
 /// What one client knows of one type.
 #[derive(Debug)]
@@ -87,9 +87,12 @@ pub enum Reply {
 /// Why a client is not served any longer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// The client asks for a type that does not exist here.
-    #[error("resource type \"{0}\" is not served; this server has {types}", types = served_types())]
-    UnknownType(String),
+    /// The client asks for many types that do not exist here.
+    #[error(
+        "more than {MAX_OTHER_TYPES} types that are not served; this server has {types}",
+        types = served_types()
+    )]
+    TooManyTypes,
     /// The client asks for too many names one by one.
     #[error(
         "more than {MAX_SUBSCRIBED_NAMES} names in one subscription; subscribe to everything \

@@ -19,7 +19,7 @@ struct Package {
     evidence: Evidence,
 }
 
-const PACKAGES: [Package; 16] = [
+const PACKAGES: [Package; 17] = [
     Package { name: "g++", group: Group::Build, evidence: Evidence::Program("g++") },
     Package { name: "llvm-22-dev", group: Group::Build, evidence: Evidence::Dpkg },
     Package { name: "libpolly-22-dev", group: Group::Build, evidence: Evidence::Dpkg },
@@ -35,6 +35,7 @@ const PACKAGES: [Package; 16] = [
         evidence: Evidence::Program("kubectl"),
     },
     Package { name: "openssl", group: Group::Lab, evidence: Evidence::Program("openssl") },
+    Package { name: "protobuf-compiler", group: Group::Lab, evidence: Evidence::Program("protoc") },
     Package { name: "python3", group: Group::Lab, evidence: Evidence::Program("python3") },
     Package { name: "python3-pip", group: Group::Lab, evidence: Evidence::Program("pip3") },
     Package { name: "strace", group: Group::Lab, evidence: Evidence::Program("strace") },
