@@ -123,6 +123,13 @@ impl prometheus_client::metrics::TypedMetric for BareCounter {
 // === impl Registrar ===
 
 impl Registrar {
+    fn of_process(dropped_lines: DroppedLines) -> Self {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(ProcessCollector::new()));
+        registry.register_collector(Box::new(dropped_lines));
+        Self(registry)
+    }
+
     fn add<M: Metric + Clone + Default>(&mut self, name: &'static str, help: &'static str) -> M {
         self.put(name, help, M::default())
     }
@@ -165,9 +172,7 @@ impl Metrics {
 
     /// Creates the metrics of a process with a log.
     pub fn of_log(dropped_lines: DroppedLines) -> Self {
-        let mut r = Registrar(Registry::default());
-        r.0.register_collector(Box::new(ProcessCollector::new()));
-        r.0.register_collector(Box::new(dropped_lines));
+        let mut r = Registrar::of_process(dropped_lines);
         let info: Family<Labels<1>, Gauge> = r.add("pilot_info", "Version of this process");
         info.get_or_create(&[("version", VERSION)]).set(1);
         Self {
