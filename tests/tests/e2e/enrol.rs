@@ -16,7 +16,8 @@ const SOON: Duration = Duration::from_secs(20);
 /// Waits until a proxy lists a pod in this state, and returns what it says of it.
 fn wait_for_state(node: &FairleadNode, pod: &str, state: &str) -> Result<Value> {
     wait_for(&format!("{pod} is {state}"), SOON, || {
-        Ok(listed(node, pod)?.filter(|found| found["state"] == state))
+        // While capture is started anew nobody answers.
+        Ok(listed(node, pod).ok().flatten().filter(|found| found["state"] == state))
     })
     .with_context(|| format!("{:?}\n{}", listed(node, pod), node.complaints()))
 }

@@ -61,9 +61,13 @@ impl Scene {
     }
 
     fn opt_in(&self, opted_in: bool) -> Result<()> {
+        self.label(opted_in, if opted_in { "ready" } else { "out" })
+    }
+
+    /// Opts both pods in or out and waits until they are in this state.
+    fn label(&self, opted_in: bool, state: &str) -> Result<()> {
         let labels = if opted_in { manifest::AMBIENT } else { "" };
         self.plane.write("namespace.yaml", &manifest::namespace("shop", labels))?;
-        let state = if opted_in { "ready" } else { "out" };
         wait_for_state(&self.n1, "shop/a", state)?;
         wait_for_state(&self.n2, "shop/b", state)?;
         Ok(())
@@ -145,7 +149,7 @@ fn connections_outlive_a_change_of_the_label() -> Result<()> {
     scene.opt_in(true)?;
     let mut during = talk(&scene.a, scene.b.v4(ECHO))?;
     let own = scene.a.identity();
-    scene.opt_in(false)?;
+    scene.label(false, "draining")?;
     for (connection, name) in [(&mut before, "before"), (&mut during, "during")] {
         say(connection, name)?;
     }
