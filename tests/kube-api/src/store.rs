@@ -1,6 +1,9 @@
 //! The objects, their versions, and what happened to them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    hash::{BuildHasher as _, RandomState},
+};
 
 use serde_json::{Value, json};
 
@@ -34,6 +37,8 @@ pub(crate) struct Store {
     /// What happened up to here is forgotten.
     forgotten: u64,
     next_uid: u64,
+    /// First part of all uids: objects of two servers have different ones.
+    uid_prefix: u32,
 }
 
 // === impl Store ===
@@ -46,6 +51,7 @@ impl Store {
             history: VecDeque::new(),
             forgotten: 0,
             next_uid: 1,
+            uid_prefix: random(),
         }
     }
 
@@ -102,7 +108,7 @@ impl Store {
         if self.get(&place, &name).is_ok() {
             return Err(Refusal::AlreadyExists(describe(&place, &name)));
         }
-        let uid = format!("00000000-0000-4000-8000-{:012x}", self.next_uid);
+        let uid = format!("{:08x}-0000-4000-8000-{:012x}", self.uid_prefix, self.next_uid);
         self.next_uid += 1;
         let fields = metadata_mut(&mut object);
         fields.insert("uid".to_owned(), uid.into());
@@ -248,6 +254,12 @@ fn set_or_remove(object: &mut Object, field: &str, value: Option<Value>) {
         Some(value) => object.insert(field.to_owned(), value),
         None => object.remove(field),
     };
+}
+
+fn random() -> u32 {
+    // Its keys are random.
+    let [a, b, c, d, ..] = RandomState::new().hash_one(()).to_ne_bytes();
+    u32::from_ne_bytes([a, b, c, d])
 }
 
 /// Returns the time as the API writes it, to the second.

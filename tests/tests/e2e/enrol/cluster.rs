@@ -16,9 +16,6 @@ const REDIRECTION: &str = "ambient.istio.io/redirection";
 /// Label that opts in or out.
 pub(crate) const MODE: &str = "istio.io/dataplane-mode";
 
-/// Where the cgroup v2 tree is, as systemd mounts it.
-const CGROUP_ROOT: &str = "/sys/fs/cgroup";
-
 /// An API server in the network namespace of a node.
 pub(crate) struct Cluster {
     server: ApiServer,
@@ -109,6 +106,16 @@ fn name_of(pod: &Pod) -> Value {
     json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata })
 }
 
+/// Returns where the cgroup v2 tree is mounted.
+fn cgroup_root() -> Result<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    let point = mounts.lines().find_map(|line| {
+        let (mount, kind) = line.split_once(" - ")?;
+        kind.starts_with("cgroup2 ").then(|| mount.split(' ').nth(4))?
+    });
+    Ok(point.context("no cgroup v2 tree")?.into())
+}
+
 // === impl Container ===
 
 impl Container {
@@ -126,7 +133,7 @@ impl Container {
 
     fn start_in(lab: &Lab, pod: &Pod, group: &str) -> Result<Self> {
         let process = pod.spawn(["sleep", "infinity"])?;
-        let root = PathBuf::from(CGROUP_ROOT).join(format!("{}-kubepods", lab.id()));
+        let root = cgroup_root()?.join(format!("{}-kubepods", lab.id()));
         let pods_group = root.join(group);
         let own = pods_group.join(process.pid().to_string());
         fs::create_dir_all(&own).with_context(|| format!("cannot make {}", own.display()))?;
