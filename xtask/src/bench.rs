@@ -78,7 +78,7 @@ fn control_plane(args: &Args) -> Result<()> {
     if args.quick {
         load.args(["--services", "500", "--pods", "2500", "--nodes", "50"]);
     }
-    if let Some(seconds) = args.seconds.or(args.quick.then_some(QUICK_SECONDS)) {
+    if let Some(seconds) = args.seconds.or_else(|| args.quick.then_some(QUICK_SECONDS)) {
         load.args(["--seconds", &seconds.to_string()]);
     }
     Step { command: "bench", what: "measuring the control plane" }.run_shown(&mut load)
