@@ -1,7 +1,9 @@
 //! Who calls: a bearer token, and whom it belongs to.
 
 mod bearer;
+mod digest;
 pub mod token_file;
+mod token_review;
 
 use std::{fmt, str::FromStr};
 
@@ -14,6 +16,7 @@ use mesh_api::{
 pub use self::{
     bearer::token,
     token_file::{TokenFile, TokenFileError},
+    token_review::TokenReviews,
 };
 
 /// Whom a token belongs to.

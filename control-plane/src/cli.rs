@@ -9,17 +9,21 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
+use fairlead_component::logging::LogFormat;
 use mesh_api::identity::TrustDomain;
 
 use crate::{
     auth::Account,
     ca::{AuthorityOptions, DEFAULT_CERTIFICATE_TTL, IssuePolicy, MAX_CERTIFICATE_TTL},
+    cluster::{
+        LeaseOptions,
+        lease::{DEFAULT_LEASE_DURATION, MIN_LEASE_DURATION},
+    },
     mesh::{AbsentWaypoint, Enrolment, Options},
     server::{
         ServerOptions,
         limits::{DEFAULT_DRAIN_TIME, DEFAULT_MAX_CONNECTION_AGE, DEFAULT_MAX_CONNECTIONS},
     },
-    telemetry::logging::LogFormat,
     xds::{
         DebounceOptions,
         limits::{DEFAULT_MAX_CLIENTS, DEFAULT_MAX_RESPONSE_BYTES},
@@ -31,9 +35,12 @@ use crate::{
 /// It speaks Istio ambient's protocols on one port: delta discovery of workloads, services and L4
 /// policies, and the certificate service. Clients verify it with the root in CA-DIR/root-cert.pem
 /// and show a token, which decides what they may have certified.
+///
+/// The mesh is read from a directory (--config-dir, with --token-file) or from a Kubernetes cluster
+/// (--kubernetes), which also says whose tokens are good.
 #[derive(Debug, Parser)]
 #[command(name = "fairlead-control", version, max_term_width = 100)]
-#[command(args_conflicts_with_subcommands = true)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Cli {
     /// What to do, if not to serve.
     #[command(subcommand)]
@@ -56,18 +63,21 @@ pub enum Command {
         /// Directory of the certificate authority.
         #[arg(long, value_name = "CA-DIR", default_value = DEFAULT_CA_DIR)]
         ca_dir: PathBuf,
+        /// Have the root in the cluster's Secret istio-ca-secret replaced, by the leading replica.
+        #[arg(long, conflicts_with = "ca_dir")]
+        kubernetes: bool,
+        /// With --kubernetes: namespace of the control plane.
+        #[arg(long, env = "POD_NAMESPACE", value_name = "NAME", default_value = DEFAULT_NAMESPACE)]
+        system_namespace: String,
     },
 }
 
 /// Options of serving.
 #[derive(Clone, Debug, Args)]
 pub struct RunArgs {
-    /// Directory with the configuration: the YAML or JSON files that one would give to `kubectl
-    /// apply`. Pods, services and what they refer to count, and the objects of Istio and of the
-    /// Gateway API; others are passed over. Changes are taken up while running; a file that is
-    /// broken keeps its last good version. Needed.
-    #[arg(long, value_name = "DIR")]
-    pub config_dir: Option<PathBuf>,
+    /// Where the mesh is read from.
+    #[command(flatten)]
+    pub source: SourceArgs,
     /// Name of the cluster, part of the names of workloads.
     #[arg(long, env = "CLUSTER_ID", default_value = "Kubernetes")]
     pub cluster_id: String,
@@ -79,7 +89,7 @@ pub struct RunArgs {
     pub domain: String,
     /// Namespace of the control plane: policies there apply to the whole mesh, and its config map
     /// `istio` is the mesh configuration.
-    #[arg(long, env = "POD_NAMESPACE", value_name = "NAME", default_value = "istio-system")]
+    #[arg(long, env = "POD_NAMESPACE", value_name = "NAME", default_value = DEFAULT_NAMESPACE)]
     pub system_namespace: String,
     /// Let traffic pass directly where the waypoint that it is bound to is not there. Policies of
     /// the waypoint do not apply to it then.
@@ -87,13 +97,34 @@ pub struct RunArgs {
     pub bypass_absent_waypoints: bool,
     /// Directory of the certificate authority, with the file names of Istio: ca-cert.pem,
     /// ca-key.pem, root-cert.pem, and cert-chain.pem if the certificate is an intermediate. A root
-    /// is made if there is none. Changes are taken up while running.
-    #[arg(long, value_name = "CA-DIR", default_value = DEFAULT_CA_DIR)]
-    pub ca_dir: PathBuf,
+    /// is made if there is none. Changes are taken up while running. With --config-dir the default
+    /// is /etc/cacerts; with --kubernetes these files are keys of the Secret cacerts or, without it,
+    /// istio-ca-secret in the control plane's namespace, unless a directory is given.
+    #[arg(long, value_name = "CA-DIR")]
+    pub ca_dir: Option<PathBuf>,
     /// File with the tokens of node proxies, one a line: TOKEN NODE NAMESPACE/SERVICE-ACCOUNT.
-    /// Changes are taken up while running. Make a token with: openssl rand -hex 32. Needed.
-    #[arg(long, value_name = "FILE")]
+    /// Changes are taken up while running. Make a token with: openssl rand -hex 32. Needed with
+    /// --config-dir.
+    #[arg(long, value_name = "FILE", conflicts_with = "kubernetes")]
     pub token_file: Option<PathBuf>,
+    /// With --kubernetes: whom the tokens of clients have to be meant for; may be repeated, or be a
+    /// list with commas.
+    #[arg(
+        long = "token-audience",
+        env = "TOKEN_AUDIENCES",
+        value_name = "NAME",
+        value_delimiter = ',',
+        default_value = "istio-ca"
+    )]
+    pub token_audiences: Vec<String>,
+    /// With --kubernetes: name of this replica. One replica leads and writes to the cluster; which,
+    /// is in the lease fairlead-control of the control plane's namespace.
+    #[arg(long, env = "POD_NAME", value_name = "NAME", default_value = "fairlead-control")]
+    pub replica_name: String,
+    /// With --kubernetes: time without a sign of the leader after which another replica leads, a
+    /// second at least.
+    #[arg(long, value_name = "TIME", default_value_t = Time(DEFAULT_LEASE_DURATION))]
+    pub lease_duration: Time,
     /// Trust domain of the mesh.
     #[arg(long, env = "TRUST_DOMAIN", default_value = "cluster.local")]
     pub trust_domain: TrustDomain,
@@ -120,6 +151,19 @@ pub struct RunArgs {
     /// what there is. It has no access control: keep it on loopback.
     #[arg(long, default_value_t = SocketAddr::from((Ipv4Addr::LOCALHOST, 15014)))]
     pub admin_address: SocketAddr,
+    /// With --kubernetes: address that the API server sends objects to for validation, by HTTPS, at
+    /// /validate.
+    #[arg(long, default_value_t = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 15017)))]
+    pub webhook_address: SocketAddr,
+    /// With --kubernetes: name of the `ValidatingWebhookConfiguration` to which the leader adds the
+    /// roots that the API server verifies this process with.
+    #[arg(
+        long,
+        env = "VALIDATION_WEBHOOK_CONFIG_NAME",
+        value_name = "NAME",
+        default_value = "istio-validator-istio-system"
+    )]
+    pub webhook_configuration: String,
     /// Lifetime of workload certificates whose owner wishes none.
     #[arg(
         long, env = "DEFAULT_WORKLOAD_CERT_TTL", value_name = "TIME", default_value_t = Time(DEFAULT_CERTIFICATE_TTL)
@@ -168,6 +212,22 @@ pub struct RunArgs {
     pub log_level: String,
 }
 
+/// Where the mesh is read from: one of these.
+#[derive(Clone, Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct SourceArgs {
+    /// Directory with the configuration: the YAML or JSON files that one would give to `kubectl
+    /// apply`. Pods, services and what they refer to count, and the objects of Istio and of the
+    /// Gateway API; others are passed over. Changes are taken up while running; a file that is
+    /// broken keeps its last good version.
+    #[arg(long, value_name = "DIR")]
+    pub config_dir: Option<PathBuf>,
+    /// Follow a Kubernetes cluster: that of $KUBECONFIG or ~/.kube/config, or within a pod its own.
+    /// Clients show tokens of service accounts, which the API server is asked about.
+    #[arg(long)]
+    pub kubernetes: bool,
+}
+
 /// A time as people write it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Time(pub Duration);
@@ -176,6 +236,11 @@ pub struct Time(pub Duration);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("give a whole number with a unit: ms, s, m, h or d, such as 100ms or 24h")]
 pub struct InvalidTime;
+
+/// Name of the lease that the leading replica has.
+const LEASE: &str = "fairlead-control";
+
+const DEFAULT_NAMESPACE: &str = "istio-system";
 
 const DEFAULT_CA_DIR: &str = "/etc/cacerts";
 
@@ -186,6 +251,12 @@ const UNITS: [(&str, u64); 5] =
 // === impl RunArgs ===
 
 impl RunArgs {
+    /// Returns the directory of the certificate authority; none if it is in the cluster.
+    pub fn ca_dir(&self) -> Option<PathBuf> {
+        let default = || (!self.source.kubernetes).then(|| DEFAULT_CA_DIR.into());
+        self.ca_dir.clone().or_else(default)
+    }
+
     /// Returns how certificates are issued.
     pub fn authority_options(&self) -> AuthorityOptions {
         AuthorityOptions {
@@ -202,13 +273,27 @@ impl RunArgs {
             network: self.network.as_str().into(),
             domain: self.domain.as_str().into(),
             system_namespace: self.system_namespace.as_str().into(),
-            // No agent writes to a directory that it has taken a pod in.
-            enrolment: Enrolment::Declared,
+            enrolment: if self.source.kubernetes {
+                Enrolment::Reported
+            } else {
+                // No agent writes to a directory that it has taken a pod in.
+                Enrolment::Declared
+            },
             absent_waypoint: if self.bypass_absent_waypoints {
                 AbsentWaypoint::Bypass
             } else {
                 AbsentWaypoint::Refuse
             },
+        }
+    }
+
+    /// Returns which lease the leader has, with a name for this replica that no other one has.
+    pub fn lease_options(&self) -> LeaseOptions {
+        LeaseOptions {
+            namespace: self.system_namespace.clone(),
+            name: LEASE.to_owned(),
+            candidate: format!("{}_{:016x}", self.replica_name, rand::random::<u64>()),
+            duration: self.lease_duration.0.max(MIN_LEASE_DURATION),
         }
     }
 
@@ -282,10 +367,30 @@ mod tests {
     }
 
     #[test]
+    fn the_mesh_is_read_from_one_place() {
+        let parse = |arguments: &[&str]| {
+            Cli::try_parse_from(["fairlead-control"].iter().chain(arguments))
+                .map(|cli| cli.run.source)
+                .map_err(|error| error.to_string())
+        };
+        assert!(parse(&["--kubernetes"]).unwrap().kubernetes);
+        for refused in [
+            &[][..],
+            &["--kubernetes", "--config-dir", "/mesh"],
+            &["--kubernetes", "--token-file", "/tokens"],
+        ] {
+            let error = parse(refused).unwrap_err();
+            assert!(error.contains("--kubernetes"), "{error}");
+        }
+    }
+
+    #[test]
     fn a_rotation_is_asked_for_without_the_options_of_serving() {
         let cli =
             Cli::try_parse_from(["fairlead-control", "rotate-root", "--ca-dir", "/ca"]).unwrap();
-        assert!(matches!(cli.command, Some(Command::RotateRoot { ca_dir }) if ca_dir == *"/ca"));
+        assert!(
+            matches!(cli.command, Some(Command::RotateRoot { ca_dir, .. }) if ca_dir == *"/ca")
+        );
     }
 
     #[test]

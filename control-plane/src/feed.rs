@@ -6,10 +6,14 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use mesh_api::{identity::Identity, workload::NodeName};
+use mesh_api::{
+    identity::{Identity, Namespace},
+    workload::NodeName,
+};
 use tokio::sync::mpsc;
 
 use crate::{
+    auth::PodReference,
     ca::Placement,
     mesh::{Event, Mesh, Options, Warning},
     object::{ObjectKey, ObjectName},
@@ -145,5 +149,11 @@ impl Placement for Placed {
             ObjectName::new(identity.namespace.as_str(), identity.service_account.as_str());
         let mesh = self.0.read().unwrap_or_else(PoisonError::into_inner);
         mesh.runs_on(&node.0, &account)
+    }
+
+    fn node_of(&self, namespace: &Namespace, pod: &PodReference) -> Option<NodeName> {
+        let name = ObjectName::new(namespace.as_str(), pod.name.as_str());
+        let mesh = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        mesh.node_of(&name, &pod.uid).map(NodeName)
     }
 }

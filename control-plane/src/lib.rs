@@ -9,6 +9,7 @@
 pub mod auth;
 pub mod ca;
 pub mod cli;
+pub mod cluster;
 pub mod feed;
 pub mod mesh;
 pub mod object;
@@ -18,6 +19,7 @@ pub mod server;
 pub mod source;
 pub mod telemetry;
 pub mod watch;
+pub mod webhook;
 pub mod xds;
 
 #[cfg(test)]

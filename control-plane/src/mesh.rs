@@ -152,6 +152,12 @@ impl Mesh {
             .any(|pod| *pod.node == *node && !pod.has_ended())
     }
 
+    /// Returns the node of the pod with a name and a unique id.
+    pub fn node_of(&self, pod: &ObjectName, uid: &str) -> Option<Arc<str>> {
+        let pod = self.store.pod(pod).filter(|pod| !uid.is_empty() && *pod.uid == *uid)?;
+        (!pod.node.is_empty()).then(|| pod.node.clone())
+    }
+
     fn relist(&mut self, kind: ObjectKind, objects: Vec<Object>, units: &mut BTreeSet<Unit>) {
         let listed: HashSet<_> = objects.iter().map(Object::key).collect();
         let of_kind = self.store.keys().filter(|key| key.kind == kind);

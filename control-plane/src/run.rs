@@ -1,7 +1,8 @@
 //! Puts the control plane together and serves.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{future::pending, io, net::SocketAddr, sync::Arc};
 
+use fairlead_component::clock::Clock;
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
@@ -9,12 +10,14 @@ use tokio::{
 use tracing::{error, info};
 
 use crate::{
-    auth::{TokenFile, TokenFileError},
-    ca::{Authority, CaError, CertificateService, Clock, Placement},
+    auth::{Authenticator, TokenFile, TokenFileError, TokenReviews},
+    ca::{Authority, CaError, CaSecrets, CertificateService, Placement},
     cli::RunArgs,
+    cluster::Cluster,
     resource::Change,
     server::{Server, ServingCertificate, TlsError},
     telemetry::{admin::Admin, metrics::Metrics},
+    webhook::Webhook,
     xds::{DebounceOptions, Discovery, Published, clients::Clients, publish},
 };
 
@@ -34,13 +37,16 @@ pub struct ControlPlane {
     server: Arc<Server>,
     certificate: Arc<ServingCertificate>,
     authority: Arc<Authority>,
-    tokens: Arc<TokenFile>,
+    token_file: Option<Arc<TokenFile>>,
+    cluster: Option<Cluster>,
     published: Arc<Published>,
     changes: mpsc::Receiver<Vec<Change>>,
     debounce: DebounceOptions,
     admin: Admin,
     listener: TcpListener,
     admin_listener: TcpListener,
+    /// With a cluster, whose API server asks about objects.
+    webhook: Option<(Webhook, TcpListener)>,
 }
 
 /// Why the control plane does not serve, or not any longer.
@@ -49,8 +55,11 @@ pub enum RunError {
     /// The authority's files are not usable.
     #[error("certificate authority: {0}")]
     Authority(#[from] CaError),
+    /// Neither a directory nor a cluster has the authority's files.
+    #[error("no --ca-dir: it has the files of the certificate authority")]
+    NoAuthority,
     /// Nobody could connect.
-    #[error("no --token-file: it says which tokens node proxies show")]
+    #[error("no --token-file: with --config-dir it says which tokens node proxies show")]
     NoTokenFile,
     /// The tokens are not usable.
     #[error(transparent)]
@@ -74,18 +83,25 @@ pub enum RunError {
 // === impl ControlPlane ===
 
 impl ControlPlane {
-    /// Opens files and ports.
+    /// Opens files and ports; with a cluster, that one says whom tokens belong to and has the
+    /// authority's files.
     pub async fn open(
         args: &RunArgs,
         source: Source,
+        cluster: Option<Cluster>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, RunError> {
-        let options = args.authority_options();
-        let authority =
-            Authority::open(&args.ca_dir, options, Clock::system(), Arc::clone(&metrics))?;
+        let authority = authority(args, cluster.as_ref(), &metrics).await?;
         let certificate =
             ServingCertificate::new(Arc::clone(&authority), args.service_names.clone())?;
-        let tokens = TokenFile::open(args.token_file.as_deref().ok_or(RunError::NoTokenFile)?)?;
+        let token_file = token_file(args, cluster.as_ref())?;
+        let authenticator: Arc<dyn Authenticator> = match (&cluster, &token_file) {
+            (_, Some(file)) => Arc::clone(file) as _,
+            (Some(Cluster { client, .. }), None) => {
+                Arc::new(TokenReviews::new(client.clone(), args.token_audiences.clone()))
+            }
+            (None, None) => return Err(RunError::NoTokenFile),
+        };
         let published = Arc::new(Published::default());
         let clients = Clients::new(args.max_clients, Arc::clone(&metrics));
         let server = Server {
@@ -101,21 +117,30 @@ impl ControlPlane {
                 placement: source.placement,
                 metrics: Arc::clone(&metrics),
             },
-            authenticator: Arc::clone(&tokens) as _,
+            authenticator,
             metrics: Arc::clone(&metrics),
             options: args.server_options(),
+        };
+        let webhook = match &cluster {
+            Some(_) => {
+                let webhook = Webhook::new(args.mesh_options(), Arc::clone(&metrics));
+                Some((webhook, listen(args.webhook_address).await?))
+            }
+            None => None,
         };
         Ok(Self {
             server: Arc::new(server),
             certificate,
             authority,
-            tokens,
+            token_file,
+            cluster,
             changes: source.changes,
             debounce: args.debounce_options(),
             admin: Admin { metrics, published: Arc::clone(&published), clients },
             published,
             listener: listen(args.address).await?,
             admin_listener: listen(args.admin_address).await?,
+            webhook,
         })
     }
 
@@ -129,6 +154,11 @@ impl ControlPlane {
         self.admin_listener.local_addr()
     }
 
+    /// Returns the address of the admission webhook, if there is one.
+    pub fn webhook_address(&self) -> Option<SocketAddr> {
+        self.webhook.as_ref()?.1.local_addr().ok()
+    }
+
     /// Returns the certificate authority.
     pub fn authority(&self) -> &Arc<Authority> {
         &self.authority
@@ -136,32 +166,102 @@ impl ControlPlane {
 
     /// Serves until `terminated` is done and the clients have been sent away.
     pub async fn serve(self, terminated: impl Future<Output = ()>) -> Result<(), RunError> {
-        let Self { server, certificate, authority, tokens, published, .. } = self;
+        let Self { server, certificate, authority, token_file, published, cluster, .. } = self;
         let (stop, stopped) = watch::channel(false);
         let metrics = Arc::clone(&server.metrics);
         let ready = async {
             published.first_state().await;
             info!("the first state is there: serving clients");
-            std::future::pending::<()>().await;
+            pending::<()>().await;
+        };
+        let serving = async {
+            let served = server.serve(self.listener, &certificate, stopped.clone()).await;
+            stop.send_replace(true);
+            served
+        };
+        let serving = async {
+            let mut stopped = stopped.clone();
+            // Whoever may say it being gone means the same.
+            let stopped = async { drop(stopped.wait_for(|stopped| *stopped).await) };
+            tokio::join!(serving, take_part(cluster, &authority, stopped)).0
         };
         let stopping = async {
             terminated.await;
             stop.send_replace(true);
-            std::future::pending::<()>().await;
+            pending::<()>().await;
         };
         tokio::select! {
-            result = server.serve(self.listener, &certificate, stopped) => Ok(result?),
+            result = serving => Ok(result?),
             () = publish(self.changes, &published, self.debounce, &metrics) => {
                 error!("the source of the configuration has ended");
                 Err(RunError::SourceEnded)
             }
-            result = authority.follow() => Ok(result?),
-            result = tokens.follow() => Ok(result?),
+            result = Arc::clone(&authority).follow() => Ok(result?),
+            result = follow_tokens(token_file) => Ok(result?),
+            result = review(self.webhook, &certificate) => Ok(result?),
             () = certificate.keep_fresh() => Ok(()),
-            () = self.admin.serve(self.admin_listener) => Ok(()),
+            never = self.admin.serve(self.admin_listener) => never,
             () = ready => Ok(()),
             () = stopping => Ok(()),
         }
+    }
+}
+
+async fn authority(
+    args: &RunArgs,
+    cluster: Option<&Cluster>,
+    metrics: &Arc<Metrics>,
+) -> Result<Arc<Authority>, RunError> {
+    let (options, clock) = (args.authority_options(), Clock::system());
+    match (args.ca_dir(), cluster) {
+        (None, Some(Cluster { client, leadership, .. })) => {
+            let namespace = &args.system_namespace;
+            let secrets = CaSecrets::new(client.clone(), namespace, leadership.clone());
+            Ok(Authority::open_secrets(secrets, options, clock, Arc::clone(metrics)).await?)
+        }
+        (None, None) => Err(RunError::NoAuthority),
+        (Some(path), _) => Ok(Authority::open(&path, options, clock, Arc::clone(metrics))?),
+    }
+}
+
+/// Takes part in the cluster, if there is one, until `stopped` is done.
+async fn take_part(
+    cluster: Option<Cluster>,
+    authority: &Arc<Authority>,
+    stopped: impl Future<Output = ()>,
+) {
+    if let Some(cluster) = cluster {
+        cluster.run(Arc::clone(authority), stopped).await;
+    }
+}
+
+/// Opens the file of tokens; there is none with a cluster.
+fn token_file(
+    args: &RunArgs,
+    cluster: Option<&Cluster>,
+) -> Result<Option<Arc<TokenFile>>, RunError> {
+    if cluster.is_some() {
+        return Ok(None);
+    }
+    let path = args.token_file.as_deref().ok_or(RunError::NoTokenFile)?;
+    Ok(Some(TokenFile::open(path)?))
+}
+
+/// Serves the webhook, if there is one.
+async fn review(
+    webhook: Option<(Webhook, TcpListener)>,
+    certificate: &Arc<ServingCertificate>,
+) -> Result<(), TlsError> {
+    match webhook {
+        Some((webhook, listener)) => webhook.serve(listener, certificate).await.map(|_| ()),
+        None => pending().await,
+    }
+}
+
+async fn follow_tokens(file: Option<Arc<TokenFile>>) -> Result<(), TokenFileError> {
+    match file {
+        Some(file) => file.follow().await,
+        None => pending().await,
     }
 }
 

@@ -34,6 +34,9 @@ use crate::{
 /// Path of the certificate service's one method.
 const CREATE_CERTIFICATE: &str = "/istio.v1.auth.IstioCertificateService/CreateCertificate";
 
+/// The only protocol of gRPC.
+const HTTP2: &[u8] = b"h2";
+
 /// How the server treats connections.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerOptions {
@@ -70,7 +73,7 @@ impl Server {
         certificate: &Arc<ServingCertificate>,
         mut stop: watch::Receiver<bool>,
     ) -> Result<(), TlsError> {
-        let acceptor = TlsAcceptor::from(Arc::new(certificate.server_config()?));
+        let acceptor = TlsAcceptor::from(Arc::new(certificate.server_config(HTTP2)?));
         let places = Arc::new(Semaphore::new(self.options.max_connections));
         let mut connections = JoinSet::new();
         loop {

@@ -1,6 +1,5 @@
 //! What operators see: metrics, logs, and an admin interface on a local port.
 
 pub mod admin;
-pub mod logging;
 pub mod metrics;
 mod process;

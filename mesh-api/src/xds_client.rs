@@ -16,6 +16,7 @@ use std::{fmt, sync::Arc};
 use tonic::Status;
 
 pub use self::{
+    backoff::Backoff,
     mesh::{ADDRESS_TYPE, AUTHORIZATION_TYPE, MeshResource, mesh_subscriptions},
     session::{Answer, Session, UnknownType},
     stream::run,

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod control_plane;
+mod enrol;
 mod sources;
 
 use std::{
@@ -10,17 +11,16 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use fairlead_component::logging::LogFormat;
 use mesh_api::identity::{Namespace, ServiceAccount, TrustDomain};
 use nix::unistd::{Gid, Uid};
 
 pub use self::{
     control_plane::ControlPlaneArgs,
+    enrol::{Authority, Enrol, EnrolArgs, EnrolError},
     sources::{Certificates, Configuration, Sources, SourcesError},
 };
-use crate::{
-    api::{PodKey, PodName},
-    telemetry::logging::LogFormat,
-};
+use crate::api::{PodKey, PodName};
 
 /// Fairlead's node proxy: captures the traffic of enrolled pods and carries it over mutual TLS.
 ///
@@ -46,7 +46,8 @@ pub enum Command {
     /// /etc/fairlead/ca
     ///
     /// Two processes do the work, which this one supervises: capture holds all privileges and reads
-    /// nothing that comes from the network; the proxy holds none. If another fairlead-node serves
+    /// nothing that comes from the network; the proxy holds none. A third one, as unprivileged,
+    /// follows the cluster or the control plane if --enrol says that it decides what is enrolled. If another fairlead-node serves
     /// the same run directory, this one takes over from it without refusing or ending a connection.
     Run(Box<RunArgs>),
     /// The privileged half; started by `run`.
@@ -55,6 +56,9 @@ pub enum Command {
     /// The half that has all the parsing; started by `run`.
     #[command(hide = true)]
     Proxy(Box<RunArgs>),
+    /// What decides which pods are enrolled; started by `run`.
+    #[command(hide = true)]
+    Agent(Box<RunArgs>),
     /// Enrol pods in the mesh, release them, list them.
     #[command(subcommand)]
     Pod(PodCommand),
@@ -80,6 +84,9 @@ pub struct RunArgs {
     /// The control plane, in place of the two.
     #[command(flatten)]
     pub control_plane: ControlPlaneArgs,
+    /// Who decides which pods are in the mesh.
+    #[command(flatten)]
+    pub enrolment: EnrolArgs,
     /// Lifetime of workload certificates, such as 3600 (seconds), 90m or 24h. They are renewed at
     /// half of it [default: 1h with --local-ca, else 24h].
     #[arg(long, value_name = "TIME", env = "SECRET_TTL", value_parser = lifetime)]
@@ -157,11 +164,12 @@ pub struct CheckArgs {
 /// What to do with pods.
 #[derive(Debug, Subcommand)]
 pub enum PodCommand {
-    /// Enrol a running pod: its new connections are captured from now on.
+    /// Enrol a running pod: its new connections are captured from now on. With --enrol control-plane
+    /// the pod is registered: it is enrolled when the control plane says that it takes part.
     Add(PodAddArgs),
     /// Release a pod: its new connections are no longer captured, open ones go on.
     Remove(PodRemoveArgs),
-    /// List the enrolled pods of this node.
+    /// List the pods of this node: those that are enrolled, and those that could be and are not.
     List(PodListArgs),
 }
 
@@ -177,10 +185,11 @@ pub struct PodAddArgs {
     /// Service account that the pod runs as; with the namespace it makes the pod's identity.
     #[arg(long, default_value = "default")]
     pub service_account: ServiceAccount,
-    /// Path of the pod's network namespace, such as /run/netns/NAME or /proc/PID/ns/net.
-    #[arg(long, value_name = "PATH")]
-    pub netns: PathBuf,
-    /// Unique id of the pod [default: NAMESPACE/NAME].
+    /// Path of the pod's network namespace, such as /run/netns/NAME or /proc/PID/ns/net [default:
+    /// that of the processes of the pod, which are found by --uid].
+    #[arg(long, value_name = "PATH", required_unless_present = "uid")]
+    pub netns: Option<PathBuf>,
+    /// Unique id of the pod, as Kubernetes gave it [default: NAMESPACE/NAME].
     #[arg(long)]
     pub uid: Option<String>,
     /// Directory of the control socket.

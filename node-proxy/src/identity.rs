@@ -4,7 +4,6 @@
 //! X.509-SVID, keeps that certificate renewed and fails closed when there is none.
 
 pub mod ca;
-pub mod clock;
 pub mod leaf;
 pub mod schedule;
 pub mod store;
@@ -14,7 +13,6 @@ pub use self::{
     ca::{
         CaError, CertificateAuthority, DEFAULT_SVID_TTL, LocalAuthority, LocalCa, RemoteAuthority,
     },
-    clock::Clock,
     leaf::{Leaf, LeafError, Validity},
     store::{CertificateInfo, IdentityHandle, IdentityStore, NoCertificate},
     svid::{Svid, SvidError},

@@ -19,6 +19,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Capture(args) => return half(run::capture::run(&args)),
         Command::Proxy(args) => return half(run::proxy::run(&args)),
+        Command::Agent(args) => return half(run::agent::run(&args)),
         Command::Pod(command) => on_this_thread(pod_commands::run(command)),
         Command::Check(args) => {
             let cgroup = args.cgroup_root.or_else(check::cgroup_root);
@@ -37,7 +38,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// A half that cannot serve says so to its supervisor by its exit status.
+/// A process that cannot serve says so to its supervisor by its exit status.
 fn half(result: Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -25,15 +25,17 @@ pub(crate) async fn run(command: PodCommand) -> Result<()> {
 
 async fn add(args: PodAddArgs) -> Result<()> {
     let PodAddArgs { namespace, name, service_account, netns, uid, run_dir } = args;
-    let spec = PodSpec { uid, namespace, name, service_account, netns };
+    let addresses = Vec::new();
+    let spec = PodSpec { uid, namespace, name, service_account, netns, addresses };
     let status = Client::new(&run_dir).add(&spec).await?;
-    println!(
-        "{}/{} enrolled as {} in {:.1} ms",
-        status.namespace,
-        status.name,
-        status.identity.as_deref().unwrap_or(UNKNOWN),
-        status.enrolled_in_ms
-    );
+    let pod = status.key();
+    if !status.state.is_captured() {
+        let problem = status.problem.as_deref().unwrap_or(UNKNOWN);
+        println!("{pod} registered, {}: {problem}", status.state);
+        return Ok(());
+    }
+    let identity = status.identity.as_deref().unwrap_or(UNKNOWN);
+    println!("{pod} enrolled as {identity} in {:.1} ms", status.enrolled_in_ms);
     Ok(())
 }
 

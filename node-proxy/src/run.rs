@@ -1,12 +1,16 @@
-//! `fairlead-node run`: supervises the two halves as processes of their own, or is both itself.
+//! `fairlead-node run`: supervises the two halves and the agent as processes of their own, or is all
+//! of them itself.
 
+pub(crate) mod agent;
 pub(crate) mod capture;
 mod configuration;
+mod confine;
 pub(crate) mod proxy;
 
 use std::{env, ffi::OsString, io, os::fd::OwnedFd};
 
 use anyhow::{Context as _, Result};
+use fairlead_component::logging;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -14,17 +18,25 @@ use tokio::{
 };
 
 use fairlead_node::{
-    cli::{RunArgs, Sources},
+    cli::{Authority, RunArgs, Sources},
     link::channel::pair,
-    supervise::{self, HalfSpec, Supervisor, control::Control},
+    supervise::{
+        self, RoleSpec, Supervisor,
+        control::{Control, LinkedTo},
+    },
     sys::memory,
-    telemetry::logging,
 };
 
 use crate::on_this_thread;
 
 /// Links that may wait to be taken up: each is a process that has just been started.
 const LINK_QUEUE: usize = 8;
+
+/// The links that this process gets, by what is at their other ends.
+struct Links {
+    halves: mpsc::Receiver<OwnedFd>,
+    agents: mpsc::Receiver<OwnedFd>,
+}
 
 /// The signals that ask this process to end. They wait here from the start: one that comes while the
 /// process takes over from another must not leave pods without either.
@@ -35,22 +47,24 @@ struct Termination {
 
 /// Serves the node until SIGTERM or SIGINT.
 pub(crate) fn run(args: &RunArgs) -> Result<()> {
-    // Said here, before anything is started; the proxy goes by it.
-    Sources::of(args)?;
+    // Said here, before anything is started; proxy and agent go by it.
+    let authority = Authority::of(args, &Sources::of(args)?)?;
     if args.single_process {
-        return single(args);
+        return single(args, authority);
     }
     let _log = logging::init(args.log_format, &args.log_level)?;
+    let role = |command| RoleSpec::of_this_program(arguments_for(command));
     let spec = Supervisor {
-        capture: HalfSpec::of_this_program(arguments_for("capture"))?,
-        proxy: HalfSpec::of_this_program(arguments_for("proxy"))?,
+        capture: role("capture")?,
+        proxy: role("proxy")?,
+        agent: authority.map(|_| role("agent")).transpose()?,
         drain_timeout: args.drain_timeout,
     };
     on_this_thread(async { Ok(supervise::run(spec).await?) })
 }
 
-/// Both halves in this process, for development.
-fn single(args: &RunArgs) -> Result<()> {
+/// Everything in this process, for development.
+fn single(args: &RunArgs, authority: Option<Authority>) -> Result<()> {
     raise_descriptor_limit();
     memory::keep_buffers();
     let opened = proxy::Opened::of(args)?;
@@ -61,11 +75,29 @@ fn single(args: &RunArgs) -> Result<()> {
         let (to_proxy, proxy_links) = mpsc::channel(LINK_QUEUE);
         to_capture.send(capture_end).await?;
         to_proxy.send(proxy_end).await?;
-        tokio::try_join!(
-            capture::serve(args, capture_links, Termination::catch()?),
-            proxy::serve(args, opened, &log, proxy_links, std::future::pending()),
-        )?;
-        drop((to_capture, to_proxy));
+        let (capture_end, agent_end) = pair()?;
+        let (agent_to_capture, agents) = mpsc::channel(LINK_QUEUE);
+        let (to_agent, agent_links) = mpsc::channel(LINK_QUEUE);
+        agent_to_capture.send(capture_end).await?;
+        to_agent.send(agent_end).await?;
+        let agent = async {
+            match authority {
+                Some(authority) => Box::pin(agent::serve(args, authority, agent_links)).await,
+                None => std::future::pending().await,
+            }
+        };
+        let halves = async {
+            let links = Links { halves: capture_links, agents };
+            tokio::try_join!(
+                capture::serve(args, links, Termination::catch()?),
+                proxy::serve(args, opened, &log, proxy_links, std::future::pending()),
+            )
+        };
+        tokio::select! {
+            ended = halves => ended.map(drop)?,
+            ended = agent => ended?,
+        }
+        drop((to_capture, to_proxy, agent_to_capture, to_agent));
         Ok(())
     })
 }
@@ -80,17 +112,21 @@ fn arguments_for(command: &str) -> Vec<OsString> {
 }
 
 /// Returns the links that the supervisor gives; their end means that it is gone.
-fn links_of_supervisor() -> Result<mpsc::Receiver<OwnedFd>> {
+fn links_of_supervisor() -> Result<Links> {
     let mut control = Control::from_stdin().context("no supervisor")?;
-    let (send, links) = mpsc::channel(LINK_QUEUE);
+    let (to_half, halves) = mpsc::channel(LINK_QUEUE);
+    let (to_agent, agents) = mpsc::channel(LINK_QUEUE);
     tokio::spawn(async move {
         while let Some(link) = control.next_link().await {
-            if send.send(link).await.is_err() {
-                return;
-            }
+            let taker = match link.to {
+                LinkedTo::Half => &to_half,
+                LinkedTo::Agent => &to_agent,
+            };
+            // What nobody takes is closed, which the other end sees.
+            let _ = taker.send(link.socket).await;
         }
     });
-    Ok(links)
+    Ok(Links { halves, agents })
 }
 
 // === impl Termination ===

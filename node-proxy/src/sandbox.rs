@@ -1,8 +1,8 @@
-//! The proxy process confines itself, for good, before it touches the network.
+//! The proxy process confines itself, for good, before it touches the network, and so does the agent.
 //!
-//! It reads what strangers send, so it is built to be of no use to one who takes it over:
+//! They read what strangers send, so they are built to be of no use to one who takes them over:
 //!
-//! | What it has | Module |
+//! | What such a process has | Module |
 //! |---|---|
 //! | a view of the file system with a few directories and files, all read-only | `view` |
 //! | a user of its own, no group, no capability and no way to get one | `privileges` |
@@ -47,13 +47,16 @@ pub struct Sandbox {
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
     /// What it is to become is as mighty as what it is.
-    #[error("the proxy cannot run as user 0 or group 0: choose another --proxy-user")]
+    #[error(
+        "no process without privilege can run as user 0 or group 0: choose another --proxy-user or \
+         --agent-user"
+    )]
     PrivilegedUser,
     /// Other threads would stay as they are.
     #[error("{0} threads run already: the sandbox has to be entered before any thread is started")]
     Threads(usize),
     /// A path has another form than those that can be shown.
-    #[error("{} cannot be shown to the proxy: give the absolute path of a directory, without ..", .0.display())]
+    #[error("{} cannot be shown to a process without privilege: give the absolute path of a directory, without ..", .0.display())]
     Path(PathBuf),
     /// A step failed.
     #[error(
@@ -67,7 +70,7 @@ pub enum SandboxError {
         source: io::Error,
     },
     /// A directory cannot be shown.
-    #[error("cannot show {} to the proxy: {source}; it has to be a directory that exists", path.display())]
+    #[error("cannot show {} to a process without privilege: {source}; it has to be a directory that exists", path.display())]
     Show {
         /// The directory.
         path: PathBuf,

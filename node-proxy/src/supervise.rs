@@ -1,16 +1,16 @@
-//! The supervisor: starts capture and proxy as processes of their own, joins them, starts again
-//! what dies, renews both in place and ends them in order.
+//! The supervisor: starts capture, proxy and, where there is one, the agent as processes of their
+//! own, joins them, starts again what dies, renews all in place and ends them in order.
 //!
 //! It holds no state of the mesh and reads nothing, so that it has little to go wrong: all it tells
 //! its children goes through their [control channels](control).
 //!
 //! | Event | What happens |
 //! |---|---|
-//! | SIGTERM, SIGINT | capture gets SIGTERM and tells the proxies to drain; all end by themselves, or are ended |
-//! | SIGHUP | capture, then the proxy, is followed by a process of the program on disk, which takes over |
+//! | SIGTERM, SIGINT | capture gets SIGTERM and tells the proxies to drain, and so does the agent, which ends; all end by themselves, or are ended |
+//! | SIGHUP | capture, then the proxy, is followed by a process of the program on disk, which takes over; then the agent ends and is followed by one |
 //! | a process dies | it is started again: at once, then after growing pauses |
 //! | capture ends with success | another supervisor's capture has taken over; the proxies drain |
-//! | the first process of a half ends at start with [`REFUSED`] | starting it again is useless: all end |
+//! | the first process of its role ends at start with [`REFUSED`] | starting it again is useless: all end |
 //! | the supervisor dies | the control channels close, and the children end |
 
 mod backoff;
@@ -35,26 +35,28 @@ use self::{
 };
 use crate::sys::descriptors::close_in_programs;
 
-/// Exit status by which a half says that it cannot serve as it was asked to, such as with a
-/// configuration that is broken (`EX_CONFIG` of `sysexits.h`). From the first process of a half, soon
+/// Exit status by which a process says that it cannot serve as it was asked to, such as with a
+/// configuration that is broken (`EX_CONFIG` of `sysexits.h`). From the first process of its role, soon
 /// after its start, it ends the supervisor; later, what once worked is tried again.
 pub const REFUSED: u8 = 78;
 
 /// The program of the process that asks, even if its file was replaced or removed.
 const OWN_PROGRAM: &str = "/proc/self/exe";
 
-/// A half of the node proxy.
+/// What a process of the node proxy is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Half {
+pub enum Role {
     /// The privileged half.
     Capture,
     /// The half that reads what the network sends.
     Proxy,
+    /// What decides which pods are enrolled.
+    Agent,
 }
 
-/// How the processes of a half are started.
+/// How the processes of a role are started.
 #[derive(Clone, Debug)]
-pub struct HalfSpec {
+pub struct RoleSpec {
     /// The program.
     pub program: PathBuf,
     /// The program that SIGHUP changes to.
@@ -67,9 +69,11 @@ pub struct HalfSpec {
 #[derive(Clone, Debug)]
 pub struct Supervisor {
     /// The privileged half.
-    pub capture: HalfSpec,
+    pub capture: RoleSpec,
     /// The half that reads what the network sends.
-    pub proxy: HalfSpec,
+    pub proxy: RoleSpec,
+    /// What decides which pods are enrolled, if anything does.
+    pub agent: Option<RoleSpec>,
     /// Time that the halves give open connections to finish.
     pub drain_timeout: Duration,
 }
@@ -85,9 +89,9 @@ pub enum SuperviseError {
         "cannot keep open descriptors from the processes: {0}; the kernel needs to be 5.11 or newer"
     )]
     Descriptors(io::Error),
-    /// The first process of a half did not start or refused to serve.
+    /// The first process of a role did not start or refused to serve.
     #[error("the {0} process cannot serve: see its error above")]
-    Refused(Half),
+    Refused(Role),
     /// A process failed while it drained, or had to be ended.
     #[error("not all processes ended in order: see the log for which and why")]
     Unclean,
@@ -109,15 +113,15 @@ enum Wake {
 /// The processes, by the ids that the plan gave them.
 struct Processes {
     spec: Supervisor,
-    running: Vec<(ChildId, Half, Process)>,
+    running: Vec<(ChildId, Role, Process)>,
 }
 
-/// Starts and supervises both halves until they have ended.
+/// Starts and supervises all processes until they have ended.
 pub async fn run(spec: Supervisor) -> Result<(), SuperviseError> {
     // Before the first child, so that no end of one is missed.
     let mut signals = Signals::new().map_err(SuperviseError::Signals)?;
     close_in_programs().map_err(SuperviseError::Descriptors)?;
-    let mut plan = Plan::new(spec.drain_timeout);
+    let mut plan = Plan::new(spec.drain_timeout, spec.agent.is_some());
     let mut processes = Processes { spec, running: Vec::new() };
     let now = || Instant::now().into_std();
     let first = plan.begin(now());
@@ -148,20 +152,21 @@ pub async fn run(spec: Supervisor) -> Result<(), SuperviseError> {
     }
 }
 
-// === impl Half ===
+// === impl Role ===
 
-impl fmt::Display for Half {
+impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Capture => "capture",
             Self::Proxy => "proxy",
+            Self::Agent => "agent",
         })
     }
 }
 
-// === impl HalfSpec ===
+// === impl RoleSpec ===
 
-impl HalfSpec {
+impl RoleSpec {
     /// This very program with `arguments`; SIGHUP changes to the file that it was started from.
     ///
     /// To be called at start: the kernel forgets the path when the file is replaced.
@@ -200,16 +205,16 @@ impl Processes {
         let mut events = VecDeque::new();
         for action in actions {
             match action {
-                Action::Start { child, half, program } => {
-                    if !self.start(child, half, program) {
+                Action::Start { child, role, program } => {
+                    if !self.start(child, role, program) {
                         events.push_back(Event::Ended(child, End::NotStarted));
                     }
                 }
-                Action::Link { capture, proxy } => self.link(capture, proxy),
+                Action::Link { capture, other } => self.link(capture, other),
                 Action::Stop(child, signal) => {
-                    if let Some((_, half, process)) = self.find(child) {
+                    if let Some((_, role, process)) = self.find(child) {
                         let pid = process.pid();
-                        info!(%half, pid, %signal, "stopping");
+                        info!(%role, pid, %signal, "stopping");
                         process.signal(signal);
                     }
                 }
@@ -218,52 +223,55 @@ impl Processes {
         events
     }
 
-    fn start(&mut self, child: ChildId, half: Half, program: Program) -> bool {
-        let spec = match half {
-            Half::Capture => &self.spec.capture,
-            Half::Proxy => &self.spec.proxy,
+    fn start(&mut self, child: ChildId, role: Role, program: Program) -> bool {
+        let spec = match role {
+            Role::Capture => Some(&self.spec.capture),
+            Role::Proxy => Some(&self.spec.proxy),
+            Role::Agent => self.spec.agent.as_ref(),
         };
+        let Some(spec) = spec else { return false };
         let program = match program {
             Program::Own => &spec.program,
             Program::OnDisk => &spec.program_on_disk,
         };
         match Process::start(program, &spec.arguments) {
             Ok(process) => {
-                info!(%half, pid = process.pid(), program = %program.display(), "started");
-                self.running.push((child, half, process));
+                info!(%role, pid = process.pid(), program = %program.display(), "started");
+                self.running.push((child, role, process));
                 true
             }
             Err(error) => {
-                error!(%half, program = %program.display(), %error, "cannot start");
+                error!(%role, program = %program.display(), %error, "cannot start");
                 false
             }
         }
     }
 
     /// A link that does not reach both ends closes, which the one that got it sees.
-    fn link(&self, capture: ChildId, proxy: ChildId) {
-        let (Some((_, _, capture)), Some((_, _, proxy))) = (self.find(capture), self.find(proxy))
+    fn link(&self, capture: ChildId, other: ChildId) {
+        let (Some((_, _, capture)), Some((_, role, other))) =
+            (self.find(capture), self.find(other))
         else {
             return;
         };
-        let (capture_pid, proxy_pid) = (capture.pid(), proxy.pid());
-        match process::link(capture, proxy) {
-            Ok(()) => info!(capture_pid, proxy_pid, "linked"),
-            Err(error) => warn!(capture_pid, proxy_pid, %error, "cannot link"),
+        let (capture_pid, pid) = (capture.pid(), other.pid());
+        match process::link(capture, other, *role) {
+            Ok(()) => info!(capture_pid, %role, pid, "linked"),
+            Err(error) => warn!(capture_pid, %role, pid, %error, "cannot link"),
         }
     }
 
-    fn find(&self, child: ChildId) -> Option<&(ChildId, Half, Process)> {
+    fn find(&self, child: ChildId) -> Option<&(ChildId, Role, Process)> {
         self.running.iter().find(|(id, _, _)| *id == child)
     }
 
     /// Removes the processes that have ended.
     fn ended(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
-        self.running.retain_mut(|(id, half, process)| {
+        self.running.retain_mut(|(id, role, process)| {
             let Some(status) = process.exit_status() else { return true };
             let end = End::from(status);
-            info!(%half, pid = process.pid(), %status, "ended");
+            info!(%role, pid = process.pid(), %status, "ended");
             events.push(Event::Ended(*id, end));
             false
         });

@@ -3,8 +3,6 @@
 pub mod access_log;
 #[cfg(test)]
 pub(crate) mod fixtures;
-pub(crate) mod http;
-pub mod logging;
 pub mod metrics;
 pub mod readiness;
 pub mod reason;

@@ -62,6 +62,8 @@ pub enum Half {
     Capture,
     /// The half that has all the parsing.
     Proxy,
+    /// What decides which pods are enrolled; there is none where operators do.
+    Agent,
 }
 
 /// How to start `fairlead-node` on a node.
@@ -94,6 +96,11 @@ impl FairleadBuilder {
     /// Keeps the root of the embedded CA in `dir`; nodes with the same one trust each other.
     pub fn local_ca(self, dir: &Path) -> Self {
         self.args(["--local-ca", &dir.to_string_lossy()])
+    }
+
+    /// Returns the node that it will run on.
+    pub fn node(&self) -> &Node {
+        &self.node
     }
 
     /// Runs `program` in place of the release build.
@@ -177,6 +184,7 @@ impl FairleadNode {
         let name = match half {
             Half::Capture => "fairlead-node capture",
             Half::Proxy => "fairlead-node proxy",
+            Half::Agent => "fairlead-node agent",
         };
         let tree = process_tree(self.pid())?;
         Ok(tree.into_iter().filter(|process| process.name == name).map(|p| p.pid).collect())

@@ -2,19 +2,23 @@
 //!
 //! A [`Lab`] has [`Node`]s joined by a wire; each node has [`Pod`]s behind a bridge. Programs run
 //! unmodified in either (see [`Host`]), a [`Capture`] records what crosses the wire, and
-//! [`FairleadNode`] runs the proxy under test with a configuration made by [`MeshConfig`].
+//! [`FairleadNode`] runs the proxy under test with a configuration made by [`MeshConfig`], or by a
+//! [`ControlPlane`] with a directory of YAML, which [`manifest`] writes.
 //! Everything ends when the [`Lab`] is dropped, also by a panic; what a killed process left behind is
 //! removed by the next lab. The lab needs root.
 
 mod access_log;
 mod adapter;
 mod capture;
+mod certificate;
+mod control_plane;
 mod fairlead;
 mod host;
 mod http;
 mod lab;
 mod leftovers;
 mod link;
+pub mod manifest;
 pub mod mesh;
 mod mesh_config;
 mod metrics;
@@ -27,11 +31,14 @@ mod programs;
 mod resources;
 mod socket_table;
 mod wait;
+mod whole_file;
 
 pub use self::{
     access_log::AccessLine,
     adapter::{Adapter, AdapterSite},
     capture::{Capture, CaptureFile, CaptureOptions},
+    certificate::shown_identity,
+    control_plane::{ControlPlane, ControlPlaneBuilder},
     fairlead::{FairleadBuilder, FairleadNode, Half, fairlead_program},
     host::Host,
     http::{Response, http_get},

@@ -1,5 +1,7 @@
 //! The mesh that tests and demo share: two nodes with a proxy each, pods, services.
 
+mod controlled;
+
 use std::{
     fs,
     net::{IpAddr, SocketAddr},
@@ -12,6 +14,10 @@ use anyhow::Result;
 use crate::{
     Child, FairleadNode, Host as _, Lab, MeshConfig, Pod, PodSpec, ServiceEntry, WorkloadEntry,
     python, wait_for,
+};
+
+pub use self::controlled::{
+    ControlledMesh, SERVICE_PORTS, file_of, service as service_yaml, service_of,
 };
 
 /// Time for what takes milliseconds on an idle machine.
@@ -106,13 +112,7 @@ impl Mesh {
 
     /// Starts one of the lab's servers in `pod`, for as long as the mesh lives.
     pub fn serve(&mut self, pod: &Pod, program: &str, port: u16) -> Result<()> {
-        let arguments: &[&str] = match program {
-            "http_server.py" | "echo.py" | "server_first.py" => &[],
-            _ => &["serve"],
-        };
-        let port_text = port.to_string();
-        let arguments: Vec<_> = arguments.iter().copied().chain([port_text.as_str()]).collect();
-        self.servers.push(pod.serve(python(program, &arguments), port)?);
+        self.servers.push(serve_in(pod, program, port)?);
         Ok(())
     }
 
@@ -169,7 +169,7 @@ pub fn vip4(service: u8, port: u16) -> SocketAddr {
 /// Returns `port` on the IPv6 address of the service `b` (`10`) or `d` (`20`).
 pub fn vip6(service: u8, port: u16) -> SocketAddr {
     // The number is read as in the IPv4 address: fd00:96::10.
-    let number = u16::from(service / 10 * 16 + service % 10);
+    let number = u16::from(service / 10) * 16 + u16::from(service % 10);
     SocketAddr::from(([0xfd00, 0x96, 0, 0, 0, 0, 0, number], port))
 }
 
@@ -183,6 +183,16 @@ pub fn service(name: &str, number: u8) -> ServiceEntry {
         .port(GREETER, GREETER)
         .port(TRANSFER, TRANSFER)
         .port(HALF_CLOSE, HALF_CLOSE)
+}
+
+fn serve_in(pod: &Pod, program: &str, port: u16) -> Result<Child> {
+    let arguments: &[&str] = match program {
+        "http_server.py" | "echo.py" | "server_first.py" => &[],
+        _ => &["serve"],
+    };
+    let port_text = port.to_string();
+    let arguments: Vec<_> = arguments.iter().copied().chain([port_text.as_str()]).collect();
+    pod.serve(python(program, &arguments), port)
 }
 
 fn config_path(lab: &Lab) -> PathBuf {

@@ -3,17 +3,13 @@
 //! The lab writes the file's own form and not the proxy's types, so that a test can also write what
 //! the proxy must refuse.
 
-use std::{
-    collections::BTreeMap, fs::Permissions, io::Write as _, net::IpAddr,
-    os::unix::fs::PermissionsExt as _, path::Path,
-};
+use std::{collections::BTreeMap, net::IpAddr, path::Path};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde::Serialize;
 use serde_json::{Value, json};
-use tempfile::NamedTempFile;
 
-use crate::pod::Pod;
+use crate::{pod::Pod, whole_file};
 
 /// What the proxies of a lab are configured with; edit the fields and write it again.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -187,12 +183,12 @@ impl MeshConfig {
 
     /// Writes it to `path`; a reader sees the old file or the new one, whole.
     pub fn write(&self, path: &Path) -> Result<()> {
-        write_atomically(path, &self.to_yaml()?)
+        whole_file::write(path, &self.to_yaml()?)
     }
 
     /// Writes `text`, which may be broken, to `path` in the same way.
     pub fn write_text(path: &Path, text: &str) -> Result<()> {
-        write_atomically(path, text)
+        whole_file::write(path, text)
     }
 }
 
@@ -333,14 +329,4 @@ impl PeerAuthentication {
         self.port_level.insert(port, mode);
         self
     }
-}
-
-fn write_atomically(path: &Path, text: &str) -> Result<()> {
-    let dir = path.parent().context("no directory")?;
-    let mut file = NamedTempFile::new_in(dir)?;
-    file.write_all(text.as_bytes())?;
-    // A temporary file is its owner's only; the proxy is another user.
-    file.as_file().set_permissions(Permissions::from_mode(0o644))?;
-    file.persist(path)?;
-    Ok(())
 }

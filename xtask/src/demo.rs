@@ -1,12 +1,14 @@
 //! Walks through what the mesh does, on two nodes made for it, and checks every step from outside.
 
 mod changes;
+mod control_plane;
 mod hints;
 mod look;
 mod mesh;
 mod reach;
 mod refusals;
 mod report;
+mod stage;
 mod upgrade;
 mod volume;
 
@@ -15,8 +17,9 @@ use crate::setup::{self, Group};
 use crate::{build, workspace};
 use anyhow::{Context, Result};
 use fairlead_lab::Lab;
-use fairlead_lab::mesh::Mesh;
+use fairlead_lab::mesh::{ControlledMesh, Mesh};
 use report::Report;
+use stage::Stage;
 use std::time::Instant;
 
 const NEEDS: [Group; 2] = [Group::Build, Group::Lab];
@@ -24,6 +27,9 @@ const NEEDS: [Group; 2] = [Group::Build, Group::Lab];
 /// Arguments of `cargo xtask demo`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    /// What describes the mesh.
+    #[arg(value_enum, default_value = "file")]
+    scenario: Scenario,
     /// Leaves the nodes, pods and proxies running at the end and prints commands to try.
     #[arg(long)]
     keep: bool,
@@ -32,22 +38,14 @@ pub(crate) struct Args {
     clean: bool,
 }
 
-/// One step of the scenario.
-struct Scene {
-    title: &'static str,
-    play: fn(&mut Mesh, &Report) -> Result<()>,
+/// What describes the mesh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Scenario {
+    /// A configuration file of the proxies.
+    File,
+    /// A control plane with a directory of YAML.
+    ControlPlane,
 }
-
-const SCENES: [Scene; 8] = [
-    Scene { title: "A pod reaches a service on the other node", play: reach::service },
-    Scene { title: "Pod addresses, both families, both nodes", play: reach::pod_addresses },
-    Scene { title: "Pods inside and outside the mesh", play: refusals::outsiders },
-    Scene { title: "A policy, also for connections that are open", play: refusals::policy },
-    Scene { title: "Volume: one GiB each way, 10,000 connections", play: volume::play },
-    Scene { title: "A pod joins and leaves the mesh while it talks", play: changes::membership },
-    Scene { title: "An upgrade that no connection notices", play: upgrade::play },
-    Scene { title: "A proxy is killed during traffic", play: changes::crash },
-];
 
 /// Runs the scenario.
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -57,33 +55,39 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     setup::ensure(&NEEDS)?;
     build::bpf_object("demo")?;
-    let mut cargo = workspace::cargo(&["build", "--release", "--package", "fairlead-node"]);
-    Step { command: "demo", what: "compiling fairlead-node, optimised" }
-        .run_logged("demo-build", &mut cargo)?;
-    scenario(args)
+    match args.scenario {
+        Scenario::File => play::<Mesh>(&["fairlead-node"], args.keep),
+        Scenario::ControlPlane => {
+            play::<ControlledMesh>(&["fairlead-node", "fairlead-control"], args.keep)
+        }
+    }
 }
 
-fn scenario(args: &Args) -> Result<()> {
+fn play<S: Stage>(programs: &[&str], keep: bool) -> Result<()> {
+    let mut cargo = workspace::cargo(&["build", "--release"]);
+    cargo.args(programs.iter().flat_map(|program| ["--package", *program]));
+    let what = format!("compiling {}, optimised", programs.join(" and "));
+    Step { command: "demo", what: &what }.run_logged("demo-build", &mut cargo)?;
     let started = Instant::now();
     let report = Report::new();
-    let mut mesh = mesh::start()?;
-    report.opening(&mesh, started.elapsed());
-    for (index, scene) in SCENES.iter().enumerate() {
+    let mut stage = S::start()?;
+    report.opening(&stage.inventory(), started.elapsed());
+    for (index, scene) in S::SCENES.iter().enumerate() {
         let number = index + 1;
         let step_started = Instant::now();
         report.title(number, scene.title);
-        if let Err(error) = (scene.play)(&mut mesh, &report) {
-            let logs = mesh::save_logs(&mesh)?;
+        if let Err(error) = (scene.play)(&mut stage, &report) {
+            let logs = stage::save_logs(&stage)?;
             return Err(error).with_context(|| {
-                format!("step {number} does not hold ({}); proxy logs: {logs}", scene.title)
+                format!("step {number} does not hold ({}); logs: {logs}", scene.title)
             });
         }
         report.done(step_started.elapsed());
     }
-    println!("\nAll {} steps hold ({}).", SCENES.len(), seconds(started.elapsed()));
-    if args.keep {
-        hints::print(&mesh);
-        mesh.keep();
+    println!("\nAll {} steps hold ({}).", S::SCENES.len(), seconds(started.elapsed()));
+    if keep {
+        hints::print(stage.hints());
+        stage.keep();
     }
     Ok(())
 }

@@ -55,8 +55,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 fn release_build() -> Result<()> {
-    let mut cargo = workspace::cargo(&["build", "--release", "--package", "fairlead-node"]);
-    Step { command: "test", what: "compiling fairlead-node" }.run_logged("test-build", &mut cargo)
+    let packages = ["--package", "fairlead-node", "--package", "fairlead-control"];
+    let mut cargo = workspace::cargo(&["build", "--release"]);
+    Step { command: "test", what: "compiling fairlead-node and fairlead-control" }
+        .run_logged("test-build", cargo.args(packages))
 }
 
 fn unit_tests(args: &Args) -> Result<()> {
@@ -79,6 +81,7 @@ fn end_to_end_tests(args: &Args) -> Result<()> {
 fn lab_programs(command: &mut Command) -> &mut Command {
     command
         .env("FAIRLEAD_NODE_BIN", workspace::target("release/fairlead-node"))
+        .env("FAIRLEAD_CONTROL_BIN", workspace::target("release/fairlead-control"))
         .env("FAIRLEAD_ENVOY_BIN", setup::envoy_program())
 }
 

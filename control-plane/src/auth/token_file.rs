@@ -20,12 +20,14 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use futures_util::future::BoxFuture;
 use mesh_api::workload::NodeName;
 use tracing::{error, info, warn};
 
-use super::{AuthError, Authenticator, Caller, InvalidAccount};
+use super::{
+    AuthError, Authenticator, Caller, InvalidAccount,
+    digest::{Digest, digest_of},
+};
 use crate::watch::{WatchError, Watched};
 
 /// Shortest token: 64 bits, written in hexadecimal digits, cannot be guessed over a network.
@@ -36,10 +38,6 @@ const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
 /// Permission bits of users other than the owner and the group.
 const OTHERS: u32 = 0o007;
-
-/// Tokens are looked up by their digest: the time it takes says nothing about a token, and a dump
-/// of the process's memory holds none.
-type Digest = [u8; SHA256_OUTPUT_LEN];
 
 type Tokens = HashMap<Digest, Caller>;
 
@@ -160,12 +158,6 @@ fn parse_line(line: &str) -> Result<(&str, Caller), String> {
     let account = account.parse().map_err(|error: InvalidAccount| error.to_string())?;
     let caller = Caller { account, pod: None, node: Some(NodeName(node.into())) };
     Ok((token, caller))
-}
-
-fn digest_of(token: &str) -> Digest {
-    let mut result = [0; SHA256_OUTPUT_LEN];
-    result.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
-    result
 }
 
 #[cfg(test)]

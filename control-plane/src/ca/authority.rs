@@ -1,5 +1,7 @@
 //! The authority: its files, taken up as they change, and the certificates that it issues.
 
+mod cluster;
+
 use std::{
     fmt,
     path::Path,
@@ -8,37 +10,36 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use fairlead_component::clock::Clock;
 use mesh_api::identity::TrustDomain;
 use rcgen::{KeyPair, PublicKeyData};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
-use tokio::time::{MissedTickBehavior, interval};
+use rustls::pki_types::PrivateKeyDer;
+use tokio::{sync::watch, time::sleep};
 use tracing::{error, info, warn};
 
 use super::{
     bundle::Bundle,
-    directory::{
-        CERTIFICATE, CaDirectory, Contents, KEY, Locked, NEXT_CERTIFICATE, NEXT_KEY, ROOTS,
-        ROTATION,
-    },
+    contents::{CERTIFICATE, Contents, Write},
+    directory::CaDirectory,
     error::CaError,
     history::History,
-    rotation::{Rotation, Step, due},
+    rotation::{Step, due, until_next_look},
+    secret::{CaSecrets, Snapshot},
     sign::{
         DEFAULT_CERTIFICATE_TTL, Issued, MAX_CERTIFICATE_TTL, MIN_CERTIFICATE_TTL, Subject,
         new_root,
     },
+    step,
 };
 use crate::{telemetry::metrics::Metrics, watch::Watched};
 
-/// How often the files are looked at without a sign of a change: steps become due by time.
-const CHECK_INTERVAL: Duration = Duration::from_mins(1);
+/// How far ahead the end of the last certificate is recorded, so that it is rarely written: one part
+/// of a lifetime in so many. An hour of a day.
+const RECORD_AHEAD_PART: u32 = 24;
 
-/// How far ahead the end of the last certificate is recorded, so that it is rarely written.
-const RECORD_AHEAD: Duration = Duration::from_hours(1);
-
-/// Source of the wall-clock time, replaceable in simulations.
-#[derive(Clone)]
-pub struct Clock(Arc<dyn Fn() -> SystemTime + Send + Sync>);
+/// Time that every replica takes at most to learn of a change of what they share, or not to certify
+/// anyone: then the API server does not answer it, and what it said of tokens holds for a minute.
+const SPREAD_TIME: Duration = Duration::from_mins(10);
 
 /// How certificates are issued.
 #[derive(Clone, Debug)]
@@ -54,43 +55,33 @@ pub struct AuthorityOptions {
 /// The authority.
 #[derive(Debug)]
 pub struct Authority {
-    directory: CaDirectory,
+    storage: Storage,
     options: AuthorityOptions,
     clock: Clock,
     metrics: Arc<Metrics>,
     bundle: ArcSwap<Bundle>,
+    /// Tells that there is another bundle.
+    replaced: watch::Sender<()>,
     state: Mutex<State>,
+}
+
+/// Where the files are.
+#[derive(Debug)]
+enum Storage {
+    Directory(CaDirectory),
+    Secrets(Box<CaSecrets>),
+}
+
+/// What the files say at the start.
+struct Opened {
+    contents: Contents,
+    issued_until: SystemTime,
 }
 
 struct State {
     /// What `bundle` was made of.
     contents: Contents,
     history: History,
-}
-
-// === impl Clock ===
-
-impl Clock {
-    /// Returns the machine's clock.
-    pub fn system() -> Self {
-        Self::new(SystemTime::now)
-    }
-
-    /// Returns a clock that shows what `now` returns.
-    pub fn new(now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
-        Self(Arc::new(now))
-    }
-
-    /// Returns the current time.
-    pub fn now(&self) -> SystemTime {
-        (self.0)()
-    }
-}
-
-impl fmt::Debug for Clock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Clock").field(&self.now()).finish()
-    }
 }
 
 // === impl AuthorityOptions ===
@@ -127,16 +118,26 @@ impl Authority {
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>, CaError> {
         let directory = CaDirectory::open(directory)?;
-        let now = clock.now();
-        let (contents, issued_until) = read_or_create(&directory, &options, now)?;
-        let bundle = Bundle::load(&contents, &options.trust_domain, now)?;
+        let opened = read_or_create(&directory, &options, clock.now())?;
+        Self::with(Storage::Directory(directory), opened, options, clock, metrics)
+    }
+
+    fn with(
+        storage: Storage,
+        Opened { contents, issued_until }: Opened,
+        options: AuthorityOptions,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Result<Arc<Self>, CaError> {
+        let bundle = Bundle::load(&contents, &options.trust_domain, clock.now())?;
         let history = History::new(&bundle, issued_until);
         let authority = Self {
-            directory,
+            storage,
             options,
             clock,
             metrics,
             bundle: ArcSwap::from_pointee(bundle),
+            replaced: watch::Sender::new(()),
             state: Mutex::new(State { contents, history }),
         };
         authority.show_expiry();
@@ -151,6 +152,11 @@ impl Authority {
     /// Returns what certificates are issued with now.
     pub fn bundle(&self) -> Arc<Bundle> {
         self.bundle.load_full()
+    }
+
+    /// Returns what tells each time that there is another bundle.
+    pub fn replaced(&self) -> watch::Receiver<()> {
+        self.replaced.subscribe()
     }
 
     /// Issues a certificate, of the longest lifetime at most; also returns what it was issued with.
@@ -185,104 +191,122 @@ impl Authority {
 
     /// Takes up changed files and every step of a rotation that is due.
     pub fn refresh(&self) -> Result<(), CaError> {
-        let now = self.clock.now();
-        let mut state = self.lock();
-        let locked = self.directory.lock()?;
-        loop {
-            self.take_up(&mut state, &locked, now)?;
-            let bundle = self.bundle.load();
-            let (begin, end) = (bundle.not_before(), bundle.not_after());
-            let step = due(bundle.rotation(), begin, end, now);
-            let Some(step) = step.filter(|_| !bundle.is_plugged_in()) else { break };
-            self.take_step(step, &state, &locked, now)?;
-            info!(?step, "rotation of the root");
+        match &self.storage {
+            Storage::Directory(directory) => self.refresh_directory(directory),
+            // They come when they have changed.
+            Storage::Secrets(_) => Ok(()),
         }
-        self.show_expiry();
-        Ok(())
     }
 
     /// Takes up changes of the files as they come. Returns only if they cannot be watched.
     pub async fn follow(self: Arc<Self>) -> Result<(), CaError> {
-        let mut changes = Watched::directory(self.directory.path())?;
-        let mut ticks = interval(CHECK_INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                more = changes.changed() => if !more { return Ok(()) },
+        let directory = match &self.storage {
+            Storage::Directory(directory) => directory,
+            Storage::Secrets(secrets) => {
+                self.follow_secrets(secrets).await;
+                return Ok(());
             }
+        };
+        let mut changes = Watched::directory(directory.path())?;
+        loop {
             let this = Arc::clone(&self);
             let refreshed = tokio::task::spawn_blocking(move || this.refresh()).await;
-            let Ok(Err(error)) = refreshed else { continue };
-            error!(%error, "the authority's files are not used as they are; it goes on as before");
+            if let Ok(Err(error)) = refreshed {
+                error!(%error, "the authority's files are not used as they are; it goes on as before");
+            }
+            // Steps become due by time.
+            let next_look = until_next_look(self.bundle.load().rotation(), self.clock.now());
+            tokio::select! {
+                () = sleep(next_look) => {}
+                more = changes.changed() => if !more { return Ok(()) },
+            }
         }
+    }
+
+    fn refresh_directory(&self, directory: &CaDirectory) -> Result<(), CaError> {
+        let mut state = self.lock();
+        let locked = directory.lock()?;
+        loop {
+            let missing = || CaError::unusable(CERTIFICATE, "it is gone");
+            let contents = locked.contents()?.ok_or_else(missing)?;
+            let Some((step, files)) = self.advance(&mut state, &contents)? else { return Ok(()) };
+            for file in files {
+                locked.write(file)?;
+            }
+            info!(?step, "rotation of the root");
+        }
+    }
+
+    /// Takes up a Secret; returns the step of a rotation that is due.
+    fn take_snapshot(&self, snapshot: &Snapshot) -> Result<Option<(Step, Vec<Write>)>, CaError> {
+        let mut state = self.lock();
+        if let Some(end) = snapshot.issued_until {
+            state.history.issued(end);
+        }
+        self.advance(&mut state, &snapshot.contents)
+    }
+
+    /// Takes up what the files say; returns the step of a rotation that is due, and what it writes.
+    fn advance(
+        &self,
+        state: &mut State,
+        contents: &Contents,
+    ) -> Result<Option<(Step, Vec<Write>)>, CaError> {
+        let now = self.clock.now();
+        self.take_up(state, contents, now)?;
+        self.show_expiry();
+        let bundle = self.bundle.load();
+        let step = due(bundle.rotation(), bundle.not_before(), bundle.not_after(), now);
+        let Some(step) = step.filter(|_| !bundle.is_plugged_in()) else { return Ok(None) };
+        let spread = match self.storage {
+            Storage::Directory(_) => Duration::ZERO,
+            Storage::Secrets(_) => SPREAD_TIME,
+        };
+        let until = state.history.issued_until().max(now) + spread;
+        let (roots, trust_domain) = (bundle.roots_pem(), &self.options.trust_domain);
+        Ok(Some((step, step::writes(step, contents, roots, (now, until), trust_domain)?)))
     }
 
     fn take_up(
         &self,
         state: &mut State,
-        locked: &Locked<'_>,
+        contents: &Contents,
         now: SystemTime,
     ) -> Result<(), CaError> {
-        let missing = || CaError::unusable(CERTIFICATE, "it is gone");
-        let contents = locked.contents()?.ok_or_else(missing)?;
-        if contents == state.contents {
+        if *contents == state.contents {
             return Ok(());
         }
-        let next = Bundle::load(&contents, &self.options.trust_domain, now)?;
+        let next = Bundle::load(contents, &self.options.trust_domain, now)?;
         let current = self.bundle.load_full();
-        state.history.admits(&current, &next, now)?;
+        if !state.contents.announced(contents, now) {
+            state.history.admits(&current, &next, now)?;
+        }
         state.history.adopt(&current, &next, now);
-        state.contents = contents;
+        state.contents = contents.clone();
         info!(?next, "the authority's files are in use");
         self.bundle.store(Arc::new(next));
+        self.replaced.send_replace(());
         Ok(())
     }
 
-    fn take_step(
-        &self,
-        step: Step,
-        state: &State,
-        locked: &Locked<'_>,
-        now: SystemTime,
-    ) -> Result<(), CaError> {
-        let until = state.history.issued_until().max(now);
-        let missing = || CaError::unusable(NEXT_CERTIFICATE, "it is gone");
-        match step {
-            Step::Begin => {
-                let next = new_root(&self.options.trust_domain, now)?;
-                let bundle = self.bundle.load();
-                locked.write(NEXT_KEY, &next.key)?;
-                locked.write(NEXT_CERTIFICATE, &next.certificate)?;
-                locked.write(ROOTS, &joined(bundle.roots_pem(), &next.certificate))?;
-                locked.write(ROTATION, &Rotation::Spreading { until }.to_string())
-            }
-            Step::Switch => locked.write(ROTATION, &Rotation::Switched { until }.to_string()),
-            Step::Finish => {
-                let next = state.contents.next.as_ref().ok_or_else(missing)?;
-                let old = &state.contents.signer;
-                // Equal if this step was interrupted before.
-                if old.certificate != next.certificate {
-                    let roots = self.bundle.load().roots_pem().to_owned();
-                    locked.write(ROOTS, &without(&roots, &old.certificate))?;
-                }
-                locked.write(KEY, &next.key)?;
-                locked.write(CERTIFICATE, &next.certificate)?;
-                locked.remove(ROTATION)?;
-                locked.remove(NEXT_KEY)?;
-                locked.remove(NEXT_CERTIFICATE)
-            }
-        }
-    }
-
     fn note_issued(&self, state: &mut State, end: SystemTime) {
-        if end <= state.history.issued_until() {
+        let ahead = self.options.default_ttl / RECORD_AHEAD_PART;
+        let early = match self.storage {
+            Storage::Directory(_) => Duration::ZERO,
+            // Writing takes time: others are to know of it before they have to.
+            Storage::Secrets(_) => ahead / 2,
+        };
+        if end + early <= state.history.issued_until() {
             return;
         }
-        let recorded = end + RECORD_AHEAD;
+        let recorded = end + ahead;
         state.history.issued(recorded);
-        // A short write, once an hour at most.
-        let written = self.directory.lock().and_then(|locked| locked.record_issued_until(recorded));
+        let directory = match &self.storage {
+            Storage::Directory(directory) => directory,
+            Storage::Secrets(secrets) => return secrets.issued(recorded),
+        };
+        // A short write, once an hour at most with certificates of a day.
+        let written = directory.lock().and_then(|locked| locked.record_issued_until(recorded));
         if let Err(error) = written {
             warn!(%error, "the end of the last certificate is not recorded: after a restart, \
                    steps of a rotation wait for the longest lifetime that a certificate may have");
@@ -311,35 +335,18 @@ fn read_or_create(
     directory: &CaDirectory,
     options: &AuthorityOptions,
     now: SystemTime,
-) -> Result<(Contents, SystemTime), CaError> {
+) -> Result<Opened, CaError> {
     let locked = directory.lock()?;
     if let Some(contents) = locked.contents()? {
         let longest = now + options.max_ttl;
-        return Ok((contents, locked.issued_until()?.unwrap_or(longest)));
+        return Ok(Opened { contents, issued_until: locked.issued_until()?.unwrap_or(longest) });
     }
     let root = new_root(&options.trust_domain, now)?;
-    locked.write(ROOTS, &root.certificate)?;
-    // The key first: a certificate that is there has its key.
-    locked.write(KEY, &root.key)?;
-    locked.write(CERTIFICATE, &root.certificate)?;
+    for file in Contents::of_root(&root) {
+        locked.write(file)?;
+    }
     locked.record_issued_until(now)?;
     let gone = || CaError::unusable(CERTIFICATE, "it is gone");
-    Ok((locked.contents()?.ok_or_else(gone)?, now))
-}
-
-fn joined(roots: &str, further: &str) -> String {
-    format!("{}\n{}", roots.trim_end(), further)
-}
-
-/// Returns `roots` without one certificate, both as PEM.
-fn without(roots: &str, certificate: &str) -> String {
-    const END: &str = "-----END CERTIFICATE-----";
-    let der = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).ok();
-    let unwanted = der(certificate);
-    let kept = roots
-        .split_inclusive(END)
-        .filter(|block| der(block).is_some_and(|this| Some(&this) != unwanted.as_ref()));
-    let mut kept: Vec<_> = kept.map(str::trim).collect();
-    kept.push("");
-    kept.join("\n")
+    let contents = locked.contents()?.ok_or_else(gone)?;
+    Ok(Opened { contents, issued_until: now })
 }

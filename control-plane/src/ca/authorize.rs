@@ -5,16 +5,19 @@
 use std::fmt;
 
 use mesh_api::{
-    identity::{Identity, InvalidIdentity, TrustDomain},
+    identity::{Identity, InvalidIdentity, Namespace, TrustDomain},
     workload::NodeName,
 };
 
-use crate::auth::{Account, Caller};
+use crate::auth::{Account, Caller, PodReference};
 
 /// Says where workloads run.
 pub trait Placement: fmt::Debug + Send + Sync + 'static {
     /// Returns whether a pod that has not failed runs as `identity` on `node`.
     fn runs_on(&self, identity: &Identity, node: &NodeName) -> bool;
+
+    /// Returns the node of a pod, if it is known and has not been replaced by another one.
+    fn node_of(&self, namespace: &Namespace, pod: &PodReference) -> Option<NodeName>;
 }
 
 /// Who may ask for what.
@@ -82,9 +85,11 @@ impl IssuePolicy {
             let trust_domain = self.trust_domain.clone();
             return Err(Denied::ForeignIdentity { identity, trust_domain });
         }
-        let node = caller.node.as_ref().ok_or(Denied::NoNode)?;
-        if !placement.runs_on(&identity, node) {
-            return Err(Denied::NotHere { identity, node: node.clone() });
+        // Kubernetes before 1.32 says only of which pod a token is.
+        let of_pod = || placement.node_of(&caller.account.namespace, caller.pod.as_ref()?);
+        let node = caller.node.clone().or_else(of_pod).ok_or(Denied::NoNode)?;
+        if !placement.runs_on(&identity, &node) {
+            return Err(Denied::NotHere { identity, node });
         }
         Ok(identity)
     }

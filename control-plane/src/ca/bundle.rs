@@ -14,7 +14,7 @@ use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 use x509_parser::{certificate::X509Certificate, prelude::FromDer as _, time::ASN1Time};
 
 use super::{
-    directory::{
+    contents::{
         CERTIFICATE, CHAIN, CRL, Contents, KEY, NEXT_CERTIFICATE, NEXT_KEY, ROOTS, SignerPem,
     },
     error::CaError,

@@ -1,13 +1,7 @@
 //! The authority's files.
 //!
-//! | File | Content |
-//! |---|---|
-//! | `ca-cert.pem`, `ca-key.pem` | the certificate that signs, and its key |
-//! | `root-cert.pem` | the roots that workloads trust, one or more; without it `ca-cert.pem` |
-//! | `cert-chain.pem` | from `ca-cert.pem` towards the root; its presence means that the certificate is plugged in and never replaced from here |
-//! | `ca-crl.pem` | revoked certificates, passed on to workloads; optional |
-//! | `rotation`, `next-cert.pem`, `next-key.pem` | a rotation under way, see [`super::rotation`] |
-//! | `issued-until` | no certificate issued until now lives longer; seconds of Unix time |
+//! Besides the files of [`super::contents`] there is `issued-until`: no certificate issued until now
+//! lives longer; seconds of Unix time.
 //!
 //! Several processes may share the directory: it is locked while it is read or written, and files
 //! appear whole or not at all.
@@ -20,19 +14,16 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use super::{error::CaError, rotation::Rotation};
+use super::{
+    contents::{Contents, KEY, NEXT_KEY, ROOTS, Write},
+    error::CaError,
+};
 
-pub(super) const CERTIFICATE: &str = "ca-cert.pem";
-pub(super) const KEY: &str = "ca-key.pem";
-pub(super) const ROOTS: &str = "root-cert.pem";
-pub(super) const CHAIN: &str = "cert-chain.pem";
-pub(super) const CRL: &str = "ca-crl.pem";
-pub(super) const ROTATION: &str = "rotation";
-pub(super) const NEXT_CERTIFICATE: &str = "next-cert.pem";
-pub(super) const NEXT_KEY: &str = "next-key.pem";
 const ISSUED_UNTIL: &str = "issued-until";
 
-const DIRECTORY_MODE: u32 = 0o700;
+/// Node proxies of the same machine, which are other users, read the roots and watch for new ones.
+const DIRECTORY_MODE: u32 = 0o755;
+const ROOTS_MODE: u32 = 0o644;
 const FILE_MODE: u32 = 0o600;
 const OTHERS: u32 = 0o007;
 
@@ -43,24 +34,6 @@ const MAX_FILE_BYTES: u64 = 8 * 1024 * 1024;
 #[derive(Clone, Debug)]
 pub struct CaDirectory {
     path: PathBuf,
-}
-
-/// What the files say.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Contents {
-    pub(super) signer: SignerPem,
-    pub(super) roots: Option<String>,
-    pub(super) chain: Option<String>,
-    pub(super) crl: Option<String>,
-    pub(super) rotation: Option<Rotation>,
-    pub(super) next: Option<SignerPem>,
-}
-
-/// A certificate and its key.
-#[derive(Clone, PartialEq, Eq)]
-pub(super) struct SignerPem {
-    pub(super) certificate: String,
-    pub(super) key: String,
 }
 
 /// The directory while no other process reads or writes it.
@@ -90,16 +63,7 @@ impl CaDirectory {
     /// Asks the process that serves from this directory to replace its root.
     pub fn request_rotation(&self) -> Result<(), CaError> {
         let locked = self.lock()?;
-        if locked.read(CHAIN)?.is_some() {
-            return Err(CaError::PluggedIn);
-        }
-        if locked.read(CERTIFICATE)?.is_none() {
-            return Err(CaError::unusable(CERTIFICATE, "it is missing: there is no root yet"));
-        }
-        if locked.read(ROTATION)?.is_some() {
-            return Err(CaError::RotationUnderWay);
-        }
-        locked.write(ROTATION, &Rotation::Requested.to_string())
+        locked.write(Contents::request_rotation(locked.contents()?.as_ref())?)
     }
 
     pub(super) fn lock(&self) -> Result<Locked<'_>, CaError> {
@@ -115,27 +79,11 @@ impl CaDirectory {
 impl Locked<'_> {
     /// Returns what the files say; none if there is no certificate and no key.
     pub(super) fn contents(&self) -> Result<Option<Contents>, CaError> {
-        let Some(signer) = self.signer(CERTIFICATE, KEY)? else { return Ok(None) };
-        let rotation = match self.read(ROTATION)? {
-            Some(text) => Some(text.parse().map_err(|error| {
-                let error: super::rotation::InvalidRotation = error;
-                CaError::unusable(ROTATION, error.to_string())
-            })?),
-            None => None,
-        };
-        Ok(Some(Contents {
-            signer,
-            roots: self.read(ROOTS)?.filter(|text| !text.trim().is_empty()),
-            chain: self.read(CHAIN)?.filter(|text| !text.trim().is_empty()),
-            crl: self.read(CRL)?.filter(|text| !text.trim().is_empty()),
-            next: match rotation {
-                Some(Rotation::Spreading { .. } | Rotation::Switched { .. }) => {
-                    self.signer(NEXT_CERTIFICATE, NEXT_KEY)?
-                }
-                Some(Rotation::Requested) | None => None,
-            },
-            rotation,
-        }))
+        let contents = Contents::read(|file| self.read(file))?;
+        for key in [KEY, NEXT_KEY] {
+            self.check_key_is_private(key)?;
+        }
+        Ok(contents)
     }
 
     /// Returns when the last certificate ends, as far as it is recorded.
@@ -148,15 +96,18 @@ impl Locked<'_> {
     }
 
     pub(super) fn record_issued_until(&self, end: SystemTime) -> Result<(), CaError> {
-        self.write(ISSUED_UNTIL, &format!("{}\n", super::rotation::unix_seconds(end)))
+        let seconds = super::rotation::unix_seconds(end);
+        self.write((ISSUED_UNTIL, Some(format!("{seconds}\n"))))
     }
 
-    /// Makes a file appear with this content, in place of what was there.
-    pub(super) fn write(&self, name: &'static str, content: &str) -> Result<(), CaError> {
+    /// Makes a file appear with this content, in place of what was there, or removes it.
+    pub(super) fn write(&self, (name, content): Write) -> Result<(), CaError> {
+        let Some(content) = content else { return self.remove(name) };
         let path = self.path.join(name);
         let draft = self.path.join(format!(".{name}.new"));
         let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(FILE_MODE);
+        let mode = if name == ROOTS { ROOTS_MODE } else { FILE_MODE };
+        options.write(true).create(true).truncate(true).mode(mode);
         let mut file = options.open(&draft).map_err(CaError::io("create", &draft))?;
         file.write_all(content.as_bytes()).map_err(CaError::io("write", &draft))?;
         file.sync_all().map_err(CaError::io("store", &draft))?;
@@ -164,7 +115,7 @@ impl Locked<'_> {
         self.handle.sync_all().map_err(CaError::io("store", self.path))
     }
 
-    pub(super) fn remove(&self, name: &'static str) -> Result<(), CaError> {
+    fn remove(&self, name: &'static str) -> Result<(), CaError> {
         let path = self.path.join(name);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -174,26 +125,12 @@ impl Locked<'_> {
         }
     }
 
-    fn signer(
-        &self,
-        certificate: &'static str,
-        key: &'static str,
-    ) -> Result<Option<SignerPem>, CaError> {
-        let missing = |file| CaError::unusable(file, "it is missing; restore it");
-        match (self.read(certificate)?, self.read(key)?) {
-            (None, None) => Ok(None),
-            (None, Some(_)) => Err(missing(certificate)),
-            (Some(_), None) => Err(missing(key)),
-            (Some(text), Some(key_text)) => {
-                self.check_key_is_private(key)?;
-                Ok(Some(SignerPem { certificate: text, key: key_text }))
-            }
-        }
-    }
-
     fn check_key_is_private(&self, name: &'static str) -> Result<(), CaError> {
         let path = self.path.join(name);
-        let metadata = fs::metadata(&path).map_err(CaError::io("examine", &path))?;
+        let metadata = match fs::metadata(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            metadata => metadata.map_err(CaError::io("examine", &path))?,
+        };
         if metadata.permissions().mode() & OTHERS != 0 {
             return Err(CaError::unusable(
                 name,

@@ -41,6 +41,15 @@ pub enum CaError {
     /// The files cannot be watched.
     #[error(transparent)]
     Watch(#[from] WatchError),
+    /// The API server refuses.
+    #[error("the API server: {0}")]
+    Api(#[from] kube::Error),
+    /// The API server does not answer.
+    #[error("the API server does not answer in time")]
+    ApiSilent,
+    /// Somebody else changed the Secret at the same time.
+    #[error("the Secret was changed by somebody else at the same time; try again")]
+    Busy,
     /// A rotation of the root was asked for while one is under way.
     #[error("a rotation of the root is under way already")]
     RotationUnderWay,
@@ -59,6 +68,11 @@ pub enum CaError {
 }
 
 impl CaError {
+    /// Returns whether the API server is the cause: it may answer later.
+    pub(super) fn is_of_api(&self) -> bool {
+        matches!(self, Self::Api(_) | Self::ApiSilent)
+    }
+
     pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { action, path, source }

@@ -32,6 +32,12 @@ use std::{
 /// ten, far more than the steps take.
 const REMAINING_LIFE_PART: u32 = 10;
 
+/// Longest time between two looks at the files without a sign of a change.
+const LOOK_INTERVAL: Duration = Duration::from_mins(1);
+
+/// Shortest, so that a step that cannot be taken is not tried in a loop.
+const SHORTEST_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
 /// A rotation under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rotation {
@@ -80,6 +86,17 @@ pub fn due(
         Some(Rotation::Requested) => Some(Step::Begin),
         Some(Rotation::Spreading { until }) => (now >= until).then_some(Step::Switch),
         Some(Rotation::Switched { until }) => (now >= until).then_some(Step::Finish),
+    }
+}
+
+/// Returns how long the files need not be looked at without a sign of a change.
+pub(super) fn until_next_look(rotation: Option<Rotation>, now: SystemTime) -> Duration {
+    match rotation {
+        Some(Rotation::Spreading { until } | Rotation::Switched { until }) => {
+            let left = until.duration_since(now).unwrap_or_default();
+            left.clamp(SHORTEST_LOOK_INTERVAL, LOOK_INTERVAL)
+        }
+        Some(Rotation::Requested) | None => LOOK_INTERVAL,
     }
 }
 
@@ -143,6 +160,24 @@ mod tests {
             (switched, 500, Some(Step::Finish)),
         ] {
             assert_eq!(due(rotation, now), step, "{rotation:?} at {now}");
+        }
+    }
+
+    #[test]
+    fn a_step_is_looked_for_when_it_is_due_and_otherwise_now_and_then() {
+        let spreading = Some(Rotation::Spreading { until: at(500) });
+        let switched = Some(Rotation::Switched { until: at(500) });
+        for (rotation, now, seconds) in [
+            (None, 0, 60),
+            (Some(Rotation::Requested), 0, 60),
+            (spreading, 400, 60),
+            (spreading, 490, 10),
+            (switched, 490, 10),
+            (switched, 500, 1),
+            (switched, 600, 1),
+        ] {
+            let left = until_next_look(rotation, at(now));
+            assert_eq!(left, Duration::from_secs(seconds), "{rotation:?} at {now}");
         }
     }
 

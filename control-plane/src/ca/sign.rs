@@ -12,7 +12,7 @@ use rcgen::{
 };
 use rustls::pki_types::CertificateDer;
 
-use super::{directory::SignerPem, error::CaError};
+use super::{contents::SignerPem, error::CaError};
 
 /// Lifetime of a workload's certificate unless wished otherwise (Istio's default).
 pub const DEFAULT_CERTIFICATE_TTL: Duration = Duration::from_hours(24);
@@ -20,14 +20,18 @@ pub const DEFAULT_CERTIFICATE_TTL: Duration = Duration::from_hours(24);
 /// Longest lifetime of a workload's certificate unless configured (Istio's default).
 pub const MAX_CERTIFICATE_TTL: Duration = Duration::from_hours(90 * 24);
 
-/// Shortest lifetime: clocks differ by seconds, and renewal begins at half of it.
-pub const MIN_CERTIFICATE_TTL: Duration = Duration::from_mins(1);
+/// Shortest lifetime, for trials: renewal begins at half of it and may take some seconds.
+pub const MIN_CERTIFICATE_TTL: Duration = Duration::from_secs(10);
 
 /// Lifetime of a root made here.
 pub(super) const ROOT_LIFETIME: Duration = Duration::from_hours(10 * 365 * 24);
 
 /// How far a certificate's start lies in the past, so that peers whose clocks are behind accept it.
 const CLOCK_SKEW_TOLERANCE: Duration = Duration::from_mins(1);
+
+/// The same for short lives, one part of the life in so many: half of what the certificate says is
+/// then about half of its life, when it is renewed.
+const CLOCK_SKEW_PART: u32 = 10;
 
 /// Random bytes of a serial number (at most 20 octets: RFC 5280 section 4.1.2.2).
 const SERIAL_BYTES: usize = 16;
@@ -73,7 +77,8 @@ pub(super) fn leaf(
     params.extended_key_usages =
         vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     params.use_authority_key_identifier_extension = true;
-    let not_before = now - CLOCK_SKEW_TOLERANCE;
+    let life = not_after.duration_since(now).unwrap_or_default();
+    let not_before = now - CLOCK_SKEW_TOLERANCE.min(life / CLOCK_SKEW_PART);
     params.not_before = not_before.into();
     params.not_after = not_after.into();
     Ok((params.signed_by(key, issuer)?.into(), not_before))

@@ -4,4 +4,5 @@ mod csr;
 mod pki;
 mod plugged_in;
 mod rotation;
+mod secret;
 mod service;

@@ -121,6 +121,16 @@ fn a_relist_replaces_all_objects_of_a_kind() {
 }
 
 #[test]
+fn the_node_of_a_pod_is_known_by_name_and_unique_id() {
+    let mesh = mesh(&pod("a", "10.0.0.1", "").replace("name: a,", "name: a, uid: u1,"));
+    let node = |name, uid| mesh.node_of(&ObjectName::new("shop", name), uid);
+    assert_eq!(node("a", "u1").as_deref(), Some("n1"));
+    assert_eq!(node("a", "u2"), None);
+    assert_eq!(node("b", "u1"), None);
+    assert_eq!(node("a", ""), None);
+}
+
+#[test]
 fn it_is_known_who_runs_where() {
     let ended = pod("b", "10.0.0.2", "").replace("podIP", "phase: Succeeded, podIP");
     let mut mesh = mesh(&(pod("a", "10.0.0.1", "") + &ended));

@@ -50,6 +50,26 @@ pub enum Warning {
 // === impl Warning ===
 
 impl Warning {
+    /// Returns whether it may go away, or come, without the object being different.
+    pub fn depends_on_others(&self) -> bool {
+        match self {
+            Self::UnsupportedAction(_)
+            | Self::OnlyAtWaypoint { .. }
+            | Self::SelectorInRootNamespace
+            | Self::InvalidCanaryWeight
+            | Self::CanaryIsWaypoint
+            | Self::ExportedToAll => false,
+            Self::UnusedPolicy
+            | Self::OlderInForce(_)
+            | Self::WaypointMissing(_)
+            | Self::WaypointNotReady(_)
+            | Self::WaypointForbidden(_)
+            | Self::WaypointUnsuited(_)
+            | Self::HostTaken { .. }
+            | Self::AddressesExhausted(_) => true,
+        }
+    }
+
     /// Returns a short name, as the reason of a status condition.
     pub fn reason(&self) -> &'static str {
         match self {

@@ -19,6 +19,8 @@ const DEFAULT_SERVICE_ACCOUNT: &str = "default";
 pub struct Pod {
     /// Its metadata.
     pub metadata: Metadata,
+    /// What tells it from others that had its name; empty if nothing says so.
+    pub uid: Box<str>,
     /// Service account that it runs as.
     pub service_account: Arc<str>,
     /// Node that it runs on; empty while it is not scheduled.
@@ -124,6 +126,7 @@ impl Pod {
         let ready = status.conditions.iter().find(|condition| condition.kind == "Ready");
         Ok(Self {
             metadata,
+            uid: value["metadata"]["uid"].as_str().unwrap_or_default().into(),
             service_account: service_account.into(),
             node: spec.node_name.into(),
             host_network: spec.host_network,

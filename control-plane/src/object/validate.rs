@@ -13,6 +13,9 @@ use mesh_api::{
 
 use super::{InvalidObject, Object, PeerAuthentication, Problem, error::each, read::range};
 
+/// Most values of a field of a policy: every proxy keeps them, and may compare a connection with each.
+const MAX_VALUES: usize = 4096;
+
 /// Checks an object on its own.
 pub fn validate(object: &Object) -> Result<(), InvalidObject> {
     match object {
@@ -94,6 +97,7 @@ fn port(number: u32) -> Result<(), Problem> {
 
 /// Checks a list of ports that are written as text.
 fn port_texts(field: &str, ports: &[String]) -> Result<(), InvalidObject> {
+    at_most(field, ports.len(), MAX_VALUES)?;
     each(field, ports, |text| match text.parse::<u16>() {
         Ok(1..) => Ok(()),
         Ok(0) | Err(_) => Err(Problem::Port(text.escape_debug().to_string()).at("")),
@@ -102,6 +106,7 @@ fn port_texts(field: &str, ports: &[String]) -> Result<(), InvalidObject> {
 
 /// Checks a list of addresses and ranges.
 fn ranges(field: &str, texts: &[String]) -> Result<(), InvalidObject> {
+    at_most(field, texts.len(), MAX_VALUES)?;
     each(field, texts, |text| match range(text) {
         Some(_) => Ok(()),
         None => Err(Problem::Range(text.escape_debug().to_string()).at("")),
@@ -110,6 +115,7 @@ fn ranges(field: &str, texts: &[String]) -> Result<(), InvalidObject> {
 
 /// Checks that no value of a list is empty.
 fn not_empty(field: &str, texts: &[String]) -> Result<(), InvalidObject> {
+    at_most(field, texts.len(), MAX_VALUES)?;
     each(field, texts, |text| match text.as_str() {
         "" => Err(Problem::Missing("write a value, or remove the entry").at("")),
         _ => Ok(()),

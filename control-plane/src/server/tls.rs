@@ -19,8 +19,6 @@ use tracing::{error, info};
 
 use crate::ca::{Authority, CaError};
 
-const HTTP2: &[u8] = b"h2";
-
 /// Pause after a certificate could not be renewed.
 const RETRY_PAUSE: Duration = Duration::from_mins(1);
 
@@ -76,12 +74,16 @@ impl ServingCertificate {
         }
     }
 
-    pub(super) fn server_config(self: &Arc<Self>) -> Result<ServerConfig, TlsError> {
+    /// Returns how to serve `protocol` with the certificate of each moment.
+    pub(crate) fn server_config(
+        self: &Arc<Self>,
+        protocol: &[u8],
+    ) -> Result<ServerConfig, TlsError> {
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(&[&TLS13])?
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>);
-        config.alpn_protocols = vec![HTTP2.to_vec()];
+        config.alpn_protocols = vec![protocol.to_vec()];
         Ok(config)
     }
 }

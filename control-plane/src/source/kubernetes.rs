@@ -131,7 +131,8 @@ async fn follow_kind(client: Client, kind: ObjectKind, send: mpsc::Sender<(Objec
     }
 }
 
-fn pauses() -> ResetTimerBackoff<ExponentialBackoff> {
+/// Returns the pauses between attempts to follow something.
+pub(crate) fn pauses() -> ResetTimerBackoff<ExponentialBackoff> {
     let pauses = ExponentialBuilder::new()
         .with_min_delay(*PAUSE.start())
         .with_max_delay(*PAUSE.end())

@@ -2,46 +2,27 @@
 //!
 //! It has no access control; keep it on a local address.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header::CONTENT_TYPE};
+use fairlead_component::http::{Handler, response, serve};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
-use hyper::{server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::body::Incoming;
 use mesh_api::proto::{
     security::Authorization,
     workload::{Service, Workload},
 };
 use prost::Message;
 use serde_json::{Value, json};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    time::{sleep, timeout},
-};
-use tracing::{debug, error, warn};
+use tokio::net::TcpListener;
+use tracing::error;
 
 use super::metrics::Metrics;
 use crate::{
     resource::{Kind, Resource},
     xds::{Published, clients::Clients, resource_type::ResourceType},
 };
-
-/// Connections at once; scrapers, probes and people need a handful.
-const MAX_CONNECTIONS: usize = 64;
-
-/// Request line and headers, in bytes; the largest request here has a few hundred.
-const MAX_HEADER_BYTES: usize = 16 * 1024;
-
-/// Time to send the request line and headers.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Time for a whole exchange: a peer that reads nothing does not hold its connection for longer.
-const EXCHANGE_TIMEOUT: Duration = Duration::from_mins(1);
-
-/// Pause after a failed accept, which is most often for want of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
@@ -69,46 +50,12 @@ pub struct Admin {
 
 impl Admin {
     /// Serves until dropped.
-    pub async fn serve(self, listener: TcpListener) {
-        let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        loop {
-            // The semaphore is never closed.
-            let Ok(permit) = Arc::clone(&connections).acquire_owned().await else { return };
-            match listener.accept().await {
-                Ok((stream, _)) => {
-                    let admin = self.clone();
-                    tokio::spawn(async move {
-                        admin.exchange(stream).await;
-                        drop(permit);
-                    });
-                }
-                Err(error) => {
-                    warn!(%error, "admin interface: accept failed");
-                    sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
+    pub async fn serve(self, listener: TcpListener) -> ! {
+        let full = self.metrics.limit("admin_connections");
+        serve("admin", &listener, &self, &full).await
     }
 
-    async fn exchange(self, stream: TcpStream) {
-        let service = service_fn(|request| {
-            let response = self.answer(&request);
-            async { Ok::<_, Infallible>(response) }
-        });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_TIMEOUT)
-            .max_buf_size(MAX_HEADER_BYTES)
-            .keep_alive(false)
-            .serve_connection(TokioIo::new(stream), service);
-        match timeout(EXCHANGE_TIMEOUT, connection).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => debug!(%error, "admin interface: connection failed"),
-            Err(_) => debug!("admin interface: connection took too long"),
-        }
-    }
-
-    fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET is allowed\n");
         }
@@ -165,6 +112,18 @@ impl Admin {
     }
 }
 
+impl Handler for Admin {
+    async fn handle(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        // A dump of a large mesh takes long, and the task that serves has other work.
+        let admin = self.clone();
+        let page = tokio::task::spawn_blocking(move || admin.answer(&request)).await;
+        page.unwrap_or_else(|error| {
+            error!(%error, "a page cannot be made");
+            response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "the page cannot be made\n")
+        })
+    }
+}
+
 fn summary(resource: &Resource) -> Value {
     json!({
         "name": resource.name.as_str(),
@@ -196,15 +155,4 @@ fn json_response(value: &impl serde::Serialize) -> Response<Full<Bytes>> {
         Ok(body) => response(StatusCode::OK, JSON, body + "\n"),
         Err(error) => response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
     }
-}
-
-fn response(
-    status: StatusCode,
-    content_type: &'static str,
-    body: impl Into<Bytes>,
-) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    response
 }

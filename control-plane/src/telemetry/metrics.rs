@@ -5,8 +5,13 @@
 
 mod ca;
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    sync::atomic::AtomicU64,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
+use fairlead_component::logging::DroppedLines;
 use prometheus_client::{
     encoding::{EncodeMetric, MetricEncoder, text},
     metrics::{MetricType, counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -60,8 +65,11 @@ pub struct Metrics {
     rejects: Family<Labels<1>, BareCounter>,
     triggers: Family<Labels<1>, BareCounter>,
     config_events: Family<Labels<2>, BareCounter>,
+    validated: [BareCounter; 2],
+    cluster_answered: Gauge<f64, AtomicU64>,
     services: Gauge,
     resources: Family<Labels<1>, Gauge>,
+    limits: Family<Labels<1>, Counter>,
     registry: Registry,
 }
 
@@ -115,6 +123,13 @@ impl prometheus_client::metrics::TypedMetric for BareCounter {
 // === impl Registrar ===
 
 impl Registrar {
+    fn of_process(dropped_lines: DroppedLines) -> Self {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(ProcessCollector::new()));
+        registry.register_collector(Box::new(dropped_lines));
+        Self(registry)
+    }
+
     fn add<M: Metric + Clone + Default>(&mut self, name: &'static str, help: &'static str) -> M {
         self.put(name, help, M::default())
     }
@@ -152,8 +167,12 @@ impl Default for Metrics {
 impl Metrics {
     /// Creates the metrics, all at zero.
     pub fn new() -> Self {
-        let mut r = Registrar(Registry::default());
-        r.0.register_collector(Box::new(ProcessCollector::new()));
+        Self::of_log(DroppedLines::default())
+    }
+
+    /// Creates the metrics of a process with a log.
+    pub fn of_log(dropped_lines: DroppedLines) -> Self {
+        let mut r = Registrar::of_process(dropped_lines);
         let info: Family<Labels<1>, Gauge> = r.add("pilot_info", "Version of this process");
         info.get_or_create(&[("version", VERSION)]).set(1);
         Self {
@@ -200,8 +219,17 @@ impl Metrics {
             triggers: r.add("pilot_push_triggers", "Changes of resources, by what they are about"),
             config_events: r
                 .add("pilot_k8s_cfg_events", "Changes of configuration objects, by kind and event"),
+            validated: [
+                r.add("galley_validation_failed", "Objects that the webhook refused"),
+                r.add("galley_validation_passed", "Objects that the webhook let pass"),
+            ],
+            cluster_answered: r.add(
+                "fairlead_cluster_answered_timestamp_seconds",
+                "When the API server last answered, in Unix time; what is known may be as old",
+            ),
             services: r.add("pilot_services", "Services known"),
             resources: r.add("fairlead_resources", "Resources that clients are told of, by kind"),
+            limits: r.add("fairlead_limit_reached", "Times that a limit was reached, by limit"),
             registry: r.0,
         }
     }
@@ -234,6 +262,22 @@ impl Metrics {
     /// Returns the count of connections refused for a reason.
     pub fn refused_connection(&self, reason: &'static str) -> BareCounter {
         self.refused_connections.get_or_create_owned(&[("reason", reason)])
+    }
+
+    /// Takes note that the cluster's API server has answered.
+    pub fn cluster_answered(&self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.cluster_answered.set(now.as_secs_f64());
+    }
+
+    /// Takes note of a review of the webhook.
+    pub fn validated(&self, passed: bool) {
+        self.validated[usize::from(passed)].inc();
+    }
+
+    /// Returns the count of how often a limit was reached.
+    pub fn limit(&self, limit: &'static str) -> Counter {
+        self.limits.get_or_create_owned(&[("limit", limit)])
     }
 
     /// Takes note of how many resources of each kind there are.
@@ -285,11 +329,14 @@ mod tests {
         metrics.rejects(ResourceType::Authorization).inc();
         metrics.config_event("Pod", ConfigEvent::Update).inc();
         metrics.ca.csr_count.inc();
+        metrics.validated(true);
         metrics.convergence_time.observe(0.05);
         metrics.set_resources(|_| 3);
         let text = metrics.encode().unwrap();
         for line in [
             "pilot_xds 1",
+            "galley_validation_passed 1",
+            "galley_validation_failed 0",
             "pilot_xds_pushes{type=\"wds\"} 1",
             "pilot_total_xds_rejects{type=\"wads\"} 1",
             "pilot_k8s_cfg_events{type=\"Pod\",event=\"update\"} 1",

@@ -4,7 +4,7 @@ use std::{fs, net::SocketAddr, sync::Arc, time::Duration};
 
 use clap::Parser as _;
 use mesh_api::{
-    identity::Identity,
+    identity::{Identity, Namespace},
     proto::workload::{Service, Workload},
     workload::NodeName,
 };
@@ -18,6 +18,7 @@ use tokio::{
 };
 
 use crate::{
+    auth::PodReference,
     ca::Placement,
     cli::{Cli, RunArgs},
     resource::{Change, Kind, Resource, ResourceName, Urgency},
@@ -50,6 +51,10 @@ impl Placement for CartOnN1 {
     fn runs_on(&self, identity: &Identity, node: &NodeName) -> bool {
         identity.to_string() == CART && &*node.0 == "n1"
     }
+
+    fn node_of(&self, _: &Namespace, _: &PodReference) -> Option<NodeName> {
+        None
+    }
 }
 
 // === impl Plane ===
@@ -68,8 +73,8 @@ impl Plane {
         let directory = tempfile::tempdir().unwrap();
         let tokens = directory.path().join("tokens");
         fs::write(&tokens, format!("{TOKEN} n1 istio-system/ztunnel\n")).unwrap();
-        let mut args = Cli::parse_from(["fairlead-control"]).run;
-        args.ca_dir = directory.path().join("ca");
+        let mut args = Cli::parse_from(["fairlead-control", "--config-dir", "unused"]).run;
+        args.ca_dir = Some(directory.path().join("ca"));
         args.token_file = Some(tokens);
         args.address = SocketAddr::from(([127, 0, 0, 1], 0));
         args.admin_address = args.address;
@@ -77,7 +82,7 @@ impl Plane {
         let (changes, receiver) = mpsc::channel(1);
         let source = Source { changes: receiver, placement: Arc::new(CartOnN1) };
         let metrics = Arc::new(Metrics::new());
-        let plane = ControlPlane::open(&args, source, Arc::clone(&metrics)).await.unwrap();
+        let plane = ControlPlane::open(&args, source, None, Arc::clone(&metrics)).await.unwrap();
         let (terminate, terminated) = oneshot::channel::<()>();
         Self {
             address: plane.address().unwrap(),

@@ -1,4 +1,4 @@
-//! When a stream is tried again. Pure: the caller brings the dice.
+//! When a stream, or anything else that failed, is tried again. Pure: the caller brings the dice.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ const STABLE: Duration = CAP;
 
 /// Counts streams that ended soon.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Backoff {
+pub struct Backoff {
     ended_soon: u32,
 }
 
@@ -27,7 +27,7 @@ pub(super) struct Backoff {
 impl Backoff {
     /// Returns how long to wait after a stream that lasted for `lifetime`; `chance` is a random
     /// number from 0 to 1.
-    pub(super) fn after(&mut self, lifetime: Duration, chance: f64) -> Duration {
+    pub fn after(&mut self, lifetime: Duration, chance: f64) -> Duration {
         if lifetime >= STABLE {
             self.ended_soon = 0;
         }

@@ -1,9 +1,11 @@
-//! The API's client, for `fairlead-node pod add|remove|list`.
+//! The API's client, for `fairlead-node pod add|remove|list` and for the agent.
 
 use std::{
     error::Error,
     io,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -13,9 +15,13 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
-use tokio::{net::UnixStream, time::timeout};
+use tokio::{net::UnixStream, sync::watch, time::timeout};
 
-use super::{PODS_PATH, PodKey, PodSpec, PodStatus, socket_path, types::ErrorBody};
+use super::{
+    INVENTORY_PATH, Inventory, NOTES_PATH, Note, PODS_PATH, PodKey, PodSpec, PodStatus,
+    passed::Passing, socket_path, types::ErrorBody,
+};
+use crate::sys::descriptors::Channel;
 
 /// Time for a whole request; more than the server takes before it gives up.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(35);
@@ -26,8 +32,21 @@ const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
 /// A client of the API; each request makes its own connection.
 #[derive(Clone, Debug)]
 pub struct Client {
-    socket: PathBuf,
+    dial: Dial,
 }
+
+/// How connections are made.
+#[derive(Clone, Debug)]
+enum Dial {
+    /// By the name of a socket.
+    Socket(PathBuf),
+    /// Over a link to the server's process.
+    Link(Passing),
+}
+
+/// Where a client finds the latest link to the server's process.
+#[derive(Debug)]
+pub struct Links(watch::Sender<Option<Arc<Channel>>>);
 
 /// Why a request failed, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +60,9 @@ pub enum ClientError {
     /// This user may not connect.
     #[error("no permission for {}: run this command as the user of fairlead-node (root)", .0.display())]
     NotPermitted(PathBuf),
+    /// The process that listens is gone, and no other has been linked yet.
+    #[error("capture is gone: {0}; waiting for its successor")]
+    Unlinked(io::Error),
     /// The connect failed in another way.
     #[error("cannot connect to {}: {source}", path.display())]
     Connect {
@@ -75,7 +97,14 @@ pub enum ClientError {
 impl Client {
     /// Creates a client of the process with this run directory.
     pub fn new(run_dir: &Path) -> Self {
-        Self { socket: socket_path(run_dir) }
+        Self { dial: Dial::Socket(socket_path(run_dir)) }
+    }
+
+    /// Creates a client of the process at the other end of the latest link. Its requests wait for
+    /// the first.
+    pub fn linked() -> (Self, Links) {
+        let (links, latest) = watch::channel(None);
+        (Self { dial: Dial::Link(Passing::over(latest)) }, Links(links))
     }
 
     /// Enrols a pod.
@@ -94,6 +123,22 @@ impl Client {
     /// Returns the enrolled pods.
     pub async fn list(&self) -> Result<Vec<PodStatus>, ClientError> {
         self.request(Method::GET, PODS_PATH, Vec::new()).await
+    }
+
+    /// Returns what the agent needs to know; waits a while for another version than `known`.
+    pub async fn inventory(&self, known: Option<u64>) -> Result<Inventory, ClientError> {
+        let path = match known {
+            Some(version) => format!("{INVENTORY_PATH}/{version}"),
+            None => INVENTORY_PATH.to_owned(),
+        };
+        self.request(Method::GET, &path, Vec::new()).await
+    }
+
+    /// Says what is to be known of pods that are not captured.
+    pub async fn note(&self, notes: &[Note]) -> Result<(), ClientError> {
+        let body = serde_json::to_vec(notes).map_err(unusable)?;
+        let _: serde_json::Value = self.request(Method::PUT, NOTES_PATH, body).await?;
+        Ok(())
     }
 
     async fn request<T: DeserializeOwned>(
@@ -118,7 +163,7 @@ impl Client {
         path: &str,
         body: Vec<u8>,
     ) -> Result<(StatusCode, Bytes), ClientError> {
-        let stream = UnixStream::connect(&self.socket).await.map_err(|e| self.unreachable(e))?;
+        let stream = self.dial.connect().await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let request: Request<Full<Bytes>> = Request::builder()
             .method(method)
@@ -143,19 +188,42 @@ impl Client {
             never = connection => never,
         }
     }
+}
 
-    fn unreachable(&self, source: io::Error) -> ClientError {
-        let path = self.socket.clone();
-        let kind = source.kind();
-        if kind == io::ErrorKind::NotFound {
-            ClientError::NoSocket(path)
-        } else if kind == io::ErrorKind::ConnectionRefused {
-            ClientError::NotRunning(path)
-        } else if kind == io::ErrorKind::PermissionDenied {
-            ClientError::NotPermitted(path)
-        } else {
-            ClientError::Connect { path, source }
+// === impl Links ===
+
+impl Links {
+    /// Goes on with `link`. Must be called in a runtime.
+    pub fn replace(&self, link: OwnedFd) -> io::Result<()> {
+        self.0.send_replace(Some(Arc::new(Channel::new(link)?)));
+        Ok(())
+    }
+}
+
+// === impl Dial ===
+
+impl Dial {
+    async fn connect(&self) -> Result<UnixStream, ClientError> {
+        match self {
+            Self::Socket(path) => {
+                UnixStream::connect(path).await.map_err(|error| unreachable(path, error))
+            }
+            Self::Link(link) => link.connect().await.map_err(ClientError::Unlinked),
         }
+    }
+}
+
+fn unreachable(path: &Path, source: io::Error) -> ClientError {
+    let path = path.to_owned();
+    let kind = source.kind();
+    if kind == io::ErrorKind::NotFound {
+        ClientError::NoSocket(path)
+    } else if kind == io::ErrorKind::ConnectionRefused {
+        ClientError::NotRunning(path)
+    } else if kind == io::ErrorKind::PermissionDenied {
+        ClientError::NotPermitted(path)
+    } else {
+        ClientError::Connect { path, source }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use fairlead_component::http::{Handler, response, serve as serve_http};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -11,9 +12,9 @@ use serde::Serialize;
 use tokio::time::timeout;
 
 use super::{
-    ApiError, ApiErrorKind, ApiSocket, PODS_PATH, PodControl, PodKey, PodSpec, types::ErrorBody,
+    ApiError, ApiErrorKind, ApiSocket, INVENTORY_PATH, NOTES_PATH, Note, Origin, PODS_PATH,
+    PassedConnections, PodControl, PodKey, PodSpec, types::ErrorBody,
 };
-use crate::telemetry::http::{Handler, response, serve as serve_http};
 
 /// Largest request body, in bytes; a pod's specification has a few hundred.
 pub(super) const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -21,7 +22,14 @@ pub(super) const MAX_BODY_BYTES: usize = 64 * 1024;
 /// Time to carry a request out, its body included. An enrolment takes milliseconds.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
-struct Api<'a, C>(&'a C);
+/// Largest list of notes, in bytes: some hundred for each pod of a full node.
+const MAX_NOTES_BYTES: usize = 1024 * 1024;
+
+/// The API as one kind of client finds it.
+struct Api<'a, C> {
+    control: &'a C,
+    origin: Origin,
+}
 
 /// A failed request: status and body of its answer.
 struct Failure {
@@ -29,10 +37,17 @@ struct Failure {
     body: ErrorBody,
 }
 
-/// Serves the API until dropped.
+/// Serves operators until dropped.
 pub async fn serve<C: PodControl>(socket: &ApiSocket, control: &C) -> ! {
+    let api = Api { control, origin: Origin::Operator };
     // Capture has no metrics of its own; a full API says so in the log.
-    serve_http("api", socket, &Api(control), &Counter::default()).await
+    serve_http("api", socket, &api, &Counter::default()).await
+}
+
+/// Serves the agent until dropped.
+pub async fn serve_agent<C: PodControl>(connections: &PassedConnections, control: &C) -> ! {
+    let api = Api { control, origin: Origin::Agent };
+    serve_http("agent", connections, &api, &Counter::default()).await
 }
 
 // === impl Api ===
@@ -47,30 +62,36 @@ impl<C: PodControl> Handler for Api<'_, C> {
 impl<C: PodControl> Api<'_, C> {
     async fn answer(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Failure> {
         let (parts, body) = request.into_parts();
-        match (parts.method, parts.uri.path().strip_prefix(PODS_PATH)) {
-            (Method::GET, Some("")) => Ok(json(StatusCode::OK, &self.0.list().await)),
+        let path = parts.uri.path();
+        match (parts.method, path.strip_prefix(PODS_PATH)) {
+            (Method::GET, Some("")) => return Ok(json(StatusCode::OK, &self.control.list().await)),
             (Method::POST, Some("")) => {
                 let spec = read_spec(body).await?;
-                Ok(json(StatusCode::CREATED, &self.0.add(spec).await?))
+                let status = self.control.add(spec, self.origin).await?;
+                return Ok(json(StatusCode::CREATED, &status));
             }
             (Method::DELETE, Some(pod)) if pod.starts_with('/') => {
-                self.0.remove(&parse_key(pod)?).await?;
-                Ok(json(StatusCode::OK, &serde_json::json!({})))
+                self.control.remove(&parse_key(pod)?, self.origin).await?;
+                return Ok(nothing());
             }
-            _ => Err(Failure::no_such_request()),
+            (Method::GET, None) => {
+                if let Some(version) = path.strip_prefix(INVENTORY_PATH) {
+                    let inventory = self.control.inventory(parse_version(version)?).await;
+                    return Ok(json(StatusCode::OK, &inventory));
+                }
+            }
+            (Method::PUT, None) if path == NOTES_PATH && self.origin == Origin::Agent => {
+                self.control.note(read_notes(body).await?);
+                return Ok(nothing());
+            }
+            _ => {}
         }
+        Err(Failure::no_such_request())
     }
 }
 
 async fn read_spec(body: Incoming) -> Result<PodSpec, Failure> {
-    let body = match Limited::new(body, MAX_BODY_BYTES).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(error) if error.is::<LengthLimitError>() => return Err(Failure::too_large()),
-        Err(error) => {
-            let message = format!("the body was cut off ({error})");
-            return Err(ApiError::invalid(message, "send it again").into());
-        }
-    };
+    let body = read(body, MAX_BODY_BYTES).await?;
     let spec: PodSpec = serde_json::from_slice(&body).map_err(|error| {
         ApiError::invalid(
             format!("the body is not a pod specification: {error}"),
@@ -79,6 +100,34 @@ async fn read_spec(body: Incoming) -> Result<PodSpec, Failure> {
     })?;
     spec.validate()?;
     Ok(spec)
+}
+
+async fn read_notes(body: Incoming) -> Result<Vec<Note>, Failure> {
+    let body = read(body, MAX_NOTES_BYTES).await?;
+    let notes = serde_json::from_slice(&body);
+    Ok(notes.map_err(|error| {
+        ApiError::invalid(format!("the body is no list of notes: {error}"), "send such a list")
+    })?)
+}
+
+async fn read(body: Incoming, limit: usize) -> Result<Bytes, Failure> {
+    match Limited::new(body, limit).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Failure::too_large(limit)),
+        Err(error) => {
+            let message = format!("the body was cut off ({error})");
+            Err(ApiError::invalid(message, "send it again").into())
+        }
+    }
+}
+
+/// Parses `/version`, or nothing.
+fn parse_version(path: &str) -> Result<Option<u64>, Failure> {
+    if path.is_empty() {
+        return Ok(None);
+    }
+    let version = path.strip_prefix('/').and_then(|version| version.parse().ok());
+    version.map(Some).ok_or_else(Failure::no_such_request)
 }
 
 /// Parses `/namespace/name`.
@@ -93,6 +142,10 @@ fn parse_key(path: &str) -> Result<PodKey, ApiError> {
         namespace: namespace.parse().map_err(|error| invalid(&error))?,
         name: name.parse().map_err(|error| invalid(&error))?,
     })
+}
+
+fn nothing() -> Response<Full<Bytes>> {
+    json(StatusCode::OK, &serde_json::json!({}))
 }
 
 fn json(status: StatusCode, body: &impl Serialize) -> Response<Full<Bytes>> {
@@ -123,10 +176,10 @@ impl Failure {
         )
     }
 
-    fn too_large() -> Self {
+    fn too_large(limit: usize) -> Self {
         Self::new(
             StatusCode::PAYLOAD_TOO_LARGE,
-            format!("the body exceeds {MAX_BODY_BYTES} bytes"),
+            format!("the body exceeds {limit} bytes"),
             "send one pod specification",
         )
     }

@@ -13,12 +13,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use fairlead_component::http::Listener;
 use nix::unistd::Uid;
 use tokio::net::{UnixListener, UnixStream};
 use tracing::warn;
 
 use super::socket_path;
-use crate::telemetry::http::Listener;
 
 /// Mode of the run directory that this process creates.
 const DIRECTORY_MODE: u32 = 0o700;

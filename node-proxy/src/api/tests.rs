@@ -1,27 +1,35 @@
-use std::{cell::RefCell, fs, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    cell::RefCell,
+    fs,
+    os::{fd::AsFd, unix::fs::PermissionsExt},
+    path::Path,
+};
 
+use fairlead_component::http::Listener as _;
 use http::StatusCode;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::UnixStream,
+    sync::mpsc,
 };
 
 use super::{
-    ApiError, ApiErrorKind, ApiSocket, PodControl, PodKey, PodName, PodSpec, PodState, PodStatus,
-    SocketError,
+    ApiError, ApiErrorKind, ApiSocket, Inventory, Note, Origin, PassedConnections, PodControl,
+    PodKey, PodName, PodSpec, PodState, PodStatus, SocketError,
     client::{Client, ClientError},
-    serve,
+    serve, serve_agent,
     server::MAX_BODY_BYTES,
     socket_path,
 };
+use crate::sys::descriptors::{self, pair};
 
 /// Keeps pods in memory.
 #[derive(Default)]
 struct Fake(RefCell<Vec<PodStatus>>);
 
 impl PodControl for Fake {
-    async fn add(&self, spec: PodSpec) -> Result<PodStatus, ApiError> {
+    async fn add(&self, spec: PodSpec, origin: Origin) -> Result<PodStatus, ApiError> {
         let mut pods = self.0.borrow_mut();
         if pods.iter().any(|pod| pod.name == spec.name) {
             return Err(ApiError::new(
@@ -37,8 +45,10 @@ impl PodControl for Fake {
             )),
             namespace: spec.namespace,
             name: spec.name,
+            uid: spec.uid,
+            origin,
             service_account: Some(spec.service_account),
-            netns: Some(spec.netns),
+            netns: spec.netns,
             addresses: vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
             state: PodState::Ready,
             problem: None,
@@ -49,7 +59,7 @@ impl PodControl for Fake {
         Ok(status)
     }
 
-    async fn remove(&self, pod: &PodKey) -> Result<(), ApiError> {
+    async fn remove(&self, pod: &PodKey, _origin: Origin) -> Result<(), ApiError> {
         let mut pods = self.0.borrow_mut();
         let index = pods.iter().position(|p| p.namespace == pod.namespace && p.name == pod.name);
         let index = index.ok_or_else(|| {
@@ -62,6 +72,15 @@ impl PodControl for Fake {
     async fn list(&self) -> Vec<PodStatus> {
         self.0.borrow().clone()
     }
+
+    async fn inventory(&self, known: Option<u64>) -> Inventory {
+        let version = known.map_or(0, |known| known + 1);
+        Inventory { version, pods: self.list().await, registered: vec![spec("cart-0")] }
+    }
+
+    fn note(&self, notes: Vec<Note>) {
+        self.0.borrow_mut().extend(notes.into_iter().map(PodStatus::not_captured));
+    }
 }
 
 fn spec(name: &str) -> PodSpec {
@@ -70,7 +89,8 @@ fn spec(name: &str) -> PodSpec {
         namespace: "shop".parse().unwrap(),
         name: name.parse().unwrap(),
         service_account: "cart".parse().unwrap(),
-        netns: "/run/netns/cart".into(),
+        netns: Some("/run/netns/cart".into()),
+        addresses: Vec::new(),
     }
 }
 
@@ -147,7 +167,7 @@ async fn broken_requests_are_refused_with_an_error_and_a_remedy() {
     let cases = [
         ("{".to_owned(), "400", "EOF"),
         (format!(r#"{{{valid},"netns":"/n","colour":"red"}}"#), "400", "unknown field `colour`"),
-        (format!("{{{valid}}}"), "400", "missing field `netns`"),
+        (format!("{{{valid}}}"), "400", "neither netns nor uid"),
         (format!(r#"{{{valid},"netns":"n"}}"#), "400", "not an absolute path"),
         (valid.replace("shop", "../x").replace('\\', ""), "400", "not a pod specification"),
         (oversized, "413", "65536 bytes"),
@@ -165,6 +185,8 @@ async fn broken_requests_are_refused_with_an_error_and_a_remedy() {
             ("DELETE /v1/pods/shop/none", "404"),
             ("PUT /v1/pods", "404"),
             ("GET /v1/podsx", "404"),
+            ("GET /v1/inventory/x", "404"),
+            ("PUT /v1/notes", "404"),
             ("GET /", "404"),
         ] {
             let answer = raw(&run_dir, &format!("{request} HTTP/1.1\r\nhost: x\r\n\r\n")).await;
@@ -173,6 +195,63 @@ async fn broken_requests_are_refused_with_an_error_and_a_remedy() {
         }
     })
     .await;
+}
+
+/// The agent may say what it wants to say, over connections that have no name.
+#[tokio::test]
+async fn the_agent_is_served_over_links_and_goes_on_with_the_latest() {
+    let control = Fake::default();
+    let (client, client_links) = Client::linked();
+    let (send, server_links) = mpsc::channel(2);
+    let connections = PassedConnections::new(server_links);
+    let link = async || {
+        let (server, client) = pair().unwrap();
+        send.send(server).await.unwrap();
+        client_links.replace(client).unwrap();
+    };
+    let test = async {
+        let (asked, ()) = tokio::join!(client.inventory(None), link());
+        assert_eq!(asked.unwrap().version, 0);
+        assert_eq!(client.add(&spec("cart-0")).await.unwrap().origin, Origin::Agent);
+        let inventory = client.inventory(Some(7)).await.unwrap();
+        assert_eq!((inventory.version, inventory.pods.len()), (8, 1));
+        link().await;
+        let reason = "it has no address yet".to_owned();
+        let PodKey { namespace, name } = spec("cart-1").key();
+        client.note(&[Note { namespace, name, waiting: true, reason }]).await.unwrap();
+        let pods = client.list().await.unwrap();
+        assert_eq!(pods[1].state, PodState::Waiting);
+    };
+    tokio::select! {
+        never = serve_agent(&connections, &control) => never,
+        () = test => {}
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_connection_is_refused_and_the_next_one_served() {
+    let (send, links) = mpsc::channel(1);
+    let connections = PassedConnections::new(links);
+    let (server, agent) = pair().unwrap();
+    send.send(server).await.unwrap();
+    let file = std::fs::File::open("/dev/null").unwrap();
+    let datagram = std::os::unix::net::UnixDatagram::unbound().unwrap();
+    let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (stream, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+    for (data, passed) in [
+        (&b"connection"[..], &[][..]),
+        (b"connection", &[file.as_fd()]),
+        (b"connection", &[datagram.as_fd()]),
+        (b"connection", &[tcp.as_fd()]),
+        (b"connection", &[stream.as_fd(), stream.as_fd()]),
+        (b"connect", &[stream.as_fd()]),
+        (b"connections", &[stream.as_fd()]),
+    ] {
+        descriptors::send(&agent, data, passed).unwrap();
+        connections.accept().await.unwrap_err();
+    }
+    descriptors::send(&agent, b"connection", &[stream.as_fd()]).unwrap();
+    connections.accept().await.unwrap();
 }
 
 #[tokio::test]

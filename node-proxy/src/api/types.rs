@@ -30,6 +30,17 @@ pub struct PodKey {
     pub name: PodName,
 }
 
+/// Who wants something of a pod.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// A person or a script, through the socket.
+    #[default]
+    Operator,
+    /// The agent, by what the cluster or the control plane says.
+    Agent,
+}
+
 /// A pod to enrol.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -43,8 +54,13 @@ pub struct PodSpec {
     pub name: PodName,
     /// Service account that the pod runs as.
     pub service_account: ServiceAccount,
-    /// Absolute path of the pod's network namespace, such as `/proc/123/ns/net`.
-    pub netns: PathBuf,
+    /// Absolute path of the pod's network namespace, such as `/proc/123/ns/net`. Where absent, it is
+    /// that of the pod's processes, which are found by `uid`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns: Option<PathBuf>,
+    /// Addresses that the namespace has to have: another one is not the pod's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<IpAddr>,
 }
 
 /// What became of a pod.
@@ -54,6 +70,12 @@ pub struct PodStatus {
     pub namespace: Namespace,
     /// Name of the pod.
     pub name: PodName,
+    /// Unique id of the pod, where one was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
+    /// Who enrolled it.
+    #[serde(default)]
+    pub origin: Origin,
     /// Service account that the pod runs as; absent where its record cannot be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account: Option<ServiceAccount>,
@@ -80,12 +102,41 @@ pub struct PodStatus {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PodState {
+    /// Known, but not in the mesh and not to be.
+    Out,
+    /// To be in the mesh, but not captured yet.
+    Waiting,
     /// Captured; what it needs to connect is not there yet, so its connections wait or fail.
     Pending,
     /// Captured and able to connect.
     Ready,
     /// Released; connections of its own are still open.
     Draining,
+}
+
+/// All that the agent needs to know of the pods.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Inventory {
+    /// Counts changes, but those of the proxies' progress.
+    pub version: u64,
+    /// All pods, as they are listed.
+    pub pods: Vec<PodStatus>,
+    /// Pods that are to be in the mesh when the control plane says so.
+    pub registered: Vec<PodSpec>,
+}
+
+/// What the agent says of a pod that is not captured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Note {
+    /// Namespace of the pod.
+    pub namespace: Namespace,
+    /// Name of the pod.
+    pub name: PodName,
+    /// Whether it waits to be captured, rather than being out.
+    pub waiting: bool,
+    /// Why, and what to do.
+    pub reason: String,
 }
 
 /// Why a request was not carried out, and what to do.
@@ -105,7 +156,7 @@ pub struct ApiError {
 pub enum ApiErrorKind {
     /// The request cannot be right.
     Invalid,
-    /// The pod is not enrolled.
+    /// The pod is not known, or not found.
     NotFound,
     /// The pod is enrolled already, with other data.
     Conflict,
@@ -186,19 +237,74 @@ impl PodSpec {
 
     /// Checks what the types of the fields do not.
     pub(super) fn validate(&self) -> Result<(), ApiError> {
-        if self.netns.is_absolute() {
-            return Ok(());
+        match &self.netns {
+            Some(path) if path.is_absolute() => Ok(()),
+            Some(path) => {
+                let message = format!("netns \"{}\" is not an absolute path", path.display());
+                Err(ApiError::invalid(message, "give a path such as /proc/123/ns/net"))
+            }
+            None if self.uid.is_some() => Ok(()),
+            None => Err(ApiError::invalid(
+                "neither netns nor uid says where the pod is",
+                "give the path of its network namespace, or the uid that Kubernetes gave it",
+            )),
         }
-        let message = format!("netns \"{}\" is not an absolute path", self.netns.display());
-        Err(ApiError::invalid(message, "give a path such as /proc/123/ns/net"))
+    }
+}
+
+// === impl Note ===
+
+impl Note {
+    /// Returns the key of the pod.
+    pub fn key(&self) -> PodKey {
+        PodKey { namespace: self.namespace.clone(), name: self.name.clone() }
+    }
+}
+
+// === impl PodStatus ===
+
+impl PodStatus {
+    /// Returns the key of the pod.
+    pub fn key(&self) -> PodKey {
+        PodKey { namespace: self.namespace.clone(), name: self.name.clone() }
+    }
+
+    /// Describes a pod that is not captured.
+    pub fn not_captured(note: Note) -> Self {
+        Self {
+            namespace: note.namespace,
+            name: note.name,
+            uid: None,
+            origin: Origin::default(),
+            service_account: None,
+            netns: None,
+            addresses: Vec::new(),
+            state: if note.waiting { PodState::Waiting } else { PodState::Out },
+            problem: Some(note.reason),
+            identity: None,
+            connections: 0,
+            enrolled_in_ms: 0.0,
+        }
     }
 }
 
 // === impl PodState ===
 
+impl PodState {
+    /// Returns whether the pod's new connections are captured.
+    pub fn is_captured(self) -> bool {
+        match self {
+            Self::Pending | Self::Ready => true,
+            Self::Out | Self::Waiting | Self::Draining => false,
+        }
+    }
+}
+
 impl fmt::Display for PodState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
+            Self::Out => "out",
+            Self::Waiting => "waiting",
             Self::Pending => "pending",
             Self::Ready => "ready",
             Self::Draining => "draining",

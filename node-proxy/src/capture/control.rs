@@ -1,14 +1,16 @@
 //! Enrolled pods: what the unix socket API controls, and what proxies are given.
 
+mod agent;
 mod attach;
 mod lifecycle;
+mod place;
 mod restore;
 mod unreadable;
 
 use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -17,17 +19,23 @@ use std::{
 };
 
 use mesh_api::identity::{Identity, TrustDomain};
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::sync::{Mutex as AsyncMutex, watch};
 
 pub use self::lifecycle::AtExit;
 use super::{
     enrolment::Enrolment,
+    processes::Processes,
     programs::Programs,
     proxies::{Proxies, Reports},
-    records::{Records, Unreadable},
+    records::{ENROLMENTS, Record, Records, Unreadable},
+    registry::Registry,
 };
 use crate::{
-    api::{ApiError, ApiErrorKind, PodControl, PodKey, PodSpec, PodState, PodStatus},
+    api::{
+        ApiError, ApiErrorKind, Inventory, Note, Origin, PodControl, PodKey, PodSpec, PodState,
+        PodStatus,
+    },
+    cli::Enrol,
     link::{
         listeners::{EndpointListeners, PodListeners},
         message::{PodId, ServedPod},
@@ -43,7 +51,16 @@ pub(super) struct Shared {
     /// One change at a time: its holder may change the kernel's state.
     pub(super) programs: AsyncMutex<Programs>,
     pods: Mutex<BTreeMap<PodKey, Enrolled>>,
-    records: Records,
+    records: Records<Record>,
+    /// Pods that the control plane decides about, where it does.
+    registry: Option<Registry>,
+    /// What the agent says of pods that are not captured.
+    notes: Mutex<BTreeMap<PodKey, Note>>,
+    /// Counts changes of the pods and the registry.
+    version: watch::Sender<u64>,
+    /// Who decides which pods are enrolled.
+    enrol: Enrol,
+    processes: Processes,
     /// Pods whose record makes no sense.
     unreadable: Mutex<BTreeMap<PodKey, Unreadable>>,
     pub(super) proxies: Proxies,
@@ -60,6 +77,9 @@ pub(super) struct Shared {
 #[derive(Clone, Debug)]
 struct Enrolled {
     spec: PodSpec,
+    origin: Origin,
+    /// Where its network namespace is found.
+    path: PathBuf,
     pod: PodId,
     addresses: Vec<IpAddr>,
     enrolment: Arc<Enrolment>,
@@ -77,6 +97,10 @@ pub struct Parts {
     pub endpoints: EndpointListeners,
     /// Listening sockets of pods that outlived a predecessor.
     pub left: HashMap<PodId, PodListeners>,
+    /// Who decides which pods are enrolled.
+    pub enrol: Enrol,
+    /// The processes of the node, by which pods are found.
+    pub processes: Processes,
     /// Trust domain of this node's pods.
     pub trust_domain: TrustDomain,
     /// Time that open connections get to finish when a proxy is to end.
@@ -88,11 +112,21 @@ pub struct Parts {
 impl Control {
     /// Starts with no pod; `run_dir` holds the records of enrolments.
     pub fn new(parts: Parts, run_dir: &Path) -> std::io::Result<Self> {
-        let Parts { programs, endpoints, left, trust_domain, drain_timeout } = parts;
+        let Parts { programs, endpoints, left, enrol, processes, trust_domain, drain_timeout } =
+            parts;
+        let registry = match enrol {
+            Enrol::ControlPlane => Some(Registry::open(run_dir)?),
+            Enrol::Manual | Enrol::Kubernetes => None,
+        };
         Ok(Self(Arc::new(Shared {
             programs: AsyncMutex::new(programs),
             pods: Mutex::default(),
-            records: Records::open(run_dir)?,
+            records: Records::open(run_dir, ENROLMENTS)?,
+            registry,
+            notes: Mutex::default(),
+            version: watch::Sender::new(0),
+            enrol,
+            processes,
             unreadable: Mutex::default(),
             proxies: Proxies::new(),
             endpoints,
@@ -105,22 +139,37 @@ impl Control {
 }
 
 impl PodControl for Control {
-    async fn add(&self, spec: PodSpec) -> Result<PodStatus, ApiError> {
+    async fn add(&self, spec: PodSpec, origin: Origin) -> Result<PodStatus, ApiError> {
         let shared = self.0.clone();
         // A client that goes away must not leave a pod half enrolled.
-        finish(tokio::spawn(async move { shared.add(spec).await })).await
+        finish(tokio::spawn(async move {
+            match origin {
+                Origin::Operator if shared.registry.is_some() => shared.register(spec).await,
+                Origin::Operator => shared.add(spec, origin).await,
+                Origin::Agent => {
+                    shared.allow(&spec)?;
+                    shared.add(spec, origin).await
+                }
+            }
+        }))
+        .await
     }
 
-    async fn remove(&self, key: &PodKey) -> Result<(), ApiError> {
+    async fn remove(&self, key: &PodKey, origin: Origin) -> Result<(), ApiError> {
         let (shared, key) = (self.0.clone(), key.clone());
-        finish(tokio::spawn(async move { shared.remove(&key).await })).await
+        finish(tokio::spawn(async move { shared.remove(&key, origin).await })).await
     }
 
     async fn list(&self) -> Vec<PodStatus> {
-        let reports = self.0.proxies.describe().await;
-        let pods = self.0.pods();
-        let enrolled = pods.values().map(|enrolled| self.0.status(enrolled, &reports));
-        enrolled.chain(self.0.list_unreadable()).collect()
+        self.0.list().await
+    }
+
+    async fn inventory(&self, known: Option<u64>) -> Inventory {
+        self.0.inventory(known).await
+    }
+
+    fn note(&self, notes: Vec<Note>) {
+        self.0.note(notes);
     }
 }
 
@@ -160,6 +209,18 @@ impl Shared {
         self.recorded.load(Ordering::Acquire)
     }
 
+    /// Notes that a pod is enrolled, or stands elsewhere.
+    fn set(&self, enrolled: Enrolled) {
+        self.pods().insert(enrolled.spec.key(), enrolled);
+        self.changed();
+    }
+
+    /// Notes that a pod is not enrolled.
+    fn unset(&self, key: &PodKey) {
+        self.pods().remove(key);
+        self.changed();
+    }
+
     fn status(&self, enrolled: &Enrolled, reports: &Reports) -> PodStatus {
         let report = reports.get(&enrolled.pod);
         let problem = match report {
@@ -180,8 +241,10 @@ impl Shared {
         PodStatus {
             namespace: enrolled.spec.namespace.clone(),
             name: enrolled.spec.name.clone(),
+            uid: enrolled.spec.uid.clone(),
+            origin: enrolled.origin,
             service_account: Some(enrolled.spec.service_account.clone()),
-            netns: Some(enrolled.spec.netns.clone()),
+            netns: Some(enrolled.path.clone()),
             addresses: enrolled.addresses.clone(),
             state,
             problem,

@@ -50,6 +50,14 @@ pub enum EnrolError {
         /// What went wrong.
         cause: io::Error,
     },
+    /// The namespace is another pod's.
+    #[error("the network namespace {path} has not the address {address} of the pod")]
+    Address {
+        /// Path of the namespace.
+        path: String,
+        /// The address that is missing.
+        address: IpAddr,
+    },
     /// The pod's routing could not be changed.
     #[error(transparent)]
     Routing(#[from] RoutingError),
@@ -79,7 +87,9 @@ impl EnrolError {
                 matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput)
             }
             Self::OwnNetns { .. } => true,
-            Self::Listen { .. } | Self::Routing(_) | Self::Programs(_) => false,
+            Self::Address { .. } | Self::Listen { .. } | Self::Routing(_) | Self::Programs(_) => {
+                false
+            }
         }
     }
 }
@@ -99,6 +109,20 @@ impl Enrolment {
             (routing.addresses().await?, routing.sysctls()?)
         };
         Ok(Self { netns: Arc::new(netns), addresses, sysctls })
+    }
+
+    /// Fails unless the namespace, found at `path`, has all addresses that the pod is to have.
+    pub(super) fn ensure_addresses(
+        &self,
+        path: &Path,
+        expected: &[IpAddr],
+    ) -> Result<(), EnrolError> {
+        match expected.iter().find(|address| !self.addresses.contains(address)) {
+            None => Ok(()),
+            Some(&address) => {
+                Err(EnrolError::Address { path: path.display().to_string(), address })
+            }
+        }
     }
 
     /// Undoes an enrolment that failed half-way.

@@ -1,22 +1,32 @@
-//! Enrolments on disk, so that a restarted node finds its pods again.
+//! What is on disk of pods, so that a restarted node finds them again.
 
 use std::{
     fs, io,
+    marker::PhantomData,
     net::IpAddr,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::routing::Sysctls;
 use crate::{
-    api::{PodKey, PodSpec},
+    api::{Origin, PodKey, PodSpec},
     link::message::PodId,
 };
 
 /// Longest record that is read, in bytes; what this program writes is far shorter.
 const MAX_RECORD_BYTES: u64 = 64 << 10;
+
+/// Directory of the enrolments, in the run directory.
+pub(super) const ENROLMENTS: &str = "pods";
+
+/// What is remembered of a pod.
+pub(super) trait Keyed: Serialize + DeserializeOwned {
+    /// Returns the pod.
+    fn key(&self) -> PodKey;
+}
 
 /// What is remembered of an enrolment.
 ///
@@ -24,6 +34,11 @@ const MAX_RECORD_BYTES: u64 = 64 << 10;
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Record {
     pub(super) spec: PodSpec,
+    #[serde(default)]
+    pub(super) origin: Origin,
+    /// Where the namespace was found, if the specification does not say where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) found_at: Option<PathBuf>,
     /// Cookie of the namespace: a path may lead to another one after a restart.
     pub(super) netns_cookie: u64,
     /// See [`PodId::enrolment`].
@@ -35,10 +50,10 @@ pub(super) struct Record {
     pub(super) draining: bool,
 }
 
-/// What the directory of records holds.
-#[derive(Debug, Default)]
-pub(super) struct OnDisk {
-    pub(super) records: Vec<Record>,
+/// What a directory of records holds.
+#[derive(Debug)]
+pub(super) struct OnDisk<T> {
+    pub(super) records: Vec<T>,
     pub(super) unreadable: Vec<Unreadable>,
 }
 
@@ -51,15 +66,24 @@ pub(super) struct Unreadable {
     error: String,
 }
 
-/// The directory of records.
+/// A directory of records.
 #[derive(Debug)]
-pub(super) struct Records(PathBuf);
+pub(super) struct Records<T> {
+    dir: PathBuf,
+    form: PhantomData<fn(T)>,
+}
 
 // === impl Record ===
 
 impl Record {
     pub(super) fn pod(&self) -> PodId {
         PodId { netns: self.netns_cookie, enrolment: self.enrolment }
+    }
+}
+
+impl Keyed for Record {
+    fn key(&self) -> PodKey {
+        self.spec.key()
     }
 }
 
@@ -81,18 +105,18 @@ impl Unreadable {
 
 // === impl Records ===
 
-impl Records {
-    pub(super) fn open(run_dir: &Path) -> io::Result<Self> {
-        let dir = run_dir.join("pods");
+impl<T: Keyed> Records<T> {
+    pub(super) fn open(run_dir: &Path, name: &str) -> io::Result<Self> {
+        let dir = run_dir.join(name);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
-        Ok(Self(dir))
+        Ok(Self { dir, form: PhantomData })
     }
 
     /// Returns all records, also those that make no sense. Files that are no records are named in the
     /// log and left alone.
-    pub(super) fn load(&self) -> io::Result<OnDisk> {
-        let mut found = OnDisk::default();
-        for entry in fs::read_dir(&self.0)? {
+    pub(super) fn load(&self) -> io::Result<OnDisk<T>> {
+        let mut found = OnDisk { records: Vec::new(), unreadable: Vec::new() };
+        for entry in fs::read_dir(&self.dir)? {
             let path = entry?.path();
             if path.extension().is_none_or(|e| e != "json") {
                 continue;
@@ -101,7 +125,7 @@ impl Records {
                 Ok(record) => found.records.push(record),
                 Err(error) if is_broken(&error) => {
                     let Some(key) = key(&path) else {
-                        tracing::warn!(path = %path.display(), "not an enrolment record");
+                        tracing::warn!(path = %path.display(), "not a record of a pod");
                         continue;
                     };
                     found.unreadable.push(Unreadable { key, path, error: error.to_string() });
@@ -112,8 +136,8 @@ impl Records {
         Ok(found)
     }
 
-    pub(super) fn save(&self, record: &Record) -> io::Result<()> {
-        let path = self.path(&record.spec.key());
+    pub(super) fn save(&self, record: &T) -> io::Result<()> {
+        let path = self.path(&record.key());
         let fresh = path.with_extension("new");
         fs::write(&fresh, serde_json::to_vec(record)?)?;
         fs::rename(fresh, path)
@@ -128,11 +152,11 @@ impl Records {
 
     /// Names hold neither `/` nor `@`: no two pods share a file.
     fn path(&self, key: &PodKey) -> PathBuf {
-        self.0.join(format!("{}@{}.json", key.name, key.namespace))
+        self.dir.join(format!("{}@{}.json", key.name, key.namespace))
     }
 }
 
-fn read(path: &Path) -> io::Result<Record> {
+fn read<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
     if fs::metadata(path)?.len() > MAX_RECORD_BYTES {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
@@ -163,14 +187,15 @@ mod tests {
         });
         let sysctls = Sysctls::default();
         let spec = serde_json::from_value(spec).unwrap();
+        let (origin, found_at) = (Origin::Operator, None);
         let (netns_cookie, enrolment, addresses, draining) = (1, 1, Vec::new(), false);
-        Record { spec, netns_cookie, enrolment, addresses, sysctls, draining }
+        Record { spec, origin, found_at, netns_cookie, enrolment, addresses, sysctls, draining }
     }
 
     #[test]
     fn a_broken_record_is_told_apart_and_one_that_cannot_be_read_stops_everything() {
         let dir = tempfile::tempdir().unwrap();
-        let records = Records::open(dir.path()).unwrap();
+        let records = Records::open(dir.path(), ENROLMENTS).unwrap();
         records.save(&record("whole")).unwrap();
         let pods = dir.path().join("pods");
         for (name, content) in

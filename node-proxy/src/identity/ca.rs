@@ -6,6 +6,7 @@ mod root_files;
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
+use fairlead_component::clock::Clock;
 use futures_util::future::BoxFuture;
 use mesh_api::{
     control_plane::ConnectError,
@@ -16,10 +17,7 @@ pub use self::{
     local::{CLOCK_SKEW_TOLERANCE, LocalCa},
     remote::RemoteAuthority,
 };
-use super::{
-    clock::Clock,
-    svid::{Svid, SvidError},
-};
+use super::svid::{Svid, SvidError};
 
 /// Lifetime of a workload's certificate unless configured (Istio's default).
 pub const DEFAULT_SVID_TTL: Duration = Duration::from_hours(24);

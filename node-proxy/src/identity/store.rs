@@ -12,11 +12,12 @@ use std::{
     time::SystemTime,
 };
 
+use fairlead_component::clock::Clock;
 use mesh_api::identity::Identity;
 use tokio::{runtime::Handle, task::AbortHandle};
 
 use self::slot::Slot;
-use super::{ca::CertificateAuthority, clock::Clock, leaf::Validity};
+use super::{ca::CertificateAuthority, leaf::Validity};
 use crate::tls::{Revocations, TlsConfigs};
 
 /// The certificates of all identities in use on this node.

@@ -62,6 +62,11 @@ pub enum ToProxy {
     },
     /// No more pods can be enrolled on this node; proxies have the metrics.
     PodLimitReached,
+    /// How many pods are to be in the mesh and are not captured; proxies have the metrics.
+    Waiting {
+        /// Their number.
+        pods: u64,
+    },
     /// Accept no more, let open connections finish, and end.
     Drain {
         /// Time for that, in milliseconds; what is open then is ended.
@@ -184,6 +189,14 @@ pub enum SocketKind {
     DeliveryV4,
     /// For connections to the application in the name of its client, IPv6.
     DeliveryV6,
+}
+
+/// Returns what a process without privilege says, fit for a log and a terminal.
+pub fn printable(mut text: String, longest: usize) -> String {
+    text.retain(|c| !c.is_control());
+    text.truncate(text.floor_char_boundary(longest));
+    text.shrink_to_fit();
+    text
 }
 
 // === impl PodId ===

@@ -2,6 +2,7 @@
 
 use std::{net::TcpListener, sync::Arc};
 
+use fairlead_component::{clock::Clock, logging::DroppedLines};
 use fairlead_ebpf::NetnsCookie;
 use tempfile::TempDir;
 use tokio::{runtime::Handle, sync::mpsc};
@@ -12,10 +13,10 @@ use super::{
     ready_sockets::ReadySockets,
 };
 use crate::{
-    identity::{Clock, DEFAULT_SVID_TTL, IdentityStore, LocalAuthority, LocalCa},
+    identity::{DEFAULT_SVID_TTL, IdentityStore, LocalAuthority, LocalCa},
     link::{listeners::PodListeners, message::PodId},
     state::WithoutWaypoint,
-    telemetry::{logging::DroppedLines, metrics::NodeMetrics},
+    telemetry::metrics::NodeMetrics,
     tls::Revocations,
 };
 

@@ -207,6 +207,9 @@ impl Intake {
             ToProxy::PodLimitReached => {
                 self.parts.node.metrics.limit("pods").inc();
             }
+            ToProxy::Waiting { pods } => {
+                self.parts.node.metrics.pods_waiting.set(pods.try_into().unwrap_or(i64::MAX));
+            }
             ToProxy::Drain { grace_ms, succeeded } => {
                 self.draining = true;
                 let drain = Drain { grace: Duration::from_millis(grace_ms), succeeded };

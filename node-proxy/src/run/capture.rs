@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use fairlead_component::logging;
 use socket2::{Domain, Socket, Type};
 use tokio::{
     sync::mpsc,
@@ -16,11 +17,12 @@ use tokio::{
 };
 
 use fairlead_node::{
-    api::{self, ApiSocket},
+    api::{self, ApiSocket, PassedConnections},
     capture::{
         check,
         control::{AtExit, Control, Parts},
         handover::{HandoverError, HandoverSocket, Heirlooms, Inheritance, hand_over, take_over},
+        processes::Processes,
         programs::Programs,
         proxies::{Greeted, greet},
     },
@@ -30,10 +32,9 @@ use fairlead_node::{
         message::PodId,
     },
     sys::socket::{listens, netns_cookie, probe},
-    telemetry::logging,
 };
 
-use super::{Termination, links_of_supervisor, raise_descriptor_limit};
+use super::{Links, Termination, links_of_supervisor, raise_descriptor_limit};
 use crate::on_this_thread;
 
 /// Connections that wait to be accepted by an operator's endpoint.
@@ -85,10 +86,10 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
     })
 }
 
-/// Captures pods and gives them to the proxies at the other end of `links`.
+/// Captures pods and gives them to the proxies at the other ends of `links`.
 pub(super) async fn serve(
     args: &RunArgs,
-    links: mpsc::Receiver<OwnedFd>,
+    Links { halves, agents }: Links,
     mut termination: Termination,
 ) -> Result<()> {
     let own = tokio::select! {
@@ -105,23 +106,18 @@ pub(super) async fn serve(
     for link in left.proxies {
         greet_proxy(link, send.clone());
     }
-    let supervised = greet_all(links, send);
+    let supervised = greet_all(halves, send);
     tokio::pin!(supervised);
     let mut first = tokio::select! {
         first = timeout(FIRST_PROXY_WAIT, greeted.recv()) => first.ok().flatten(),
         () = &mut supervised => bail!("the supervisor is gone"),
     };
     let held = first.as_mut().and_then(|proxy| proxy.endpoints.take());
-    let parts = Parts {
-        programs,
-        endpoints: left.endpoints.map_or_else(|| endpoints(args, held), Ok)?,
-        left: left.pods,
-        trust_domain: args.trust_domain.clone(),
-        drain_timeout: args.drain_timeout,
-    };
+    let parts = parts(args, programs, (left.endpoints, left.pods), held)?;
     let control = Control::new(parts, &args.run_dir)
         .with_context(|| format!("cannot keep records in {}", args.run_dir.display()))?;
     tracing::info!(node = args.node_name, "capture started");
+    let agents = PassedConnections::new(agents);
     let work = async {
         tokio::join!(
             serve_proxies(&control, first, greeted),
@@ -132,7 +128,7 @@ pub(super) async fn serve(
     let ended = tokio::select! {
         () = work => bail!("capture has nothing more to do"),
         () = &mut supervised => bail!("the supervisor is gone"),
-        ended = serve_others(&api, &control, &handover, &mut termination) => ended,
+        ended = serve_others((&api, &agents), &control, &handover, &mut termination) => ended,
     };
     match ended {
         Ended::HandedOver => {
@@ -149,15 +145,40 @@ pub(super) async fn serve(
     Ok(())
 }
 
-/// Serves the API and successors. A signal waits for the end of a hand-over that has begun.
+/// Returns what control works with.
+fn parts(
+    args: &RunArgs,
+    programs: Programs,
+    (endpoints_left, left): (Option<EndpointListeners>, HashMap<PodId, PodListeners>),
+    held: Option<EndpointListeners>,
+) -> Result<Parts> {
+    let (proc_dir, netns_dir) = (&args.enrolment.proc_dir, &args.enrolment.netns_dir);
+    Ok(Parts {
+        programs,
+        endpoints: endpoints_left.map_or_else(|| endpoints(args, held), Ok)?,
+        left,
+        enrol: args.enrolment.enrol,
+        processes: Processes::in_dirs(proc_dir.clone(), netns_dir.clone()),
+        trust_domain: args.trust_domain.clone(),
+        drain_timeout: args.drain_timeout,
+    })
+}
+
+/// Serves the API, to operators and to the agent, and successors. A signal waits for the end of a hand-over that has begun.
 async fn serve_others(
-    api: &ApiSocket,
+    (api, agents): (&ApiSocket, &PassedConnections),
     control: &Control,
     handover: &HandoverSocket,
     termination: &mut Termination,
 ) -> Ended {
     let heirlooms = Heirlooms { run_lock: api.lock(), api: api.as_fd() };
-    let serving = api::serve(api, control);
+    // Nothing is changed while everything is handed over.
+    let serving = async {
+        tokio::select! {
+            never = api::serve(api, control) => never,
+            never = api::serve_agent(agents, control) => never,
+        }
+    };
     tokio::pin!(serving);
     loop {
         let successor = tokio::select! {

@@ -1,24 +1,21 @@
 //! The proxy half as a process.
 
 use std::{
-    future::Future,
-    net::TcpListener as StdListener,
-    num::NonZeroUsize,
-    os::fd::OwnedFd,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
+    future::Future, net::TcpListener as StdListener, num::NonZeroUsize, os::fd::OwnedFd,
+    path::PathBuf, sync::Arc, time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
+use fairlead_component::{
+    clock::Clock,
+    logging::{self, Guard},
+};
 use serde_json::json;
 use tokio::{net::TcpListener, sync::mpsc, time::timeout};
 
 use fairlead_node::{
-    cli::{Certificates, ProxyUser, RunArgs, Sources},
-    identity::{
-        CertificateAuthority, Clock, IdentityStore, LocalAuthority, LocalCa, RemoteAuthority,
-    },
+    cli::{Certificates, RunArgs, Sources},
+    identity::{CertificateAuthority, IdentityStore, LocalAuthority, LocalCa, RemoteAuthority},
     link::listeners::EndpointListeners,
     proxy::{
         intake::{Drain, Intake, Parts},
@@ -26,11 +23,9 @@ use fairlead_node::{
         worker::Workers,
     },
     revocation_file::RevocationFile,
-    sandbox::{RESOLVER_FILES, Sandbox, ensure_readable},
     state::WithoutWaypoint,
     sys::memory,
     telemetry::{
-        logging::{self, Guard},
         metrics::NodeMetrics,
         readiness::Readiness,
         server::{serve_admin, serve_metrics, serve_readiness},
@@ -38,7 +33,12 @@ use fairlead_node::{
     tls::Revocations,
 };
 
-use super::{Termination, configuration::Follower, links_of_supervisor, raise_descriptor_limit};
+use super::{
+    Termination,
+    configuration::Follower,
+    confine::{confine, resolved},
+    links_of_supervisor, raise_descriptor_limit,
+};
 use crate::on_this_thread;
 
 /// What the endpoints for operators show.
@@ -62,36 +62,18 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
     raise_descriptor_limit();
     memory::keep_buffers();
     let opened = Opened::of(args)?;
-    confine(args, &opened)?;
+    let files = opened.sources.files();
+    let names = opened.sources.has_control_plane();
+    confine(args.proxy_user, &files, opened.crl_file.as_deref(), names)?;
     let log = logging::init(args.log_format, &args.log_level)?;
     on_this_thread(async {
         let mut termination = Termination::catch()?;
-        let links = links_of_supervisor()?;
+        let links = links_of_supervisor()?.halves;
         let asked = async {
             termination.asked().await;
         };
         serve(args, opened, &log, links, asked).await
     })
-}
-
-/// Gives up every privilege: from here on this process reads what strangers send.
-fn confine(args: &RunArgs, Opened { sources, crl_file, .. }: &Opened) -> Result<()> {
-    let ProxyUser { user, group } = args.proxy_user;
-    let mut readable = Vec::new();
-    for file in sources.files() {
-        ensure_readable(file, user, group)?;
-        readable.extend(file.parent().map(Path::to_owned));
-    }
-    if let Some(file) = crl_file {
-        // It may come later.
-        if file.exists() {
-            ensure_readable(file, user, group)?;
-        }
-        readable.extend(file.parent().map(Path::to_owned));
-    }
-    let names = if sources.has_control_plane() { &RESOLVER_FILES[..] } else { &[] };
-    let files = names.iter().map(PathBuf::from).collect();
-    Ok(Sandbox { user, group, readable, files }.enter()?)
 }
 
 // === impl Opened ===
@@ -115,17 +97,6 @@ impl Opened {
         let workers = workers.map_or(1, NonZeroUsize::get);
         Ok(Self { sources, crl_file, authority, workers })
     }
-}
-
-/// Returns the path of a file without links in its directory. The file itself may be a link that
-/// changes, as in a config map.
-fn resolved(file: &Path) -> Result<PathBuf> {
-    let absolute = std::path::absolute(file)?;
-    let (Some(dir), Some(name)) = (absolute.parent(), absolute.file_name()) else {
-        bail!("{} is no file", file.display());
-    };
-    let dir = dir.canonicalize().with_context(|| format!("cannot read {}", file.display()))?;
-    Ok(dir.join(name))
 }
 
 /// Serves the pods that come by `links` until capture wants it to end, or `asked` completes.

@@ -1,4 +1,4 @@
-//! Whether the proxy's user can read a file that it is to follow.
+//! Whether the user of a process without privilege can read a file that it is to follow.
 
 use std::{
     fs, io,
@@ -12,7 +12,7 @@ use nix::unistd::{Gid, Uid};
 const READ: u32 = 0o4;
 const ENTER: u32 = 0o1;
 
-/// Why the proxy could not read a file.
+/// Why such a process could not read a file.
 #[derive(Debug, thiserror::Error)]
 pub enum Unreadable {
     /// The path leads nowhere.
@@ -23,9 +23,9 @@ pub enum Unreadable {
         /// What is wrong.
         source: io::Error,
     },
-    /// The file lies elsewhere than its directory, which is all that the proxy sees.
+    /// The file lies elsewhere than its directory, which is all that the process sees.
     #[error(
-        "{} is a link to {}, which the proxy cannot see: give the path of the file itself",
+        "{} is a link to {}, which the process that reads it cannot see: give the path of the file itself",
         path.display(), target.display()
     )]
     LinksElsewhere {
@@ -36,8 +36,9 @@ pub enum Unreadable {
     },
     /// Permissions are missing.
     #[error(
-        "the proxy, user {user} and group {group}, may not read {} (mode {mode:o}, owner \
-         {owner}:{owner_group}): use chmod or chown, or choose another --proxy-user",
+        "user {user} with group {group} may not read {} (mode {mode:o}, owner \
+         {owner}:{owner_group}): use chmod or chown, or choose another --proxy-user or \
+         --agent-user",
         path.display()
     )]
     Forbidden {

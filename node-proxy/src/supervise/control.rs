@@ -1,7 +1,8 @@
 //! The control channel: how the supervisor gives its children the links that join them.
 //!
 //! A child finds its end on standard input. Each datagram brings one link, an end of a socket pair
-//! whose other end a process of the other half gets. The child sends nothing. The end of the
+//! whose other end another process gets: capture one of each proxy and agent, and those one of
+//! capture. The child sends nothing. The end of the
 //! channel says that the supervisor is gone; the child then ends too.
 
 use std::{
@@ -12,10 +13,17 @@ use std::{
 use nix::sys::socket::{SockType, getsockopt, sockopt};
 use tracing::{error, warn};
 
+use super::Role;
 use crate::sys::descriptors::{self, Channel, Datagram};
 
-/// What the datagram says that brings a link.
+/// What the datagram says that brings a link between the halves.
 const LINK: &[u8] = b"link";
+
+/// What the datagram says that brings capture a link to an agent.
+const AGENT: &[u8] = b"agent";
+
+/// Longest of them, in bytes.
+const MAX_BYTES: usize = 8;
 
 /// A child's end of its control channel.
 #[derive(Debug)]
@@ -23,9 +31,28 @@ pub struct Control {
     channel: Channel,
 }
 
+/// An end of a socket pair.
+#[derive(Debug)]
+pub struct Link {
+    /// What the process at the other end is. To another process than capture it is a half, since it
+    /// has links to no others.
+    pub to: LinkedTo,
+    /// The end.
+    pub socket: OwnedFd,
+}
+
+/// What a process at the other end of a link is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkedTo {
+    /// To capture a proxy, to any other process capture.
+    Half,
+    /// An agent.
+    Agent,
+}
+
 /// What the channel held.
 enum Received {
-    Link(OwnedFd),
+    Link(Link),
     /// Not of this protocol.
     Unknown,
     End,
@@ -52,13 +79,13 @@ impl Control {
         Ok(Self { channel: Channel::new(socket)? })
     }
 
-    /// Waits for the next link to the other half; `None` says that the supervisor is gone and that
+    /// Waits for the next link; `None` says that the supervisor is gone and that
     /// this process is to end.
     ///
     /// A call that is dropped while it waits loses nothing.
-    pub async fn next_link(&mut self) -> Option<OwnedFd> {
+    pub async fn next_link(&mut self) -> Option<Link> {
         loop {
-            let mut data = [0; LINK.len()];
+            let mut data = [0; MAX_BYTES];
             let received = match self.channel.receive(&mut data).await {
                 Ok(datagram) => read(&data, datagram),
                 Err(error) => {
@@ -79,14 +106,22 @@ fn read(data: &[u8], mut datagram: Datagram) -> Received {
     if datagram.length == 0 && datagram.descriptors.is_empty() {
         return Received::End;
     }
-    let known = data.get(..datagram.length) == Some(LINK) && !datagram.truncated;
-    let link = datagram.descriptors.pop().filter(|_| datagram.descriptors.is_empty());
-    link.filter(|_| known).map_or(Received::Unknown, Received::Link)
+    let to = match data.get(..datagram.length).filter(|_| !datagram.truncated) {
+        Some(LINK) => LinkedTo::Half,
+        Some(AGENT) => LinkedTo::Agent,
+        Some(_) | None => return Received::Unknown,
+    };
+    let socket = datagram.descriptors.pop().filter(|_| datagram.descriptors.is_empty());
+    socket.map_or(Received::Unknown, |socket| Received::Link(Link { to, socket }))
 }
 
-/// Gives `link` to the child at the other end of `channel`.
-pub(super) fn give_link(channel: &OwnedFd, link: &OwnedFd) -> io::Result<()> {
-    descriptors::send(channel, LINK, &[link.as_fd()])
+/// Gives a link to a process of role `to` to the child at the other end of `channel`.
+pub(super) fn give_link(channel: &OwnedFd, to: Role, link: &OwnedFd) -> io::Result<()> {
+    let data = match to {
+        Role::Capture | Role::Proxy => LINK,
+        Role::Agent => AGENT,
+    };
+    descriptors::send(channel, data, &[link.as_fd()])
 }
 
 #[cfg(test)]
@@ -98,12 +133,13 @@ mod tests {
         let (supervisor, child) = descriptors::pair().unwrap();
         let mut control = Control::new(child).unwrap();
         let (left, right) = descriptors::pair().unwrap();
-        give_link(&supervisor, &left).unwrap();
-        give_link(&supervisor, &right).unwrap();
+        give_link(&supervisor, Role::Proxy, &left).unwrap();
+        give_link(&supervisor, Role::Agent, &right).unwrap();
         let first = control.next_link().await.unwrap();
         let second = control.next_link().await.unwrap();
-        descriptors::send(&first, b"hello", &[]).unwrap();
-        assert_eq!(descriptors::receive(&second, &mut [0; 8]).unwrap().length, 5);
+        assert_eq!((first.to, second.to), (LinkedTo::Half, LinkedTo::Agent));
+        descriptors::send(&first.socket, b"hello", &[]).unwrap();
+        assert_eq!(descriptors::receive(&second.socket, &mut [0; 8]).unwrap().length, 5);
         drop(supervisor);
         assert!(control.next_link().await.is_none());
     }
@@ -118,11 +154,12 @@ mod tests {
             (&b"link"[..], &[][..]),
             (b"lin", &one[..]),
             (b"links", &one[..]),
+            (b"agentagent", &one[..]),
             (b"link", &[link.as_fd(), link.as_fd()][..]),
         ] {
             descriptors::send(&supervisor, data, attached).unwrap();
         }
-        give_link(&supervisor, &link).unwrap();
+        give_link(&supervisor, Role::Capture, &link).unwrap();
         assert!(control.next_link().await.is_some());
         drop(supervisor);
         assert!(control.next_link().await.is_none());

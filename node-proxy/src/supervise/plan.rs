@@ -1,8 +1,9 @@
 //! What the supervisor does next. Decides only: it starts, stops and asks nothing.
 //!
-//! The youngest process of each half is the one that should run. If it ends it is started again;
+//! The youngest process of each role is the one that should run. If it ends it is started again;
 //! an older one is only waited for, since the younger takes over from it. One rule so covers
-//! crashes, renewals and crashes during renewals.
+//! crashes, renewals and crashes during renewals. The agent has nothing to take over: it is renewed
+//! by its end.
 
 #[cfg(test)]
 mod tests;
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use super::{
-    Half, SuperviseError,
+    Role, SuperviseError,
     backoff::{Backoff, STABLE_TIME},
     process::Stop,
 };
@@ -26,9 +27,6 @@ pub(super) const TERMINATION_GRACE: Duration = Duration::from_secs(1);
 /// Time for a process to start and take over from the one before it. A capture that needs longer
 /// hangs; a proxy that is still there later has missed that it is to drain.
 pub(super) const TAKEOVER_TIME: Duration = Duration::from_mins(1);
-
-/// Processes that are started at the beginning: one a half. They have the lowest ids.
-const FIRST_STARTS: u64 = 2;
 
 /// A process, among all that this supervisor starts; younger ones are greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,18 +63,25 @@ pub(super) enum Event {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
-    Start { child: ChildId, half: Half, program: Program },
-    Link { capture: ChildId, proxy: ChildId },
+    Start { child: ChildId, role: Role, program: Program },
+    Link { capture: ChildId, other: ChildId },
     Stop(ChildId, Stop),
 }
+
+/// What there is with an agent, and without, in the order of their start.
+const ALL: [Role; 3] = [Role::Capture, Role::Proxy, Role::Agent];
+const HALVES: [Role; 2] = [Role::Capture, Role::Proxy];
 
 #[derive(Debug)]
 pub(super) struct Plan {
     drain_timeout: Duration,
+    /// What is started at the beginning; these processes have the lowest ids.
+    roles: &'static [Role],
     /// From the oldest to the youngest.
     children: Vec<Child>,
     capture: Wanted,
     proxy: Wanted,
+    agent: Wanted,
     /// The proxy is renewed after capture, which may have to speak to both.
     proxy_is_next: bool,
     phase: Phase,
@@ -86,7 +91,7 @@ pub(super) struct Plan {
 #[derive(Debug)]
 struct Child {
     id: ChildId,
-    half: Half,
+    role: Role,
     started: Instant,
     /// When the process is stopped, and how, unless it ends before.
     limit: Option<(Instant, Stop)>,
@@ -103,29 +108,30 @@ struct Wanted {
 #[derive(Debug, PartialEq, Eq)]
 enum Phase {
     Running,
-    Ending { refused: Option<Half>, clean: bool },
+    Ending { refused: Option<Role>, clean: bool },
 }
 
 // === impl Plan ===
 
 impl Plan {
-    pub(super) fn new(drain_timeout: Duration) -> Self {
+    pub(super) fn new(drain_timeout: Duration, has_agent: bool) -> Self {
+        let roles: &[Role] = if has_agent { &ALL } else { &HALVES };
         Self {
             drain_timeout,
+            roles,
             children: Vec::new(),
             capture: Wanted::default(),
             proxy: Wanted::default(),
+            agent: Wanted::default(),
             proxy_is_next: false,
             phase: Phase::Running,
             last_id: 0,
         }
     }
 
-    /// Starts both halves.
+    /// Starts a process of each role.
     pub(super) fn begin(&mut self, now: Instant) -> Vec<Action> {
-        let mut actions = self.start(Half::Capture, now);
-        actions.extend(self.start(Half::Proxy, now));
-        actions
+        self.roles.iter().flat_map(|role| self.start(*role, now)).collect()
     }
 
     pub(super) fn step(&mut self, event: Event, now: Instant) -> Vec<Action> {
@@ -144,14 +150,15 @@ impl Plan {
     /// Returns when something is to happen by itself.
     pub(super) fn next_time(&self) -> Option<Instant> {
         let limits = self.children.iter().filter_map(|c| c.limit.map(|(at, _)| at));
-        limits.chain(self.capture.restart_at).chain(self.proxy.restart_at).min()
+        let restarts = [&self.capture, &self.proxy, &self.agent].map(|wanted| wanted.restart_at);
+        limits.chain(restarts.into_iter().flatten()).min()
     }
 
     /// Returns how supervision ended, if it has.
     pub(super) fn outcome(&self) -> Option<Result<(), SuperviseError>> {
         match self.phase {
             Phase::Ending { refused, clean } if self.children.is_empty() => match refused {
-                Some(half) => Some(Err(SuperviseError::Refused(half))),
+                Some(role) => Some(Err(SuperviseError::Refused(role))),
                 None if clean => Some(Ok(())),
                 None => Some(Err(SuperviseError::Unclean)),
             },
@@ -168,78 +175,80 @@ impl Plan {
             *clean &= end == End::Success;
             return Vec::new();
         }
-        let is_youngest = self.wanted(child.half).restart_at.is_none()
-            && !self.children.iter().any(|c| c.half == child.half && c.id > child.id);
+        let is_youngest = self.wanted(child.role).restart_at.is_none()
+            && !self.children.iter().any(|c| c.role == child.role && c.id > child.id);
         if !is_youngest {
-            return self.taken_over(child.half, now);
+            return self.taken_over(child.role, now);
         }
         let lifetime = now.duration_since(child.started);
-        let never_served = child.id.0 <= FIRST_STARTS && lifetime < STABLE_TIME;
-        match (child.half, end) {
-            (Half::Capture, End::Success) => {
+        let never_served = child.id.0 <= self.roles.len() as u64 && lifetime < STABLE_TIME;
+        match (child.role, end) {
+            (Role::Capture, End::Success) => {
                 info!("capture was handed over to another node proxy: draining");
                 // Its proxies are told to drain when those of the other serve.
                 self.end(None, now + TAKEOVER_TIME);
-                Vec::new()
+                self.stop_all(Role::Agent)
             }
-            (half, End::Refused | End::NotStarted) if never_served => {
-                self.terminate(Some(half), now)
+            (role, End::Refused | End::NotStarted) if never_served => {
+                self.terminate(Some(role), now)
             }
-            (half, End::Success | End::Refused | End::Failure | End::NotStarted) => {
-                self.start_again(half, end, lifetime, now)
+            (role, End::Success | End::Refused | End::Failure | End::NotStarted) => {
+                self.start_again(role, end, lifetime, now)
             }
         }
     }
 
     /// The process before the youngest has ended.
-    fn taken_over(&mut self, half: Half, now: Instant) -> Vec<Action> {
-        match half {
-            Half::Capture => {
-                for capture in self.children.iter_mut().filter(|c| c.half == half) {
+    fn taken_over(&mut self, role: Role, now: Instant) -> Vec<Action> {
+        match role {
+            Role::Capture => {
+                for capture in self.children.iter_mut().filter(|c| c.role == role) {
                     capture.limit = None;
                 }
                 self.renew_proxy_after_capture(now)
             }
-            Half::Proxy => Vec::new(),
+            Role::Proxy | Role::Agent => Vec::new(),
         }
     }
 
     fn start_again(
         &mut self,
-        half: Half,
+        role: Role,
         end: End,
         lifetime: Duration,
         now: Instant,
     ) -> Vec<Action> {
-        let takes_over = self.children.iter().any(|c| c.half == half);
-        if takes_over || end == End::NotStarted {
+        let takes_over = self.children.iter().any(|c| c.role == role);
+        let is_new = lifetime < STABLE_TIME && end != End::Success;
+        if takes_over || end == End::NotStarted || (role == Role::Agent && is_new) {
             // The program on disk is not up to it; the supervisor's own was.
-            self.wanted(half).program = Program::Own;
-            self.proxy_is_next = false;
+            self.wanted(role).program = Program::Own;
+            self.proxy_is_next &= role == Role::Agent;
         }
-        let wanted = self.wanted(half);
+        let wanted = self.wanted(role);
         let delay = wanted.backoff.delay(lifetime);
-        warn!(%half, delay_ms = delay.as_millis(), "starting again");
+        warn!(%role, delay_ms = delay.as_millis(), "starting again");
         if delay.is_zero() {
-            return self.start(half, now);
+            return self.start(role, now);
         }
         wanted.restart_at = Some(now + delay);
         Vec::new()
     }
 
-    fn start(&mut self, half: Half, now: Instant) -> Vec<Action> {
+    fn start(&mut self, role: Role, now: Instant) -> Vec<Action> {
         self.last_id += 1;
         let id = ChildId(self.last_id);
-        let limit = self.limit_takeover(half, now);
-        let wanted = self.wanted(half);
+        let limit = self.limit_takeover(role, now);
+        let wanted = self.wanted(role);
         wanted.restart_at = None;
-        let mut actions = vec![Action::Start { child: id, half, program: wanted.program }];
-        let others = self.children.iter().filter(|c| c.half != half);
-        actions.extend(others.map(|other| match half {
-            Half::Capture => Action::Link { capture: id, proxy: other.id },
-            Half::Proxy => Action::Link { capture: other.id, proxy: id },
+        let mut actions = vec![Action::Start { child: id, role, program: wanted.program }];
+        let others = self.children.iter().filter(|c| c.role != role);
+        actions.extend(others.filter_map(|other| match (role, other.role) {
+            (Role::Capture, _) => Some(Action::Link { capture: id, other: other.id }),
+            (_, Role::Capture) => Some(Action::Link { capture: other.id, other: id }),
+            (Role::Proxy | Role::Agent, _) => None,
         }));
-        self.children.push(Child { id, half, started: now, limit });
+        self.children.push(Child { id, role, started: now, limit });
         actions
     }
 
@@ -248,29 +257,30 @@ impl Plan {
     ///
     /// A capture that was taken over from ends at once, so it is the new one that is at fault. A
     /// proxy drains, so it is the old one.
-    fn limit_takeover(&mut self, half: Half, now: Instant) -> Option<(Instant, Stop)> {
-        let older = self.children.iter_mut().filter(|c| c.half == half);
-        match half {
-            Half::Capture => older.last().map(|_| (now + TAKEOVER_TIME, Stop::Kill)),
-            Half::Proxy => {
+    fn limit_takeover(&mut self, role: Role, now: Instant) -> Option<(Instant, Stop)> {
+        let older = self.children.iter_mut().filter(|c| c.role == role);
+        match role {
+            Role::Capture => older.last().map(|_| (now + TAKEOVER_TIME, Stop::Kill)),
+            Role::Proxy => {
                 let limit = now + TAKEOVER_TIME + self.drain_timeout;
                 older.for_each(|c| c.limit = Some((limit, Stop::Terminate)));
                 None
             }
+            Role::Agent => None,
         }
     }
 
     fn renew(&mut self, now: Instant) -> Vec<Action> {
-        let count = |half| self.children.iter().filter(|c| c.half == half).count();
-        if self.proxy_is_next || count(Half::Capture) > 1 || count(Half::Proxy) > 1 {
+        let count = |role| self.children.iter().filter(|c| c.role == role).count();
+        if self.proxy_is_next || count(Role::Capture) > 1 || count(Role::Proxy) > 1 {
             warn!("signal ignored: the renewal before is not over");
             return Vec::new();
         }
         info!("renewing from the program on disk");
-        let alone = count(Half::Capture) == 0;
+        let alone = count(Role::Capture) == 0;
         self.capture.program = Program::OnDisk;
         self.proxy_is_next = true;
-        let mut actions = self.start(Half::Capture, now);
+        let mut actions = self.start(Role::Capture, now);
         if alone {
             actions.extend(self.renew_proxy_after_capture(now));
         }
@@ -282,28 +292,43 @@ impl Plan {
             return Vec::new();
         }
         self.proxy.program = Program::OnDisk;
-        self.start(Half::Proxy, now)
+        let mut actions = self.start(Role::Proxy, now);
+        actions.extend(self.renew_agent(now));
+        actions
     }
 
-    fn terminate(&mut self, refused: Option<Half>, now: Instant) -> Vec<Action> {
+    /// The agent is followed by another one when it has ended.
+    fn renew_agent(&mut self, now: Instant) -> Vec<Action> {
+        self.agent.program = Program::OnDisk;
+        for agent in self.children.iter_mut().filter(|c| c.role == Role::Agent) {
+            agent.limit = Some((now + TERMINATION_GRACE, Stop::Kill));
+        }
+        self.stop_all(Role::Agent)
+    }
+
+    fn stop_all(&self, role: Role) -> Vec<Action> {
+        let children = self.children.iter().filter(|c| c.role == role);
+        children.map(|c| Action::Stop(c.id, Stop::Terminate)).collect()
+    }
+
+    fn terminate(&mut self, refused: Option<Role>, now: Instant) -> Vec<Action> {
         info!("draining");
         self.end(refused, now);
         // Capture tells the proxies; without one they have to be told by a signal.
-        let told = if self.children.iter().any(|c| c.half == Half::Capture) {
-            Half::Capture
-        } else {
-            Half::Proxy
-        };
-        let told = self.children.iter().filter(|c| c.half == told);
-        told.map(|c| Action::Stop(c.id, Stop::Terminate)).collect()
+        let has_capture = self.children.iter().any(|c| c.role == Role::Capture);
+        let mut actions = self.stop_all(if has_capture { Role::Capture } else { Role::Proxy });
+        actions.extend(self.stop_all(Role::Agent));
+        actions
     }
 
     /// From now on nothing is started, and everything has a limit: it drains from `start` on, at the
     /// latest.
-    fn end(&mut self, refused: Option<Half>, start: Instant) {
+    fn end(&mut self, refused: Option<Role>, start: Instant) {
         self.phase = Phase::Ending { refused, clean: true };
         self.proxy_is_next = false;
-        (self.capture.restart_at, self.proxy.restart_at) = (None, None);
+        for role in self.roles {
+            self.wanted(*role).restart_at = None;
+        }
         let limit = start + self.drain_timeout + DRAIN_SLACK;
         for child in &mut self.children {
             child.limit = Some((limit, Stop::Terminate));
@@ -318,21 +343,22 @@ impl Plan {
                 Stop::Terminate => Some((now + TERMINATION_GRACE, Stop::Kill)),
                 Stop::Kill => None,
             };
-            warn!(half = %child.half, "not ended in time");
+            warn!(role = %child.role, "not ended in time");
             actions.push(Action::Stop(child.id, stop));
         }
-        for half in [Half::Capture, Half::Proxy] {
-            if self.wanted(half).restart_at.is_some_and(|at| at <= now) {
-                actions.extend(self.start(half, now));
+        for role in self.roles {
+            if self.wanted(*role).restart_at.is_some_and(|at| at <= now) {
+                actions.extend(self.start(*role, now));
             }
         }
         actions
     }
 
-    fn wanted(&mut self, half: Half) -> &mut Wanted {
-        match half {
-            Half::Capture => &mut self.capture,
-            Half::Proxy => &mut self.proxy,
+    fn wanted(&mut self, role: Role) -> &mut Wanted {
+        match role {
+            Role::Capture => &mut self.capture,
+            Role::Proxy => &mut self.proxy,
+            Role::Agent => &mut self.agent,
         }
     }
 }

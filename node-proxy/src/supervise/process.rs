@@ -14,7 +14,7 @@ use nix::{
 };
 use tracing::warn;
 
-use super::control;
+use super::{Role, control};
 use crate::sys::descriptors;
 
 /// Name of the program as processes are listed; the path that it is started by says nothing.
@@ -85,9 +85,9 @@ impl fmt::Display for Stop {
     }
 }
 
-/// Joins two processes with a fresh pair of sockets.
-pub(super) fn link(left: &Process, right: &Process) -> io::Result<()> {
-    let (lefts_end, rights_end) = descriptors::pair()?;
-    control::give_link(&left.channel, &lefts_end)?;
-    control::give_link(&right.channel, &rights_end)
+/// Joins capture and a process of another role with a fresh pair of sockets.
+pub(super) fn link(capture: &Process, other: &Process, role: Role) -> io::Result<()> {
+    let (captures_end, others_end) = descriptors::pair()?;
+    control::give_link(&capture.channel, role, &captures_end)?;
+    control::give_link(&other.channel, Role::Capture, &others_end)
 }

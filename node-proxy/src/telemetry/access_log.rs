@@ -128,10 +128,11 @@ fn cluster(end: &End) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use fairlead_component::logging::{LogFormat, capture};
+
     use super::*;
     use crate::telemetry::{
         fixtures::{labels, policy_key},
-        logging::{LogFormat, capture},
         metrics::Reporter,
     };
 

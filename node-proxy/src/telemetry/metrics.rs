@@ -7,14 +7,10 @@ mod worker;
 
 use std::{fmt, sync::Arc};
 
+use fairlead_component::logging::DroppedLines;
 use prometheus_client::{
-    collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric, text},
-    metrics::{
-        counter::{ConstCounter, Counter},
-        family::Family,
-        gauge::Gauge,
-    },
+    encoding::text,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::{Metric, Registry},
 };
 
@@ -25,7 +21,6 @@ pub use self::{
     traffic::MAX_SERIES,
     worker::{ConnectionCounters, OpenSocket, WorkerMetrics},
 };
-use super::logging::DroppedLines;
 
 /// Component name in `istio_build`.
 const COMPONENT: &str = "fairlead-node";
@@ -42,6 +37,8 @@ pub struct NodeMetrics {
     pub discovery: DiscoveryMetrics,
     /// Pods in the mesh on this node.
     pub pods_enrolled: Gauge,
+    /// Pods of this node that are to be in the mesh and are not captured.
+    pub pods_waiting: Gauge,
     /// Connections that were made while no proxy ran, and waited for this one.
     pub connections_waited: Counter,
     /// HBONE connections open.
@@ -93,6 +90,12 @@ impl NodeMetrics {
             "Pods of this node that are in the mesh",
             pods_enrolled.clone(),
         );
+        let pods_waiting = Gauge::default();
+        registry.register(
+            "fairlead_pods_waiting",
+            "Pods of this node that are to be in the mesh and are not captured",
+            pods_waiting.clone(),
+        );
         let connections_waited = Counter::default();
         registry.register(
             "fairlead_connections_waited",
@@ -103,6 +106,7 @@ impl NodeMetrics {
             config_reloads: ConfigReloads::register(registry),
             discovery: DiscoveryMetrics::register(registry),
             pods_enrolled,
+            pods_waiting,
             connections_waited,
             tunnels_open: Tunnels::register(registry),
             limits,
@@ -170,20 +174,6 @@ impl Tunnels {
             inbound: by_direction.get_or_create_owned(&[("direction", "inbound")]),
             outbound: by_direction.get_or_create_owned(&[("direction", "outbound")]),
         }
-    }
-}
-
-// === impl DroppedLines ===
-
-impl Collector for DroppedLines {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let lines = ConstCounter::new(self.count());
-        lines.encode(encoder.encode_descriptor(
-            "fairlead_log_lines_dropped",
-            "Log lines lost because the reader of the log was too slow",
-            None,
-            lines.metric_type(),
-        )?)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The HTTP endpoints for operators: metrics, readiness, and the admin page on loopback.
 
 use bytes::Bytes;
+use fairlead_component::http::{Handler, response, serve};
 use http::{Method, Request, Response, StatusCode, header::ACCEPT};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -8,11 +9,7 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tracing::error;
 
-use super::{
-    http::{Handler, response, serve},
-    metrics::NodeMetrics,
-    readiness::Readiness,
-};
+use super::{metrics::NodeMetrics, readiness::Readiness};
 
 /// Port of [`serve_metrics`].
 pub const METRICS_PORT: u16 = 15020;

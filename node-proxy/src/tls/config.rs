@@ -7,6 +7,7 @@ use std::{
     time::SystemTime,
 };
 
+use fairlead_component::clock::Clock;
 use mesh_api::identity::Identity;
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
@@ -32,7 +33,7 @@ use super::{
     sessions::Sessions,
     verifier::{ClientVerifier, ServerVerifier, Trust},
 };
-use crate::identity::{clock::Clock, svid::Svid};
+use crate::identity::svid::Svid;
 
 /// The only application protocol of a tunnel.
 const ALPN_H2: &[u8] = b"h2";

@@ -11,13 +11,12 @@ use std::{
     time::SystemTime,
 };
 
+use fairlead_component::clock::Clock;
 use rustls::{
     NamedGroup,
     client::{ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue},
     pki_types::ServerName,
 };
-
-use crate::identity::clock::Clock;
 
 /// Peers whose sessions are kept for one set of expected identities: as many as a large service has
 /// endpoints. A session takes about 3 KiB.

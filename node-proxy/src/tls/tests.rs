@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use fairlead_component::clock::Clock;
 use mesh_api::identity::{Identity, TrustDomain};
 use proptest::prelude::*;
 use rcgen::{
@@ -32,7 +33,7 @@ use super::{
     HandshakeFailure, PeerError, Revocations, TlsConfigs, peer_identity,
     verifier::MAX_INTERMEDIATES,
 };
-use crate::identity::{Clock, LocalCa, Svid};
+use crate::identity::{LocalCa, Svid};
 
 const CART: &str = "spiffe://cluster.local/ns/shop/sa/cart";
 const DESK: &str = "spiffe://cluster.local/ns/shop/sa/desk";

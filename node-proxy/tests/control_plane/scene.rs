@@ -2,12 +2,13 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use fairlead_component::{clock::Clock, logging::DroppedLines};
 use fairlead_node::{
     discovery::{self, Discovery, EVENT_QUEUE, Introduction, introduce},
-    identity::{Clock, IdentityStore, RemoteAuthority},
+    identity::{IdentityStore, RemoteAuthority},
     proxy::node::{Node, ProxyOptions},
     state::{MeshState, WithoutWaypoint},
-    telemetry::{logging::DroppedLines, metrics::NodeMetrics, readiness::Readiness},
+    telemetry::{metrics::NodeMetrics, readiness::Readiness},
     tls::Revocations,
 };
 use mesh_api::{

@@ -21,6 +21,8 @@ pub(crate) enum Refusal {
     Invalid(String),
     Unsupported(String),
     TooManyRequests,
+    /// Something else that the server needs does not work.
+    Internal(String),
 }
 
 // === impl Refusal ===
@@ -71,6 +73,9 @@ impl Refusal {
                 "MethodNotAllowed",
                 format!("{what} is not supported here"),
             ),
+            Self::Internal(why) => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "InternalError", why.clone())
+            }
             Self::TooManyRequests => (
                 StatusCode::TOO_MANY_REQUESTS,
                 "TooManyRequests",
@@ -78,6 +83,17 @@ impl Refusal {
             ),
         }
     }
+}
+
+/// Adds warnings, which clients show to people.
+pub(crate) fn warned(mut response: Response<Body>, warnings: &[String]) -> Response<Body> {
+    for warning in warnings {
+        let warning = format!("299 - \"{}\"", warning.replace('\\', "\\\\").replace('"', "\\\""));
+        if let Ok(value) = HeaderValue::from_str(&warning) {
+            response.headers_mut().append(header::WARNING, value);
+        }
+    }
+    response
 }
 
 /// Answers 200 with JSON.

@@ -1,9 +1,11 @@
 //! A small Kubernetes API server for tests: what `kubectl` and controllers need, in one process,
 //! with faults on demand.
 //!
-//! Objects are kept as they come, without schemas, defaults, admission or authorization.
+//! Objects are kept as they come, without schemas, defaults or authorization. Validating webhooks
+//! are called as their configurations say, by `url`.
 #![forbid(unsafe_code)]
 
+mod admission;
 mod answer;
 mod discovery;
 mod faults;

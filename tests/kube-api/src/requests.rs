@@ -9,6 +9,7 @@ use serde_json::Value;
 use tokio::time::sleep;
 
 use crate::{
+    admission::Candidate,
     answer::{self, Body, Refusal},
     discovery,
     object::{self, Object},
@@ -63,14 +64,23 @@ impl Shared {
                 .ok_or_else(|| Refusal::NotFound(format!("path {path}"))),
             (Method::POST, Target::TokenReview) => self.review(&body),
             (Method::GET, Target::Collection(place)) => self.clone().collection(place, query, view),
-            (Method::POST, Target::Collection(place)) => {
-                let created = self.store().create(&place, parse(&body)?)?;
-                Ok(answer::with_status(StatusCode::CREATED, &View::Whole.of(&place, &created)))
-            }
+            (Method::POST, Target::Collection(place)) => self.create(&place, parse(&body)?).await,
             (Method::DELETE, Target::Collection(place)) => self.delete_all(&place, &query),
             (method, Target::Object { place, name, status }) => {
                 let format = header_text(&head.headers, header::CONTENT_TYPE);
-                self.object(&method, &place, &name, status, (format, &body), view)
+                match method {
+                    Method::PUT | Method::PATCH => {
+                        let wanted = self.wanted(&method, &place, &name, (format, &body))?;
+                        self.update(&place, &name, status, wanted, view).await
+                    }
+                    Method::GET => {
+                        Ok(answer::json(&view.of(&place, self.store().get(&place, &name)?)))
+                    }
+                    Method::DELETE => {
+                        Ok(answer::json(&view.of(&place, &self.store().delete(&place, &name)?)))
+                    }
+                    _ => Err(Refusal::Unsupported(format!("{method} {path}"))),
+                }
             }
             (method, _) => Err(Refusal::Unsupported(format!("{method} {path}"))),
         };
@@ -80,37 +90,61 @@ impl Shared {
         response
     }
 
-    fn object(
+    async fn create(&self, place: &Place, object: Object) -> Result<Response<Body>, Refusal> {
+        let candidate = Candidate { place, operation: "CREATE", object: &object, old: None };
+        let warnings = self.admit(candidate).await?;
+        let created = self.store().create(place, object)?;
+        let response = answer::with_status(StatusCode::CREATED, &View::Whole.of(place, &created));
+        Ok(answer::warned(response, &warnings))
+    }
+
+    /// Returns the object that a replacement or a patch asks for, and the one there is.
+    fn wanted(
         &self,
         method: &Method,
         place: &Place,
         name: &str,
-        status: bool,
         (format, body): (&str, &[u8]),
+    ) -> Result<(Object, Option<Object>), Refusal> {
+        let before = self.store().get(place, name).cloned();
+        if *method == Method::PUT {
+            return Ok((parse(body)?, Some(before?)));
+        }
+        let unknown = || Refusal::Invalid(format!("a patch of type {format:?}"));
+        let format = Format::of(format).ok_or_else(unknown)?;
+        match before {
+            Ok(before) => Ok((format.apply(before.clone(), body)?, Some(before))),
+            Err(_) if format == Format::Apply => {
+                let mut object = parse(body)?;
+                object::metadata_mut(&mut object).insert("name".to_owned(), name.into());
+                Ok((object, None))
+            }
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    async fn update(
+        &self,
+        place: &Place,
+        name: &str,
+        status: bool,
+        (object, old): (Object, Option<Object>),
         view: View,
     ) -> Result<Response<Body>, Refusal> {
-        let mut store = self.store();
-        let object = match *method {
-            Method::GET => store.get(place, name)?.clone(),
-            Method::PUT => store.update(place, name, parse(body)?, status)?,
-            Method::DELETE => store.delete(place, name)?,
-            Method::PATCH => {
-                let unknown = || Refusal::Invalid(format!("a patch of type {format:?}"));
-                let format = Format::of(format).ok_or_else(unknown)?;
-                match store.get(place, name).cloned() {
-                    Ok(before) => store.update(place, name, format.apply(before, body)?, status)?,
-                    Err(_) if format == Format::Apply && !status => {
-                        let mut object = parse(body)?;
-                        let fields = object::metadata_mut(&mut object);
-                        fields.insert("name".to_owned(), name.into());
-                        store.create(place, object)?
-                    }
-                    Err(refusal) => return Err(refusal),
-                }
+        let Some(old) = old else {
+            if status {
+                return Err(Refusal::NotFound(format!("status of {name}")));
             }
-            _ => return Err(Refusal::Unsupported(method.to_string())),
+            return self.create(place, object).await;
         };
-        Ok(answer::json(&view.of(place, &object)))
+        let mut warnings = Vec::new();
+        if !status {
+            let candidate =
+                Candidate { place, operation: "UPDATE", object: &object, old: Some(&old) };
+            warnings = self.admit(candidate).await?;
+        }
+        let updated = self.store().update(place, name, object, status)?;
+        Ok(answer::warned(answer::json(&view.of(place, &updated)), &warnings))
     }
 
     fn collection(

@@ -127,10 +127,19 @@ impl Store {
         if !wanted.is_empty() && wanted != metadata(&before, "resourceVersion") {
             return Err(Refusal::Conflict(describe(place, name)));
         }
+        let uid = metadata(&object, "uid");
+        if !uid.is_empty() && uid != metadata(&before, "uid") {
+            return Err(Refusal::Conflict(describe(place, name)));
+        }
         if status_only {
             let status = object.remove("status");
+            let annotations = metadata_mut(&mut object).remove("annotations");
             object.clone_from(&before);
             set_or_remove(&mut object, "status", status);
+            // The status of a pod is a way to its annotations, too.
+            if place.resource.kind == "Pod" {
+                set_or_remove(metadata_mut(&mut object), "annotations", annotations);
+            }
         }
         for field in ["uid", "creationTimestamp", "generation", "namespace", "name"] {
             let kept = before.get("metadata").and_then(|m| m.get(field)).cloned();

@@ -3,7 +3,7 @@
 
 mod crash;
 mod handover;
-mod privileges;
+pub(crate) mod privileges;
 mod random_kills;
 mod upgrade;
 

@@ -38,13 +38,13 @@ impl Plane {
         fs::write(mesh.join("mesh.yaml"), yaml)?;
         fs::write(&tokens, format!("{TOKEN} n1 istio-system/ztunnel\n"))?;
         let mut args = Cli::parse_from(["fairlead-control"]).run;
-        args.ca_dir = dir.path().join("ca");
+        args.ca_dir = Some(dir.path().join("ca"));
         args.token_file = Some(tokens);
         args.address = SocketAddr::from(([127, 0, 0, 1], 0));
         args.admin_address = args.address;
         let metrics = Arc::new(Metrics::new());
         let (feed, source) = Feed::new(args.mesh_options(), Arc::clone(&metrics));
-        let plane = ControlPlane::open(&args, source, metrics).await?;
+        let plane = ControlPlane::open(&args, source, None, metrics).await?;
         let (address, admin_address) = (plane.address()?, plane.admin_address()?);
         let serving = tokio::spawn(async move {
             tokio::select! {

@@ -5,7 +5,7 @@ use super::mesh::{SOON, access_after, vip};
 use super::report::Report;
 use anyhow::{Context, Result};
 use fairlead_lab::mesh::{ECHO, HTTP, Mesh};
-use fairlead_lab::{Child, FairleadNode, Host as _, WorkloadEntry, wait_for};
+use fairlead_lab::{Child, FairleadNode, Host as _, Pod, WorkloadEntry, wait_for};
 use std::time::Instant;
 
 /// In every request of step 8, so that it would show in plaintext.
@@ -54,7 +54,7 @@ pub(super) fn membership(mesh: &mut Mesh, report: &Report) -> Result<()> {
 pub(super) fn crash(mesh: &mut Mesh, report: &Report) -> Result<()> {
     let capture = mesh.lab.capture_wire()?;
     report.did("a", &format!("curl http://{}/..., again and again", vip(80)));
-    let mut traffic = endless_requests(mesh)?;
+    let mut traffic = endless_requests(&mesh.a)?;
     let mut open = talk(&mesh.c, vip(ECHO))?;
     report.holds("a connection of c that stays open", say(&mut open, SECRET)?, "alive", "alive")?;
 
@@ -129,10 +129,10 @@ fn set_membership(mesh: &mut Mesh, member: bool) -> Result<()> {
     mesh.apply()
 }
 
-pub(super) fn endless_requests(mesh: &Mesh) -> Result<Child> {
+pub(super) fn endless_requests(pod: &Pod) -> Result<Child> {
     let url = format!("http://{}/{SECRET}-[1-{MANY}]", vip(80));
     let written = "%{http_code}\n";
-    let mut traffic = mesh.a.spawn([
+    let mut traffic = pod.spawn([
         "curl",
         "-s",
         "--fail-early",

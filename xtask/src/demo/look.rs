@@ -2,8 +2,8 @@
 
 use super::mesh::{HBONE, SOON};
 use super::report::Report;
-use anyhow::{Context, Result, bail};
-use fairlead_lab::{CaptureFile, Child, FairleadNode, Host, Node, Pod, python};
+use anyhow::{Context, Result};
+use fairlead_lab::{CaptureFile, Child, FairleadNode, Host, Pod, python};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -72,22 +72,6 @@ pub(super) fn map_entries(map: &Path) -> Result<usize> {
     let output = bpftool.output().context("bpftool")?;
     let text = String::from_utf8_lossy(&output.stdout);
     Ok(text.lines().filter(|line| line.trim_start().starts_with("key:")).count())
-}
-
-/// Returns the SPIFFE identity in the certificate that `server` shows to an unknown client, after
-/// its chain was verified against the root.
-pub(super) fn certificate(from: &Node, server: SocketAddr, root: &Path) -> Result<String> {
-    let client = "openssl s_client -connect \"$1\" -CAfile \"$2\" -verify_return_error \
-                  -tls1_3 -alpn h2 </dev/null";
-    let script = format!("{client} | openssl x509 -noout -ext subjectAltName");
-    let root = root.to_string_lossy();
-    let address = server.to_string();
-    let output = from.run(["sh", "-c", &script, "sh", &address, &root])?.checked()?;
-    let uri = output.stdout.lines().find_map(|line| line.trim().strip_prefix("URI:"));
-    match uri {
-        Some(identity) => Ok(identity.to_owned()),
-        None => bail!("no identity in the certificate of {server}: {}", output.stdout),
-    }
 }
 
 /// Demands that a capture shows tunnels of the right kind and nothing of `secret`.

@@ -1,10 +1,10 @@
 //! The mesh of the demo: the one of the end-to-end tests, with all its servers running.
 
-use crate::workspace;
+use super::stage::{Scene, Stage, node, pod};
+use super::{changes, hints, reach, refusals, upgrade, volume};
 use anyhow::Result;
 use fairlead_lab::mesh::{HALF_CLOSE, Mesh, TRANSFER, vip4, vip6};
-use fairlead_lab::{AccessLine, FairleadNode, Node, Pod, wait_for};
-use std::fs;
+use fairlead_lab::{AccessLine, FairleadNode, wait_for};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -17,41 +17,49 @@ const B: u8 = 10;
 /// Time for what takes milliseconds on an idle machine.
 pub(super) const SOON: Duration = Duration::from_secs(20);
 
-/// Starts everything.
-pub(super) fn start() -> Result<Mesh> {
-    let mut mesh = Mesh::new("demo")?;
-    for pod in [mesh.b.clone(), mesh.d.clone(), mesh.outsider.clone()] {
-        mesh.serve_echo(&pod)?;
-        mesh.serve(&pod, "transfer.py", TRANSFER)?;
-        mesh.serve(&pod, "half_close.py", HALF_CLOSE)?;
-    }
-    Ok(mesh)
-}
+impl Stage for Mesh {
+    const SCENES: &'static [Scene<Self>] = &[
+        Scene { title: "A pod reaches a service on the other node", play: reach::service },
+        Scene { title: "Pod addresses, both families, both nodes", play: reach::pod_addresses },
+        Scene { title: "Pods inside and outside the mesh", play: refusals::outsiders },
+        Scene { title: "A policy, also for connections that are open", play: refusals::policy },
+        Scene { title: "Volume: one GiB each way, 10,000 connections", play: volume::play },
+        Scene {
+            title: "A pod joins and leaves the mesh while it talks",
+            play: changes::membership,
+        },
+        Scene { title: "An upgrade that no connection notices", play: upgrade::play },
+        Scene { title: "A proxy is killed during traffic", play: changes::crash },
+    ];
 
-/// Returns each node with its pods, as text.
-pub(super) fn inventory(mesh: &Mesh) -> [(String, Vec<String>); 2] {
-    let node = |node: &Node| format!("node {}   {}   {}", node.name(), node.ipv4(), node.ipv6());
-    let pod = |pod: &Pod| {
-        let remark = if pod.name() == mesh.outsider.name() { "   not enrolled" } else { "" };
-        let (name, account) = (pod.name(), pod.service_account());
-        let namespace = pod.namespace();
-        let (v4, v6) = (pod.ipv4(), pod.ipv6());
-        format!("pod {name:9} {v4:9} {v6:9} {namespace}/{account}{remark}")
-    };
-    let first = [&mesh.a, &mesh.c, &mesh.d, &mesh.outsider].map(pod);
-    [
-        (node(mesh.lab.node(1)), first.to_vec()),
-        (node(mesh.lab.node(2)), vec![pod(&mesh.b), format!("service b     {}", vip(80))]),
-    ]
-}
-
-/// Copies the proxies' logs to where they outlive the lab, and returns the place.
-pub(super) fn save_logs(mesh: &Mesh) -> Result<String> {
-    let pattern = workspace::target("xtask/demo-n*.log");
-    for (proxy, name) in [(&mesh.n1, "demo-n1.log"), (&mesh.n2, "demo-n2.log")] {
-        fs::write(pattern.with_file_name(name), proxy.log()?)?;
+    fn start() -> Result<Self> {
+        let mut mesh = Self::new("demo")?;
+        for pod in [mesh.b.clone(), mesh.d.clone(), mesh.outsider.clone()] {
+            mesh.serve_echo(&pod)?;
+            mesh.serve(&pod, "transfer.py", TRANSFER)?;
+            mesh.serve(&pod, "half_close.py", HALF_CLOSE)?;
+        }
+        Ok(mesh)
     }
-    Ok(pattern.display().to_string())
+
+    fn inventory(&self) -> Vec<(String, Vec<String>)> {
+        let mut first = [&self.a, &self.c, &self.d].map(|of_mesh| pod(of_mesh, "")).to_vec();
+        first.push(pod(&self.outsider, "not enrolled"));
+        let second = vec![pod(&self.b, ""), format!("service b     {}", vip(80))];
+        vec![(node(self.lab.node(1)), first), (node(self.lab.node(2)), second)]
+    }
+
+    fn logs(&self) -> Result<Vec<(&'static str, String)>> {
+        Ok(vec![("n1", self.n1.log()?), ("n2", self.n2.log()?)])
+    }
+
+    fn hints(&self) -> Vec<(&'static str, String)> {
+        hints::of_file(self)
+    }
+
+    fn keep(self) {
+        Self::keep(self);
+    }
 }
 
 /// Returns `port` of the service `b`.

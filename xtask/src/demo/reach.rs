@@ -1,11 +1,11 @@
 //! Steps 1 and 2: a pod reaches another through the mesh.
 
-use super::look::{certificate, curl, only_tunnels};
+use super::look::{curl, only_tunnels};
 use super::mesh::{HBONE, access_after, vip, vip_v6};
 use super::report::Report;
 use anyhow::Result;
-use fairlead_lab::CaptureFile;
 use fairlead_lab::mesh::{HTTP, Mesh};
+use fairlead_lab::{CaptureFile, shown_identity};
 
 /// Path of a request whose appearance on the wire would be plaintext.
 const SECRET: &str = "words-that-nobody-else-may-read";
@@ -69,7 +69,7 @@ fn certificates(mesh: &Mesh, report: &Report) -> Result<()> {
     for (node, pod) in [(mesh.lab.node(1), &mesh.b), (mesh.lab.node(2), &mesh.a)] {
         let server = pod.v4(HBONE);
         report.did(node.name(), &format!("openssl s_client -connect {server} -alpn h2"));
-        let identity = certificate(node, server, &root)?;
+        let identity = shown_identity(node, server, &root)?;
         let subject = format!("certificate of {}", pod.name());
         report.same(&subject, &identity, &pod.identity())?;
     }

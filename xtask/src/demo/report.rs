@@ -1,9 +1,7 @@
 //! The demo's account of itself: what was done, what was seen, how long it took.
 
-use super::mesh::inventory;
 use crate::process::seconds;
 use anyhow::{Result, bail};
-use fairlead_lab::mesh::Mesh;
 use std::fmt::{Debug, Display};
 use std::io::{self, IsTerminal};
 use std::time::Duration;
@@ -33,9 +31,9 @@ impl Report {
     }
 
     /// Shows what there is before the first step.
-    pub(super) fn opening(&self, mesh: &Mesh, took: Duration) {
+    pub(super) fn opening(&self, inventory: &[(String, Vec<String>)], took: Duration) {
         println!("\n{}", self.paint(Style::Bold, "Two nodes, a proxy on each, and pods"));
-        for (node, pods) in inventory(mesh) {
+        for (node, pods) in inventory {
             println!("   {node}");
             for pod in pods {
                 println!("      {pod}");

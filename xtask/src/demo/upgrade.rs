@@ -17,7 +17,7 @@ pub(super) fn play(mesh: &mut Mesh, report: &Report) -> Result<()> {
         "a",
         &format!("curl http://{}/..., again and again; the first failure ends it", vip(80)),
     );
-    let mut traffic = endless_requests(mesh)?;
+    let mut traffic = endless_requests(&mesh.a)?;
     let mut open = talk(&mesh.c, vip(ECHO))?;
     report.holds(
         "a connection of c that stays open",
@@ -45,12 +45,12 @@ pub(super) fn play(mesh: &mut Mesh, report: &Report) -> Result<()> {
     report.same("requests of a that failed", &failures(&traffic)?, &0)
 }
 
-fn failures(traffic: &Child) -> Result<usize> {
+pub(super) fn failures(traffic: &Child) -> Result<usize> {
     Ok(traffic.stdout()?.lines().filter(|status| *status != "200").count())
 }
 
 /// Waits until the traffic has got further answers; it ends with its first failure.
-fn more_answers(traffic: &mut Child) -> Result<()> {
+pub(super) fn more_answers(traffic: &mut Child) -> Result<()> {
     let before = traffic.stdout()?.lines().count();
     wait_for("more answers", SOON, || {
         ensure!(traffic.is_running()?, "a request failed: {:?}", traffic.stdout()?.lines().last());

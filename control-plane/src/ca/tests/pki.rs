@@ -8,6 +8,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use fairlead_component::clock::Clock;
 use mesh_api::identity::Identity;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
@@ -17,7 +18,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
 use super::super::{
-    authority::{Authority, AuthorityOptions, Clock},
+    authority::{Authority, AuthorityOptions},
     sign::Subject,
 };
 use crate::telemetry::metrics::Metrics;

@@ -1,11 +1,12 @@
 use std::path::Path;
 
+use fairlead_component::clock::Clock;
 use mesh_api::identity::TrustDomain;
 use rcgen::{CertificateRevocationListParams, KeyIdMethod, SerialNumber};
 
 use super::{
     super::{
-        authority::{Authority, AuthorityOptions, Clock},
+        authority::{Authority, AuthorityOptions},
         error::CaError,
         history::Premature,
     },
@@ -87,7 +88,10 @@ fn a_key_that_others_may_use_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     open(directory.path()).unwrap();
     let key = directory.path().join("ca-key.pem");
-    assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+    for (name, mode) in [("ca-key.pem", 0o600), ("ca-cert.pem", 0o600), ("root-cert.pem", 0o644)] {
+        let metadata = fs::metadata(directory.path().join(name)).unwrap();
+        assert_eq!(metadata.permissions().mode() & 0o777, mode, "{name}");
+    }
     fs::set_permissions(key, fs::Permissions::from_mode(0o644)).unwrap();
     assert!(matches!(open(directory.path()), Err(CaError::Unusable { file: "ca-key.pem", .. })));
 }

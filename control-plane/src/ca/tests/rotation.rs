@@ -10,12 +10,12 @@ use super::{
 };
 
 /// Workloads that talk to each other and renew their certificates at half of their life.
-struct Mesh {
+pub(super) struct Mesh {
     workloads: Vec<TestWorkload>,
 }
 
 impl Mesh {
-    fn new(authority: &Authority, clock: &TestClock) -> Self {
+    pub(super) fn new(authority: &Authority, clock: &TestClock) -> Self {
         let workloads = (0..5).map(|n| {
             // They do not all renew at the same time.
             let mut workload = TestWorkload::certified_by(authority, clock.now());
@@ -25,7 +25,7 @@ impl Mesh {
         Self { workloads: workloads.collect() }
     }
 
-    fn hour(&mut self, authority: &Authority, now: SystemTime) {
+    pub(super) fn hour(&mut self, authority: &Authority, now: SystemTime) {
         for workload in &mut self.workloads {
             if now >= workload.renew_at {
                 *workload = TestWorkload::certified_by(authority, now);
@@ -39,7 +39,7 @@ impl Mesh {
     }
 }
 
-fn step_of(authority: &Authority) -> &'static str {
+pub(super) fn step_of(authority: &Authority) -> &'static str {
     match authority.bundle().rotation() {
         None => "none",
         Some(Rotation::Requested) => "requested",

@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use mesh_api::{
-    identity::Identity,
+    identity::{Identity, Namespace},
     proto::ca::{
         IstioCertificateRequest, IstioCertificateResponse,
         istio_certificate_service_server::IstioCertificateService as _,
@@ -22,7 +22,10 @@ use super::{
     },
     pki::{TestClock, identity, request_for, uri},
 };
-use crate::{auth::Caller, telemetry::metrics::Metrics};
+use crate::{
+    auth::{Caller, PodReference},
+    telemetry::metrics::Metrics,
+};
 
 const CART: &str = "spiffe://cluster.local/ns/shop/sa/cart";
 
@@ -33,6 +36,11 @@ struct CartOnN1;
 impl Placement for CartOnN1 {
     fn runs_on(&self, identity: &Identity, node: &NodeName) -> bool {
         identity.to_string() == CART && &*node.0 == "n1"
+    }
+
+    fn node_of(&self, namespace: &Namespace, pod: &PodReference) -> Option<NodeName> {
+        let known = ("istio-system", "zt-1", "u1");
+        ((namespace.as_str(), &*pod.name, &*pod.uid) == known).then(|| NodeName("n1".into()))
     }
 }
 
@@ -108,6 +116,18 @@ fn a_node_proxy_may_have_the_identities_of_its_own_node_and_others_only_their_ow
     }
 }
 
+#[test]
+fn a_caller_whose_token_names_only_its_pod_is_where_that_runs() {
+    let decide = |name: &str, uid: &str| {
+        let pod = PodReference { name: name.to_owned(), uid: uid.to_owned() };
+        let caller = Caller { pod: Some(pod), ..caller("istio-system/ztunnel", None) };
+        policy().decide(&caller, Some(CART), &CartOnN1)
+    };
+    assert_eq!(decide("zt-1", "u1"), Ok(identity(CART)));
+    assert_eq!(decide("zt-1", "of another time"), Err(Denied::NoNode));
+    assert_eq!(decide("zt-2", "u1"), Err(Denied::NoNode));
+}
+
 #[tokio::test]
 async fn the_response_is_the_leaf_then_the_roots() {
     let setting = Setting::new();
@@ -138,6 +158,9 @@ async fn lifetimes_are_bounded() {
     let (key, subject) = (KeyPair::generate().unwrap(), Subject::Workload(identity(CART)));
     let (issued, _) = setting.service.authority.issue(&subject, &key, day * 10).unwrap();
     assert!(issued.not_after.duration_since(issued.not_before).unwrap() < day + day / 10);
+    let short = Duration::from_secs(10);
+    let (issued, _) = setting.service.authority.issue(&subject, &key, short).unwrap();
+    assert!(issued.not_after.duration_since(issued.not_before).unwrap() <= short + short / 10);
     let ztunnel = caller("istio-system/ztunnel", Some("n1"));
     let refused = setting.create(ztunnel, Some(CART), CART, 1).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);

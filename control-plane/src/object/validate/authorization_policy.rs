@@ -10,7 +10,8 @@ use mesh_api::{
 
 use super::{InvalidObject, Problem, at_most, each, match_labels, not_empty, port_texts, ranges};
 
-/// Most rules of a policy, and most sources of a rule, as the API limits them.
+/// Most rules of a policy, and most sources, operations and conditions of a rule; the API limits the
+/// rules and sources to as many.
 const MAX_ENTRIES: usize = 512;
 /// Most objects that a policy is attached to, as the API limits them.
 const MAX_TARGETS: usize = 16;
@@ -112,6 +113,7 @@ fn check_rule(rule: &AuthorizationRule, action: AuthorizationAction) -> Result<(
         })?;
         check_operation(operation).map_err(|error| error.within("operation"))
     })?;
+    at_most("when", rule.when.len(), MAX_ENTRIES)?;
     each("when", &rule.when, check_condition)
 }
 
@@ -142,7 +144,7 @@ fn check_source(source: &Source, action: AuthorizationAction) -> Result<(), Inva
     Ok(())
 }
 
-fn texts_of_source(source: &Source) -> [(&'static str, &[String]); 8] {
+fn texts_of_source(source: &Source) -> [(&'static str, &[String]); 10] {
     [
         ("principals", &source.principals),
         ("notPrincipals", &source.not_principals),
@@ -152,6 +154,8 @@ fn texts_of_source(source: &Source) -> [(&'static str, &[String]); 8] {
         ("notNamespaces", &source.not_namespaces),
         ("trustDomains", &source.trust_domains),
         ("notTrustDomains", &source.not_trust_domains),
+        ("serviceAccounts", &source.service_accounts),
+        ("notServiceAccounts", &source.not_service_accounts),
     ]
 }
 

@@ -85,6 +85,7 @@ impl Shared {
         let draining = link.progress().draining;
         if !draining {
             link.tell(ToProxy::Endpoints, duplicate(self.endpoints.descriptors())?)?;
+            link.tell(self.waiting(), Vec::new())?;
         }
         let pods: Vec<_> = self.pods().values().cloned().collect();
         for enrolled in &pods {

@@ -1,6 +1,7 @@
 //! How a pod enters and leaves the mesh.
 
 use std::{
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -11,13 +12,13 @@ use tokio::time::{interval, timeout};
 
 use super::{Control, Enrolled, Shared, internal};
 use crate::{
-    api::{ApiError, ApiErrorKind, PodKey, PodSpec, PodStatus},
+    api::{ApiError, ApiErrorKind, Origin, PodKey, PodSpec, PodStatus},
     capture::{
         enrolment::{EnrolError, Enrolment},
         programs::Programs,
         proxies::PodProgress,
         records::Record,
-        vanish,
+        vanish::INTERVAL,
     },
     link::message::{PodId, ToProxy},
 };
@@ -30,6 +31,14 @@ const SERVING_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Time for a proxy to end after its drain period.
 const PROXY_EXIT_TIME: Duration = Duration::from_secs(3);
+
+/// A pod that is to be enrolled, and where.
+pub(super) struct Who {
+    pub(super) spec: PodSpec,
+    pub(super) origin: Origin,
+    pub(super) path: PathBuf,
+    pub(super) pod: PodId,
+}
 
 /// What becomes of capture when the process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,15 +54,16 @@ pub enum AtExit {
 impl Control {
     /// Releases pods whose namespace disappears. Never returns.
     pub async fn release_vanished(&self) {
-        let mut tick = interval(vanish::INTERVAL);
+        let mut tick = interval(INTERVAL);
         loop {
             tick.tick().await;
-            if self.0.vanished().is_empty() {
+            self.0.deregister_vanished();
+            if self.0.displaced().is_empty() {
                 continue;
             }
             let mut programs = self.0.programs.lock().await;
             // Asked again: another change may have come first.
-            for enrolled in self.0.vanished() {
+            for enrolled in self.0.vanished().await {
                 self.0.forget(&mut programs, &enrolled).await;
             }
         }
@@ -91,11 +101,15 @@ impl Control {
 // === impl Shared ===
 
 impl Shared {
-    pub(super) async fn add(self: &Arc<Self>, spec: PodSpec) -> Result<PodStatus, ApiError> {
+    pub(super) async fn add(
+        self: &Arc<Self>,
+        spec: PodSpec,
+        origin: Origin,
+    ) -> Result<PodStatus, ApiError> {
         let started = Instant::now();
         let mut programs = self.programs.lock().await;
-        let mut enrolment = Enrolment::inspect(&spec.netns).await.map_err(|e| rejected(&e))?;
-        for gone in self.vanished() {
+        let (path, mut enrolment) = self.find(&spec).await?;
+        for gone in self.vanished().await {
             self.forget(&mut programs, &gone).await;
         }
         if let Some(known) = self.find_known(&spec, &enrolment)? {
@@ -110,7 +124,8 @@ impl Shared {
         }
         let enrolment = Arc::new(enrolment);
         let pod = PodId { netns: netns.0, enrolment: nanoseconds_of_machine() };
-        match self.enrol(&mut programs, (spec, pod), enrolment.clone(), started).await {
+        let who = Who { spec, origin, path, pod };
+        match self.enrol(&mut programs, who, enrolment.clone(), started).await {
             Ok(enrolled) => {
                 self.resolve_unreadable(&mut programs, &key);
                 drop(programs);
@@ -127,12 +142,21 @@ impl Shared {
         }
     }
 
-    pub(super) async fn remove(self: &Arc<Self>, key: &PodKey) -> Result<(), ApiError> {
+    pub(super) async fn remove(
+        self: &Arc<Self>,
+        key: &PodKey,
+        origin: Origin,
+    ) -> Result<(), ApiError> {
         let mut programs = self.programs.lock().await;
+        self.may_remove(key, origin)?;
+        let was_registered = origin == Origin::Operator && self.deregister(key)?;
         let found = self.pods().get(key).filter(|enrolled| !enrolled.is_draining()).cloned();
         let Some(mut enrolled) = found else {
             if self.is_unreadable(key) {
                 return self.drop_unreadable(&mut programs, key);
+            }
+            if was_registered {
+                return Ok(());
             }
             return Err(ApiError::new(
                 ApiErrorKind::NotFound,
@@ -142,7 +166,7 @@ impl Shared {
         };
         programs.release(enrolled.pod.netns()).map_err(|e| internal(&e))?;
         enrolled.listeners = None;
-        self.pods().insert(key.clone(), enrolled.clone());
+        self.set(enrolled.clone());
         self.let_go(&ToProxy::Release { pod: enrolled.pod }, enrolled.pod).await;
         self.records.save(&enrolled.record()).map_err(|e| internal(&e))?;
         tokio::spawn(self.clone().finish_release(enrolled));
@@ -154,7 +178,7 @@ impl Shared {
     pub(super) async fn enrol(
         &self,
         programs: &mut Programs,
-        (spec, pod): (PodSpec, PodId),
+        Who { spec, origin, path, pod }: Who,
         enrolment: Arc<Enrolment>,
         started: Instant,
     ) -> Result<Enrolled, ApiError> {
@@ -163,9 +187,9 @@ impl Shared {
         let addresses = enrolment.addresses.clone();
         let listeners = Some(Arc::new(listeners));
         let took = started.elapsed();
-        let enrolled = Enrolled { spec, pod, addresses, enrolment, listeners, took };
+        let enrolled = Enrolled { spec, origin, path, pod, addresses, enrolment, listeners, took };
         self.records.save(&enrolled.record()).map_err(|e| internal(&e))?;
-        self.pods().insert(enrolled.spec.key(), enrolled.clone());
+        self.set(enrolled.clone());
         self.give_all(&enrolled);
         let key = enrolled.spec.key();
         tracing::info!(pod = %key, took_ms = took.as_secs_f64() * 1e3, "pod enrolled");
@@ -202,7 +226,7 @@ impl Shared {
             warn(enrolled.enrolment.restore().await, &enrolled, "restore the routing of");
         }
         warn(self.records.remove(&key), &enrolled, "forget");
-        self.pods().remove(&key);
+        self.unset(&key);
         tracing::info!(pod = %key, "pod released");
     }
 
@@ -210,16 +234,10 @@ impl Shared {
     async fn forget(&self, programs: &mut Programs, enrolled: &Enrolled) {
         warn(programs.release(enrolled.pod.netns()), enrolled, "release");
         let key = enrolled.spec.key();
-        self.pods().remove(&key);
+        self.unset(&key);
         self.let_go(&ToProxy::Cut { pod: enrolled.pod }, enrolled.pod).await;
         warn(self.records.remove(&key), enrolled, "forget");
         tracing::info!(pod = %key, "the pod's network namespace is gone; pod released");
-    }
-
-    fn vanished(&self) -> Vec<Enrolled> {
-        let pods = self.pods();
-        let gone = |e: &&Enrolled| vanish::is_gone(&e.spec.netns, &e.enrolment.netns);
-        pods.values().filter(gone).cloned().collect()
     }
 
     /// Returns the status of a pod just enrolled, once a proxy serves it.
@@ -254,6 +272,7 @@ impl Shared {
         let Some(known) = clash else { return Ok(None) };
         let same_pod = known.spec.key() == spec.key()
             && known.spec.service_account == spec.service_account
+            && (known.spec.uid == spec.uid || known.spec.uid.is_none() || spec.uid.is_none())
             && known.pod.netns() == enrolment.netns.cookie();
         if same_pod {
             return Ok(Some(known.clone()));
@@ -275,6 +294,8 @@ impl Enrolled {
     fn record(&self) -> Record {
         Record {
             spec: self.spec.clone(),
+            origin: self.origin,
+            found_at: Some(self.path.clone()).filter(|_| self.spec.netns.is_none()),
             netns_cookie: self.pod.netns,
             enrolment: self.pod.enrolment,
             addresses: self.addresses.clone(),
@@ -291,7 +312,7 @@ fn nanoseconds_of_machine() -> u64 {
     u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn rejected(error: &EnrolError) -> ApiError {
+pub(super) fn rejected(error: &EnrolError) -> ApiError {
     ApiError::invalid(error.to_string(), "give the path of the pod's own network namespace")
 }
 

@@ -1,6 +1,7 @@
 //! Takes up the pods of a predecessor that ended without a word.
 
 use std::{
+    path::PathBuf,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -8,7 +9,7 @@ use std::{
 use fairlead_ebpf::NetnsCookie;
 use tokio::time::timeout;
 
-use super::{Control, Enrolled, Shared, internal};
+use super::{Control, Enrolled, Shared, lifecycle::Who};
 use crate::{
     api::ApiError,
     capture::{
@@ -90,40 +91,37 @@ impl Shared {
         programs: &mut Programs,
         record: Record,
     ) -> Result<bool, ApiError> {
-        let found = match Enrolment::inspect(&record.spec.netns).await {
-            Ok(found) => Some(found),
-            Err(error) if error.is_gone() => None,
-            // What failed may work later; until then the pod keeps its capture.
-            Err(error) => return Err(internal(&error)),
-        };
-        let same = found.filter(|found| found.netns.cookie().0 == record.netns_cookie);
-        let Some(mut enrolment) = same else {
+        let Some((path, mut enrolment)) = self.find_again(&record).await? else {
             self.forget_record(&record);
             return Ok(false);
         };
         enrolment.sysctls.clone_from(&record.sysctls);
         if record.draining {
             enrolment.addresses.clone_from(&record.addresses);
-            self.resume_release(record, enrolment);
+            self.resume_release(record, path, enrolment);
             return Ok(true);
         }
+        self.register_again(&record, &enrolment)?;
         let pod = record.pod();
-        self.enrol(programs, (record.spec, pod), Arc::new(enrolment), Instant::now()).await?;
+        let who = Who { spec: record.spec, origin: record.origin, path, pod };
+        self.enrol(programs, who, Arc::new(enrolment), Instant::now()).await?;
         Ok(true)
     }
 
     /// Goes on waiting for the connections of a released pod, which a proxy may still have.
-    fn resume_release(self: &Arc<Self>, record: Record, enrolment: Enrolment) {
+    fn resume_release(self: &Arc<Self>, record: Record, path: PathBuf, enrolment: Enrolment) {
         let pod = record.pod();
         let enrolled = Enrolled {
             spec: record.spec,
+            origin: record.origin,
+            path,
             pod,
             addresses: record.addresses,
             enrolment: Arc::new(enrolment),
             listeners: None,
             took: Duration::ZERO,
         };
-        self.pods().insert(enrolled.spec.key(), enrolled.clone());
+        self.set(enrolled.clone());
         self.proxies.let_go(&ToProxy::Release { pod }, pod);
         tokio::spawn(self.clone().finish_release(enrolled));
     }

@@ -9,7 +9,7 @@ use std::{
 
 use super::{Shared, internal};
 use crate::{
-    api::{ApiError, PodKey, PodState, PodStatus},
+    api::{ApiError, Origin, PodKey, PodState, PodStatus},
     capture::{programs::Programs, records::Unreadable},
 };
 
@@ -78,6 +78,8 @@ fn status(record: &Unreadable) -> PodStatus {
     PodStatus {
         namespace: record.key.namespace.clone(),
         name: record.key.name.clone(),
+        uid: None,
+        origin: Origin::default(),
         service_account: None,
         netns: None,
         addresses: Vec::new(),

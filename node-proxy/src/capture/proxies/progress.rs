@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use fairlead_ebpf::ProxyProcess;
 
-use crate::link::message::{MAX_PODS_PER_MESSAGE, MAX_PROBLEM_BYTES, PodId, PodReport, ToCapture};
+use crate::link::message::{
+    MAX_PODS_PER_MESSAGE, MAX_PROBLEM_BYTES, PodId, PodReport, ToCapture, printable,
+};
 
 /// How far a proxy is.
 #[derive(Debug, Default)]
@@ -110,7 +112,11 @@ impl Progress {
             reports.clear();
         }
         let known = pods.into_iter().filter(|report| self.pods.contains_key(&report.pod));
-        reports.extend(known.map(|report| (report.pod, printable(report))));
+        reports.extend(known.map(|report| {
+            // It ends up in a log or on a terminal.
+            let problem = report.problem.map(|text| printable(text, MAX_PROBLEM_BYTES));
+            (report.pod, PodReport { problem, ..report })
+        }));
         if last {
             self.reports = reports;
             self.request = request;
@@ -125,16 +131,6 @@ impl Progress {
             *progress = to;
         }
     }
-}
-
-/// What a proxy says ends up in a log or on a terminal.
-fn printable(mut report: PodReport) -> PodReport {
-    if let Some(problem) = &mut report.problem {
-        problem.retain(|c| !c.is_control());
-        problem.truncate(problem.floor_char_boundary(MAX_PROBLEM_BYTES));
-        problem.shrink_to_fit();
-    }
-    report
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use fairlead_component::clock::Clock;
 use rustls::{AlertDescription, Error, HandshakeKind, ServerConfig};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -14,10 +15,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::*;
-use crate::{
-    identity::Clock,
-    tls::{Revocations, TlsConfigs, server_name, tests::pki::TestCa},
-};
+use crate::tls::{Revocations, TlsConfigs, server_name, tests::pki::TestCa};
 
 const CART: &str = "spiffe://cluster.local/ns/shop/sa/cart";
 const DESK: &str = "spiffe://cluster.local/ns/shop/sa/desk";

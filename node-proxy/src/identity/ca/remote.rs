@@ -7,6 +7,7 @@ mod answer;
 
 use std::{fmt, time::Duration};
 
+use fairlead_component::clock::Clock;
 use futures_util::future::BoxFuture;
 use mesh_api::{
     control_plane::{ConnectError, ControlPlane},
@@ -25,7 +26,7 @@ use tokio::{
 use tonic::{Request, transport::Channel};
 
 use super::{CaError, CertificateAuthority};
-use crate::identity::{clock::Clock, svid::Svid};
+use crate::identity::svid::Svid;
 
 /// Requests that are under way at once, so that a node that starts with many pods does not occupy
 /// the CA alone (Istio's proxy has the same limit).

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use fairlead_component::clock::Clock;
 use mesh_api::identity::Identity;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, error, warn};
@@ -13,7 +14,6 @@ use super::slot::{Certificate, Slot, State};
 use crate::{
     identity::{
         ca::{CaError, CertificateAuthority},
-        clock::Clock,
         schedule,
         svid::Svid,
     },

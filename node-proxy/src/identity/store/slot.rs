@@ -3,14 +3,12 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use fairlead_component::clock::Clock;
 use mesh_api::identity::Identity;
 use tokio::sync::Notify;
 
 use super::{CertificateInfo, NoCertificate};
-use crate::{
-    identity::{clock::Clock, leaf::Leaf},
-    tls::TlsConfigs,
-};
+use crate::{identity::leaf::Leaf, tls::TlsConfigs};
 
 /// Place of one identity's certificate: written by its renewal, read by every connection.
 pub(super) struct Slot {

@@ -34,6 +34,7 @@ fn messages_to_a_proxy_are_those_of_version_1() {
         (ToProxy::Cut { pod }, r#"{"type":"cut","pod":{"netns":4711,"enrolment":99}}"#),
         (ToProxy::Describe { request: 7 }, r#"{"type":"describe","request":7}"#),
         (ToProxy::PodLimitReached, r#"{"type":"pod_limit_reached"}"#),
+        (ToProxy::Waiting { pods: 3 }, r#"{"type":"waiting","pods":3}"#),
         (
             ToProxy::Drain { grace_ms: 25_000, succeeded: true },
             r#"{"type":"drain","grace_ms":25000,"succeeded":true}"#,

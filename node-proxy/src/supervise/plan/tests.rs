@@ -1,7 +1,7 @@
 use super::*;
 
 const DRAIN: Duration = Duration::from_secs(25);
-const BOTH: [Half; 2] = [Half::Capture, Half::Proxy];
+const BOTH: [Role; 2] = [Role::Capture, Role::Proxy];
 
 /// A plan and its clock.
 struct Scene {
@@ -12,13 +12,23 @@ struct Scene {
 impl Scene {
     /// Capture is process 1, the proxy process 2.
     fn new() -> Self {
-        let (mut plan, now) = (Plan::new(DRAIN), Instant::now());
+        let (mut plan, now) = (Plan::new(DRAIN, false), Instant::now());
         let actions = plan.begin(now);
         assert_eq!(
             actions,
-            [start(1, Half::Capture), start(2, Half::Proxy), link(1, 2)],
+            [start(1, Role::Capture), start(2, Role::Proxy), link(1, 2)],
             "capture first, and both linked"
         );
+        Self { plan, now }
+    }
+
+    /// The agent is process 3.
+    fn with_agent() -> Self {
+        let (mut plan, now) = (Plan::new(DRAIN, true), Instant::now());
+        let linked = [start(2, Role::Proxy), link(1, 2), start(3, Role::Agent), link(1, 3)];
+        let actions = plan.begin(now);
+        assert_eq!(actions[0], start(1, Role::Capture));
+        assert_eq!(actions[1..], linked, "proxy and agent are not linked with each other");
         Self { plan, now }
     }
 
@@ -49,16 +59,16 @@ impl Scene {
     }
 }
 
-fn start(id: u64, half: Half) -> Action {
-    Action::Start { child: ChildId(id), half, program: Program::Own }
+fn start(id: u64, role: Role) -> Action {
+    Action::Start { child: ChildId(id), role, program: Program::Own }
 }
 
-fn start_from_disk(id: u64, half: Half) -> Action {
-    Action::Start { child: ChildId(id), half, program: Program::OnDisk }
+fn start_from_disk(id: u64, role: Role) -> Action {
+    Action::Start { child: ChildId(id), role, program: Program::OnDisk }
 }
 
-fn link(capture: u64, proxy: u64) -> Action {
-    Action::Link { capture: ChildId(capture), proxy: ChildId(proxy) }
+fn link(capture: u64, other: u64) -> Action {
+    Action::Link { capture: ChildId(capture), other: ChildId(other) }
 }
 
 fn terminate(id: u64) -> Action {
@@ -72,20 +82,20 @@ fn kill(id: u64) -> Action {
 #[test]
 fn a_process_that_dies_is_started_at_once_and_linked_with_the_survivor() {
     let mut scene = Scene::new();
-    assert_eq!(scene.ends(1, End::Failure), [start(3, Half::Capture), link(3, 2)]);
-    assert_eq!(scene.ends(2, End::Failure), [start(4, Half::Proxy), link(3, 4)]);
+    assert_eq!(scene.ends(1, End::Failure), [start(3, Role::Capture), link(3, 2)]);
+    assert_eq!(scene.ends(2, End::Failure), [start(4, Role::Proxy), link(3, 4)]);
     assert_eq!(scene.plan.next_time(), None);
 }
 
 #[test]
 fn a_process_that_keeps_dying_is_started_after_growing_pauses() {
     let mut scene = Scene::new();
-    assert_eq!(scene.ends(2, End::Failure), [start(3, Half::Proxy), link(1, 3)]);
+    assert_eq!(scene.ends(2, End::Failure), [start(3, Role::Proxy), link(1, 3)]);
     for (id, pause) in [(3, 100), (4, 200), (5, 400)] {
         assert_eq!(scene.ends(id, End::Failure), []);
-        assert_eq!(scene.wait(), (pause, vec![start(id + 1, Half::Proxy), link(1, id + 1)]));
+        assert_eq!(scene.wait(), (pause, vec![start(id + 1, Role::Proxy), link(1, id + 1)]));
     }
-    assert_eq!(scene.after(10).ends(6, End::Failure), [start(7, Half::Proxy), link(1, 7)]);
+    assert_eq!(scene.after(10).ends(6, End::Failure), [start(7, Role::Proxy), link(1, 7)]);
 }
 
 #[test]
@@ -93,14 +103,14 @@ fn both_halves_dead_are_linked_when_the_second_is_back() {
     let mut scene = Scene::new();
     scene.ends(1, End::Failure);
     assert_eq!(scene.ends(3, End::Failure), []);
-    assert_eq!(scene.ends(2, End::Failure), [start(4, Half::Proxy)]);
-    assert_eq!(scene.wait(), (100, vec![start(5, Half::Capture), link(5, 4)]));
+    assert_eq!(scene.ends(2, End::Failure), [start(4, Role::Proxy)]);
+    assert_eq!(scene.wait(), (100, vec![start(5, Role::Capture), link(5, 4)]));
 }
 
 #[test]
 fn a_proxy_that_ends_unasked_is_started_again() {
     let mut scene = Scene::new();
-    assert_eq!(scene.ends(2, End::Success), [start(3, Half::Proxy), link(1, 3)]);
+    assert_eq!(scene.ends(2, End::Success), [start(3, Role::Proxy), link(1, 3)]);
 }
 
 #[test]
@@ -117,9 +127,9 @@ fn a_first_process_that_refuses_at_start_ends_everything_and_any_other_is_tried_
         assert_eq!(scene.ends(1, end), [terminate(2)], "nobody else can tell the proxy");
 
         let mut scene = Scene::new();
-        assert_eq!(scene.after(10).ends(2, end), [start(3, Half::Proxy), link(1, 3)]);
+        assert_eq!(scene.after(10).ends(2, end), [start(3, Role::Proxy), link(1, 3)]);
         assert_eq!(scene.ends(3, end), []);
-        assert_eq!(scene.wait().1, [start(4, Half::Proxy), link(1, 4)]);
+        assert_eq!(scene.wait().1, [start(4, Role::Proxy), link(1, 4)]);
     }
 }
 
@@ -175,14 +185,14 @@ fn capture_that_was_handed_over_is_not_started_again_and_the_proxy_gets_time() {
 #[test]
 fn capture_is_renewed_first_and_then_the_proxy() {
     let mut scene = Scene::new();
-    assert_eq!(scene.step(Event::Renew), [start_from_disk(3, Half::Capture), link(3, 2)]);
+    assert_eq!(scene.step(Event::Renew), [start_from_disk(3, Role::Capture), link(3, 2)]);
     assert_eq!(scene.step(Event::Renew), [], "one at a time");
-    assert_eq!(scene.ends(1, End::Success), [start_from_disk(4, Half::Proxy), link(3, 4)]);
+    assert_eq!(scene.ends(1, End::Success), [start_from_disk(4, Role::Proxy), link(3, 4)]);
     assert_eq!(scene.step(Event::Renew), [], "the old proxy drains");
     assert_eq!(scene.ends(2, End::Success), []);
     assert_eq!(scene.plan.next_time(), None);
-    assert_eq!(scene.ends(4, End::Failure), [start_from_disk(5, Half::Proxy), link(3, 5)]);
-    assert_eq!(scene.step(Event::Renew), [start_from_disk(6, Half::Capture), link(6, 5)]);
+    assert_eq!(scene.ends(4, End::Failure), [start_from_disk(5, Role::Proxy), link(3, 5)]);
+    assert_eq!(scene.step(Event::Renew), [start_from_disk(6, Role::Capture), link(6, 5)]);
 }
 
 #[test]
@@ -190,10 +200,10 @@ fn a_capture_that_dies_while_it_takes_over_is_followed_by_the_program_that_worke
     for end in [End::Failure, End::Refused, End::NotStarted] {
         let mut scene = Scene::new();
         scene.step(Event::Renew);
-        assert_eq!(scene.ends(3, end), [start(4, Half::Capture), link(4, 2)]);
+        assert_eq!(scene.ends(3, end), [start(4, Role::Capture), link(4, 2)]);
         assert_eq!(scene.ends(1, End::Success), [], "the proxy is left alone");
         assert_eq!(scene.ends(4, End::Failure), []);
-        assert_eq!(scene.wait(), (100, vec![start(5, Half::Capture), link(5, 2)]));
+        assert_eq!(scene.wait(), (100, vec![start(5, Role::Capture), link(5, 2)]));
     }
 }
 
@@ -202,7 +212,7 @@ fn a_capture_that_hangs_while_it_takes_over_is_killed() {
     let mut scene = Scene::new();
     scene.step(Event::Renew);
     assert_eq!(scene.wait(), (60_000, vec![kill(3)]));
-    assert_eq!(scene.ends(3, End::Failure), [start(4, Half::Capture), link(4, 2)]);
+    assert_eq!(scene.ends(3, End::Failure), [start(4, Role::Capture), link(4, 2)]);
 }
 
 #[test]
@@ -212,7 +222,7 @@ fn an_old_capture_that_ends_while_the_new_one_waits_to_be_started_is_not_a_hand_
     scene.ends(3, End::Failure);
     assert_eq!(scene.ends(4, End::Failure), []);
     assert_eq!(scene.ends(1, End::Success), []);
-    assert_eq!(scene.wait(), (100, vec![start(5, Half::Capture), link(5, 2)]));
+    assert_eq!(scene.wait(), (100, vec![start(5, Role::Capture), link(5, 2)]));
     assert_eq!(scene.outcome(), None);
 }
 
@@ -221,7 +231,7 @@ fn a_proxy_that_dies_while_the_old_one_drains_is_followed_by_the_program_that_wo
     let mut scene = Scene::new();
     scene.step(Event::Renew);
     scene.ends(1, End::Success);
-    assert_eq!(scene.ends(4, End::Failure), [start(5, Half::Proxy), link(3, 5)]);
+    assert_eq!(scene.ends(4, End::Failure), [start(5, Role::Proxy), link(3, 5)]);
     assert_eq!(scene.ends(2, End::Success), []);
 }
 
@@ -243,9 +253,9 @@ fn a_signal_to_renew_while_capture_is_down_renews_both_at_once() {
     assert_eq!(
         scene.step(Event::Renew),
         [
-            start_from_disk(4, Half::Capture),
+            start_from_disk(4, Role::Capture),
             link(4, 2),
-            start_from_disk(5, Half::Proxy),
+            start_from_disk(5, Role::Proxy),
             link(4, 5)
         ]
     );
@@ -262,6 +272,49 @@ fn a_drain_in_the_middle_of_a_renewal_ends_old_and_new() {
         assert_eq!(scene.ends(id, End::Success), []);
     }
     assert_eq!(scene.outcome(), Some(Ok(())));
+}
+
+#[test]
+fn an_agent_that_dies_disturbs_nothing_and_is_linked_with_each_capture() {
+    let mut scene = Scene::with_agent();
+    assert_eq!(scene.ends(3, End::Failure), [start(4, Role::Agent), link(1, 4)]);
+    assert_eq!(scene.ends(1, End::Failure), [start(5, Role::Capture), link(5, 2), link(5, 4)]);
+    assert_eq!(scene.ends(2, End::Failure), [start(6, Role::Proxy), link(5, 6)]);
+    assert_eq!(scene.ends(4, End::Failure), []);
+    assert_eq!(scene.wait(), (100, vec![start(7, Role::Agent), link(5, 7)]));
+    let mut scene = Scene::with_agent();
+    assert_eq!(scene.ends(3, End::Refused), [terminate(1)], "it cannot do what was asked for");
+}
+
+#[test]
+fn an_agent_ends_with_the_others_and_when_capture_was_handed_over() {
+    let mut scene = Scene::with_agent();
+    assert_eq!(scene.step(Event::Terminate), [terminate(1), terminate(3)]);
+    for id in [3, 1, 2] {
+        assert_eq!(scene.outcome(), None);
+        scene.ends(id, End::Success);
+    }
+    assert_eq!(scene.outcome(), Some(Ok(())));
+    let mut scene = Scene::with_agent();
+    assert_eq!(scene.ends(1, End::Success), [terminate(3)]);
+}
+
+#[test]
+fn an_agent_is_renewed_last_and_one_that_fails_is_followed_by_the_program_that_worked() {
+    let mut scene = Scene::with_agent();
+    let renewed = [start_from_disk(4, Role::Capture), link(4, 2), link(4, 3)];
+    assert_eq!(scene.after(20).step(Event::Renew), renewed);
+    let renewed = [start_from_disk(5, Role::Proxy), link(4, 5), terminate(3)];
+    assert_eq!(scene.ends(1, End::Success), renewed);
+    assert_eq!(scene.ends(3, End::Success), [start_from_disk(6, Role::Agent), link(4, 6)]);
+    assert_eq!(scene.ends(6, End::Failure), []);
+    assert_eq!(scene.wait(), (100, vec![start(7, Role::Agent), link(4, 7)]));
+    assert_eq!(scene.ends(2, End::Success), []);
+
+    let mut scene = Scene::with_agent();
+    scene.step(Event::Renew);
+    scene.ends(1, End::Success);
+    assert_eq!(scene.wait(), (1_000, vec![kill(3)]), "it does not end");
 }
 
 /// Whatever ends in whatever order, a node that is not ending always has a process of each half, or
@@ -290,10 +343,10 @@ fn a_half_is_never_forgotten() {
             if scene.plan.phase != Phase::Running {
                 break;
             }
-            for half in BOTH {
-                let runs = scene.plan.children.iter().any(|c| c.half == half);
-                let waits = scene.plan.wanted(half).restart_at.is_some();
-                assert!(runs || waits, "{half} is gone with seed {seed}");
+            for role in BOTH {
+                let runs = scene.plan.children.iter().any(|c| c.role == role);
+                let waits = scene.plan.wanted(role).restart_at.is_some();
+                assert!(runs || waits, "{role} is gone with seed {seed}");
             }
         }
     }

@@ -1,5 +1,6 @@
 use std::{sync::Arc, thread};
 
+use fairlead_component::logging::DroppedLines;
 use mesh_api::workload::{Workload, WorkloadUid};
 
 use super::{
@@ -7,7 +8,6 @@ use super::{
 };
 use crate::telemetry::{
     fixtures::{end, labels, policy_key, workload},
-    logging::DroppedLines,
     reason::CloseReason,
 };
 
@@ -188,6 +188,7 @@ fn the_metrics_of_the_process_have_their_names() {
     metrics.limit("connections").inc();
     metrics.config_reloads.rejected.inc();
     metrics.pods_enrolled.set(3);
+    metrics.pods_waiting.set(2);
     metrics.tunnels_open.outbound.inc();
     let text = encoded(&metrics);
     for (name, label, expected) in [
@@ -196,6 +197,7 @@ fn the_metrics_of_the_process_have_their_names() {
         ("fairlead_config_reloads_total", "result=\"rejected\"", 1),
         ("fairlead_config_reloads_total", "result=\"applied\"", 0),
         ("fairlead_pods_enrolled", "", 3),
+        ("fairlead_pods_waiting", "", 2),
         ("fairlead_tunnels_open", "direction=\"outbound\"", 1),
         ("fairlead_tunnels_open", "direction=\"inbound\"", 0),
         ("fairlead_log_lines_dropped_total", "", 0),

@@ -1,5 +1,6 @@
 use std::{future::Future, net::SocketAddr};
 
+use fairlead_component::{http::MAX_CONNECTIONS, logging::DroppedLines};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -7,9 +8,7 @@ use tokio::{
 };
 
 use super::{serve_admin, serve_metrics, serve_readiness};
-use crate::telemetry::{
-    http::MAX_CONNECTIONS, logging::DroppedLines, metrics::NodeMetrics, readiness::Readiness,
-};
+use crate::telemetry::{metrics::NodeMetrics, readiness::Readiness};
 
 async fn listener() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

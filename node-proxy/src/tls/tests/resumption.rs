@@ -5,6 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use fairlead_component::clock::Clock;
 use mesh_api::identity::TrustDomain;
 use rcgen::{Issuer, KeyPair, SerialNumber};
 use rustls::HandshakeKind;
@@ -12,7 +13,7 @@ use tempfile::TempDir;
 
 use super::{CART, DESK, EARLY_REQUEST, Outcome, failure, handshake, id, pki, plaintext};
 use crate::{
-    identity::{Clock, LocalCa},
+    identity::LocalCa,
     tls::{HandshakeFailure, PeerError, RevocationLists, Revocations, TlsConfigs},
 };
 

@@ -62,7 +62,7 @@ fn restart_delay(log: &str) -> Result<Duration> {
     let mut ended = None;
     for line in log.lines().filter(|line| line.contains("::supervise")) {
         let line: Value = serde_json::from_str(line).context(line.to_owned())?;
-        if line["half"] != "proxy" {
+        if line["role"] != "proxy" {
             continue;
         }
         let time = line["time"].as_str().context("no time")?;

@@ -49,7 +49,8 @@ fn namespaces_held(pid: Pid) -> Result<usize> {
     Ok(count)
 }
 
-fn assert_unprivileged(pid: Pid, [user, group]: [&str; 2]) -> Result<()> {
+/// Fails unless a process has no privilege and no way to one.
+pub(crate) fn assert_unprivileged(pid: Pid, [user, group]: [&str; 2]) -> Result<()> {
     assert_eq!(status(pid, "Uid")?, [user; 4].join("\t"));
     assert_eq!(status(pid, "Gid")?, [group; 4].join("\t"));
     assert_eq!(status(pid, "Groups")?, "");

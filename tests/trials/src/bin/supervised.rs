@@ -26,7 +26,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use fairlead_node::{
-    supervise::{self, HalfSpec, Supervisor, control::Control},
+    supervise::{self, RoleSpec, Supervisor, control::Control},
     sys::descriptors::Channel,
 };
 use tokio::{
@@ -65,12 +65,17 @@ fn main() -> Result<ExitCode> {
 }
 
 fn spec(directory: &Path) -> Supervisor {
-    let half = |name: &str| HalfSpec {
+    let half = |name: &str| RoleSpec {
         program: "/proc/self/exe".into(),
         program_on_disk: directory.join("next"),
         arguments: vec![name.into(), directory.into()],
     };
-    Supervisor { capture: half("capture"), proxy: half("proxy"), drain_timeout: DRAIN_TIMEOUT }
+    Supervisor {
+        capture: half("capture"),
+        proxy: half("proxy"),
+        agent: None,
+        drain_timeout: DRAIN_TIMEOUT,
+    }
 }
 
 // === impl Half ===
@@ -97,7 +102,7 @@ impl Half {
                         half.say("orphan")?;
                         break;
                     };
-                    links.push(half.join(link, drain.clone()).await?);
+                    links.push(half.join(link.socket, drain.clone()).await?);
                 }
                 _ = terminate.recv() => {
                     half.say("term")?;

@@ -88,7 +88,7 @@ async fn without_a_ca_certificates_serve_to_their_end_and_then_nothing_does() {
     let (one, two) = (authority.store(), authority.store());
     let (client, server) = (one.acquire(&desk()), two.acquire(&cart()));
     let (first, answering) = tokio::join!(client.wait_ready(), server.wait_ready());
-    let connects = || connect(&*client.current().unwrap(), &*server.current().unwrap());
+    let connects = || connect(&client.current().unwrap(), &server.current().unwrap());
     authority.down.store(true, SeqCst);
 
     // Renewals fail from half life on; a person needs to know at three quarters.

@@ -1,26 +1,12 @@
 use std::{
     io::{self, Write},
-    sync::{Arc, Mutex, mpsc},
+    sync::mpsc,
 };
 
-use super::{LogError, LogFormat, subscriber};
-
-/// A writer whose content a test can read.
-#[derive(Clone, Default)]
-struct Shared(Arc<Mutex<Vec<u8>>>);
+use super::{LogError, LogFormat, capture, subscriber};
 
 /// A writer that waits until the sender is gone.
 struct Stalled(mpsc::Receiver<()>);
-
-impl Write for Shared {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 impl Write for Stalled {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -31,16 +17,6 @@ impl Write for Stalled {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-/// Runs `emit` with a log of its own and returns what it wrote.
-pub(crate) fn capture(format: LogFormat, filter: &str, emit: impl FnOnce()) -> String {
-    let output = Shared::default();
-    let (subscriber, guard) = subscriber(format, filter, 100, output.clone()).unwrap();
-    tracing::subscriber::with_default(subscriber, emit);
-    drop(guard);
-    let bytes = output.0.lock().unwrap().clone();
-    String::from_utf8(bytes).unwrap()
 }
 
 #[test]

@@ -9,6 +9,11 @@ use std::{
     time::Duration,
 };
 
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric as _},
+    metrics::counter::ConstCounter,
+};
 use tracing::{Subscriber, subscriber::SetGlobalDefaultError};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{EnvFilter, filter::ParseError, fmt, layer::SubscriberExt};
@@ -127,8 +132,23 @@ impl DroppedLines {
     }
 }
 
-#[cfg(test)]
-mod tests;
+impl Collector for DroppedLines {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
+        let lines = ConstCounter::new(self.count());
+        lines.encode(encoder.encode_descriptor(
+            "fairlead_log_lines_dropped",
+            "Log lines lost because the reader of the log was too slow",
+            None,
+            lines.metric_type(),
+        )?)
+    }
+}
+
+#[cfg(any(test, feature = "testing"))]
+mod capture;
+
+#[cfg(any(test, feature = "testing"))]
+pub use capture::capture;
 
 #[cfg(test)]
-pub(crate) use tests::capture;
+mod tests;

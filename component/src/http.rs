@@ -19,7 +19,7 @@ use tokio::{
 use tracing::{debug, warn};
 
 /// Connections of one server at once; scrapers, probes and people need a handful.
-pub(crate) const MAX_CONNECTIONS: usize = 64;
+pub const MAX_CONNECTIONS: usize = 64;
 
 /// Request line and headers, in bytes; the largest request here has a few hundred.
 const MAX_HEADER_BYTES: usize = 16 * 1024;
@@ -35,22 +35,22 @@ const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(30);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Where connections come from.
-pub(crate) trait Listener {
+pub trait Listener {
     /// A connection.
     type Stream: AsyncRead + AsyncWrite + Unpin;
 
     /// Waits for a connection.
-    async fn accept(&self) -> io::Result<Self::Stream>;
+    fn accept(&self) -> impl Future<Output = io::Result<Self::Stream>>;
 }
 
 /// What answers requests.
-pub(crate) trait Handler {
+pub trait Handler {
     /// Answers one request; dropped when the client goes away.
-    async fn handle(&self, request: Request<Incoming>) -> Response<Full<Bytes>>;
+    fn handle(&self, request: Request<Incoming>) -> impl Future<Output = Response<Full<Bytes>>>;
 }
 
 /// Serves until dropped; `full` counts how often [`MAX_CONNECTIONS`] was reached.
-pub(crate) async fn serve<L: Listener, H: Handler>(
+pub async fn serve<L: Listener, H: Handler>(
     name: &'static str,
     listener: &L,
     handler: &H,
@@ -76,7 +76,7 @@ pub(crate) async fn serve<L: Listener, H: Handler>(
 }
 
 /// Returns a response with a body of the given type.
-pub(crate) fn response(
+pub fn response(
     status: StatusCode,
     content_type: &'static str,
     body: impl Into<Bytes>,

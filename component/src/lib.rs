@@ -1,0 +1,6 @@
+//! What every Fairlead process has: a clock that simulations replace, a log, and pages for operators.
+#![forbid(unsafe_code)]
+
+pub mod clock;
+pub mod http;
+pub mod logging;

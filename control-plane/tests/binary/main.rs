@@ -1,0 +1,11 @@
+//! The program, as the clients of a node proxy find it.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod client;
+mod cluster;
+mod directory;
+mod outage;
+mod permissions;
+mod plane;
+mod replicas;
+mod webhook;
