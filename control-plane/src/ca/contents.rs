@@ -53,9 +53,19 @@ impl Contents {
     pub(super) fn read(
         read: impl Fn(&'static str) -> Result<Option<String>, CaError>,
     ) -> Result<Option<Self>, CaError> {
-        let Some(signer) = SignerPem::read(&read, CERTIFICATE, KEY)? else { return Ok(None) };
         let text =
             |file| -> Result<_, CaError> { Ok(read(file)?.filter(|text| !text.trim().is_empty())) };
+        let Some(signer) = SignerPem::read(&read, CERTIFICATE, KEY)? else {
+            // Somebody trusts these roots, and a new one would take their place.
+            return match text(ROOTS)? {
+                Some(_) => Err(CaError::unusable(
+                    CERTIFICATE,
+                    "it is missing while there is a root-cert.pem; restore it and ca-key.pem, or \
+                     move root-cert.pem away for a new root",
+                )),
+                None => Ok(None),
+            };
+        };
         let unreadable = |error: InvalidRotation| CaError::unusable(ROTATION, error.to_string());
         let rotation = match read(ROTATION)? {
             Some(text) => Some(text.parse().map_err(unreadable)?),
@@ -76,13 +86,13 @@ impl Contents {
         }))
     }
 
-    /// Returns the files of a root that was just made. The key comes before the certificate: a
-    /// certificate that is there has its key.
+    /// Returns the files of a root that was just made. The key comes before the certificate and that
+    /// before the roots: what is there has what it needs.
     pub(super) fn of_root(root: &SignerPem) -> [Write; 3] {
         [
-            (ROOTS, Some(root.certificate.clone())),
             (KEY, Some(root.key.clone())),
             (CERTIFICATE, Some(root.certificate.clone())),
+            (ROOTS, Some(root.certificate.clone())),
         ]
     }
 

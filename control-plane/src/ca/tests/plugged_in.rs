@@ -83,6 +83,17 @@ fn files_that_do_not_fit_are_refused() {
 }
 
 #[test]
+fn roots_without_a_signer_are_not_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = TestCa::root("root");
+    write(directory.path(), &[("root-cert.pem", &root.certificate)]);
+    let error = open(directory.path()).unwrap_err();
+    assert!(matches!(error, CaError::Unusable { file: "ca-cert.pem", .. }), "{error}");
+    let kept = std::fs::read_to_string(directory.path().join("root-cert.pem")).unwrap();
+    assert_eq!(kept, root.certificate);
+}
+
+#[test]
 fn a_key_that_others_may_use_is_refused() {
     use std::{fs, os::unix::fs::PermissionsExt as _};
     let directory = tempfile::tempdir().unwrap();
