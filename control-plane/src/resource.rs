@@ -115,8 +115,10 @@ impl Version {
     }
 
     /// Returns whether `text` is this version as it is on the wire.
-    pub fn is(self, text: &str) -> bool {
-        text.len() == HEX_DIGITS && u64::from_str_radix(text, 16) == Ok(self.0)
+    pub fn is(self, text: &[u8]) -> bool {
+        let Ok(digits) = <&[u8; HEX_DIGITS]>::try_from(text) else { return false };
+        std::str::from_utf8(digits)
+            .is_ok_and(|digits| u64::from_str_radix(digits, 16) == Ok(self.0))
     }
 }
 

@@ -23,6 +23,8 @@ mod frame;
 mod handler;
 pub mod limits;
 mod publisher;
+pub mod request;
+mod requests;
 pub mod resource_type;
 mod session;
 pub mod store;

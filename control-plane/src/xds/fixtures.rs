@@ -7,8 +7,9 @@ use mesh_api::proto::{
     security::Authorization,
     workload::{PortList, Service, Workload},
 };
+use prost::Message as _;
 
-use super::resource_type::ResourceType;
+use super::{request::Request, resource_type::ResourceType};
 use crate::resource::{Change, Kind, Resource, ResourceName, Urgency};
 
 /// Returns a workload whose content is `content`.
@@ -60,6 +61,11 @@ pub(crate) fn request(resource_type: ResourceType, subscribe: &[&str]) -> DeltaD
         resource_names_subscribe: subscribe.iter().map(|name| (*name).to_owned()).collect(),
         ..Default::default()
     }
+}
+
+/// Returns a request as it is after its way over the wire.
+pub(crate) fn received(request: &DeltaDiscoveryRequest) -> Request {
+    Request::decode(request.encode_to_vec().into()).unwrap()
 }
 
 /// Returns the acknowledgement of a response, or its rejection.

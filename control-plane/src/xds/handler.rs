@@ -14,16 +14,15 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header::CONTENT_TYPE};
 use hyper::body::{Body, Frame};
-use mesh_api::proto::discovery::DeltaDiscoveryRequest;
 use tokio::sync::{mpsc, watch};
-use tonic::{Status, Streaming};
-use tonic_prost::ProstDecoder;
+use tonic::Status;
 
 use super::{
     clients::Clients,
     frame::Response,
-    limits::{COPY_BYTES, MAX_REQUEST_BYTES},
+    limits::COPY_BYTES,
     publisher::Published,
+    requests::Requests,
     stream::{Shared, Stream, Wire},
 };
 use crate::{auth::Caller, telemetry::metrics::Metrics};
@@ -94,12 +93,8 @@ impl Discovery {
             Ok(registration) => registration,
             Err(full) => return Status::resource_exhausted(full.to_string()).into_http(),
         };
-        let requests = Streaming::new_request(
-            ProstDecoder::<DeltaDiscoveryRequest>::default(),
-            request.into_body(),
-            None,
-            Some(MAX_REQUEST_BYTES),
-        );
+        let body = tonic::body::Body::new(request.into_body());
+        let requests = Requests::new(body, self.shared.large_requests.clone());
         let (responses, incoming) = mpsc::channel(RESPONSE_QUEUE);
         let wire = Wire { requests, responses, ended: peer.ended };
         tokio::spawn(Stream::new(Arc::clone(&self.shared), registration).run(wire));

@@ -9,6 +9,18 @@ pub const DEFAULT_MAX_CLIENTS: usize = 5_000;
 /// resources, each with a name of about 100 bytes.
 pub const MAX_REQUEST_BYTES: usize = 16 * 1024 * 1024;
 
+/// Size above which a request is large, in bytes: what a connection may receive ahead anyway.
+pub const LARGE_REQUEST_BYTES: usize = 64 * 1024;
+
+/// Large requests in memory at once, of all clients; the next waits in its client. All nodes come
+/// back together when a control plane is replaced, and this is more than the processors that take
+/// their requests up.
+pub const MAX_LARGE_REQUESTS: usize = 16;
+
+/// Time for a large request to come, once it has its place: 16 MiB over a slow link. A client that
+/// stops in the middle would keep others out.
+pub const LARGE_REQUEST_TIME: Duration = Duration::from_secs(30);
+
 /// Names that one client may subscribe to in one type. A client that needs more than this subscribes
 /// to everything instead.
 pub const MAX_SUBSCRIBED_NAMES: usize = 10_000;
@@ -22,8 +34,8 @@ pub const MAX_OTHER_TYPES: usize = 32;
 /// response; a mesh of 50,000 pods fits into one of this size.
 pub const DEFAULT_MAX_RESPONSE_BYTES: usize = 16 * 1024 * 1024;
 
-/// Clients that are being taken up at once. Their first requests may be as large as
-/// [`MAX_REQUEST_BYTES`], and all nodes come back together when a control plane is replaced.
+/// Clients that are being taken up at once: those who are first are complete soon, instead of all
+/// of them late.
 pub const MAX_STARTING_CLIENTS: usize = 16;
 
 /// Longest time that a client counts as being taken up, until its first acknowledgement.

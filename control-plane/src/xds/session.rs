@@ -9,6 +9,7 @@ use mesh_api::proto::discovery::DeltaDiscoveryRequest;
 use super::{
     frame::Response,
     limits::{MAX_OTHER_TYPES, MAX_REMARK_BYTES, MAX_SUBSCRIBED_NAMES},
+    request::Request,
     resource_type::ResourceType,
     store::Store,
     subscription::{Refusal, Reply, Subscription, WILDCARD},
@@ -57,16 +58,16 @@ impl Session {
     /// in flight of a type that exists here.
     pub(super) fn request(
         &mut self,
-        request: &DeltaDiscoveryRequest,
+        request: &Request,
         store: &Store,
     ) -> Result<Option<(ResourceType, Reply)>, Refusal> {
-        let Some(resource_type) = ResourceType::from_url(&request.type_url) else {
-            return self.request_other(request).map(|()| None);
+        let Some(resource_type) = ResourceType::from_url(&request.message.type_url) else {
+            return self.request_other(&request.message).map(|()| None);
         };
         let collection = store.of(resource_type);
         let subscription = &mut self.subscriptions[resource_type as usize];
         if let Some(subscription) = subscription {
-            return Ok(Some((resource_type, subscription.request(request, collection)?)));
+            return Ok(Some((resource_type, subscription.request(&request.message, collection)?)));
         }
         let new = Subscription::open(resource_type, self.stream, request, collection)?;
         *subscription = Some(new);

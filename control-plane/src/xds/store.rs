@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{frame, limits::MAX_TOMBSTONES, resource_type::ResourceType};
-use crate::resource::{Change, Kind, Resource, ResourceName};
+use crate::resource::{Change, Kind, Resource, ResourceName, Version};
 
 /// Position in the order of changes of one collection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -34,7 +34,7 @@ pub struct Collection {
     max_tombstones: usize,
     /// Every resource once, and those that are gone, by their last change.
     changes: BTreeMap<Position, Slot>,
-    names: HashMap<ResourceName, Position>,
+    names: HashMap<ResourceName, Named>,
     /// Positions of what is gone.
     tombstones: BTreeSet<Position>,
     /// How many resources there are, by kind.
@@ -60,6 +60,14 @@ pub struct Entry {
     /// Encoded when first sent: its own type, and `Address`.
     own_head: OnceLock<Bytes>,
     address_head: OnceLock<Bytes>,
+}
+
+/// What is known of a name: all that a client who comes back with many of them is compared with.
+#[derive(Clone, Copy, Debug)]
+struct Named {
+    at: Position,
+    /// None if the resource is gone.
+    live: Option<(Kind, Version)>,
 }
 
 /// Names of resources by a further name.
@@ -165,8 +173,15 @@ impl Collection {
 
     /// Returns the resource with this name.
     pub fn get(&self, name: &str) -> Option<(Position, &Arc<Entry>)> {
-        let position = *self.names.get(name)?;
+        let position = self.names.get(name)?.at;
         Some((position, self.at(position)?))
+    }
+
+    /// Returns what the resource with this name is about and its version, by one look-up.
+    pub fn current(&self, name: &str) -> Option<(Position, Kind, Version)> {
+        let Named { at, live } = *self.names.get(name)?;
+        let (kind, version) = live?;
+        Some((at, kind, version))
     }
 
     /// Returns the resources with this name or alias.
@@ -223,13 +238,17 @@ impl Collection {
 
     fn put(&mut self, name: ResourceName, slot: Slot) {
         self.latest = self.latest.next();
-        self.names.insert(name, self.latest);
+        let live = match &slot {
+            Slot::Live(entry) => Some((entry.kind(), entry.resource().version)),
+            Slot::Gone(..) => None,
+        };
+        self.names.insert(name, Named { at: self.latest, live });
         self.changes.insert(self.latest, slot);
     }
 
     /// Takes out what is known under a name.
     fn take(&mut self, name: &str) {
-        let Some(position) = self.names.remove(name) else { return };
+        let Some(Named { at: position, .. }) = self.names.remove(name) else { return };
         match self.changes.remove(&position) {
             Some(Slot::Live(entry)) => {
                 let resource = &entry.resource;

@@ -2,12 +2,11 @@
 
 use std::{sync::Arc, time::Instant as StdInstant};
 
-use mesh_api::proto::discovery::DeltaDiscoveryRequest;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
     time::{Instant, sleep_until},
 };
-use tonic::{Status, Streaming};
+use tonic::Status;
 use tracing::{debug, warn};
 
 use super::{
@@ -15,6 +14,8 @@ use super::{
     frame::Response,
     limits::{ACKNOWLEDGE_TIME, MAX_STARTING_CLIENTS, START_TIME},
     publisher::{Announcement, Published},
+    request::Request,
+    requests::{LargeRequests, Requests},
     resource_type::ResourceType,
     session::Session,
     subscription::{Refusal, Reply, remark},
@@ -27,6 +28,7 @@ pub(super) struct Shared {
     pub(super) published: Arc<Published>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) max_response_bytes: usize,
+    pub(super) large_requests: LargeRequests,
     starting: Arc<Semaphore>,
 }
 
@@ -60,7 +62,7 @@ struct Starting {
 
 /// What connects a stream with its client.
 pub(super) struct Wire {
-    pub(super) requests: Streaming<DeltaDiscoveryRequest>,
+    pub(super) requests: Requests,
     pub(super) responses: mpsc::Sender<Result<Response, Status>>,
     /// Becomes true when the stream has to end.
     pub(super) ended: watch::Receiver<bool>,
@@ -75,7 +77,8 @@ impl Shared {
         max_response_bytes: usize,
     ) -> Self {
         let starting = Arc::new(Semaphore::new(MAX_STARTING_CLIENTS));
-        Self { published, metrics, max_response_bytes, starting }
+        let large_requests = LargeRequests::new(Arc::clone(&metrics));
+        Self { published, metrics, max_response_bytes, large_requests, starting }
     }
 }
 
@@ -113,15 +116,15 @@ impl Stream {
 
     async fn serve(
         &mut self,
-        mut requests: Streaming<DeltaDiscoveryRequest>,
+        mut requests: Requests,
         responses: &mpsc::Sender<Result<Response, Status>>,
     ) -> Result<(), Status> {
         let mut news = self.shared.published.news();
         self.starting = self.start().await;
         loop {
             tokio::select! {
-                request = requests.message() => match request? {
-                    Some(request) => self.take_up(&request)?,
+                received = requests.next() => match received? {
+                    Some(received) => self.take_up(&received.request)?,
                     None => return Ok(()),
                 },
                 Ok(()) = news.changed() => {
@@ -148,8 +151,9 @@ impl Stream {
         Some(Starting { until: Instant::now() + START_TIME, _permit: permit })
     }
 
-    fn take_up(&mut self, request: &DeltaDiscoveryRequest) -> Result<(), Status> {
-        if let Some(node) = &request.node {
+    fn take_up(&mut self, request: &Request) -> Result<(), Status> {
+        let Request { message, .. } = request;
+        if let Some(node) = &message.node {
             self.registration.client().state().node = remark(&node.id);
         }
         let reply = {
@@ -160,7 +164,7 @@ impl Stream {
         let Some((resource_type, reply)) = reply else {
             debug!(
                 client = self.registration.id(),
-                r#type = remark(&request.type_url),
+                r#type = remark(&message.type_url),
                 "the client asks for a type that is not served"
             );
             self.pending = true;
@@ -172,7 +176,7 @@ impl Stream {
             Reply::Rejected => {
                 self.settle(resource_type);
                 self.shared.metrics.rejects(resource_type).inc();
-                let reason = request.error_detail.as_ref().map(|error| remark(&error.message));
+                let reason = message.error_detail.as_ref().map(|error| remark(&error.message));
                 let client = self.registration.client().state().node.clone();
                 warn!(client, r#type = resource_type.short_name(), reason, "client refuses");
             }
@@ -301,7 +305,7 @@ async fn at(time: Option<Instant>) {
 fn refused(refusal: &Refusal) -> Status {
     let message = refusal.to_string();
     match refusal {
-        Refusal::TooManyTypes => Status::invalid_argument(message),
+        Refusal::TooManyTypes | Refusal::NotText => Status::invalid_argument(message),
         Refusal::TooManyNames => Status::resource_exhausted(message),
         Refusal::TooFarBehind => Status::aborted(message),
     }

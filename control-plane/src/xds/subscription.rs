@@ -23,6 +23,7 @@ use mesh_api::proto::discovery::DeltaDiscoveryRequest;
 pub use self::news::News;
 use super::{
     limits::{MAX_OTHER_TYPES, MAX_REMARK_BYTES, MAX_SUBSCRIBED_NAMES},
+    request::{Had, Request},
     resource_type::ResourceType,
     store::{Collection, Entry, Position, Slot},
 };
@@ -99,6 +100,9 @@ pub enum Refusal {
          instead"
     )]
     TooManyNames,
+    /// The client has what cannot be named.
+    #[error("a name in initial_resource_versions is not text")]
+    NotText,
     /// Removals that the client was not told of are forgotten.
     #[error("too far behind; reconnect and say in initial_resource_versions what is held")]
     TooFarBehind,
@@ -131,9 +135,10 @@ impl Subscription {
     pub fn open(
         resource_type: ResourceType,
         stream: u32,
-        request: &DeltaDiscoveryRequest,
+        request: &Request,
         collection: &Collection,
     ) -> Result<Self, Refusal> {
+        let Request { message: request, had } = request;
         let subscribe = &request.resource_names_subscribe;
         let everything = subscribe.is_empty() || names_everything(subscribe);
         let mut subscription = Self {
@@ -152,9 +157,9 @@ impl Subscription {
         };
         subscription.change_keys(request)?;
         if subscription.everything {
-            subscription.open_everything(request, collection);
+            subscription.open_everything(had, collection)?;
         } else {
-            subscription.open_named(request, collection);
+            subscription.open_named(had, collection)?;
         }
         Ok(subscription)
     }
@@ -214,42 +219,48 @@ impl Subscription {
         &self.progress
     }
 
-    fn open_everything(&mut self, request: &DeltaDiscoveryRequest, collection: &Collection) {
+    fn open_everything(&mut self, had: &[Had], collection: &Collection) -> Result<(), Refusal> {
         self.owes_answer = true;
         self.remove_gone(collection);
-        let had = &request.initial_resource_versions;
         if had.is_empty() {
             self.cursor = Position::default();
-            return;
+            return Ok(());
         }
         // Nodes come back together: this looks at each name once, and at the state in its order.
         let mut known = Vec::with_capacity(had.len());
-        for (name, version) in had {
-            match self.carried(collection.get(name)) {
-                Some((at, entry)) if entry.resource().version.is(version) => known.push(at),
-                Some(_) => {}
-                None => self.removed.push_back(name.as_str().into()),
+        for had in had {
+            let name = had.name().ok_or(Refusal::NotText)?;
+            match collection.current(name) {
+                Some((at, kind, version)) if self.resource_type.carries(kind) => {
+                    if version.is(had.version()) {
+                        known.push(at);
+                    }
+                }
+                Some(_) | None => self.removed.push_back(name.into()),
             }
         }
         known.sort_unstable();
+        known.dedup();
         let mut known = known.into_iter().peekable();
         for (at, entry) in collection.live() {
             if known.next_if_eq(&at).is_none() && self.resource_type.carries(entry.kind()) {
                 self.catch_up.insert(at);
             }
         }
+        Ok(())
     }
 
-    fn open_named(&mut self, request: &DeltaDiscoveryRequest, collection: &Collection) {
+    fn open_named(&mut self, had: &[Had], collection: &Collection) -> Result<(), Refusal> {
         let mut services = Vec::new();
-        for (name, version) in &request.initial_resource_versions {
+        for had in had {
+            let name = had.name().ok_or(Refusal::NotText)?;
             let Some((at, entry)) = self.carried(collection.get(name)) else {
-                self.removed.push_back(name.as_str().into());
+                self.removed.push_back(name.into());
                 continue;
             };
             let resource = entry.resource();
             self.held.insert(resource.name.clone());
-            if !resource.version.is(version) {
+            if !resource.version.is(had.version()) {
                 self.catch_up.insert(at);
             }
             if resource.kind == Kind::Service {
@@ -262,6 +273,7 @@ impl Subscription {
         for key in self.keys.clone() {
             self.look_up(&key, collection, Known::Skip);
         }
+        Ok(())
     }
 
     fn change_keys(&mut self, request: &DeltaDiscoveryRequest) -> Result<(), Refusal> {

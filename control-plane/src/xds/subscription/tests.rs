@@ -1,8 +1,10 @@
+use prost::Message as _;
+
 use super::*;
 use crate::{
     resource::Change,
     xds::{
-        fixtures::{endpoint, gone, policy, reply, request, service, workload},
+        fixtures::{endpoint, gone, policy, received, reply, request, service, workload},
         store::Store,
     },
 };
@@ -36,7 +38,8 @@ impl Setting {
         if let Some(subscription) = &mut self.subscription {
             return subscription.request(request, collection).unwrap();
         }
-        self.subscription = Some(Subscription::open(ADDRESS, 7, request, collection).unwrap());
+        self.subscription =
+            Some(Subscription::open(ADDRESS, 7, &received(request), collection).unwrap());
         Reply::Nothing
     }
 
@@ -123,7 +126,8 @@ fn types_of_one_kind_carry_that_kind_only() {
     {
         let collection = store.of(resource_type);
         let request = request(resource_type, &[]);
-        let mut subscription = Subscription::open(resource_type, 7, &request, collection).unwrap();
+        let mut subscription =
+            Subscription::open(resource_type, 7, &received(&request), collection).unwrap();
         let news = subscription.next(collection, usize::MAX).unwrap().unwrap();
         let [entry] = &news.entries[..] else { panic!("{news:?}") };
         assert_eq!(entry.resource().name.as_str(), expected);
@@ -319,7 +323,7 @@ fn too_many_names_are_refused() {
     let request =
         DeltaDiscoveryRequest { resource_names_subscribe: names, ..request(ADDRESS, &[]) };
     let store = Store::default();
-    let refused = Subscription::open(ADDRESS, 7, &request, store.of(ADDRESS));
+    let refused = Subscription::open(ADDRESS, 7, &received(&request), store.of(ADDRESS));
     assert_eq!(refused.unwrap_err(), Refusal::TooManyNames);
 }
 
@@ -331,7 +335,8 @@ fn a_client_that_missed_forgotten_removals_has_to_come_back() {
         store.apply(workload(name, 1));
     }
     let request = request(ADDRESS, &[]);
-    let mut subscription = Subscription::open(ADDRESS, 7, &request, store.of(ADDRESS)).unwrap();
+    let mut subscription =
+        Subscription::open(ADDRESS, 7, &received(&request), store.of(ADDRESS)).unwrap();
     let news = subscription.next(store.of(ADDRESS), usize::MAX).unwrap().unwrap();
     for name in names {
         store.apply(gone(Kind::Workload, name));
@@ -339,4 +344,35 @@ fn a_client_that_missed_forgotten_removals_has_to_come_back() {
     subscription.request(&reply(ADDRESS, &news.nonce, None), store.of(ADDRESS)).unwrap();
     let refused = subscription.next(store.of(ADDRESS), usize::MAX);
     assert_eq!(refused.unwrap_err(), Refusal::TooFarBehind);
+}
+
+#[test]
+fn a_client_that_names_a_resource_twice_is_not_told_of_others() {
+    let mut store = Store::default();
+    for name in ["a", "b"] {
+        store.apply(workload(name, 1));
+    }
+    let collection = store.of(ADDRESS);
+    let mut had = request(ADDRESS, &[]);
+    let version = |name| collection.get(name).unwrap().1.resource().version.to_string();
+    had.initial_resource_versions =
+        ["a", "b"].map(|name| (name.to_owned(), version(name))).into_iter().collect();
+    let mut request = received(&had);
+    let again = request.had.clone();
+    request.had.extend(again);
+    let mut subscription = Subscription::open(ADDRESS, 7, &request, collection).unwrap();
+    let news = subscription.next(collection, usize::MAX).unwrap().unwrap();
+    assert!(news.entries.is_empty() && news.removed.is_empty());
+}
+
+#[test]
+fn a_name_that_is_not_text_is_refused() {
+    let store = Store::default();
+    for everything in [true, false] {
+        let mut request = received(&request(ADDRESS, if everything { &[] } else { &["a"] }));
+        // Field 1 of two bytes, which are no UTF-8.
+        request.had.push(Had::decode(&[0x0a, 2, 0xff, 0xff][..]).unwrap());
+        let refused = Subscription::open(ADDRESS, 7, &request, store.of(ADDRESS));
+        assert_eq!(refused.unwrap_err(), Refusal::NotText);
+    }
 }

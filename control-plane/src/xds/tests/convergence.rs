@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::super::{
-    fixtures::{endpoint, gone, reply, request, service},
+    fixtures::{endpoint, gone, received, reply, request, service},
     resource_type::ResourceType,
     store::{Entry, Store},
     subscription::{News, Refusal, Subscription},
@@ -122,7 +122,8 @@ fn change(step: &Step) -> Option<Change> {
 impl Client {
     fn new(everything: bool, store: &Store) -> Self {
         let subscription =
-            Subscription::open(ADDRESS, 1, &request(ADDRESS, &[]), store.of(ADDRESS)).unwrap();
+            Subscription::open(ADDRESS, 1, &received(&request(ADDRESS, &[])), store.of(ADDRESS))
+                .unwrap();
         let (keys, has) = Default::default();
         let mut client = Self { subscription, everything, keys, has, unacknowledged: None };
         client.reconnect(store);
@@ -138,7 +139,8 @@ impl Client {
         }
         request.initial_resource_versions = self.has.clone();
         self.unacknowledged = None;
-        self.subscription = Subscription::open(ADDRESS, 1, &request, store.of(ADDRESS)).unwrap();
+        self.subscription =
+            Subscription::open(ADDRESS, 1, &received(&request), store.of(ADDRESS)).unwrap();
     }
 
     fn ask(&mut self, subscribe: &[&str], unsubscribe: &[&str], store: &Store) {
