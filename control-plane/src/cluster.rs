@@ -2,6 +2,7 @@
 
 pub mod lease;
 mod publish;
+mod status;
 mod webhook;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -10,7 +11,7 @@ use kube::{Client, Config, config::InferConfigError};
 
 pub use self::lease::{Leadership, Lease, LeaseOptions};
 use self::publish::{REVOKED, ROOTS, publish};
-use crate::{ca::Authority, telemetry::metrics::Metrics};
+use crate::{ca::Authority, feed::Standing, telemetry::metrics::Metrics};
 
 /// Longest silence of the API server within an answer. Longer than a watch lasts: one that is silent
 /// for so long has lost its server.
@@ -25,6 +26,8 @@ pub struct Cluster {
     lease: Lease,
     /// Name of the webhook's configuration.
     webhook: String,
+    /// What the status of objects is to say.
+    standing: Standing,
 }
 
 /// Why there is no way to a cluster.
@@ -57,15 +60,16 @@ impl Cluster {
         client: Client,
         lease: LeaseOptions,
         webhook: String,
+        standing: Standing,
         metrics: Arc<Metrics>,
     ) -> Self {
         let lease = Lease::new(client.clone(), lease, metrics);
-        Self { client, leadership: lease.leadership(), lease, webhook }
+        Self { client, leadership: lease.leadership(), lease, webhook, standing }
     }
 
     /// Leads whenever it can, until `stop` is done.
     pub async fn run(self, authority: Arc<Authority>, stop: impl Future<Output = ()>) {
-        let Self { client, leadership, lease, webhook } = self;
+        let Self { client, leadership, lease, webhook, standing } = self;
         let roots = || authority.bundle().roots_pem().to_owned();
         let published = || Some(authority.bundle().roots_pem().to_owned());
         let revoked = || authority.bundle().crl().map(str::to_owned);
@@ -74,6 +78,7 @@ impl Cluster {
                 publish(&client, ROOTS, published, authority.replaced()),
                 publish(&client, REVOKED, revoked, authority.replaced()),
                 webhook::publish_roots(&client, &webhook, roots, authority.replaced()),
+                status::publish(&client, standing.clone()),
             );
         };
         tokio::select! {

@@ -1,17 +1,20 @@
 //! From the events of a source to the changes that clients are told.
 
+mod standing;
+
 use std::{
     collections::BTreeSet,
     path::PathBuf,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use mesh_api::{
     identity::{Identity, Namespace},
     workload::NodeName,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
+pub use self::standing::Standing;
 use crate::{
     auth::PodReference,
     ca::Placement,
@@ -21,7 +24,7 @@ use crate::{
     run::Source,
     source::{
         directory::{Changes, DirectoryError, FileError, WatchedDirectory},
-        kubernetes::{self, Batch},
+        kubernetes::{self, Batch, StampEvent, Stamps},
     },
     telemetry::metrics::{ConfigEvent, Metrics},
 };
@@ -37,6 +40,10 @@ struct Placed(Arc<RwLock<Mesh>>);
 #[derive(Debug)]
 pub struct Feed {
     mesh: Arc<RwLock<Mesh>>,
+    /// Written while the mesh is, so that its judgements are of these versions.
+    stamps: Arc<Mutex<Stamps>>,
+    /// Says that judgements or stamps may be different.
+    signal: watch::Sender<()>,
     changes: mpsc::Sender<Vec<Change>>,
     metrics: Arc<Metrics>,
     /// What has been complained of, so that it is said once.
@@ -53,7 +60,18 @@ impl Feed {
         let (changes, receiver) = mpsc::channel(CHANGE_QUEUE);
         let placement = Arc::new(Placed(Arc::clone(&mesh)));
         let (warned, refused) = (BTreeSet::new(), Vec::new());
-        (Self { mesh, changes, metrics, warned, refused }, Source { changes: receiver, placement })
+        let (stamps, signal) = (Arc::default(), watch::Sender::new(()));
+        let feed = Self { mesh, stamps, signal, changes, metrics, warned, refused };
+        (feed, Source { changes: receiver, placement })
+    }
+
+    /// Returns what is known of the objects whose status is to be written.
+    pub fn standing(&self) -> Standing {
+        Standing {
+            mesh: Arc::clone(&self.mesh),
+            stamps: Arc::clone(&self.stamps),
+            changed: self.signal.subscribe(),
+        }
     }
 
     /// Follows a directory until nobody wants to know any more. A directory that cannot be read at
@@ -82,11 +100,11 @@ impl Feed {
     pub async fn follow_cluster(mut self, client: kube::Client) {
         let (send, mut batches) = mpsc::channel(1);
         let applying = async move {
-            while let Some(Batch { events, refused }) = batches.recv().await {
+            while let Some(Batch { events, stamps, refused }) = batches.recv().await {
                 for error in refused {
                     tracing::error!(%error, "object not applied; its last good version stays");
                 }
-                if !self.take(events).await {
+                if !self.take(events, stamps).await {
                     return;
                 }
             }
@@ -102,18 +120,23 @@ impl Feed {
         if changes.applied > 0 {
             tracing::info!(files = changes.applied, "configuration applied");
         }
-        self.take(changes.events).await
+        self.take(changes.events, Vec::new()).await
     }
 
     /// Applies events; returns whether anybody wants to know.
-    async fn take(&mut self, events: Vec<Event>) -> bool {
+    async fn take(&mut self, events: Vec<Event>, stamps: Vec<StampEvent>) -> bool {
         for event in &events {
             self.count(event);
         }
         let (changes, warnings) = {
             let mut mesh = self.mesh.write().unwrap_or_else(PoisonError::into_inner);
+            let mut known = self.stamps.lock().unwrap_or_else(PoisonError::into_inner);
+            for event in stamps {
+                known.apply(event);
+            }
             (mesh.apply(events), mesh.warnings())
         };
+        self.signal.send_replace(());
         self.warn(warnings.into_iter().flat_map(|(key, warnings)| {
             warnings.into_iter().map(move |warning| (key.clone(), warning))
         }));

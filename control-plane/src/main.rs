@@ -55,7 +55,8 @@ async fn serve(args: &RunArgs) -> Result<()> {
     let client = if args.source.kubernetes { Some(connect().await?) } else { None };
     let cluster = client.clone().map(|client| {
         let webhook = args.webhook_configuration.clone();
-        Cluster::new(client, args.lease_options(), webhook, Arc::clone(&metrics))
+        let metrics = Arc::clone(&metrics);
+        Cluster::new(client, args.lease_options(), webhook, feed.standing(), metrics)
     });
     let control_plane = ControlPlane::open(args, source, cluster, metrics).await?;
     tracing::info!(

@@ -14,6 +14,7 @@ mod context;
 mod dirty;
 mod hosts;
 mod index;
+mod judgement;
 mod names;
 mod options;
 mod outcome;
@@ -37,6 +38,7 @@ use self::{
     store::Store,
 };
 pub use self::{
+    judgement::{Judgement, condition_of},
     options::{AbsentWaypoint, Enrolment, Options},
     warning::Warning,
 };
@@ -75,6 +77,7 @@ pub struct Mesh {
     store: Store,
     outcomes: Outcomes,
     warnings: BTreeMap<ObjectKey, Vec<Warning>>,
+    judgements: BTreeMap<ObjectKey, Judgement>,
     computed: Computed,
 }
 
@@ -91,6 +94,7 @@ impl Mesh {
             store,
             outcomes: Outcomes::default(),
             warnings: BTreeMap::new(),
+            judgements: BTreeMap::new(),
             computed: Computed::default(),
         }
     }
@@ -127,6 +131,16 @@ impl Mesh {
             }
         }
         warnings
+    }
+
+    /// Returns what the status of objects has to say.
+    pub fn judgements(&self) -> impl Iterator<Item = (&ObjectKey, &Judgement)> {
+        self.judgements.iter()
+    }
+
+    /// Returns what the status of an object has to say, if anything.
+    pub fn judgement(&self, key: &ObjectKey) -> Option<&Judgement> {
+        self.judgements.get(key)
     }
 
     /// Returns how many times something was computed so far.
@@ -208,8 +222,16 @@ impl Mesh {
     fn compute(&mut self, unit: &Unit, diff: &mut Diff) {
         let mut context = Context::new(&self.store, &self.options, &self.settings);
         let resources = resources_of(&mut context, unit, &mut self.computed);
+        let judgement = match unit {
+            Unit::Object(key) => self.store.get(key).and_then(|o| judgement::of(o, &context)),
+            Unit::StrictPolicy => None,
+        };
         let Context { warnings, gateways, .. } = context;
         if let Unit::Object(key) = unit {
+            match judgement {
+                Some(judgement) => self.judgements.insert(key.clone(), judgement),
+                None => self.judgements.remove(key),
+            };
             if warnings.is_empty() {
                 self.warnings.remove(key);
             } else {

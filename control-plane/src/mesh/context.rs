@@ -23,6 +23,15 @@ pub(super) struct Settings {
     pub(super) default_export: Vec<String>,
 }
 
+/// What became of the waypoint of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Binding {
+    /// The service is bound to this one.
+    Bound(ObjectName),
+    /// It is not, or not as it asks for.
+    Refused(Warning),
+}
+
 /// What a computation sees, and what it notes.
 pub(super) struct Context<'a> {
     pub(super) store: &'a Store,
@@ -32,6 +41,8 @@ pub(super) struct Context<'a> {
     pub(super) warnings: Vec<Warning>,
     /// Gateways that the result depends on, whether they exist or not.
     pub(super) gateways: BTreeSet<ObjectName>,
+    /// What became of the object's waypoint, if it is a service that names one.
+    pub(super) binding: Option<Binding>,
 }
 
 // === impl Settings ===
@@ -55,11 +66,25 @@ impl Settings {
 
 impl<'a> Context<'a> {
     pub(super) fn new(store: &'a Store, options: &'a Options, settings: &'a Settings) -> Self {
-        Self { store, options, settings, warnings: Vec::new(), gateways: BTreeSet::new() }
+        let (warnings, gateways) = (Vec::new(), BTreeSet::new());
+        Self { store, options, settings, warnings, gateways, binding: None }
     }
 
     pub(super) fn warn(&mut self, warning: Warning) {
         self.warnings.push(warning);
+    }
+
+    /// Notes that a service is bound to a waypoint; what was noted before stays.
+    pub(super) fn bind(&mut self, waypoint: ObjectName) {
+        self.binding.get_or_insert(Binding::Bound(waypoint));
+    }
+
+    /// Notes why a service is not bound as it asks for; the first reason stays.
+    pub(super) fn refuse(&mut self, warning: Warning) {
+        if !matches!(self.binding, Some(Binding::Refused(_))) {
+            self.binding = Some(Binding::Refused(warning.clone()));
+        }
+        self.warn(warning);
     }
 
     /// Returns whether what no controller reports is taken for granted.

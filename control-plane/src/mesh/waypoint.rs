@@ -46,6 +46,18 @@ struct Reference {
     by_gateway: bool,
 }
 
+// === impl Traffic ===
+
+impl Traffic {
+    /// Notes why something is not bound as it asks for.
+    fn refuse(self, context: &mut Context<'_>, warning: Warning) {
+        match self {
+            Self::Service => context.refuse(warning),
+            Self::Workload => context.warn(warning),
+        }
+    }
+}
+
 /// Returns the waypoint of a service.
 pub(super) fn of_service(context: &mut Context<'_>, metadata: &Metadata) -> Option<GatewayAddress> {
     if is_of_gateway(context, metadata) || is_named_as_waypoint(context, &metadata.name) {
@@ -114,7 +126,7 @@ pub(super) fn weighted(
     let namespace = namespace.unwrap_or(metadata.namespace());
     let weight = metadata.annotation(names::CANARY_WEIGHT).unwrap_or_default().parse();
     let Some(weight) = weight.ok().filter(|weight: &u32| *weight <= FULL_WEIGHT) else {
-        context.warn(Warning::InvalidCanaryWeight);
+        context.refuse(Warning::InvalidCanaryWeight);
         return Vec::new();
     };
     let name = ObjectName::new(namespace, name);
@@ -122,7 +134,7 @@ pub(super) fn weighted(
     let canary = resolve(context, metadata.namespace(), reference, Traffic::Service);
     match canary {
         Some(canary) if canary == *primary => {
-            context.warn(Warning::CanaryIsWaypoint);
+            context.refuse(Warning::CanaryIsWaypoint);
             Vec::new()
         }
         Some(canary) => [(primary.clone(), FULL_WEIGHT - weight), (canary, weight)]
@@ -181,25 +193,28 @@ fn resolve(
         // A waypoint is for services unless it says otherwise, and this one cannot.
         let binds = own || traffic == Traffic::Service;
         if binds {
-            context.warn(Warning::WaypointMissing(name.clone()));
+            traffic.refuse(context, Warning::WaypointMissing(name.clone()));
         }
         return absent(context, &name).filter(|_| binds);
     };
     if !serves(gateway, traffic, by_gateway) {
         if own {
-            context.warn(Warning::WaypointUnsuited(name));
+            traffic.refuse(context, Warning::WaypointUnsuited(name));
         }
         return None;
     }
     if !admits(context, gateway, user) {
-        context.warn(Warning::WaypointForbidden(name.clone()));
+        traffic.refuse(context, Warning::WaypointForbidden(name.clone()));
         return forbidden(context, &name);
     }
     let address = address(context, gateway);
     if address.is_some() {
+        if traffic == Traffic::Service {
+            context.bind(name);
+        }
         return address;
     }
-    context.warn(Warning::WaypointNotReady(name.clone()));
+    traffic.refuse(context, Warning::WaypointNotReady(name.clone()));
     absent(context, &name)
 }
 

@@ -5,6 +5,7 @@
 //! passed on, since half of a cluster would look like the loss of the other half.
 
 mod follower;
+mod stamp;
 
 use std::{collections::HashSet, fmt, ops::RangeInclusive, pin::pin, time::Duration};
 
@@ -27,6 +28,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use self::follower::Follower;
+pub use self::stamp::{Stamp, StampEvent, Stamps};
 use crate::{
     mesh::Event,
     object::{InvalidObject, ObjectKey, ObjectKind},
@@ -55,6 +57,8 @@ const MESH_CONFIG: &str = "metadata.name=istio";
 pub struct Batch {
     /// What happened to objects.
     pub events: Vec<Event>,
+    /// Which versions these were, of kinds that have a status to be written.
+    pub stamps: Vec<StampEvent>,
     /// Objects whose new version is refused; the last good one, if any, stays.
     pub refused: Vec<ObjectError>,
 }
@@ -100,6 +104,7 @@ async fn gather(mut kinds: mpsc::Receiver<(ObjectKind, Batch)>, batches: &mpsc::
     let mut first = Batch::default();
     while let Some((kind, mut batch)) = kinds.recv().await {
         first.events.append(&mut batch.events);
+        first.stamps.append(&mut batch.stamps);
         first.refused.append(&mut batch.refused);
         missing.remove(&kind);
         if missing.is_empty() && batches.send(std::mem::take(&mut first)).await.is_err() {

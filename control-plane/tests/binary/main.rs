@@ -8,4 +8,5 @@ mod outage;
 mod permissions;
 mod plane;
 mod replicas;
+mod status;
 mod webhook;

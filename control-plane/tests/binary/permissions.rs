@@ -11,6 +11,7 @@ use crate::{
     client::{Client, certify},
     cluster::{CART, POD, cluster, start},
     plane::eventually,
+    status::judged,
 };
 
 const MANIFEST: &str = include_str!("../../../deploy/fairlead-control.yaml");
@@ -92,6 +93,10 @@ fn request(line: &str) -> Option<Request> {
             .or_else(|| pair.strip_prefix("fieldSelector=metadata.name="))
     });
     let name = rest.first().copied().or(selected);
+    let resource = match rest {
+        [_, subresource] => format!("{resource}/{subresource}"),
+        _ => (*resource).to_owned(),
+    };
     let verb = match (method, rest.is_empty()) {
         ("GET", true) if query.contains("watch=true") => "watch",
         ("GET", true) => "list",
@@ -106,7 +111,7 @@ fn request(line: &str) -> Option<Request> {
     Some(Request {
         verb,
         group: text(group),
-        resource: text(resource),
+        resource,
         namespace: namespace.map(text),
         name: name.map(text),
     })
@@ -129,6 +134,9 @@ async fn the_program_asks_for_nothing_that_its_rules_do_not_permit() -> Result<(
         "webhooks": [{ "name": "a", "clientConfig": { "url": "https://localhost" } }],
     });
     server.apply(&configuration)?;
+    for object in judged() {
+        server.apply(&object)?;
+    }
     let plane = start(&server, "good").await?;
     Client::connect(&plane)?.until(|known| known.contains_key(POD)).await?;
     certify(&plane, CART).await??;
@@ -146,6 +154,9 @@ async fn the_program_asks_for_nothing_that_its_rules_do_not_permit() -> Result<(
         ("patch", "secrets"),
         ("update", "leases"),
         ("update", "validatingwebhookconfigurations"),
+        ("patch", "authorizationpolicies/status"),
+        ("patch", "serviceentries/status"),
+        ("patch", "services/status"),
     ] {
         eventually(&format!("{verb} of {resource}"), async || {
             seen().iter().find(|r| r.verb == verb && r.resource == resource).cloned()

@@ -44,7 +44,7 @@ async fn wait_holder(server: &ApiServer, not: Option<&str>) -> Result<String> {
 }
 
 /// Starts two replicas; returns the leading one first, and the holder of the lease.
-async fn two(server: &ApiServer) -> Result<(Plane, Plane, String)> {
+pub(crate) async fn two(server: &ApiServer) -> Result<(Plane, Plane, String)> {
     let leader = start(server, "good").await?;
     let first = wait_holder(server, None).await?;
     let other = start(server, "good").await?;

@@ -7,6 +7,8 @@ use std::time::Duration;
 pub struct Faults {
     /// Time that each answer is held back.
     pub delay: Duration,
+    /// Time that each write of a status waits before it is done, even if its client is gone by then.
+    pub status_delay: Duration,
     /// Requests from now on that are refused with 429 and `Retry-After`.
     pub refuse: u32,
     /// A group whose definitions are not installed.

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use http::{Method, Request, Response, StatusCode, header};
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header, request::Parts};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use serde_json::Value;
@@ -33,11 +34,11 @@ impl Shared {
         let view = View::asked_for(header_text(request.headers(), header::ACCEPT));
         let line = format!("{} {} {view:?}", request.method(), request.uri());
         lock(&self.requests).push(line);
-        let (delay, refused, missing) = {
+        let (delay, status_delay, refused, missing) = {
             let mut faults = lock(&self.faults);
             let refused = faults.refuse > 0;
             faults.refuse = faults.refuse.saturating_sub(1);
-            (faults.delay, refused, faults.missing_group)
+            (faults.delay, faults.status_delay, refused, faults.missing_group)
         };
         sleep(delay).await;
         if refused {
@@ -47,16 +48,30 @@ impl Shared {
         if missing.is_some_and(|group| path.starts_with(&format!("/apis/{group}/"))) {
             return Refusal::NotFound(format!("path {path}")).response();
         }
-        self.judge(request).await.unwrap_or_else(|refusal| refusal.response())
+        let (head, body) = request.into_parts();
+        let body = match body.collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(error) => return Refusal::Invalid(error.to_string()).response(),
+        };
+        let is_held = head.method != Method::GET && head.uri.path().ends_with("/status");
+        let judged = if is_held && !status_delay.is_zero() {
+            let later = async move {
+                sleep(status_delay).await;
+                self.judge(head, body).await
+            };
+            let judged = tokio::spawn(later).await;
+            judged.unwrap_or_else(|error| Err(Refusal::Invalid(error.to_string())))
+        } else {
+            self.judge(head, body).await
+        };
+        judged.unwrap_or_else(|refusal| refusal.response())
     }
 
-    async fn judge(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
-        let (head, body) = request.into_parts();
+    async fn judge(self: Arc<Self>, head: Parts, body: Bytes) -> Result<Response<Body>, Refusal> {
         let path = head.uri.path();
         let query = Query::parse(head.uri.query().unwrap_or_default()).map_err(Refusal::Invalid)?;
         let view = View::asked_for(header_text(&head.headers, header::ACCEPT));
         let target = path::parse(path).ok_or_else(|| Refusal::NotFound(format!("path {path}")))?;
-        let body = body.collect().await.map_err(|e| Refusal::Invalid(e.to_string()))?.to_bytes();
         let is_change = head.method != Method::GET;
         let response = match (head.method, target) {
             (Method::GET, Target::Discovery) => discovery::document(path)

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use kube::runtime::watcher::Event as WatchEvent;
 use serde_json::Value;
 
-use super::{Batch, JsonEvent, ObjectError};
+use super::{Batch, JsonEvent, ObjectError, Stamp, StampEvent};
 use crate::{
-    mesh::Event,
+    mesh::{Event, condition_of},
     object::{self, InvalidObject, Object, ObjectKey, ObjectKind, ObjectName, Read},
 };
 
@@ -19,6 +19,8 @@ pub(super) struct Follower {
     known: HashMap<ObjectName, Object>,
     /// What a list in progress has brought.
     listed: HashMap<ObjectName, Object>,
+    /// The versions in it that can be used.
+    stamped: HashMap<ObjectName, Stamp>,
     refused: Vec<ObjectError>,
 }
 
@@ -27,7 +29,7 @@ pub(super) struct Follower {
 impl Follower {
     pub(super) fn new(kind: ObjectKind) -> Self {
         let (known, listed) = (HashMap::new(), HashMap::new());
-        Self { kind, known, listed, refused: Vec::new() }
+        Self { kind, known, listed, stamped: HashMap::new(), refused: Vec::new() }
     }
 
     /// Returns what an event means; nothing while a list is in progress.
@@ -35,12 +37,17 @@ impl Follower {
         match event {
             WatchEvent::Init => {
                 self.listed.clear();
+                self.stamped.clear();
                 None
             }
             WatchEvent::InitApply(object) => {
-                let name = name(&object);
+                let (name, stamp) = (name(&object), self.stamp(&object));
+                let object = self.read(object);
+                if object.is_some() {
+                    self.stamped.extend(stamp.map(|stamp| (name.clone(), stamp)));
+                }
                 // A version that is refused leaves the one before in force.
-                let object = self.read(object).or_else(|| self.known.get(&name).cloned());
+                let object = object.or_else(|| self.known.get(&name).cloned());
                 self.listed.extend(object.map(|object| (name, object)));
                 None
             }
@@ -49,17 +56,25 @@ impl Follower {
                 Some(self.relisted())
             }
             WatchEvent::Apply(object) => {
-                let name = name(&object);
-                let events = self.read(object).map(|object| {
+                let (name, stamp) = (name(&object), self.stamp(&object));
+                let object = self.read(object);
+                let key = self.key(name.clone());
+                let stamp = stamp.map(|stamp| match object {
+                    Some(_) => StampEvent::Taken(key, stamp),
+                    None => StampEvent::Lost(key),
+                });
+                let events = object.map(|object| {
                     self.known.insert(name, object.clone());
                     Event::Applied(object)
                 });
-                Some(self.batch(events.into_iter().collect()))
+                Some(self.batch(events, stamp))
             }
             WatchEvent::Delete(object) => {
                 let name = name(&object);
                 self.known.remove(&name);
-                Some(self.batch(vec![Event::Deleted(self.key(name))]))
+                let key = self.key(name);
+                let stamp = condition_of(self.kind).map(|_| StampEvent::Lost(key.clone()));
+                Some(self.batch(Some(Event::Deleted(key)), stamp))
             }
         }
     }
@@ -67,16 +82,27 @@ impl Follower {
     /// Returns that there are no objects of the kind.
     pub(super) fn none(&mut self) -> Batch {
         self.known.clear();
+        self.stamped.clear();
         self.relisted()
     }
 
     fn relisted(&mut self) -> Batch {
         let objects = self.known.values().cloned().collect();
-        self.batch(vec![Event::Relisted(self.kind, objects)])
+        let stamps = std::mem::take(&mut self.stamped);
+        let stamps = condition_of(self.kind).map(|_| StampEvent::Relisted(self.kind, stamps));
+        self.batch(Some(Event::Relisted(self.kind, objects)), stamps)
     }
 
-    fn batch(&mut self, events: Vec<Event>) -> Batch {
-        Batch { events, refused: std::mem::take(&mut self.refused) }
+    fn batch(&mut self, event: Option<Event>, stamp: Option<StampEvent>) -> Batch {
+        Batch {
+            events: event.into_iter().collect(),
+            stamps: stamp.into_iter().collect(),
+            refused: std::mem::take(&mut self.refused),
+        }
+    }
+
+    fn stamp(&self, object: &Value) -> Option<Stamp> {
+        condition_of(self.kind).map(|_| Stamp::read(object))
     }
 
     fn key(&self, name: ObjectName) -> ObjectKey {
@@ -112,6 +138,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::source::kubernetes::Stamps;
 
     fn policy(name: &str, action: &str) -> Value {
         json!({
@@ -160,5 +187,29 @@ mod tests {
         applied(&mut follower, policy("a", "DENY"));
         let none = follower.none().events;
         assert_eq!(none, [Event::Relisted(ObjectKind::AuthorizationPolicy, Vec::new())]);
+    }
+
+    #[test]
+    fn a_version_is_stamped_if_it_is_taken_and_the_stamp_is_lost_if_it_is_refused() {
+        let versioned = |action, version: &str| {
+            let mut policy = policy("a", action);
+            policy["metadata"]["resourceVersion"] = version.into();
+            policy["metadata"]["generation"] = 3.into();
+            policy
+        };
+        let mut follower = Follower::new(ObjectKind::AuthorizationPolicy);
+        let mut stamps = Stamps::default();
+        let mut version_after = |event| {
+            let batch = follower.take(event);
+            batch.into_iter().flat_map(|batch| batch.stamps).for_each(|event| stamps.apply(event));
+            stamps.iter().next().map(|(_, stamp)| (stamp.version.to_string(), stamp.generation))
+        };
+        let at = |version: &str| Some((version.to_owned(), Some(3)));
+        assert_eq!(version_after(WatchEvent::Apply(versioned("DENY", "1"))), at("1"));
+        assert_eq!(version_after(WatchEvent::Apply(versioned("MAYBE", "2"))), None);
+        assert_eq!(version_after(WatchEvent::Init), None);
+        assert_eq!(version_after(WatchEvent::InitApply(versioned("DENY", "3"))), None);
+        assert_eq!(version_after(WatchEvent::InitDone), at("3"));
+        assert_eq!(version_after(WatchEvent::Delete(versioned("DENY", "4"))), None);
     }
 }
