@@ -47,10 +47,13 @@ fn is_connected(node: &FairleadNode) -> Result<bool> {
     Ok(node.metrics()?.sum("fairlead_xds_connected", &[]) > 0.0)
 }
 
+/// Time in which nodes find a control plane that is back: twice their longest wait between attempts.
+const RETURN: Duration = Duration::from_secs(30);
+
 /// Waits until all of `nodes` have a stream to the control plane, or none of them.
 fn wait_connected(nodes: [&FairleadNode; 2], connected: bool) -> Result<()> {
     nodes.iter().try_for_each(|node| {
-        wait_for(&format!("connected: {connected}"), SOON, || {
+        wait_for(&format!("connected: {connected}"), RETURN, || {
             Ok((is_connected(node)? == connected).then_some(()))
         })
     })

@@ -139,6 +139,7 @@ fn without_the_control_plane_pods_come_and_go_and_what_is_known_stays_in_force()
     settings.write("pod-new.yaml", &manifest::pod(&new, ""))?;
     settings.write("new.yaml", &service_yaml("new", 30))?;
     mesh.plane = settings.start()?;
+    wait_connected(mesh.nodes(), true)?;
     wait_for_answer(&new, vip4(10, 80), Answer::is_ok)?;
     wait_for_answer(&mesh.b, vip4(30, 80), Answer::is_ok)?;
     assert!(curl(&mesh.c, vip4(10, 80))?.is_refused());
