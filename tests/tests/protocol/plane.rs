@@ -37,7 +37,8 @@ impl Plane {
         fs::create_dir(&mesh)?;
         fs::write(mesh.join("mesh.yaml"), yaml)?;
         fs::write(&tokens, format!("{TOKEN} n1 istio-system/ztunnel\n"))?;
-        let mut args = Cli::parse_from(["fairlead-control"]).run;
+        let program = ["fairlead-control".as_ref(), "--config-dir".as_ref(), mesh.as_os_str()];
+        let mut args = Cli::parse_from(program).run;
         args.ca_dir = Some(dir.path().join("ca"));
         args.token_file = Some(tokens);
         args.address = SocketAddr::from(([127, 0, 0, 1], 0));
