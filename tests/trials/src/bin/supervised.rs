@@ -1,7 +1,8 @@
 //! A supervisor and its children, which do nothing but say what happens to them.
 //!
 //! `supervised DIRECTORY` supervises this very program; SIGHUP changes to `DIRECTORY/next`. Each
-//! child writes lines `HALF PID EVENT` to standard output:
+//! child writes lines `HALF PID TIME EVENT` to standard output, the time in nanoseconds of
+//! `CLOCK_MONOTONIC`:
 //!
 //! | Event | When |
 //! |---|---|
@@ -29,6 +30,7 @@ use fairlead_node::{
     supervise::{self, RoleSpec, Supervisor, control::Control},
     sys::descriptors::Channel,
 };
+use nix::time::{ClockId, clock_gettime};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
@@ -149,7 +151,8 @@ impl Half {
 
     /// Writes the line at once, so that lines of several processes do not mix.
     fn say(&self, event: &str) -> Result<()> {
-        let line = format!("{} {} {event}\n", self.name, std::process::id());
+        let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC)?).as_nanos();
+        let line = format!("{} {} {now} {event}\n", self.name, std::process::id());
         std::io::stdout().write_all(line.as_bytes()).context("nobody listens")
     }
 }
