@@ -5,6 +5,7 @@
 //! holds either family.
 #![no_std]
 
+pub mod datagrams;
 #[cfg(feature = "user")]
 mod user;
 

@@ -2,6 +2,7 @@
 
 mod agent;
 mod attach;
+mod datagrams;
 mod lifecycle;
 mod place;
 mod restore;
@@ -18,6 +19,7 @@ use std::{
     time::Duration,
 };
 
+use fairlead_ebpf::datagrams::DatagramRules;
 use mesh_api::identity::{Identity, TrustDomain};
 use tokio::sync::{Mutex as AsyncMutex, watch};
 
@@ -39,6 +41,7 @@ use crate::{
     link::{
         listeners::{EndpointListeners, PodListeners},
         message::{PodId, ServedPod},
+        resolver::ResolverSockets,
     },
 };
 
@@ -65,6 +68,8 @@ pub(super) struct Shared {
     unreadable: Mutex<BTreeMap<PodKey, Unreadable>>,
     pub(super) proxies: Proxies,
     pub(super) endpoints: EndpointListeners,
+    /// What becomes of the datagrams of pods.
+    datagrams: DatagramRules,
     /// Listening sockets of pods on record that outlived this process's predecessor.
     left: Mutex<HashMap<PodId, PodListeners>>,
     /// Whether the pods on record are enrolled again.
@@ -85,6 +90,8 @@ struct Enrolled {
     enrolment: Arc<Enrolment>,
     /// None once the pod is released: its ports are free then.
     listeners: Option<Arc<PodListeners>>,
+    /// None where name servers answer its DNS queries.
+    resolver: Option<Arc<ResolverSockets>>,
     took: Duration,
 }
 
@@ -97,6 +104,8 @@ pub struct Parts {
     pub endpoints: EndpointListeners,
     /// Listening sockets of pods that outlived a predecessor.
     pub left: HashMap<PodId, PodListeners>,
+    /// What becomes of the datagrams of pods.
+    pub datagrams: DatagramRules,
     /// Who decides which pods are enrolled.
     pub enrol: Enrol,
     /// The processes of the node, by which pods are found.
@@ -112,8 +121,16 @@ pub struct Parts {
 impl Control {
     /// Starts with no pod; `run_dir` holds the records of enrolments.
     pub fn new(parts: Parts, run_dir: &Path) -> std::io::Result<Self> {
-        let Parts { programs, endpoints, left, enrol, processes, trust_domain, drain_timeout } =
-            parts;
+        let Parts {
+            programs,
+            endpoints,
+            left,
+            datagrams,
+            enrol,
+            processes,
+            trust_domain,
+            drain_timeout,
+        } = parts;
         let registry = match enrol {
             Enrol::ControlPlane => Some(Registry::open(run_dir)?),
             Enrol::Manual | Enrol::Kubernetes => None,
@@ -130,6 +147,7 @@ impl Control {
             unreadable: Mutex::default(),
             proxies: Proxies::new(),
             endpoints,
+            datagrams,
             left: Mutex::new(left),
             recorded: AtomicBool::new(false),
             trust_domain,

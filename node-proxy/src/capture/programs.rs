@@ -4,6 +4,8 @@
 //! socket and are refused. A successor opens the same maps, attaches its own programs and only then
 //! lets go of its predecessor's, so there is no moment without capture.
 
+mod datagrams;
+
 use std::{
     fmt, fs, io,
     os::fd::{AsFd, BorrowedFd},
@@ -21,6 +23,7 @@ use aya::{
 use fairlead_ebpf::{Listener, ListenerKey, NetnsCookie, PodAddresses, PodConfig, ProxyProcess};
 use socket2::{Domain, Socket, Type};
 
+use self::datagrams::Datagrams;
 use super::links;
 use crate::sys;
 
@@ -30,7 +33,8 @@ const LAYOUT: &str = "v1";
 
 const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/capture.o"));
 const MAPS: [&str; 4] = ["ENROLLED", "PROXIES", "REGISTRATIONS", "LISTENERS"];
-const CONNECT_HOOKS: [&str; 2] = ["fairlead_connect4", "fairlead_connect6"];
+const HOOKS: [&str; 4] =
+    ["fairlead_connect4", "fairlead_connect6", "fairlead_sendmsg4", "fairlead_sendmsg6"];
 const STEER: &str = "fairlead_steer";
 
 /// Why the kernel's half could not be set up or changed.
@@ -110,6 +114,7 @@ pub struct Programs {
     proxies: HashMap<MapData, ProxyProcess, u64>,
     registrations: HashMap<MapData, u64, u8>,
     listeners: SockHash<MapData, ListenerKey>,
+    pub(super) datagrams: Datagrams,
 }
 
 /// A socket whose connecting exempts a process from capture.
@@ -139,7 +144,7 @@ impl Programs {
         let mut loader = EbpfLoader::new();
         // The programs need no types of the kernel: ten megabytes less.
         loader.btf(None);
-        for name in MAPS {
+        for name in all_maps() {
             loader.map_pin_path(name, dir.join(name));
         }
         let mut object = load_object(&mut loader)?;
@@ -148,6 +153,7 @@ impl Programs {
             proxies: take_map(&mut object, "PROXIES")?,
             registrations: take_map(&mut object, "REGISTRATIONS")?,
             listeners: take_map(&mut object, "LISTENERS")?,
+            datagrams: Datagrams::take(&mut object)?,
             dir,
             lock,
             loader,
@@ -197,7 +203,7 @@ impl Programs {
             ignore_absent(self.listeners.remove(&ListenerKey::new(pod, listener)))
                 .map_err(map_error("LISTENERS"))?;
         }
-        Ok(())
+        self.datagrams.forget(pod)
     }
 
     /// Returns the namespaces that the kernel captures, also those a predecessor left behind.
@@ -215,10 +221,10 @@ impl Programs {
         for pod in self.captured()? {
             self.release(pod)?;
         }
-        for hook in CONNECT_HOOKS {
+        for hook in HOOKS {
             links::unpin(&self.dir.join(hook))?;
         }
-        for map in MAPS {
+        for map in all_maps() {
             links::unpin(&self.dir.join(map))?;
         }
         links::remove_dirs(&self.dir, &["pods"])
@@ -268,7 +274,7 @@ impl Programs {
     fn attach_hooks(&self, object: &mut Ebpf, cgroup: &Path) -> Result<(), ProgramsError> {
         let cgroup = fs::File::open(cgroup)
             .map_err(|cause| ProgramsError::Io { what: "opening the cgroup v2 root", cause })?;
-        for name in CONNECT_HOOKS {
+        for name in HOOKS {
             let fail = program_error(name);
             let hook: &mut CgroupSockAddr = program(object, name)?;
             hook.load().map_err(fail)?;
@@ -284,6 +290,10 @@ impl Programs {
     fn pod_pin(&self, pod: NetnsCookie) -> PathBuf {
         self.dir.join("pods").join(pod.0.to_string())
     }
+}
+
+fn all_maps() -> impl Iterator<Item = &'static str> {
+    MAPS.into_iter().chain(datagrams::MAPS)
 }
 
 /// Two processes that share pins would release each other's pods.

@@ -120,6 +120,11 @@ impl Proxies {
         self.until(<[_]>::is_empty).await;
     }
 
+    /// Returns a receiver that wakes when something changes.
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
     /// Returns when something has changed.
     pub(super) async fn changed(&self) {
         // The sender lives as long as `self`.

@@ -2,7 +2,7 @@
 
 use std::{fmt, net::IpAddr};
 
-use fairlead_ebpf::NetnsCookie;
+use fairlead_ebpf::{NetnsCookie, datagrams::DatagramCounts};
 use mesh_api::identity::{Namespace, ServiceAccount};
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +31,12 @@ pub enum ToProxy {
     /// Carries the listening sockets of a pod: outbound, tunnels, plaintext. Answered with
     /// [`ToCapture::Serving`].
     Serve(ServedPod),
+    /// Carries the sockets by which DNS queries of a pod are taken and answered, in place of
+    /// earlier ones. Answered with [`ToCapture::Resolving`].
+    Resolve {
+        /// The pod.
+        pod: PodId,
+    },
     /// Carries sockets made inside the pod. Fewer than were asked for if `error` says why.
     Sockets {
         /// The pod.
@@ -62,6 +68,11 @@ pub enum ToProxy {
     },
     /// No more pods can be enrolled on this node; proxies have the metrics.
     PodLimitReached,
+    /// What became of the datagrams of pods; proxies have the metrics.
+    Datagrams {
+        /// At most [`MAX_PODS_PER_MESSAGE`].
+        pods: Vec<PodDatagrams>,
+    },
     /// How many pods are to be in the mesh and are not captured; proxies have the metrics.
     Waiting {
         /// Their number.
@@ -105,6 +116,18 @@ pub enum ToCapture {
     Serving {
         /// The pod.
         pod: PodId,
+    },
+    /// DNS queries of the pod are answered.
+    Resolving {
+        /// The pod.
+        pod: PodId,
+    },
+    /// Whether the policies of the pod refuse datagrams.
+    RefuseDatagrams {
+        /// The pod.
+        pod: PodId,
+        /// Whether they do.
+        refuse: bool,
     },
     /// All pods on record are served.
     Complete,
@@ -177,6 +200,23 @@ pub struct PodReport {
     pub problem: Option<String>,
 }
 
+/// What became of the datagrams of a pod since it was enrolled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodDatagrams {
+    /// The pod.
+    pub pod: PodId,
+    /// DNS queries that were led to a proxy.
+    pub resolved: u64,
+    /// Sent by the pod, and passed.
+    pub sent: u64,
+    /// Sent by the pod, and refused.
+    pub sent_refused: u64,
+    /// Arrived for the pod, and passed.
+    pub received: u64,
+    /// Arrived for the pod, and refused.
+    pub received_refused: u64,
+}
+
 /// Sockets that only capture can make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -189,6 +229,10 @@ pub enum SocketKind {
     DeliveryV4,
     /// For connections to the application in the name of its client, IPv6.
     DeliveryV6,
+    /// For datagrams that leave the pod, IPv4.
+    DatagramV4,
+    /// For datagrams that leave the pod, IPv6.
+    DatagramV6,
 }
 
 /// Returns what a process without privilege says, fit for a log and a terminal.
@@ -214,11 +258,31 @@ impl fmt::Display for PodId {
     }
 }
 
+// === impl PodDatagrams ===
+
+impl PodDatagrams {
+    /// Returns what the kernel has counted of a pod.
+    pub fn new(pod: PodId, counts: DatagramCounts) -> Self {
+        let DatagramCounts { resolved, sent, sent_refused, received, received_refused } = counts;
+        Self { pod, resolved, sent, sent_refused, received, received_refused }
+    }
+}
+
 // === impl SocketKind ===
 
 impl SocketKind {
     /// Every kind.
-    pub const ALL: [Self; 4] =
+    pub const ALL: [Self; 6] = [
+        Self::OutboundV4,
+        Self::OutboundV6,
+        Self::DeliveryV4,
+        Self::DeliveryV6,
+        Self::DatagramV4,
+        Self::DatagramV6,
+    ];
+
+    /// The kinds of which a proxy is given some with each pod; of others when it asks.
+    pub const FIRST: [Self; 4] =
         [Self::OutboundV4, Self::OutboundV6, Self::DeliveryV4, Self::DeliveryV6];
 
     /// Returns the kind for connections that leave the pod to `to`.
@@ -231,11 +295,16 @@ impl SocketKind {
         if client.is_ipv4() { Self::DeliveryV4 } else { Self::DeliveryV6 }
     }
 
+    /// Returns the kind for datagrams that leave the pod to `to`.
+    pub fn datagram(to: IpAddr) -> Self {
+        if to.is_ipv4() { Self::DatagramV4 } else { Self::DatagramV6 }
+    }
+
     /// Returns whether a pod with these addresses uses sockets of this kind.
     pub fn serves(self, addresses: &[IpAddr]) -> bool {
         addresses.iter().any(|address| match self {
-            Self::OutboundV4 | Self::DeliveryV4 => address.is_ipv4(),
-            Self::OutboundV6 | Self::DeliveryV6 => address.is_ipv6(),
+            Self::OutboundV4 | Self::DeliveryV4 | Self::DatagramV4 => address.is_ipv4(),
+            Self::OutboundV6 | Self::DeliveryV6 | Self::DatagramV6 => address.is_ipv6(),
         })
     }
 }

@@ -22,8 +22,11 @@ use crate::{
 
 /// Returns a proxy that knows nothing.
 pub(crate) fn node() -> Arc<Node> {
-    let options =
-        ProxyOptions { same_node_encryption: false, without_waypoint: WithoutWaypoint::Refuse };
+    let options = ProxyOptions {
+        same_node_encryption: false,
+        without_waypoint: WithoutWaypoint::Refuse,
+        naming: None,
+    };
     Arc::new(Node::new(options, Arc::new(NodeMetrics::new(DroppedLines::default()))))
 }
 

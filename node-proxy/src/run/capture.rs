@@ -123,6 +123,8 @@ pub(super) async fn serve(
             serve_proxies(&control, first, greeted),
             control.restore(),
             control.release_vanished(),
+            control.rule_datagrams(),
+            control.count_datagrams(),
         );
     };
     let ended = tokio::select! {
@@ -152,11 +154,13 @@ fn parts(
     (endpoints_left, left): (Option<EndpointListeners>, HashMap<PodId, PodListeners>),
     held: Option<EndpointListeners>,
 ) -> Result<Parts> {
+    let datagrams = args.datagrams.rules();
     let (proc_dir, netns_dir) = (&args.enrolment.proc_dir, &args.enrolment.netns_dir);
     Ok(Parts {
         programs,
         endpoints: endpoints_left.map_or_else(|| endpoints(args, held), Ok)?,
         left,
+        datagrams,
         enrol: args.enrolment.enrol,
         processes: Processes::in_dirs(proc_dir.clone(), netns_dir.clone()),
         trust_domain: args.trust_domain.clone(),

@@ -20,6 +20,7 @@ use fairlead_node::{
     proxy::{
         intake::{Drain, Intake, Parts},
         node::{Node, ProxyOptions},
+        resolver::Resolver,
         worker::Workers,
     },
     revocation_file::RevocationFile,
@@ -122,12 +123,14 @@ pub(super) async fn serve(
         Follower::start(args, sources.configuration, (&node, &identities), known)?;
     draining.open();
     let workers = Arc::new(Workers::start(&node, workers)?);
+    let resolver = Arc::new(Resolver::start(&node)?);
     let (endpoints, given) = mpsc::channel(1);
     let (drain, mut drains) = mpsc::channel(1);
     let parts = Parts {
         node: node.clone(),
         configured,
         workers: workers.clone(),
+        resolver: resolver.clone(),
         identities: identities.clone(),
         trust_domain: args.trust_domain.clone(),
         recorded,
@@ -163,7 +166,7 @@ pub(super) async fn serve(
         worked = &mut work => worked.and_then(|()| bail!("the supervisor is gone")),
         // A successor serves them.
         served = &mut pages, if !drain.succeeded => served,
-        () = end(&node, &workers, drain.grace) => Ok(()),
+        () = end(&node, (&workers, &resolver), drain.grace) => Ok(()),
     }
 }
 
@@ -176,8 +179,9 @@ async fn follow(file: Option<RevocationFile>) {
 }
 
 /// Lets open connections finish, at most for `grace`.
-async fn end(node: &Node, workers: &Workers, grace: Duration) {
+async fn end(node: &Node, (workers, resolver): (&Workers, &Resolver), grace: Duration) {
     tracing::info!(open = node.connections.open(), "draining");
+    resolver.drain().await;
     workers.drain().await;
     if timeout(grace, node.wait_until_idle()).await.is_err() {
         let open = node.connections.open();
@@ -195,6 +199,7 @@ fn options(args: &RunArgs) -> ProxyOptions {
         } else {
             WithoutWaypoint::Refuse
         },
+        naming: args.datagrams.naming(),
     }
 }
 

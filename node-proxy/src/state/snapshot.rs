@@ -66,6 +66,8 @@ pub struct MeshState {
     /// Also of services that are not known (yet): either may come first.
     endpoints: HashTrieMapSync<ServiceKey, Endpoints>,
     by_vip: HashTrieMapSync<IpAddr, Vec<ServiceKey>>,
+    /// By host names in lower case, also those that begin with `*`.
+    by_host: HashTrieMapSync<Arc<str>, Vec<ServiceKey>>,
     by_range: Arc<Vec<(IpNet, ServiceKey)>>,
     policies: Arc<PolicyIndex>,
     /// Counts the changes of `policies`.
@@ -169,6 +171,9 @@ impl MeshState {
         let service = Arc::new(service);
         let before = self.services.get(&service.key).cloned();
         self.services.insert_mut(service.key.clone(), service.clone());
+        if before.is_none() {
+            self.insert_host(&service.key);
+        }
         if before.as_ref().is_some_and(|before| before.addresses == service.addresses) {
             return;
         }
@@ -191,6 +196,7 @@ impl MeshState {
     pub fn remove_service(&mut self, key: &ServiceKey) {
         if let Some(service) = self.services.get(key).cloned() {
             self.services.remove_mut(key);
+            self.remove_host(key);
             self.remove_addresses(&service);
         }
     }
@@ -263,12 +269,35 @@ impl MeshState {
         self.generation += 1;
     }
 
-    fn with_endpoints<'a>(&'a self, service: &'a Arc<Service>) -> ServiceEntry<'a> {
+    /// Returns the services of this host name, in all namespaces.
+    pub(super) fn keys_named(&self, hostname: &str) -> &[ServiceKey] {
+        self.by_host.get(hostname).map_or(&[], Vec::as_slice)
+    }
+
+    fn insert_host(&mut self, key: &ServiceKey) {
+        let host = lower(&key.hostname);
+        if let Some(keys) = self.by_host.get_mut(&host) {
+            keys.push(key.clone());
+        } else {
+            self.by_host.insert_mut(host, vec![key.clone()]);
+        }
+    }
+
+    fn remove_host(&mut self, key: &ServiceKey) {
+        let host = lower(&key.hostname);
+        let Some(keys) = self.by_host.get_mut(&host) else { return };
+        keys.retain(|other| other != key);
+        if keys.is_empty() {
+            self.by_host.remove_mut(&host);
+        }
+    }
+
+    pub(super) fn with_endpoints<'a>(&'a self, service: &'a Arc<Service>) -> ServiceEntry<'a> {
         let places = self.endpoints.get(&service.key).map_or(&[][..], Endpoints::places);
         ServiceEntry { service, places }
     }
 
-    fn visible<'a>(
+    pub(super) fn visible<'a>(
         &'a self,
         keys: impl IntoIterator<Item = &'a ServiceKey>,
         namespace: &Namespace,
@@ -350,7 +379,19 @@ fn targets(service: &Service, port: u16) -> bool {
     service.ports.iter().any(|p| p.target_port == Some(port))
 }
 
+/// Returns the name as it is looked up; nearly always as it is.
+fn lower(hostname: &Arc<str>) -> Arc<str> {
+    if hostname.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        hostname.to_ascii_lowercase().into()
+    } else {
+        hostname.clone()
+    }
+}
+
 /// Returns the first of the items whose key is greatest.
-fn first_max<T, K: Ord>(items: impl Iterator<Item = T>, key: impl Fn(&T) -> K) -> Option<T> {
+pub(super) fn first_max<T, K: Ord>(
+    items: impl Iterator<Item = T>,
+    key: impl Fn(&T) -> K,
+) -> Option<T> {
     items.reduce(|best, item| if key(&item) > key(&best) { item } else { best })
 }

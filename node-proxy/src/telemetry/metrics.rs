@@ -1,6 +1,8 @@
 //! Prometheus metrics: per-core counters for connections, shared ones for what is rare.
 
+mod datagrams;
 mod discovery;
+mod dns;
 mod labels;
 mod traffic;
 mod worker;
@@ -16,7 +18,9 @@ use prometheus_client::{
 
 use self::traffic::Traffic;
 pub use self::{
+    datagrams::DatagramMetrics,
     discovery::{DiscoveryMetrics, Termination},
+    dns::{DnsMetrics, QueryLabels, QueryProtocol},
     labels::{ConnectionLabels, End, Reporter},
     traffic::MAX_SERIES,
     worker::{ConnectionCounters, OpenSocket, WorkerMetrics},
@@ -35,6 +39,10 @@ pub struct NodeMetrics {
     pub config_reloads: ConfigReloads,
     /// The conversation with the control plane.
     pub discovery: DiscoveryMetrics,
+    /// Datagrams of pods.
+    pub datagrams: DatagramMetrics,
+    /// DNS queries.
+    pub dns: DnsMetrics,
     /// Pods in the mesh on this node.
     pub pods_enrolled: Gauge,
     /// Pods of this node that are to be in the mesh and are not captured.
@@ -75,6 +83,8 @@ impl NodeMetrics {
         let traffic = Arc::new(Traffic::new(MAX_SERIES));
         registry.register_collector(Box::new(Arc::clone(&traffic)));
         registry.register_collector(Box::new(dropped_lines));
+        let datagrams = DatagramMetrics::default();
+        registry.register_collector(Box::new(datagrams.clone()));
         let registry = &mut registry;
         let build: Family<Labels<2>, Gauge> =
             family(registry, "istio_build", "Component and version of this process");
@@ -105,6 +115,8 @@ impl NodeMetrics {
         Self {
             config_reloads: ConfigReloads::register(registry),
             discovery: DiscoveryMetrics::register(registry),
+            datagrams,
+            dns: DnsMetrics::register(registry),
             pods_enrolled,
             pods_waiting,
             connections_waited,

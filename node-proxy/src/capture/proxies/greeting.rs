@@ -98,6 +98,8 @@ async fn exchange(channel: Channel) -> Result<Greeted, GreetingError> {
             ToCapture::Hello { .. }
             | ToCapture::Registered
             | ToCapture::Serving { .. }
+            | ToCapture::Resolving { .. }
+            | ToCapture::RefuseDatagrams { .. }
             | ToCapture::Complete
             | ToCapture::Silent { .. }
             | ToCapture::Idle { .. }

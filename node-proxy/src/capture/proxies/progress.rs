@@ -1,6 +1,6 @@
 //! How far a proxy is, by what it was told and what it answered.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use fairlead_ebpf::ProxyProcess;
 
@@ -21,6 +21,10 @@ pub(in crate::capture) struct Progress {
     pub(in crate::capture) draining: bool,
     /// The pods that it has something of.
     pub(in crate::capture) pods: HashMap<PodId, PodProgress>,
+    /// The pods whose DNS queries it answers.
+    pub(in crate::capture) resolving: HashSet<PodId>,
+    /// Whether datagrams that arrive for pods are refused, as far as it has said so.
+    refuses: HashMap<PodId, bool>,
     /// Number of the latest question that it has answered.
     pub(in crate::capture) request: u64,
     /// The answer.
@@ -75,14 +79,34 @@ impl Progress {
             ToCapture::Idle { pod } => {
                 // While it serves the pod nobody has asked it to let go.
                 self.pods.retain(|known, at| *known != pod || *at == PodProgress::Serving);
+                self.resolving.retain(|known| self.pods.contains_key(known));
+                self.refuses.retain(|known, _| self.pods.contains_key(known));
+            }
+            ToCapture::Resolving { pod } if self.pods.contains_key(&pod) => {
+                self.resolving.insert(pod);
+            }
+            ToCapture::RefuseDatagrams { pod, refuse } if self.pods.contains_key(&pod) => {
+                self.refuses.insert(pod, refuse);
             }
             ToCapture::Pods { request, pods, last } => self.hear_part(request, pods, last),
             ToCapture::Hello { .. }
             | ToCapture::Holding { .. }
             | ToCapture::HoldingEndpoints
             | ToCapture::Need { .. }
+            | ToCapture::Resolving { .. }
+            | ToCapture::RefuseDatagrams { .. }
             | ToCapture::Unknown => {}
         }
+    }
+
+    /// Returns whether the proxy answers the DNS queries of a pod.
+    pub(in crate::capture) fn resolves(&self, pod: PodId) -> bool {
+        !self.draining && self.resolving.contains(&pod)
+    }
+
+    /// Returns whether datagrams that arrive for a pod are refused, if the proxy has said so.
+    pub(in crate::capture) fn refuses_datagrams(&self, pod: PodId) -> Option<bool> {
+        self.refuses.get(&pod).copied().filter(|_| !self.draining)
     }
 
     /// Returns whether the proxy has not answered yet to being given the pod.

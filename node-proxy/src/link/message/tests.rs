@@ -13,6 +13,14 @@ fn messages_to_a_proxy_are_those_of_version_1() {
         addresses: vec!["10.1.0.2".parse().unwrap(), "fd00::2".parse().unwrap()],
     };
     let pod = POD;
+    let counted = PodDatagrams {
+        pod,
+        resolved: 1,
+        sent: 2,
+        sent_refused: 3,
+        received: 4,
+        received_refused: 5,
+    };
     let table = [
         (ToProxy::Hello { version: 1 }, r#"{"type":"hello","version":1}"#),
         (ToProxy::Register, r#"{"type":"register"}"#),
@@ -29,11 +37,16 @@ fn messages_to_a_proxy_are_those_of_version_1() {
             ToProxy::Sockets { pod, kind: SocketKind::OutboundV6, error: Some(24) },
             r#"{"type":"sockets","pod":{"netns":4711,"enrolment":99},"kind":"outbound_v6","error":24}"#,
         ),
+        (ToProxy::Resolve { pod }, r#"{"type":"resolve","pod":{"netns":4711,"enrolment":99}}"#),
         (ToProxy::Recorded, r#"{"type":"recorded"}"#),
         (ToProxy::Release { pod }, r#"{"type":"release","pod":{"netns":4711,"enrolment":99}}"#),
         (ToProxy::Cut { pod }, r#"{"type":"cut","pod":{"netns":4711,"enrolment":99}}"#),
         (ToProxy::Describe { request: 7 }, r#"{"type":"describe","request":7}"#),
         (ToProxy::PodLimitReached, r#"{"type":"pod_limit_reached"}"#),
+        (
+            ToProxy::Datagrams { pods: vec![counted] },
+            r#"{"type":"datagrams","pods":[{"pod":{"netns":4711,"enrolment":99},"resolved":1,"sent":2,"sent_refused":3,"received":4,"received_refused":5}]}"#,
+        ),
         (ToProxy::Waiting { pods: 3 }, r#"{"type":"waiting","pods":3}"#),
         (
             ToProxy::Drain { grace_ms: 25_000, succeeded: true },
@@ -59,6 +72,18 @@ fn messages_to_capture_are_those_of_version_1() {
         (ToCapture::HoldingEndpoints, r#"{"type":"holding_endpoints"}"#),
         (ToCapture::Registered, r#"{"type":"registered"}"#),
         (ToCapture::Serving { pod }, r#"{"type":"serving","pod":{"netns":4711,"enrolment":99}}"#),
+        (
+            ToCapture::Resolving { pod },
+            r#"{"type":"resolving","pod":{"netns":4711,"enrolment":99}}"#,
+        ),
+        (
+            ToCapture::RefuseDatagrams { pod, refuse: true },
+            r#"{"type":"refuse_datagrams","pod":{"netns":4711,"enrolment":99},"refuse":true}"#,
+        ),
+        (
+            ToCapture::Need { pod, kind: SocketKind::DatagramV4, count: 8 },
+            r#"{"type":"need","pod":{"netns":4711,"enrolment":99},"kind":"datagram_v4","count":8}"#,
+        ),
         (ToCapture::Complete, r#"{"type":"complete"}"#),
         (ToCapture::Silent { pod }, r#"{"type":"silent","pod":{"netns":4711,"enrolment":99}}"#),
         (ToCapture::Idle { pod }, r#"{"type":"idle","pod":{"netns":4711,"enrolment":99}}"#),

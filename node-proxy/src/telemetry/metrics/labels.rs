@@ -17,7 +17,7 @@ use prometheus_client::encoding::{
 use crate::telemetry::reason::ResponseFlags;
 
 /// Value of a label whose fact is not known.
-const UNKNOWN: &str = "unknown";
+pub(super) const UNKNOWN: &str = "unknown";
 
 /// Value of every label of the series that takes what exceeds the bound.
 const OVERFLOW: &str = "overflow";

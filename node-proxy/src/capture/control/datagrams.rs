@@ -1,0 +1,128 @@
+//! What becomes of the datagrams of pods: as the proxies say, as far as the options let them, and
+//! counted.
+
+use std::{collections::HashMap, os::fd::AsFd as _, time::Duration};
+
+use fairlead_ebpf::datagrams::{DatagramCounts, DatagramRules};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::{Control, Enrolled, Shared, attach::duplicate};
+use crate::{
+    capture::{
+        programs::Programs,
+        proxies::{Link, Unreachable},
+    },
+    link::message::{MAX_PODS_PER_MESSAGE, PodDatagrams, PodId, ToProxy},
+};
+
+/// Pause between looks at the counters; they are scraped less often.
+const COUNT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Gives a proxy the sockets by which it answers the DNS queries of a pod.
+pub(super) fn give_resolver(link: &Link, enrolled: &Enrolled) -> Result<(), Unreachable> {
+    let Some(resolver) = &enrolled.resolver else { return Ok(()) };
+    if link.progress().draining {
+        return Ok(());
+    }
+    match duplicate(resolver.descriptors()) {
+        Ok(sockets) => link.tell(ToProxy::Resolve { pod: enrolled.pod }, sockets),
+        Err(error) => {
+            // Its queries go to the name servers.
+            tracing::warn!(pod = %enrolled.spec.key(), %error, "a proxy cannot resolve names");
+            Ok(())
+        }
+    }
+}
+
+// === impl Control ===
+
+impl Control {
+    /// Leads DNS queries to where they are answered, and refuses datagrams where policy says so, as
+    /// proxies come, go and change their mind. Does not return while `self` is there.
+    pub async fn rule_datagrams(&self) {
+        let shared = &self.0;
+        let mut changes = shared.proxies.changes();
+        // The sender lives as long as `self`.
+        while changes.changed().await.is_ok() {
+            let mut programs = shared.programs.lock().await;
+            let pods: Vec<_> = shared.pods().values().cloned().collect();
+            for enrolled in pods.iter().filter(|enrolled| !enrolled.is_draining()) {
+                shared.rule(&mut programs, enrolled);
+            }
+        }
+    }
+
+    /// Tells the proxies what became of the datagrams of pods. Never returns.
+    pub async fn count_datagrams(&self) {
+        let shared = &self.0;
+        let mut told = HashMap::new();
+        let mut listeners = Vec::new();
+        let mut tick = interval(COUNT_INTERVAL);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            let links: Vec<_> = shared.proxies.all().iter().map(|link| link.number).collect();
+            if links != listeners {
+                // One that is new knows nothing.
+                told.clear();
+                listeners = links;
+            }
+            let counted = shared.count().await;
+            told.retain(|pod, _| counted.contains_key(pod));
+            let news: Vec<_> = counted
+                .into_iter()
+                .filter(|(pod, counts)| told.insert(*pod, *counts) != Some(*counts))
+                .map(|(pod, counts)| PodDatagrams::new(pod, counts))
+                .collect();
+            for pods in news.chunks(MAX_PODS_PER_MESSAGE) {
+                shared.proxies.tell_active(&ToProxy::Datagrams { pods: pods.to_vec() });
+            }
+        }
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// Leads the queries of every pod to the name servers: nobody is going to answer.
+    pub(super) fn end_queries(&self, programs: &mut Programs) {
+        for (pod, _) in self.listeners() {
+            if let Err(error) = programs.datagrams.lead_queries(pod.netns(), None) {
+                tracing::error!(netns = pod.netns, %error, "the DNS queries of a pod get no answer");
+            }
+        }
+    }
+
+    fn rule(&self, programs: &mut Programs, enrolled: &Enrolled) {
+        let pod = enrolled.pod;
+        // The latest counts; what one that is gone has said stays.
+        let mut refuses = None;
+        let mut answers = false;
+        for link in self.proxies.all() {
+            let progress = link.progress();
+            answers |= progress.resolves(pod);
+            refuses = progress.refuses_datagrams(pod).or(refuses);
+        }
+        let resolver = enrolled.resolver.as_ref().filter(|_| answers);
+        let led = programs
+            .datagrams
+            .lead_queries(pod.netns(), resolver.map(|resolver| resolver.queries.as_fd()));
+        let judged = match refuses {
+            Some(refuses) if self.datagrams.has(DatagramRules::BY_POLICY) => {
+                programs.datagrams.refuse_received(pod.netns(), refuses)
+            }
+            Some(_) | None => Ok(()),
+        };
+        if let Err(error) = led.and(judged) {
+            tracing::error!(pod = %enrolled.spec.key(), %error, "cannot rule the datagrams of a pod");
+        }
+    }
+
+    async fn count(&self) -> HashMap<PodId, DatagramCounts> {
+        let programs = self.programs.lock().await;
+        let pods = self.listeners().into_iter();
+        // A pod that is just leaving has no counters any more.
+        pods.filter_map(|(pod, _)| Some((pod, programs.datagrams.counts(pod.netns()).ok()?)))
+            .collect()
+    }
+}

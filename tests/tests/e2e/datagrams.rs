@@ -1,0 +1,123 @@
+//! Datagrams that are no DNS queries: what passes, what is refused, and that both are counted.
+
+use anyhow::Result;
+use fairlead_lab::{Child, Host as _, PeerAuthentication, PeerMode, Pod, python, wait_for};
+
+use crate::{
+    clients::{SOON, run_python},
+    mesh::Mesh,
+};
+
+/// Port of the servers: that of QUIC.
+const PORT: u16 = 443;
+
+fn serve(pod: &Pod) -> Result<Child> {
+    let mut server = pod.spawn(python("udp.py", &["serve", &PORT.to_string()]))?;
+    server.wait_for_output("ready", SOON)?;
+    Ok(server)
+}
+
+/// Sends a datagram and returns what came of it: `answer`, `nothing`, or the error's name.
+fn send(from: &Pod, way: &str, to: &Pod, v6: bool) -> Result<String> {
+    let address = if v6 { to.ipv6().to_string() } else { to.ipv4().to_string() };
+    let said = run_python(from, "udp.py", &[way, &address, &PORT.to_string(), "hello"])?;
+    let answered = said.trim() == format!("answer hello from {address}");
+    Ok(if answered { "answer" } else { said.trim() }.to_owned())
+}
+
+/// Waits until the datagrams of a pod are counted so.
+fn wait_for_count(
+    mesh: &Mesh,
+    pod: &Pod,
+    (direction, result): (&str, &str),
+    expected: f64,
+) -> Result<()> {
+    let node = if pod.node() == mesh.n1.node().name() { &mesh.n1 } else { &mesh.n2 };
+    let namespace = ("pod_namespace", pod.namespace());
+    let labels = [namespace, ("pod", pod.name()), ("direction", direction), ("result", result)];
+    let what = format!("{expected} datagrams of {} {direction} {result}", pod.name());
+    wait_for(&what, SOON, || {
+        let counted = node.metrics()?.sum("fairlead_datagrams_total", &labels);
+        Ok((counted >= expected).then_some(()))
+    })?;
+    assert_eq!(node.metrics()?.sum("fairlead_datagrams_total", &labels), expected, "{what}");
+    Ok(())
+}
+
+#[test]
+fn datagrams_pass_and_are_counted_at_both_ends() -> Result<()> {
+    let mesh = Mesh::new("udp-pass")?;
+    let _server = serve(&mesh.b)?;
+    for v6 in [false, true] {
+        assert_eq!(send(&mesh.a, "send", &mesh.b, v6)?, "answer");
+        assert_eq!(send(&mesh.a, "connect", &mesh.b, v6)?, "answer");
+        assert_eq!(send(&mesh.outsider, "connect", &mesh.b, v6)?, "answer");
+    }
+    wait_for_count(&mesh, &mesh.a, ("outbound", "passed"), 4.0)?;
+    // Answers to the sockets that were not connected.
+    wait_for_count(&mesh, &mesh.a, ("inbound", "passed"), 2.0)?;
+    wait_for_count(&mesh, &mesh.b, ("inbound", "passed"), 6.0)?;
+    wait_for_count(&mesh, &mesh.b, ("outbound", "passed"), 6.0)?;
+    wait_for_count(&mesh, &mesh.b, ("inbound", "refused"), 0.0)
+}
+
+#[test]
+fn a_strict_pod_takes_no_datagrams_but_answers_and_their_senders_know() -> Result<()> {
+    let mut mesh = Mesh::new("udp-strict")?;
+    let (_strict, _open) = (serve(&mesh.b)?, serve(&mesh.outsider)?);
+    let strict = PeerAuthentication::of_pod(&mesh.b, PeerMode::Strict);
+    mesh.config.peer_authentications.push(strict);
+    mesh.apply()?;
+    let refused = |mesh: &Mesh, from: &Pod| {
+        wait_for("the refusal", SOON, || {
+            Ok((send(from, "connect", &mesh.b, false)? == "error ECONNREFUSED").then_some(()))
+        })
+    };
+    refused(&mesh, &mesh.a)?;
+    let before = |mesh: &Mesh| {
+        let labels = [("pod", "b"), ("direction", "inbound"), ("result", "refused")];
+        Ok::<_, anyhow::Error>(mesh.n2.metrics()?.sum("fairlead_datagrams_total", &labels))
+    };
+    for (from, v6) in [(&mesh.a, true), (&mesh.outsider, false), (&mesh.outsider, true)] {
+        assert_eq!(send(from, "connect", &mesh.b, v6)?, "error ECONNREFUSED");
+    }
+    wait_for("the count of what was refused", SOON, || Ok((before(&mesh)? >= 4.0).then_some(())))?;
+    for (way, v6) in [("send", false), ("send", true), ("connect", false), ("connect", true)] {
+        assert_eq!(send(&mesh.b, way, &mesh.outsider, v6)?, "answer", "an answer to its own");
+    }
+
+    // What is in force stays so while capture is started anew.
+    mesh.n2.kill_half(fairlead_lab::Half::Capture)?;
+    assert_eq!(send(&mesh.a, "connect", &mesh.b, false)?, "error ECONNREFUSED");
+    mesh.config.peer_authentications.clear();
+    mesh.apply()?;
+    wait_for("an answer", SOON * 2, || {
+        Ok((send(&mesh.a, "connect", &mesh.b, false)? == "answer").then_some(()))
+    })
+}
+
+#[test]
+fn options_let_all_datagrams_pass_or_none() -> Result<()> {
+    let mut mesh = Mesh::with_args("udp-options", &["--datagrams=pass"])?;
+    let _server = serve(&mesh.b)?;
+    let _own = serve(&mesh.a)?;
+    let strict = PeerAuthentication::of_namespace("shop", PeerMode::Strict);
+    mesh.config.peer_authentications.push(strict);
+    mesh.apply()?;
+    assert_eq!(send(&mesh.outsider, "connect", &mesh.b, false)?, "answer");
+
+    let next = mesh.n1.settings().args(["--datagrams=refuse"]).start()?;
+    let old = std::mem::replace(&mut mesh.n1, next);
+    old.ended(SOON * 3)?;
+    for way in ["send", "connect"] {
+        for v6 in [false, true] {
+            assert_eq!(send(&mesh.a, way, &mesh.outsider, v6)?, "error EPERM", "{way}");
+        }
+    }
+    wait_for_count(&mesh, &mesh.a, ("outbound", "refused"), 4.0)?;
+    assert_eq!(send(&mesh.outsider, "connect", &mesh.a, false)?, "error ECONNREFUSED");
+    wait_for_count(&mesh, &mesh.a, ("inbound", "refused"), 1.0)?;
+    // What stays in the pod is its own affair.
+    assert_eq!(send(&mesh.a, "send", &mesh.a, false)?, "answer");
+    Ok(())
+}
