@@ -2,10 +2,11 @@
 //! counted.
 //!
 //! A socket that is connected to a name server is marked, as captured connections are; the pod's
-//! socket-lookup program then gives its packets to the proxy. A single datagram cannot be marked in
-//! time, so it is addressed to the proxy's port instead. Both only happen while the proxy has a
-//! socket in [`RESOLVERS`], from which the kernel removes it with its last descriptor: without a
-//! proxy queries go to the name server.
+//! socket-lookup program then gives its packets to the proxy's socket. A single datagram cannot be
+//! marked in time, so it is addressed to the proxy's port instead. Both only happen while a proxy
+//! answers, as capture says, and while its socket is in [`RESOLVERS`], from which the kernel removes
+//! it with its last descriptor, should all processes die at once: without a proxy queries go to the
+//! name server. What a socket sends that was marked before waits for the next proxy.
 
 use aya_ebpf::{
     EbpfContext,
@@ -31,6 +32,9 @@ mod maps;
 
 const IPPROTO_TCP: u32 = 6;
 const IPPROTO_UDP: u32 = 17;
+
+/// `BPF_SK_LOOKUP_F_NO_REUSEPORT` of `linux/bpf.h`.
+const NO_REUSEPORT: u64 = 2;
 
 /// How datagrams are sent.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -81,9 +85,11 @@ pub(crate) fn arrive(ctx: &SkLookupContext, lookup: &bpf_sk_lookup) -> steer::Ve
     }
     if lookup.ingress_ifindex == LOOPBACK_IFINDEX {
         let outside = !ends.to_pod && !ends.loopback;
-        if outside && lookup.local_port == u32::from(DNS_PORT) {
-            // Without a proxy nobody has the address: the pod gets an ICMP error at once.
-            let _ = RESOLVERS.redirect_sk_lookup(ctx, pod.netns, 0);
+        let ports = [u32::from(DNS_PORT), u32::from(RESOLVER_PORT)];
+        if outside && (lookup.local_port == ports[0] || lookup.local_port == ports[1]) {
+            // To this one and not to one that shares its port, which a predecessor is about to
+            // close. Fails without a proxy and capture, and then nobody has the address.
+            let _ = RESOLVERS.redirect_sk_lookup(ctx, pod.netns, NO_REUSEPORT);
         }
         return steer::Verdict::Pass;
     }
@@ -105,7 +111,8 @@ fn connect(ctx: &SockAddrContext, destination: &Destination) -> Option<Verdict> 
         // What asks a name server must get there while no proxy answers.
         IPPROTO_TCP if destination.port == DNS_PORT => {
             let netns = netns_of(ctx);
-            let straight = rules(netns).has(DatagramRules::RESOLVE) && !is_resolved(netns);
+            let rules = rules(netns);
+            let straight = rules.has(DatagramRules::RESOLVE) && !is_answered(netns, rules);
             straight.then_some(Verdict::Allow)
         }
         _ => None,
@@ -121,8 +128,7 @@ fn send(ctx: &SockAddrContext, destination: &Destination, sends: Sends) -> Verdi
     if is_query
         && !inside
         && !destination.is_multicast()
-        && rules.has(DatagramRules::RESOLVE)
-        && is_resolved(netns)
+        && is_answered(netns, rules)
         && divert(ctx, sends)
     {
         count(netns, |counts| counts.resolved += 1);
@@ -170,9 +176,9 @@ fn unmark(ctx: &SockAddrContext) -> bool {
     mark != CAPTURE_MARK || set(ctx, SO_MARK, 0)
 }
 
-/// Returns whether the proxy answers the queries of the pod.
-fn is_resolved(netns: NetnsCookie) -> bool {
-    has_socket((&raw const RESOLVERS).cast(), &netns)
+/// Returns whether a proxy answers the queries of the pod.
+fn is_answered(netns: NetnsCookie, rules: DatagramRules) -> bool {
+    rules.has(DatagramRules::ANSWERED) && has_socket((&raw const RESOLVERS).cast(), &netns)
 }
 
 fn rules(netns: NetnsCookie) -> DatagramRules {

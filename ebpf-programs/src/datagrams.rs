@@ -53,8 +53,11 @@ pub struct Asked {
 // === impl DatagramRules ===
 
 impl DatagramRules {
-    /// DNS queries go to the proxy for as long as it answers them.
+    /// DNS queries go to a proxy while one answers them.
     pub const RESOLVE: Self = Self(1);
+
+    /// A proxy answers them.
+    pub const ANSWERED: Self = Self(16);
 
     /// The pod sends no datagrams but DNS queries.
     pub const REFUSE_SENT: Self = Self(2);

@@ -13,11 +13,13 @@ def name_bytes(name):
 
 def read_name(message, at):
     """Returns the name at a place and the place behind it."""
-    labels, behind = [], None
+    labels, behind, start = [], None, 0
     while True:
         length = message[at]
         if length & 0xC0 == 0xC0:
-            behind = behind or at + 2
+            if behind and at >= start:
+                raise ValueError("a name that points forward")
+            behind, start = behind or at + 2, at
             at = struct.unpack_from("!H", message, at)[0] & 0x3FFF
             continue
         if length == 0:

@@ -56,7 +56,10 @@ def serve_datagrams(sock):
     while True:
         # Answers come from the address that was asked, as of any server with several.
         message, control, _, client = sock.recvmsg(4096, 1024)
-        said = answer(message, "udp", canonical(client[0]))
+        try:
+            said = answer(message, "udp", canonical(client[0]))
+        except (IndexError, ValueError, struct.error):
+            said = None
         if said:
             own = [(level, kind, data) for level, kind, data in control if kind == 50]
             sock.sendmsg([said], own, 0, client)

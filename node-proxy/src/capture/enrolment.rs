@@ -168,7 +168,8 @@ impl Enrolment {
         let pod = PodConfig { netns, addresses, reserved: [0; 4] };
         PodRouting::open(&self.netns)?.divert(&self.addresses, resolves).await?;
         programs.steer(self.netns.as_fd(), pod, sockets)?;
-        programs.datagrams.rule(netns, datagrams)?;
+        let queries = resolver.as_ref().map(|resolver| resolver.queries.as_fd());
+        programs.datagrams.begin(netns, datagrams, queries)?;
         programs.capture(netns, addresses)?;
         Ok((listeners, resolver))
     }

@@ -19,7 +19,7 @@ pub use self::greeting::{Greeted, GreetingError, greet};
 use self::link::Queue;
 pub(super) use self::{
     link::{Ended, Link, Unreachable, carry},
-    progress::{PodProgress, Progress, Reports},
+    progress::{Answers, PodProgress, Progress, Reports},
 };
 use crate::link::message::{PodId, PodReport, ToCapture, ToProxy};
 

@@ -73,6 +73,14 @@ impl ReadySockets {
         wait.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
+    /// Sees to it that there is one before it is needed.
+    pub(super) fn prepare(&self, kind: SocketKind) {
+        let stock = self.stock(kind);
+        if stock.ready.is_empty() {
+            self.ask(stock);
+        }
+    }
+
     /// Adds what capture sent; `error` says why it did not send more.
     pub(super) fn add(&self, kind: SocketKind, sockets: Vec<OwnedFd>, error: Option<i32>) {
         let stock = self.stock(kind);

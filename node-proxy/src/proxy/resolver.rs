@@ -26,7 +26,7 @@ use tokio::{
 };
 
 use super::{node::Node, pod::Pod};
-use crate::link::resolver::ResolverSockets;
+use crate::link::{message::SocketKind, resolver::ResolverSockets};
 
 /// Time for the queries that have arrived to be read when their socket is let go of.
 const STOP_TIME: Duration = Duration::from_secs(1);
@@ -62,6 +62,11 @@ impl Resolver {
 
     /// Answers the queries that arrive at `sockets`, in place of those that the pod had before.
     pub(super) fn serve(&self, pod: &Arc<Pod>, sockets: ResolverSockets) {
+        let kinds = [SocketKind::DatagramV4, SocketKind::DatagramV6];
+        for kind in kinds.into_iter().filter(|kind| kind.serves(&pod.addresses)) {
+            // The first name is asked for at once, and perhaps when capture is away.
+            pod.sockets.prepare(kind);
+        }
         let (stop, stopped) = watch::channel(());
         self.runtime.spawn(udp::serve(self.node.clone(), pod.clone(), sockets, stopped));
         self.pods().insert(pod.id, stop);

@@ -132,11 +132,10 @@ fn queries_are_counted_by_type_protocol_and_source() -> Result<()> {
     scene.ask(a, "musl", scene.servers()[0], B)?;
     scene.ask(a, "connected", scene.servers()[0], "other.example")?;
     scene.dig(a, &["+tcp", "other.example", "SRV"])?;
-    let source = ("source_canonical_service", "a");
     for (kind, protocol, asked, passed_on) in
         [("A", "udp", 2.0, 1.0), ("AAAA", "udp", 1.0, 0.0), ("SRV", "tcp", 1.0, 1.0)]
     {
-        let labels = [("request_query_type", kind), ("request_protocol", protocol), source];
+        let labels = [("request_query_type", kind), ("request_protocol", protocol)];
         assert_eq!(scene.metric("istio_dns_requests_total", &labels)?, asked, "{kind}");
         let upstream = scene.metric("istio_dns_upstream_requests_total", &labels)?;
         assert_eq!(upstream, passed_on, "{kind}");

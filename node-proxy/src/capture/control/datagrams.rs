@@ -1,22 +1,25 @@
 //! What becomes of the datagrams of pods: as the proxies say, as far as the options let them, and
 //! counted.
 
-use std::{collections::HashMap, os::fd::AsFd as _, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use fairlead_ebpf::datagrams::{DatagramCounts, DatagramRules};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::{Control, Enrolled, Shared, attach::duplicate};
 use crate::{
     capture::{
         programs::Programs,
-        proxies::{Link, Unreachable},
+        proxies::{Answers, Link, Unreachable},
     },
     link::message::{MAX_PODS_PER_MESSAGE, PodDatagrams, PodId, ToProxy},
 };
 
 /// Pause between looks at the counters; they are scraped less often.
 const COUNT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Longest time for which the queries of pods may wait for a proxy that is not there.
+const RULE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Gives a proxy the sockets by which it answers the DNS queries of a pod.
 pub(super) fn give_resolver(link: &Link, enrolled: &Enrolled) -> Result<(), Unreachable> {
@@ -38,12 +41,13 @@ pub(super) fn give_resolver(link: &Link, enrolled: &Enrolled) -> Result<(), Unre
 
 impl Control {
     /// Leads DNS queries to where they are answered, and refuses datagrams where policy says so, as
-    /// proxies come, go and change their mind. Does not return while `self` is there.
+    /// proxies come, go and change their mind. Never returns.
     pub async fn rule_datagrams(&self) {
         let shared = &self.0;
         let mut changes = shared.proxies.changes();
-        // The sender lives as long as `self`.
-        while changes.changed().await.is_ok() {
+        loop {
+            // Without a change, too: after a restart there may be no proxy at all.
+            let _ = timeout(RULE_INTERVAL, changes.changed()).await;
             let mut programs = shared.programs.lock().await;
             let pods: Vec<_> = shared.pods().values().cloned().collect();
             for enrolled in pods.iter().filter(|enrolled| !enrolled.is_draining()) {
@@ -87,7 +91,8 @@ impl Shared {
     /// Leads the queries of every pod to the name servers: nobody is going to answer.
     pub(super) fn end_queries(&self, programs: &mut Programs) {
         for (pod, _) in self.listeners() {
-            if let Err(error) = programs.datagrams.lead_queries(pod.netns(), None) {
+            let led = programs.datagrams.set(pod.netns(), DatagramRules::ANSWERED, false);
+            if let Err(error) = led {
                 tracing::error!(netns = pod.netns, %error, "the DNS queries of a pod get no answer");
             }
         }
@@ -95,21 +100,22 @@ impl Shared {
 
     fn rule(&self, programs: &mut Programs, enrolled: &Enrolled) {
         let pod = enrolled.pod;
-        // The latest counts; what one that is gone has said stays.
-        let mut refuses = None;
-        let mut answers = false;
+        let (mut answered, mut refused) = (Answers::No, None);
         for link in self.proxies.all() {
             let progress = link.progress();
-            answers |= progress.resolves(pod);
-            refuses = progress.refuses_datagrams(pod).or(refuses);
+            answered = answered.max(progress.answers_queries(pod));
+            // The latest counts; what one that is gone has said stays.
+            refused = progress.refuses_datagrams(pod).or(refused);
         }
-        let resolver = enrolled.resolver.as_ref().filter(|_| answers);
-        let led = programs
-            .datagrams
-            .lead_queries(pod.netns(), resolver.map(|resolver| resolver.queries.as_fd()));
-        let judged = match refuses {
-            Some(refuses) if self.datagrams.has(DatagramRules::BY_POLICY) => {
-                programs.datagrams.refuse_received(pod.netns(), refuses)
+        let datagrams = &mut programs.datagrams;
+        let led = match answered {
+            Answers::Soon => Ok(()),
+            Answers::Yes => datagrams.set(pod.netns(), DatagramRules::ANSWERED, true),
+            Answers::No => datagrams.set(pod.netns(), DatagramRules::ANSWERED, false),
+        };
+        let judged = match refused {
+            Some(refused) if self.datagrams.has(DatagramRules::BY_POLICY) => {
+                datagrams.set(pod.netns(), DatagramRules::REFUSE_RECEIVED, refused)
             }
             Some(_) | None => Ok(()),
         };

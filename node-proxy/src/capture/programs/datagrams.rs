@@ -29,14 +29,8 @@ pub(in crate::capture) struct Datagrams {
     rules: HashMap<MapData, NetnsCookie, DatagramRules>,
     counts: PerCpuHashMap<MapData, NetnsCookie, DatagramCounts>,
     resolvers: SockHash<MapData, NetnsCookie>,
-    /// What this process has put into the first and the last.
-    set: Memory<NetnsCookie, Set>,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Set {
-    rules: DatagramRules,
-    is_led: bool,
+    /// What is in the first, of the pods of this process.
+    known: Memory<NetnsCookie, DatagramRules>,
 }
 
 // === impl Datagrams ===
@@ -47,63 +41,49 @@ impl Datagrams {
             rules: take_map(object, RULES)?,
             counts: take_map(object, COUNTS)?,
             resolvers: take_map(object, RESOLVERS)?,
-            set: Memory::new(),
+            known: Memory::new(),
         })
     }
 
-    /// Sets what becomes of the datagrams of a pod; they are counted from then on. What policy says
-    /// is as a predecessor was told, and to refuse without one.
-    pub(in crate::capture) fn rule(
+    /// Sets what becomes of the datagrams of a pod; they are counted from then on. `queries` takes DNS
+    /// queries, if any do.
+    ///
+    /// What proxies say is as a predecessor was told, who may have been one of the same proxies. A pod
+    /// that has had none takes no datagrams where policy is to say whether it does.
+    pub(in crate::capture) fn begin(
         &mut self,
         pod: NetnsCookie,
         options: DatagramRules,
+        queries: Option<BorrowedFd<'_>>,
     ) -> Result<(), ProgramsError> {
         if self.counts.get(&pod, 0).is_err() {
             let none = vec![DatagramCounts::default(); processors()?];
             let none = PerCpuValues::try_from(none).map_err(io_error)?;
             self.counts.insert(pod, none, 0).map_err(map_error(COUNTS))?;
         }
-        let before = self.rules.get(&pod, 0).ok();
-        let admits = before.is_some_and(|rules| !rules.has(DatagramRules::REFUSE_RECEIVED));
-        let refused = options.has(DatagramRules::BY_POLICY) && !admits;
-        let refused = refused || options.has(DatagramRules::REFUSE_RECEIVED);
-        let rules = options.with(DatagramRules::REFUSE_RECEIVED, refused);
-        self.rules.insert(pod, rules, 0).map_err(map_error(RULES))?;
-        // Not by this process's sockets; unknown until it is set.
-        self.set.insert(pod, Set { rules, is_led: true });
-        self.lead_queries(pod, None)
-    }
-
-    /// Leads the DNS queries of a pod to `socket`, or to the name servers without one. A pod keeps
-    /// its socket.
-    pub(in crate::capture) fn lead_queries(
-        &mut self,
-        pod: NetnsCookie,
-        socket: Option<BorrowedFd<'_>>,
-    ) -> Result<(), ProgramsError> {
-        let Some(set) = self.set.get_mut(&pod).filter(|set| set.is_led != socket.is_some()) else {
-            return Ok(());
-        };
-        match socket {
+        match queries {
             Some(socket) => self.resolvers.insert(pod, socket.as_raw_fd(), 0),
             None => ignore_absent(self.resolvers.remove(&pod)),
         }
         .map_err(map_error(RESOLVERS))?;
-        set.is_led = socket.is_some();
+        let rules = inherit(options, self.rules.get(&pod, 0).ok());
+        self.rules.insert(pod, rules, 0).map_err(map_error(RULES))?;
+        self.known.insert(pod, rules);
         Ok(())
     }
 
-    /// Refuses the datagrams that arrive for a pod, but for answers; or no longer.
-    pub(in crate::capture) fn refuse_received(
+    /// Makes a rule hold for a pod, or no longer.
+    pub(in crate::capture) fn set(
         &mut self,
         pod: NetnsCookie,
-        refuse: bool,
+        rule: DatagramRules,
+        hold: bool,
     ) -> Result<(), ProgramsError> {
-        let Some(set) = self.set.get_mut(&pod) else { return Ok(()) };
-        let rules = set.rules.with(DatagramRules::REFUSE_RECEIVED, refuse);
-        if set.rules != rules {
+        let Some(known) = self.known.get_mut(&pod) else { return Ok(()) };
+        let rules = known.with(rule, hold);
+        if *known != rules {
             self.rules.insert(pod, rules, 0).map_err(map_error(RULES))?;
-            set.rules = rules;
+            *known = rules;
         }
         Ok(())
     }
@@ -126,11 +106,24 @@ impl Datagrams {
 
     /// Forgets a pod. Absent parts are no error.
     pub(super) fn forget(&mut self, pod: NetnsCookie) -> Result<(), ProgramsError> {
-        self.set.remove(&pod);
+        self.known.remove(&pod);
         ignore_absent(self.resolvers.remove(&pod)).map_err(map_error(RESOLVERS))?;
         ignore_absent(self.rules.remove(&pod)).map_err(map_error(RULES))?;
         ignore_absent(self.counts.remove(&pod)).map_err(map_error(COUNTS))
     }
+}
+
+/// Returns the rules of a pod by the options, and as far as they leave it open, by what held `before`.
+fn inherit(options: DatagramRules, before: Option<DatagramRules>) -> DatagramRules {
+    let held = |rule| before.is_some_and(|before| before.has(rule));
+    let answered = options.has(DatagramRules::RESOLVE) && held(DatagramRules::ANSWERED);
+    let by_policy = options.has(DatagramRules::BY_POLICY);
+    let refused = match before {
+        Some(_) => held(DatagramRules::REFUSE_RECEIVED),
+        None => true,
+    };
+    let refused = options.has(DatagramRules::REFUSE_RECEIVED) || by_policy && refused;
+    options.with(DatagramRules::ANSWERED, answered).with(DatagramRules::REFUSE_RECEIVED, refused)
 }
 
 fn processors() -> Result<usize, ProgramsError> {
@@ -139,4 +132,35 @@ fn processors() -> Result<usize, ProgramsError> {
 
 fn io_error(cause: std::io::Error) -> ProgramsError {
     ProgramsError::Io { what: "counting the processors", cause }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_options_leave_open_is_as_it_was_and_refused_at_first() {
+        const RESOLVE: DatagramRules = DatagramRules::RESOLVE;
+        const ANSWERED: DatagramRules = DatagramRules::ANSWERED;
+        const REFUSED: DatagramRules = DatagramRules::REFUSE_RECEIVED;
+        const BY_POLICY: DatagramRules = DatagramRules::BY_POLICY;
+        let none = DatagramRules::default();
+        for (options, before, answered, refused) in [
+            (none, None, false, false),
+            (none, Some(ANSWERED.with(REFUSED, true)), false, false),
+            (RESOLVE, None, false, false),
+            (RESOLVE, Some(none), false, false),
+            (RESOLVE, Some(ANSWERED), true, false),
+            (BY_POLICY, None, false, true),
+            (BY_POLICY, Some(none), false, false),
+            (BY_POLICY, Some(REFUSED), false, true),
+            (REFUSED, None, false, true),
+            (REFUSED, Some(none), false, true),
+        ] {
+            let rules = inherit(options, before);
+            assert_eq!(rules.has(ANSWERED), answered, "{options:?} {before:?}");
+            assert_eq!(rules.has(REFUSED), refused, "{options:?} {before:?}");
+            assert!(rules.has(options));
+        }
+    }
 }

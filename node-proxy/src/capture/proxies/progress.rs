@@ -22,7 +22,7 @@ pub(in crate::capture) struct Progress {
     /// The pods that it has something of.
     pub(in crate::capture) pods: HashMap<PodId, PodProgress>,
     /// The pods whose DNS queries it answers.
-    pub(in crate::capture) resolving: HashSet<PodId>,
+    resolving: HashSet<PodId>,
     /// Whether datagrams that arrive for pods are refused, as far as it has said so.
     refuses: HashMap<PodId, bool>,
     /// Number of the latest question that it has answered.
@@ -49,6 +49,17 @@ pub(in crate::capture) enum PodProgress {
     Releasing,
     /// It accepts no more; connections are open.
     Silent,
+}
+
+/// Whether a proxy answers the DNS queries of a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::capture) enum Answers {
+    /// It does not.
+    No,
+    /// It serves the pod, and is about to say so of its queries, too.
+    Soon,
+    /// It does.
+    Yes,
 }
 
 // === impl Progress ===
@@ -100,8 +111,17 @@ impl Progress {
     }
 
     /// Returns whether the proxy answers the DNS queries of a pod.
-    pub(in crate::capture) fn resolves(&self, pod: PodId) -> bool {
-        !self.draining && self.resolving.contains(&pod)
+    pub(in crate::capture) fn answers_queries(&self, pod: PodId) -> Answers {
+        let serves = self.pods.get(&pod) == Some(&PodProgress::Serving);
+        if self.draining {
+            Answers::No
+        } else if self.resolving.contains(&pod) {
+            Answers::Yes
+        } else if serves {
+            Answers::Soon
+        } else {
+            Answers::No
+        }
     }
 
     /// Returns whether datagrams that arrive for a pod are refused, if the proxy has said so.
@@ -177,6 +197,35 @@ mod tests {
         assert!(progress.is_silent(POD) && !progress.is_idle(POD));
         progress.hear(ToCapture::Idle { pod: POD });
         assert!(progress.is_silent(POD) && progress.is_idle(POD));
+    }
+
+    #[test]
+    fn what_a_proxy_says_of_datagrams_counts_while_it_has_the_pod() {
+        let mut progress = Progress::default();
+        let resolving = ToCapture::Resolving { pod: POD };
+        let refuse = |refuse| ToCapture::RefuseDatagrams { pod: POD, refuse };
+        progress.hear(resolving.clone());
+        progress.hear(refuse(true));
+        assert_eq!(progress.answers_queries(POD), Answers::No, "it has not the pod");
+        assert_eq!(progress.refuses_datagrams(POD), None);
+        progress.pods.insert(POD, PodProgress::Given);
+        assert_eq!(progress.answers_queries(POD), Answers::No);
+        progress.hear(ToCapture::Serving { pod: POD });
+        assert_eq!(progress.answers_queries(POD), Answers::Soon);
+        progress.hear(resolving);
+        assert_eq!(progress.answers_queries(POD), Answers::Yes);
+        for refused in [true, false] {
+            progress.hear(refuse(refused));
+            assert_eq!(progress.refuses_datagrams(POD), Some(refused));
+        }
+        progress.draining = true;
+        assert_eq!(progress.answers_queries(POD), Answers::No);
+        assert_eq!(progress.refuses_datagrams(POD), None);
+        progress.draining = false;
+        progress.pods.insert(POD, PodProgress::Releasing);
+        progress.hear(ToCapture::Idle { pod: POD });
+        assert_eq!(progress.answers_queries(POD), Answers::No);
+        assert_eq!(progress.refuses_datagrams(POD), None);
     }
 
     #[test]

@@ -9,8 +9,8 @@ use super::{DNS, OTHER_ADDRESS, Scene, first_line};
 use crate::clients::SOON;
 
 /// A query of type SRV with EDNS, a cookie and the name in mixed case.
-const QUERY: &str = "1234012000010000000000010553657256456407657841\
-                     4d706c6500002100010000290fa0000080000008000a000401020304";
+const QUERY: &str = "123401200001000000000001055365725665076558416d706c650000210001\
+                     0000290fa000008000000c000a00080102030405060708";
 
 /// Bytes of the number of a message, in hexadecimal digits.
 const ID_DIGITS: usize = 4;
@@ -82,10 +82,10 @@ fn no_datagram_harms_the_resolver() -> Result<()> {
         // An answer.
         "12348000000100000000000001780000010001".to_owned(),
         // A compression pointer to itself, and one beyond the end.
-        "1234010000010000000000 00c00c00010001".replace(' ', ""),
-        "1234010000010000000000 00ffff00010001".replace(' ', ""),
+        "123401000001000000000000c00c00010001".to_owned(),
+        "123401000001000000000000ffff00010001".to_owned(),
         // A label that is longer than the message.
-        "12340100000100000000000 03f61".replace(' ', ""),
+        "1234010000010000000000003f61".to_owned(),
         "ff".repeat(5_000),
     ] {
         scene.ask(a, "raw", server, &noise)?;
