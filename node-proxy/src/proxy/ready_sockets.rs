@@ -73,10 +73,12 @@ impl ReadySockets {
         wait.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// Sees to it that there is one before it is needed.
+    /// Asks for sockets of a kind that capture gives only when it is asked, now that it knows the
+    /// pod: an earlier question may have been in vain.
     pub(super) fn prepare(&self, kind: SocketKind) {
         let stock = self.stock(kind);
-        if stock.ready.is_empty() {
+        stock.asked.store(false, Ordering::Release);
+        if stock.ready.len() < stock.batch.load(Ordering::Relaxed) {
             self.ask(stock);
         }
     }
@@ -281,6 +283,18 @@ mod tests {
         assert_eq!(asked.try_recv().unwrap(), need(4));
         sockets.ask_again();
         assert_eq!(asked.try_recv().unwrap(), need(4));
+    }
+
+    #[tokio::test]
+    async fn what_a_capture_did_not_know_of_is_asked_for_again_when_it_does() {
+        let (sockets, mut asked) = sockets();
+        for _ in 0..2 {
+            sockets.prepare(KIND);
+            assert_eq!(asked.try_recv().unwrap(), need(4));
+        }
+        sockets.add(KIND, made(4), None);
+        sockets.prepare(KIND);
+        assert!(asked.try_recv().is_err(), "there are enough");
     }
 
     #[tokio::test]
