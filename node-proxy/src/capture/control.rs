@@ -26,7 +26,7 @@ use super::{
     enrolment::Enrolment,
     processes::Processes,
     programs::Programs,
-    proxies::{Proxies, Reports},
+    proxies::{Arrivals, Proxies, Reports},
     records::{ENROLMENTS, Record, Records, Unreadable},
     registry::Registry,
 };
@@ -64,6 +64,7 @@ pub(super) struct Shared {
     /// Pods whose record makes no sense.
     unreadable: Mutex<BTreeMap<PodKey, Unreadable>>,
     pub(super) proxies: Proxies,
+    pub(super) arrivals: Arrivals,
     pub(super) endpoints: EndpointListeners,
     /// Listening sockets of pods on record that outlived this process's predecessor.
     left: Mutex<HashMap<PodId, PodListeners>>,
@@ -97,6 +98,8 @@ pub struct Parts {
     pub endpoints: EndpointListeners,
     /// Listening sockets of pods that outlived a predecessor.
     pub left: HashMap<PodId, PodListeners>,
+    /// Proxies whose links have come.
+    pub arrivals: Arrivals,
     /// Who decides which pods are enrolled.
     pub enrol: Enrol,
     /// The processes of the node, by which pods are found.
@@ -112,8 +115,16 @@ pub struct Parts {
 impl Control {
     /// Starts with no pod; `run_dir` holds the records of enrolments.
     pub fn new(parts: Parts, run_dir: &Path) -> std::io::Result<Self> {
-        let Parts { programs, endpoints, left, enrol, processes, trust_domain, drain_timeout } =
-            parts;
+        let Parts {
+            programs,
+            endpoints,
+            left,
+            arrivals,
+            enrol,
+            processes,
+            trust_domain,
+            drain_timeout,
+        } = parts;
         let registry = match enrol {
             Enrol::ControlPlane => Some(Registry::open(run_dir)?),
             Enrol::Manual | Enrol::Kubernetes => None,
@@ -129,6 +140,7 @@ impl Control {
             processes,
             unreadable: Mutex::default(),
             proxies: Proxies::new(),
+            arrivals,
             endpoints,
             left: Mutex::new(left),
             recorded: AtomicBool::new(false),
