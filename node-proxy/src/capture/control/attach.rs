@@ -69,7 +69,7 @@ impl Control {
             Ok(Ended::HandedOver) => return,
             Ok(Ended::Gone) => tracing::info!(proxy = link.number.0, "the proxy is gone"),
             Err(error) => {
-                tracing::warn!(proxy = link.number.0, %error, "the link to a proxy broke")
+                tracing::warn!(proxy = link.number.0, %error, "the link to a proxy broke");
             }
         }
         let mut programs = shared.programs.lock().await;
