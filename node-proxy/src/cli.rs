@@ -137,6 +137,10 @@ pub struct RunArgs {
     /// What to log: a level, or a list such as `info,access=warn,fairlead_node=debug`.
     #[arg(long, env = "RUST_LOG", default_value = "info")]
     pub log_level: String,
+    /// Of so many connections that end well, write one into the access log; 1 writes all. Those that
+    /// are refused or fail are always written, and the metrics count every one.
+    #[arg(long, value_name = "N", env = "FAIRLEAD_ACCESS_LOG_SAMPLE", default_value = "1")]
+    pub access_log_sample: std::num::NonZeroU32,
     /// User and group, as numbers, that the proxy process becomes. It needs to read the
     /// configuration, and nothing else.
     #[arg(long, value_name = "UID[:GID]", default_value = "65532", value_parser = user)]

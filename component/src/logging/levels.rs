@@ -59,6 +59,14 @@ impl Levels {
     }
 }
 
+impl Default for Levels {
+    /// Writes lines of level info and above.
+    fn default() -> Self {
+        let info = Arc::new(Targets::new().with_default(LevelFilter::INFO));
+        Self { in_force: Arc::new(ArcSwap::new(info.clone())), at_start: info }
+    }
+}
+
 impl fmt::Display for Levels {
     /// Writes what is in force.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -111,7 +119,10 @@ mod tests {
         let levels = Levels::new("info,access=off").unwrap();
         for (change, expected) in [
             ("hbone=debug", "hbone=debug,access=off,info"),
-            ("fairlead_node::proxy:trace", "fairlead_node::proxy=trace,access=off,hbone=debug,info"),
+            (
+                "fairlead_node::proxy:trace",
+                "fairlead_node::proxy=trace,access=off,hbone=debug,info",
+            ),
             ("warn,hbone:error", "fairlead_node::proxy=trace,access=off,hbone=error,warn"),
         ] {
             levels.change(change).unwrap();
@@ -142,7 +153,7 @@ mod tests {
 
     impl io::Write for Count {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
+            let lines = String::from_utf8_lossy(bytes).matches('\n').count();
             *self.0.lock().unwrap_or_else(PoisonError::into_inner) += lines;
             Ok(bytes.len())
         }

@@ -136,7 +136,9 @@ impl Arrival {
             destination: self.target,
             hbone: tunnel.then_some(self.requested),
         };
-        (FlowLog::open(&worker.metrics, labels, addresses, self.started), registration)
+        let log = FlowLog::open(worker, labels, addresses, self.started);
+        registration.describe(&log);
+        (log, registration)
     }
 
     /// Judges the connection and, if it may, connects to the application.

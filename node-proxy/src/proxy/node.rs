@@ -1,6 +1,6 @@
 //! What all worker threads of the proxy share.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use arc_swap::{ArcSwap, Guard};
 use mesh_api::identity::Identity;
@@ -23,6 +23,8 @@ pub struct ProxyOptions {
     pub same_node_encryption: bool,
     /// What becomes of connections whose waypoint is not there.
     pub without_waypoint: WithoutWaypoint,
+    /// Of so many connections that end well one has a line in the access log.
+    pub access_log_sample: NonZeroU32,
 }
 
 /// The proxy of one node.

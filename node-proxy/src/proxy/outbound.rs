@@ -93,7 +93,7 @@ pub(super) fn serve(accepted: Accepted) -> impl Future<Output = ()> {
                 let source = End { workload, identity: None };
                 let labels = labels(source, None, None, None);
                 let addresses = Addresses { source: client, destination: target, hbone: None };
-                refuse(socket, FlowLog::open(&worker.metrics, labels, addresses, started), &reason);
+                refuse(socket, FlowLog::open(&worker, labels, addresses, started), &reason);
             }
         }
     }
@@ -255,6 +255,7 @@ impl Captured {
         registration: &mut Registration,
     ) {
         let log = self.log(Some(hop), route);
+        registration.describe(&log);
         let meter = Meter::from(&log);
         let closed = &mut registration.closed;
         // In boxes, so that a connection has room for the relay that it needs and not for the largest.
@@ -285,7 +286,7 @@ impl Captured {
             destination: hop.map_or(self.target, Hop::peer_address),
             hbone: mutual.map(|hop| hop.address),
         };
-        FlowLog::open(&self.worker.metrics, labels, addresses, self.started)
+        FlowLog::open(&self.worker, labels, addresses, self.started)
     }
 }
 
