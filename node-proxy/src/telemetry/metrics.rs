@@ -2,6 +2,7 @@
 
 mod discovery;
 mod labels;
+mod paths;
 mod pods;
 mod traffic;
 mod worker;
@@ -78,6 +79,7 @@ impl NodeMetrics {
         let mut registry = Registry::default();
         let traffic = Arc::new(Traffic::new(MAX_SERIES));
         registry.register_collector(Box::new(Arc::clone(&traffic)));
+        registry.register_collector(Box::new(Arc::clone(traffic.paths())));
         registry.register_collector(Box::new(dropped_lines));
         let pod_connections = PodConnections::default();
         registry.register_collector(Box::new(pod_connections.clone()));

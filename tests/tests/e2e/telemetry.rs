@@ -1,6 +1,7 @@
 //! What the proxies say about the connections that they carry, and about themselves.
 
 mod drain;
+mod paths;
 
 use std::collections::BTreeSet;
 
