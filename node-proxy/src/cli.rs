@@ -2,6 +2,7 @@
 
 mod control_plane;
 mod enrol;
+mod probes;
 mod sources;
 
 use std::{
@@ -18,6 +19,7 @@ use nix::unistd::{Gid, Uid};
 pub use self::{
     control_plane::ControlPlaneArgs,
     enrol::{Authority, Enrol, EnrolArgs, EnrolError},
+    probes::ProbeArgs,
     sources::{Certificates, Configuration, Sources, SourcesError},
 };
 use crate::api::{PodKey, PodName};
@@ -111,6 +113,9 @@ pub struct RunArgs {
     /// Root of the cgroup v2 tree [default: found in /proc/self/mountinfo].
     #[arg(long, value_name = "DIR")]
     pub cgroup_root: Option<PathBuf>,
+    /// How probes of the kubelet are recognised.
+    #[command(flatten)]
+    pub probes: ProbeArgs,
     /// Number of proxy threads [default: one a processor].
     #[arg(long, env = "PROXY_WORKER_THREADS")]
     pub workers: Option<std::num::NonZeroUsize>,
@@ -163,6 +168,9 @@ pub struct CheckArgs {
     /// Root of the cgroup v2 tree [default: found in /proc/self/mountinfo].
     #[arg(long, value_name = "DIR")]
     pub cgroup_root: Option<PathBuf>,
+    /// How probes of the kubelet are recognised.
+    #[command(flatten)]
+    pub probes: ProbeArgs,
 }
 
 /// What to do with pods.

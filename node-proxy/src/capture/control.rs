@@ -2,6 +2,8 @@
 
 mod agent;
 mod attach;
+mod counted;
+mod kubelet;
 mod lifecycle;
 mod place;
 mod restore;

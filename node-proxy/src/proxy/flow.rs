@@ -2,11 +2,17 @@
 
 use std::{cell::Cell, net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
 
+use tokio::net::TcpStream;
+
 use super::worker::Worker;
-use crate::telemetry::{
-    access_log::ConnectionRecord,
-    metrics::{ConnectionCounters, ConnectionLabels},
-    reason::CloseReason,
+use crate::{
+    hbone::transport::PathReport,
+    sys::socket::path_stats,
+    telemetry::{
+        access_log::ConnectionRecord,
+        metrics::{ConnectionCounters, ConnectionLabels, Reporter},
+        reason::CloseReason,
+    },
 };
 
 /// One side's account of a connection, from its start to its one line in the access log.
@@ -75,6 +81,11 @@ impl FlowLog {
         self.end(reason);
     }
 
+    /// Accounts for what the kernel measured between the nodes of the two ends.
+    pub(super) fn measured(&self, report: &PathReport) {
+        self.counters.measured(report);
+    }
+
     fn end(&mut self, reason: &CloseReason) {
         self.ended = true;
         self.counters.closed(reason);
@@ -139,6 +150,24 @@ impl Meter<'_> {
         self.first.response(bytes);
         if let Some(second) = self.second {
             second.response(bytes);
+        }
+    }
+}
+
+impl Meter<'_> {
+    /// Accounts for how the packets between the nodes fared, before the sockets close. No packet of a
+    /// connection within a node has left it.
+    pub(super) fn measure(&self, client: &TcpStream, server: &TcpStream) {
+        if self.second.is_some() {
+            return;
+        }
+        let far = match self.first.flow.labels.reporter {
+            Reporter::Source => server,
+            Reporter::Destination => client,
+        };
+        if let Ok(stats) = path_stats(far) {
+            let (round_trip, retransmits) = (stats.round_trip, stats.retransmits);
+            self.first.measured(&PathReport { round_trip, retransmits, connect_time: None });
         }
     }
 }

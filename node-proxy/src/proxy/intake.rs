@@ -155,6 +155,7 @@ impl Intake {
         queue: &mut mpsc::Receiver<ToCapture>,
     ) -> Result<(), IntakeError> {
         let channel = Channel::new(socket)?;
+        self.parts.node.metrics.pod_connections.begin();
         let mut tidy = interval(TIDY_INTERVAL);
         let tell = async {
             while let Some(answer) = queue.recv().await {
@@ -209,6 +210,9 @@ impl Intake {
             }
             ToProxy::Waiting { pods } => {
                 self.parts.node.metrics.pods_waiting.set(pods.try_into().unwrap_or(i64::MAX));
+            }
+            ToProxy::Counted { pods, last } => {
+                self.parts.node.metrics.pod_connections.take(pods, last);
             }
             ToProxy::Drain { grace_ms, succeeded } => {
                 self.draining = true;

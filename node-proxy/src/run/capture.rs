@@ -22,6 +22,7 @@ use fairlead_node::{
         check,
         control::{AtExit, Control, Parts},
         handover::{HandoverError, HandoverSocket, Heirlooms, Inheritance, hand_over, take_over},
+        kubelet::KubeletCgroup,
         processes::Processes,
         programs::Programs,
         proxies::{Arrival, Arrivals, Greeted, greet},
@@ -57,6 +58,7 @@ const GREETED_QUEUE: usize = 8;
 struct Own {
     api: ApiSocket,
     programs: Programs,
+    kubelet: KubeletCgroup,
     left: Left,
 }
 
@@ -100,7 +102,7 @@ pub(super) async fn serve(
             return Ok(());
         }
     };
-    let Own { api, programs, left } = own;
+    let Own { api, programs, kubelet, left } = own;
     let handover = HandoverSocket::bind(&args.run_dir)?;
     let (send, mut greeted) = mpsc::channel(GREETED_QUEUE);
     let arrivals = Arrivals::default();
@@ -125,6 +127,8 @@ pub(super) async fn serve(
             control.restore(),
             control.release_vanished(),
             control.forget_unknown(),
+            control.follow_kubelet(&kubelet),
+            control.report_counts(),
         );
     };
     let ended = tokio::select! {
@@ -208,20 +212,24 @@ impl Own {
         let cgroup: PathBuf = cgroup.context("no cgroup v2 tree")?;
         check::ensure_bpf_fs(&args.bpf_dir)
             .with_context(|| format!("cannot use {} for pins", args.bpf_dir.display()))?;
+        let kubelet = KubeletCgroup::below(&cgroup, args.probes.kubelet_cgroup.as_deref());
         let Some(inherited) = inherit(args).await? else {
             let api = ApiSocket::bind(&args.run_dir)?;
-            let programs = Programs::load(&args.bpf_dir, &cgroup, None)?;
-            return Ok(Self { api, programs, left: Left::default() });
+            let mut programs = Programs::load(&args.bpf_dir, &cgroup, None)?;
+            programs.set_probe_sources(&args.probes.probe_sources)?;
+            return Ok(Self { api, programs, kubelet, left: Left::default() });
         };
         let Inheritance { predecessor, bpf_lock, run_lock, api, endpoints: left, pods, proxies } =
             inherited;
         // What may fail comes first: then the predecessor goes on.
         let endpoints = endpoints(args, Some(left))?;
-        let programs = Programs::load(&args.bpf_dir, &cgroup, Some(bpf_lock))?;
+        let mut programs = Programs::load(&args.bpf_dir, &cgroup, Some(bpf_lock))?;
+        programs.set_probe_sources(&args.probes.probe_sources)?;
         predecessor.end().await?;
         let api = ApiSocket::inherit(&args.run_dir, api, run_lock)?;
         tracing::info!(pods = pods.len(), proxies = proxies.len(), "taken over from a predecessor");
-        Ok(Self { api, programs, left: Left { endpoints: Some(endpoints), pods, proxies } })
+        let left = Left { endpoints: Some(endpoints), pods, proxies };
+        Ok(Self { api, programs, kubelet, left })
     }
 }
 

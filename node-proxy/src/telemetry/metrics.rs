@@ -2,6 +2,8 @@
 
 mod discovery;
 mod labels;
+mod paths;
+mod pods;
 mod traffic;
 mod worker;
 
@@ -18,6 +20,7 @@ use self::traffic::Traffic;
 pub use self::{
     discovery::{DiscoveryMetrics, Termination},
     labels::{ConnectionLabels, End, Reporter},
+    pods::PodConnections,
     traffic::MAX_SERIES,
     worker::{ConnectionCounters, OpenSocket, WorkerMetrics},
 };
@@ -41,6 +44,8 @@ pub struct NodeMetrics {
     pub pods_waiting: Gauge,
     /// Connections that were made while no proxy ran, and waited for this one.
     pub connections_waited: Counter,
+    /// What the kernel did with the connections of pods.
+    pub pod_connections: PodConnections,
     /// HBONE connections open.
     pub tunnels_open: Tunnels,
     limits: Family<Labels<1>, Counter>,
@@ -74,7 +79,10 @@ impl NodeMetrics {
         let mut registry = Registry::default();
         let traffic = Arc::new(Traffic::new(MAX_SERIES));
         registry.register_collector(Box::new(Arc::clone(&traffic)));
+        registry.register_collector(Box::new(Arc::clone(traffic.paths())));
         registry.register_collector(Box::new(dropped_lines));
+        let pod_connections = PodConnections::default();
+        registry.register_collector(Box::new(pod_connections.clone()));
         let registry = &mut registry;
         let build: Family<Labels<2>, Gauge> =
             family(registry, "istio_build", "Component and version of this process");
@@ -108,6 +116,7 @@ impl NodeMetrics {
             pods_enrolled,
             pods_waiting,
             connections_waited,
+            pod_connections,
             tunnels_open: Tunnels::register(registry),
             limits,
             traffic,

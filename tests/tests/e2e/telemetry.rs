@@ -2,6 +2,7 @@
 
 mod admin;
 mod drain;
+mod paths;
 
 use std::collections::BTreeSet;
 
