@@ -10,6 +10,7 @@ pub mod worker;
 mod admission;
 mod connections;
 mod delivery;
+mod explain;
 #[cfg(test)]
 pub(crate) mod fixtures;
 mod flow;
@@ -17,5 +18,6 @@ mod flow;
 mod footprint;
 mod inbound;
 mod outbound;
+mod proxy_header;
 mod relay;
 mod upstream;

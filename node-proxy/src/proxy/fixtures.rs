@@ -15,15 +15,14 @@ use super::{
 use crate::{
     identity::{DEFAULT_SVID_TTL, IdentityStore, LocalAuthority, LocalCa},
     link::{listeners::PodListeners, message::PodId},
-    state::WithoutWaypoint,
+    state::OutboundPolicy,
     telemetry::metrics::NodeMetrics,
     tls::Revocations,
 };
 
 /// Returns a proxy that knows nothing.
 pub(crate) fn node() -> Arc<Node> {
-    let options =
-        ProxyOptions { same_node_encryption: false, without_waypoint: WithoutWaypoint::Refuse };
+    let options = ProxyOptions { same_node_encryption: false, outbound: OutboundPolicy::default() };
     Arc::new(Node::new(options, Arc::new(NodeMetrics::new(DroppedLines::default()))))
 }
 

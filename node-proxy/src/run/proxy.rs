@@ -23,7 +23,7 @@ use fairlead_node::{
         worker::Workers,
     },
     revocation_file::RevocationFile,
-    state::WithoutWaypoint,
+    state::{OutboundPolicy, WithoutWaypoint},
     sys::memory,
     telemetry::{
         metrics::NodeMetrics,
@@ -190,10 +190,13 @@ async fn end(node: &Node, workers: &Workers, grace: Duration) {
 fn options(args: &RunArgs) -> ProxyOptions {
     ProxyOptions {
         same_node_encryption: args.same_node_encryption,
-        without_waypoint: if args.waypoint_fallback {
-            WithoutWaypoint::GoDirectly
-        } else {
-            WithoutWaypoint::Refuse
+        outbound: OutboundPolicy {
+            without_waypoint: if args.waypoint_fallback {
+                WithoutWaypoint::GoDirectly
+            } else {
+                WithoutWaypoint::Refuse
+            },
+            unknown: args.outbound_policy.into(),
         },
     }
 }

@@ -41,6 +41,8 @@ pub struct NodeMetrics {
     pub pods_waiting: Gauge,
     /// Connections that were made while no proxy ran, and waited for this one.
     pub connections_waited: Counter,
+    /// Times that an endpoint was set aside because it kept failing.
+    pub endpoints_set_aside: Counter,
     /// HBONE connections open.
     pub tunnels_open: Tunnels,
     limits: Family<Labels<1>, Counter>,
@@ -102,12 +104,19 @@ impl NodeMetrics {
             "Connections that were made while no proxy ran, and waited for this one",
             connections_waited.clone(),
         );
+        let endpoints_set_aside = Counter::default();
+        registry.register(
+            "fairlead_endpoints_set_aside",
+            "Times that an endpoint was set aside because connections to it kept failing",
+            endpoints_set_aside.clone(),
+        );
         Self {
             config_reloads: ConfigReloads::register(registry),
             discovery: DiscoveryMetrics::register(registry),
             pods_enrolled,
             pods_waiting,
             connections_waited,
+            endpoints_set_aside,
             tunnels_open: Tunnels::register(registry),
             limits,
             traffic,

@@ -7,7 +7,7 @@ use fairlead_node::{
     discovery::{self, Discovery, EVENT_QUEUE, Introduction, introduce},
     identity::{IdentityStore, RemoteAuthority},
     proxy::node::{Node, ProxyOptions},
-    state::{MeshState, WithoutWaypoint},
+    state::{MeshState, OutboundPolicy},
     telemetry::{metrics::NodeMetrics, readiness::Readiness},
     tls::Revocations,
 };
@@ -63,7 +63,7 @@ impl Scene {
         let (authority, revocations) = (Arc::new(authority), Revocations::none());
         let identities = IdentityStore::new(authority, clock, revocations, Handle::current());
         let options =
-            ProxyOptions { same_node_encryption: false, without_waypoint: WithoutWaypoint::Refuse };
+            ProxyOptions { same_node_encryption: false, outbound: OutboundPolicy::default() };
         let metrics = Arc::new(NodeMetrics::new(DroppedLines::default()));
         let node = Arc::new(Node::new(options, metrics));
         let readiness = Readiness::default();

@@ -160,6 +160,7 @@ impl Shared {
             | ToCapture::Idle { .. }
             | ToCapture::Need { .. }
             | ToCapture::Pods { .. }
+            | ToCapture::Explained { .. }
             | ToCapture::Unknown => {}
         }
     }

@@ -103,6 +103,7 @@ async fn exchange(channel: Channel) -> Result<Greeted, GreetingError> {
             | ToCapture::Idle { .. }
             | ToCapture::Need { .. }
             | ToCapture::Pods { .. }
+            | ToCapture::Explained { .. }
             | ToCapture::Unknown => continue,
         }
         expected -= 1;
