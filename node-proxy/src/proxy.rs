@@ -11,6 +11,7 @@ pub mod worker;
 mod admission;
 pub(crate) mod connections;
 mod delivery;
+mod explain;
 #[cfg(test)]
 pub(crate) mod fixtures;
 mod flow;
@@ -18,5 +19,6 @@ mod flow;
 mod footprint;
 mod inbound;
 mod outbound;
+mod proxy_header;
 mod relay;
 mod upstream;

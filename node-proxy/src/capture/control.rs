@@ -11,7 +11,7 @@ mod unreadable;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -38,6 +38,7 @@ use crate::{
         PodStatus,
     },
     cli::Enrol,
+    explain::Explanation,
     link::{
         listeners::{EndpointListeners, PodListeners},
         message::{PodId, ServedPod},
@@ -176,6 +177,10 @@ impl PodControl for Control {
 
     async fn list(&self) -> Vec<PodStatus> {
         self.0.list().await
+    }
+
+    async fn explain(&self, pod: &PodKey, to: SocketAddr) -> Result<Explanation, ApiError> {
+        self.0.explain(pod, to).await
     }
 
     async fn inventory(&self, known: Option<u64>) -> Inventory {

@@ -5,6 +5,7 @@ mod link;
 mod progress;
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -13,18 +14,27 @@ use std::{
 };
 
 use fairlead_ebpf::ProxyProcess;
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::{Mutex as AsyncMutex, watch},
+    time::timeout,
+};
 
 pub use self::greeting::{Arrival, Arrivals, Greeted, GreetingError, ProxyNumber, greet};
 use self::link::Queue;
 pub(super) use self::{
     link::{Ended, Link, Unreachable, carry},
-    progress::{PodProgress, Progress, Reports},
+    progress::{Explaining, PodProgress, Progress, Reports},
 };
-use crate::link::message::{PodId, PodReport, ToCapture, ToProxy};
+use crate::{
+    explain::Decision,
+    link::message::{PodId, PodReport, ToCapture, ToProxy},
+};
 
 /// Time that a description of the pods may take.
 const DESCRIBE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Time that an explanation may take: a proxy that is busy is to be explained, too.
+const EXPLAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The proxies of this node.
 #[derive(Debug)]
@@ -34,6 +44,8 @@ pub(super) struct Proxies {
     /// Questions that were asked.
     requests: AtomicU64,
     changed: Arc<watch::Sender<()>>,
+    /// One explanation at a time.
+    explaining: AsyncMutex<()>,
 }
 
 // === impl Proxies ===
@@ -44,6 +56,7 @@ impl Proxies {
             links: Mutex::default(),
             requests: AtomicU64::new(1),
             changed: Arc::new(watch::Sender::new(())),
+            explaining: AsyncMutex::default(),
         }
     }
 
@@ -153,6 +166,27 @@ impl Proxies {
             }
         }
         reports
+    }
+
+    /// Returns what becomes of a connection of `pod`, as the proxy says that accepts for it.
+    pub(super) async fn explain(&self, pod: PodId, to: SocketAddr) -> Option<Box<Decision>> {
+        let _turn = self.explaining.lock().await;
+        let request = self.requests.fetch_add(1, Ordering::Relaxed);
+        // Of two the later one: it takes over.
+        let serves = |link: &&Arc<Link>| {
+            let progress = link.progress();
+            !progress.draining && progress.pods.contains_key(&pod)
+        };
+        let link = self.all().into_iter().rev().find(|link| serves(&link))?;
+        link.progress().ask_why(request);
+        link.tell_or_warn(ToProxy::Explain { request, pod, to });
+        let answered = link.until(|progress| matches!(progress.explaining, Explaining::Told(_)));
+        // One that is gone or hangs says nothing.
+        let _ = timeout(EXPLAIN_TIMEOUT, answered).await;
+        match std::mem::take(&mut link.progress().explaining) {
+            Explaining::Told(decision) => decision,
+            Explaining::Nothing | Explaining::Asked(_) => None,
+        }
     }
 
     async fn until(&self, holds: impl Fn(&[Arc<Link>]) -> bool) {

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     identity::{DEFAULT_SVID_TTL, IdentityStore, LocalAuthority, LocalCa},
     link::{listeners::PodListeners, message::PodId},
-    state::WithoutWaypoint,
+    state::OutboundPolicy,
     telemetry::metrics::NodeMetrics,
     tls::Revocations,
 };
@@ -24,7 +24,7 @@ use crate::{
 pub(crate) fn node() -> Arc<Node> {
     let options = ProxyOptions {
         same_node_encryption: false,
-        without_waypoint: WithoutWaypoint::Refuse,
+        outbound: OutboundPolicy::default(),
         access_log_sample: NonZeroU32::MIN,
     };
     Arc::new(Node::new(options, Arc::new(NodeMetrics::new(DroppedLines::default()))))

@@ -24,7 +24,7 @@ use fairlead_node::{
         worker::Workers,
     },
     revocation_file::RevocationFile,
-    state::WithoutWaypoint,
+    state::{OutboundPolicy, WithoutWaypoint},
     sys::memory,
     telemetry::{
         metrics::NodeMetrics,
@@ -196,10 +196,13 @@ fn options(args: &RunArgs) -> ProxyOptions {
     ProxyOptions {
         access_log_sample: args.access_log_sample,
         same_node_encryption: args.same_node_encryption,
-        without_waypoint: if args.waypoint_fallback {
-            WithoutWaypoint::GoDirectly
-        } else {
-            WithoutWaypoint::Refuse
+        outbound: OutboundPolicy {
+            without_waypoint: if args.waypoint_fallback {
+                WithoutWaypoint::GoDirectly
+            } else {
+                WithoutWaypoint::Refuse
+            },
+            unknown: args.outbound_policy.into(),
         },
     }
 }

@@ -7,7 +7,7 @@ use fairlead_node::{
     discovery::{self, Discovery, EVENT_QUEUE, Introduction, introduce},
     identity::{IdentityStore, RemoteAuthority},
     proxy::node::{Node, ProxyOptions},
-    state::{MeshState, WithoutWaypoint},
+    state::{MeshState, OutboundPolicy},
     telemetry::{metrics::NodeMetrics, readiness::Readiness},
     tls::Revocations,
 };
@@ -64,7 +64,7 @@ impl Scene {
         let identities = IdentityStore::new(authority, clock, revocations, Handle::current());
         let options = ProxyOptions {
             same_node_encryption: false,
-            without_waypoint: WithoutWaypoint::Refuse,
+            outbound: OutboundPolicy::default(),
             access_log_sample: NonZeroU32::MIN,
         };
         let metrics = Arc::new(NodeMetrics::new(DroppedLines::default()));

@@ -181,6 +181,7 @@ impl Shared {
             | ToCapture::Idle { .. }
             | ToCapture::Need { .. }
             | ToCapture::Pods { .. }
+            | ToCapture::Explained { .. }
             | ToCapture::Unknown => {}
         }
     }

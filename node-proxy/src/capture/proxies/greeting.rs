@@ -131,6 +131,7 @@ async fn exchange(channel: Channel, arrival: Arrival) -> Result<Greeted, Greetin
             | ToCapture::Idle { .. }
             | ToCapture::Need { .. }
             | ToCapture::Pods { .. }
+            | ToCapture::Explained { .. }
             | ToCapture::Unknown => continue,
         }
         expected -= 1;
