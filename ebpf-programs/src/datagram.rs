@@ -15,15 +15,17 @@ use aya_ebpf::{
     programs::{SkLookupContext, SockAddrContext},
 };
 use fairlead_ebpf::{
-    CAPTURE_MARK, NetnsCookie, PodAddresses,
-    datagrams::{Asked, DNS_PORT, DatagramCounts, DatagramRules, RESOLVER_PORT},
+    CAPTURE_MARK, Fate, NetnsCookie, PodAddresses,
+    datagrams::{Asked, DNS_PORT, DatagramRules, RESOLVER_PORT},
 };
 
-use self::maps::{ASKED, DATAGRAM_COUNTS, DATAGRAM_RULES, RESOLVERS};
+use self::maps::{ASKED, DATAGRAM_RULES, RESOLVERS};
 use crate::{
     connect::{
-        self, SO_MARK, Verdict, captured_pod, has_socket, is_local6, leave_device, mapped, set,
+        self, SO_MARK, Verdict, enrolled, has_socket, is_local6, is_proxy, leave_device, mapped,
+        set,
     },
+    counts::count,
     maps::POD,
     steer::{self, Ends, LOOPBACK_IFINDEX},
 };
@@ -97,10 +99,10 @@ pub(crate) fn arrive(ctx: &SkLookupContext, lookup: &bpf_sk_lookup) -> steer::Ve
         // SAFETY: nothing is read of the value.
         && unsafe { ASKED.get(Asked::at_other_end(lookup, pod.netns)) }.is_none();
     if refused {
-        count(pod.netns, |counts| counts.received_refused += 1);
+        count(pod.netns, Fate::DatagramReceivedRefused);
         return steer::Verdict::Drop;
     }
-    count(pod.netns, |counts| counts.received += 1);
+    count(pod.netns, Fate::DatagramReceived);
     steer::Verdict::Pass
 }
 
@@ -120,8 +122,10 @@ fn connect(ctx: &SockAddrContext, destination: &Destination) -> Option<Verdict> 
 }
 
 fn send(ctx: &SockAddrContext, destination: &Destination, sends: Sends) -> Verdict {
-    let Some(pod) = captured_pod(ctx) else { return Verdict::Allow };
-    let netns = netns_of(ctx);
+    let Some((netns, pod)) = enrolled(ctx) else { return Verdict::Allow };
+    if is_proxy() {
+        return Verdict::Allow;
+    }
     let inside = destination.is_inside(pod);
     let rules = rules(netns);
     let is_query = destination.port == DNS_PORT;
@@ -131,7 +135,7 @@ fn send(ctx: &SockAddrContext, destination: &Destination, sends: Sends) -> Verdi
         && is_answered(netns, rules)
         && divert(ctx, sends)
     {
-        count(netns, |counts| counts.resolved += 1);
+        count(netns, Fate::DatagramResolved);
         return Verdict::Allow;
     }
     if sends == Sends::Many && !unmark(ctx) {
@@ -141,14 +145,14 @@ fn send(ctx: &SockAddrContext, destination: &Destination, sends: Sends) -> Verdi
         return Verdict::Allow;
     }
     if rules.has(DatagramRules::REFUSE_SENT) && !is_query {
-        count(netns, |counts| counts.sent_refused += 1);
+        count(netns, Fate::DatagramSentRefused);
         return Verdict::Refuse;
     }
     if rules.has(DatagramRules::REFUSE_RECEIVED) && sends == Sends::One {
         // If this fails, the answer is refused, and counted.
         let _ = ASKED.insert(destination.asked(netns), 0, 0);
     }
-    count(netns, |counts| counts.sent += 1);
+    count(netns, Fate::DatagramSent);
     Verdict::Allow
 }
 
@@ -184,14 +188,6 @@ fn is_answered(netns: NetnsCookie, rules: DatagramRules) -> bool {
 fn rules(netns: NetnsCookie) -> DatagramRules {
     // SAFETY: user space replaces values whole and the kernel frees them after a grace period.
     unsafe { DATAGRAM_RULES.get(netns) }.copied().unwrap_or_default()
-}
-
-fn count(netns: NetnsCookie, add: impl FnOnce(&mut DatagramCounts)) {
-    // Made by user space, for enrolled pods.
-    let Some(counts) = DATAGRAM_COUNTS.get_ptr_mut(netns) else { return };
-    // SAFETY: each processor has its own value, and a program is not interrupted by another one
-    // that counts for the same pod, other than by losing an addition.
-    add(unsafe { &mut *counts });
 }
 
 fn netns_of(ctx: &SockAddrContext) -> NetnsCookie {

@@ -20,22 +20,6 @@ pub const MAX_ASKED: u32 = 65_536;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DatagramRules(pub u32);
 
-/// What became of the datagrams of a pod. A connected socket counts once, when it is connected.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DatagramCounts {
-    /// Led to the proxy, which resolves names.
-    pub resolved: u64,
-    /// Sent by the pod, and passed.
-    pub sent: u64,
-    /// Sent by the pod, and refused.
-    pub sent_refused: u64,
-    /// Arrived for a socket that is not connected, and passed.
-    pub received: u64,
-    /// Arrived, and refused.
-    pub received_refused: u64,
-}
-
 /// A peer that a pod has sent a datagram to.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,8 +1,10 @@
 //! Lets user space use the shared types as map keys, map values and constants.
 
+use core::net::IpAddr;
+
 use crate::{
-    ListenerKey, NetnsCookie, PodAddresses, PodConfig, ProxyProcess,
-    datagrams::{DatagramCounts, DatagramRules},
+    Connection, Counts, ListenerKey, NetnsCookie, PodAddresses, PodConfig, ProbeSource,
+    ProxyProcess, datagrams::DatagramRules,
 };
 
 // SAFETY: `repr(C)` or transparent, integers and byte arrays only, no padding: every byte is
@@ -19,4 +21,20 @@ unsafe impl aya::Pod for ProxyProcess {}
 // SAFETY: as above.
 unsafe impl aya::Pod for DatagramRules {}
 // SAFETY: as above.
-unsafe impl aya::Pod for DatagramCounts {}
+unsafe impl aya::Pod for Connection {}
+// SAFETY: as above.
+unsafe impl aya::Pod for ProbeSource {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Counts {}
+
+// === impl ProbeSource ===
+
+impl From<IpAddr> for ProbeSource {
+    fn from(address: IpAddr) -> Self {
+        let octets = match address {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+            IpAddr::V6(v6) => v6.octets(),
+        };
+        Self(crate::words(octets))
+    }
+}

@@ -3,16 +3,22 @@
 //! Pure: built from lists or change by change, asked by lookups; no clock, no lock, no I/O.
 
 mod endpoints;
+mod explain;
+mod lots;
+mod menu;
 mod names;
 mod outbound;
 mod proximity;
 mod snapshot;
+mod standing;
 mod waypoint;
 
 pub use self::{
+    explain::{Bearings, workload_name},
     names::{Named, Naming},
-    outbound::{Hop, Route, Transport, WithoutWaypoint},
+    outbound::{Hop, OutboundPolicy, Route, Transport, UnknownDestinations, WithoutWaypoint},
     snapshot::{LocalWorkload, MeshState, ServiceEntry},
+    standing::{Moment, Standing},
 };
 
 #[cfg(test)]

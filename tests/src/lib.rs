@@ -11,6 +11,7 @@ mod access_log;
 mod adapter;
 mod capture;
 mod certificate;
+mod cgroup;
 mod control_plane;
 mod fairlead;
 mod host;
@@ -38,14 +39,15 @@ pub use self::{
     adapter::{Adapter, AdapterSite},
     capture::{Capture, CaptureFile, CaptureOptions},
     certificate::shown_identity,
+    cgroup::{Cgroup, InCgroup, cgroup_root},
     control_plane::{ControlPlane, ControlPlaneBuilder},
     fairlead::{FairleadBuilder, FairleadNode, Half, fairlead_program},
     host::Host,
     http::{Response, http_get},
     lab::Lab,
     mesh_config::{
-        MeshConfig, PeerAuthentication, PeerMode, Policy, PolicyAction, Port, PortList, Scope,
-        ServiceEntry, WorkloadEntry,
+        ApplicationTunnel, MeshConfig, PeerAuthentication, PeerMode, Policy, PolicyAction, Port,
+        PortList, Scope, ServiceEntry, Waypoint, WorkloadEntry,
     },
     metrics::{Metric, Metrics},
     netns::Netns,

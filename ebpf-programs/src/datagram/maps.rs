@@ -2,22 +2,17 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{HashMap, LruHashMap, PerCpuHashMap, SockHash},
+    maps::{HashMap, LruHashMap, SockHash},
 };
 use fairlead_ebpf::{
     MAX_PODS, NetnsCookie,
-    datagrams::{Asked, DatagramCounts, DatagramRules, MAX_ASKED},
+    datagrams::{Asked, DatagramRules, MAX_ASKED},
 };
 
 /// What becomes of the datagrams of each enrolled pod.
 #[map]
 pub(super) static DATAGRAM_RULES: HashMap<NetnsCookie, DatagramRules> =
     HashMap::with_max_entries(MAX_PODS, 0);
-
-/// What became of them.
-#[map]
-pub(super) static DATAGRAM_COUNTS: PerCpuHashMap<NetnsCookie, DatagramCounts> =
-    PerCpuHashMap::with_max_entries(MAX_PODS, 0);
 
 /// Sockets by which a proxy takes DNS queries, one a pod. Those of pods without are missing.
 #[map]

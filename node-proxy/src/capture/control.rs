@@ -2,7 +2,9 @@
 
 mod agent;
 mod attach;
+mod counted;
 mod datagrams;
+mod kubelet;
 mod lifecycle;
 mod place;
 mod restore;
@@ -10,7 +12,7 @@ mod unreadable;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -28,7 +30,7 @@ use super::{
     enrolment::Enrolment,
     processes::Processes,
     programs::Programs,
-    proxies::{Proxies, Reports},
+    proxies::{Arrivals, Proxies, Reports},
     records::{ENROLMENTS, Record, Records, Unreadable},
     registry::Registry,
 };
@@ -38,6 +40,7 @@ use crate::{
         PodStatus,
     },
     cli::Enrol,
+    explain::Explanation,
     link::{
         listeners::{EndpointListeners, PodListeners},
         message::{PodId, ServedPod},
@@ -67,6 +70,7 @@ pub(super) struct Shared {
     /// Pods whose record makes no sense.
     unreadable: Mutex<BTreeMap<PodKey, Unreadable>>,
     pub(super) proxies: Proxies,
+    pub(super) arrivals: Arrivals,
     pub(super) endpoints: EndpointListeners,
     /// What becomes of the datagrams of pods.
     datagrams: DatagramRules,
@@ -106,6 +110,8 @@ pub struct Parts {
     pub left: HashMap<PodId, PodListeners>,
     /// What becomes of the datagrams of pods.
     pub datagrams: DatagramRules,
+    /// Proxies whose links have come.
+    pub arrivals: Arrivals,
     /// Who decides which pods are enrolled.
     pub enrol: Enrol,
     /// The processes of the node, by which pods are found.
@@ -126,6 +132,7 @@ impl Control {
             endpoints,
             left,
             datagrams,
+            arrivals,
             enrol,
             processes,
             trust_domain,
@@ -146,6 +153,7 @@ impl Control {
             processes,
             unreadable: Mutex::default(),
             proxies: Proxies::new(),
+            arrivals,
             endpoints,
             datagrams,
             left: Mutex::new(left),
@@ -180,6 +188,10 @@ impl PodControl for Control {
 
     async fn list(&self) -> Vec<PodStatus> {
         self.0.list().await
+    }
+
+    async fn explain(&self, pod: &PodKey, to: SocketAddr) -> Result<Explanation, ApiError> {
+        self.0.explain(pod, to).await
     }
 
     async fn inventory(&self, known: Option<u64>) -> Inventory {

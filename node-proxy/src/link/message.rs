@@ -1,14 +1,17 @@
 //! The messages between capture and a proxy.
 
-use std::{fmt, net::IpAddr};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
-use fairlead_ebpf::{NetnsCookie, datagrams::DatagramCounts};
+use fairlead_ebpf::NetnsCookie;
 use mesh_api::identity::{Namespace, ServiceAccount};
 use serde::{Deserialize, Serialize};
 
-use crate::api::PodName;
+use crate::{api::PodName, explain::Decision};
 
-/// Most pods that one [`ToCapture::Pods`] describes.
+/// Most pods that one [`ToCapture::Pods`] or [`ToProxy::Counted`] describes.
 pub const MAX_PODS_PER_MESSAGE: usize = 64;
 
 /// Longest [`PodReport::problem`], in bytes; the rest is cut off.
@@ -66,17 +69,29 @@ pub enum ToProxy {
         /// Repeated in the answer.
         request: u64,
     },
+    /// Explain what becomes of a connection. Answered with [`ToCapture::Explained`].
+    Explain {
+        /// Repeated in the answer.
+        request: u64,
+        /// The pod that makes it.
+        pod: PodId,
+        /// Where it goes.
+        to: SocketAddr,
+    },
     /// No more pods can be enrolled on this node; proxies have the metrics.
     PodLimitReached,
-    /// What became of the datagrams of pods; proxies have the metrics.
-    Datagrams {
-        /// At most [`MAX_PODS_PER_MESSAGE`].
-        pods: Vec<PodDatagrams>,
-    },
     /// How many pods are to be in the mesh and are not captured; proxies have the metrics.
     Waiting {
         /// Their number.
         pods: u64,
+    },
+    /// What the kernel has counted of the captured pods; proxies have the metrics. A report replaces
+    /// the one before, and may come in parts.
+    Counted {
+        /// At most [`MAX_PODS_PER_MESSAGE`].
+        pods: Vec<CountedPod>,
+        /// Whether it is the last part.
+        last: bool,
     },
     /// Accept no more, let open connections finish, and end.
     Drain {
@@ -159,6 +174,13 @@ pub enum ToCapture {
         /// Whether it is the last part.
         last: bool,
     },
+    /// The answer to [`ToProxy::Explain`].
+    Explained {
+        /// Number of the question.
+        request: u64,
+        /// What becomes of the connection; none if the process does not have the pod.
+        decision: Option<Box<Decision>>,
+    },
     /// A message of a later version.
     #[serde(other)]
     Unknown,
@@ -188,6 +210,18 @@ pub struct ServedPod {
     pub addresses: Vec<IpAddr>,
 }
 
+/// What the kernel has counted of a pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CountedPod {
+    /// Namespace of the pod.
+    pub namespace: Namespace,
+    /// Name of the pod.
+    pub name: PodName,
+    /// How many connections had each [`Fate`](fairlead_ebpf::Fate), in the order of
+    /// [`Fate::ALL`](fairlead_ebpf::Fate::ALL). A later release may know more of them.
+    pub counts: Vec<u64>,
+}
+
 /// What a proxy says of a pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodReport {
@@ -198,23 +232,6 @@ pub struct PodReport {
     /// Why the pod has no certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
-}
-
-/// What became of the datagrams of a pod since it was enrolled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PodDatagrams {
-    /// The pod.
-    pub pod: PodId,
-    /// DNS queries that were led to a proxy.
-    pub resolved: u64,
-    /// Sent by the pod, and passed.
-    pub sent: u64,
-    /// Sent by the pod, and refused.
-    pub sent_refused: u64,
-    /// Arrived for the pod, and passed.
-    pub received: u64,
-    /// Arrived for the pod, and refused.
-    pub received_refused: u64,
 }
 
 /// Sockets that only capture can make.
@@ -255,16 +272,6 @@ impl PodId {
 impl fmt::Display for PodId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}@{}", self.netns, self.enrolment)
-    }
-}
-
-// === impl PodDatagrams ===
-
-impl PodDatagrams {
-    /// Returns what the kernel has counted of a pod.
-    pub fn new(pod: PodId, counts: DatagramCounts) -> Self {
-        let DatagramCounts { resolved, sent, sent_refused, received, received_refused } = counts;
-        Self { pod, resolved, sent, sent_refused, received, received_refused }
     }
 }
 

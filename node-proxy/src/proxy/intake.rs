@@ -5,7 +5,7 @@ mod links;
 
 use std::{
     collections::HashMap,
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     os::fd::OwnedFd,
     sync::Arc,
     time::Duration,
@@ -20,6 +20,7 @@ use tokio::{
 };
 
 use super::{
+    explain,
     node::Node,
     pod::{OpenConnections, Pod},
     ready_sockets::ReadySockets,
@@ -164,6 +165,7 @@ impl Intake {
         queue: &mut mpsc::Receiver<ToCapture>,
     ) -> Result<(), IntakeError> {
         let channel = Channel::new(socket)?;
+        self.parts.node.metrics.pod_connections.begin();
         let mut tidy = interval(TIDY_INTERVAL);
         let mut changes = self.parts.node.changes();
         let tell = async {
@@ -216,12 +218,15 @@ impl Intake {
             ToProxy::Release { pod } => self.release(pod),
             ToProxy::Cut { pod } => self.cut(pod),
             ToProxy::Describe { request } => self.describe(request),
-            ToProxy::Datagrams { pods } => self.note_datagrams(pods),
+            ToProxy::Explain { request, pod, to } => self.explain(request, pod, to),
             ToProxy::PodLimitReached => {
                 self.parts.node.metrics.limit("pods").inc();
             }
             ToProxy::Waiting { pods } => {
                 self.parts.node.metrics.pods_waiting.set(pods.try_into().unwrap_or(i64::MAX));
+            }
+            ToProxy::Counted { pods, last } => {
+                self.parts.node.metrics.pod_connections.take(pods, last);
             }
             ToProxy::Drain { grace_ms, succeeded } => {
                 self.draining = true;
@@ -379,7 +384,6 @@ impl Intake {
         }
         served.resolver = None;
         self.parts.resolver.release(pod.netns());
-        self.parts.node.metrics.datagrams.forget(pod);
         let (served, workers) = (served.pod.clone(), self.parts.workers.clone());
         let answers = self.answers.clone();
         tokio::spawn(async move {
@@ -392,7 +396,6 @@ impl Intake {
 
     fn cut(&mut self, pod: PodId) {
         let served = self.pods.remove(&pod);
-        self.parts.node.metrics.datagrams.forget(pod);
         if served.is_some_and(|served| served.listeners.is_some()) {
             self.parts.node.metrics.pods_enrolled.dec();
         }
@@ -417,6 +420,17 @@ impl Intake {
                 return;
             }
         }
+    }
+
+    fn explain(&self, request: u64, pod: PodId, to: SocketAddr) {
+        let serves = |served: &&Served| served.listeners.is_some();
+        let pods = || self.pods.values().filter(serves).map(|served| &served.pod);
+        let is_neighbour = |address| pods().any(|pod| pod.owns(address));
+        let known = self.pods.get(&pod).filter(serves);
+        let decision = known.map(|served| {
+            Box::new(explain::decide(&self.parts.node, &served.pod, to, is_neighbour))
+        });
+        self.answer(ToCapture::Explained { request, decision });
     }
 
     /// Forgets released pods without a connection.

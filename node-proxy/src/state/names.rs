@@ -59,7 +59,9 @@ impl MeshState {
     pub fn is_meshed(&self, address: IpAddr, client: &Namespace) -> bool {
         let hbone = |workload: &Arc<Workload>| workload.tunnel_protocol == TunnelProtocol::Hbone;
         self.workload_at(address).is_some_and(hbone)
-            || self.service_at(address, client).is_some_and(|entry| entry.workloads().any(hbone))
+            || self
+                .service_at(address, client)
+                .is_some_and(|entry| entry.members.workloads().any(hbone))
     }
 
     /// Of services of one name: that of the client's namespace, else the canonical one, else that of
@@ -98,7 +100,7 @@ impl<'a> Named<'a> {
         };
         if service.addresses.is_empty() {
             let usable = |w: &&Arc<_>| is_usable(w, service);
-            let workloads = self.entry.workloads().filter(usable);
+            let workloads = self.entry.members.workloads().filter(usable);
             return workloads.flat_map(|w| w.addresses.iter().copied()).filter(allowed).collect();
         }
         let near = service.addresses.iter().filter(|vip| vip.network == *self.state.network());

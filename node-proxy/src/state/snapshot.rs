@@ -3,7 +3,7 @@
 //! Its maps share their parts with those of the snapshots before and after it: a copy costs next to
 //! nothing, and a change only what it touches.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use arc_swap::ArcSwapOption;
 use ipnet::IpNet;
@@ -17,7 +17,10 @@ use mesh_api::{
 };
 use rpds::HashTrieMapSync;
 
-use super::endpoints::{Endpoint, Endpoints, Place};
+use super::{
+    endpoints::{Endpoint, Endpoints, Members},
+    standing::Standing,
+};
 
 /// A workload and what follows from the rest of the configuration.
 #[derive(Debug)]
@@ -37,13 +40,16 @@ struct Evaluator {
 /// Workloads of the same name or address, of which the first counts.
 type Namesakes = Vec<Arc<WorkloadEntry>>;
 
+/// How a workload has been doing in each of its services.
+type Standings = BTreeMap<ServiceKey, Arc<Standing>>;
+
 /// A service and its endpoints.
 #[derive(Clone, Copy, Debug)]
 pub struct ServiceEntry<'a> {
     /// The service.
     pub service: &'a Arc<Service>,
-    /// Where the workloads run that belong to it, healthy or not.
-    pub(super) places: &'a [Place],
+    /// Its endpoints.
+    pub(super) members: &'a Members,
 }
 
 /// A workload of this node with the policies that guard it.
@@ -62,12 +68,14 @@ pub struct MeshState {
     workloads: HashTrieMapSync<WorkloadUid, Arc<WorkloadEntry>>,
     by_name: HashTrieMapSync<Namespace, HashTrieMapSync<Arc<str>, Namesakes>>,
     by_address: HashTrieMapSync<IpAddr, Namesakes>,
+    /// Workloads that share the address of their node.
+    by_host: HashTrieMapSync<IpAddr, Namesakes>,
     services: HashTrieMapSync<ServiceKey, Arc<Service>>,
     /// Also of services that are not known (yet): either may come first.
     endpoints: HashTrieMapSync<ServiceKey, Endpoints>,
     by_vip: HashTrieMapSync<IpAddr, Vec<ServiceKey>>,
     /// By host names in lower case, also those that begin with `*`.
-    by_host: HashTrieMapSync<Arc<str>, Vec<ServiceKey>>,
+    by_hostname: HashTrieMapSync<Arc<str>, Vec<ServiceKey>>,
     by_range: Arc<Vec<(IpNet, ServiceKey)>>,
     policies: Arc<PolicyIndex>,
     /// Counts the changes of `policies`.
@@ -103,6 +111,11 @@ impl MeshState {
     /// Returns the workload that owns `address`. Host-network workloads own none.
     pub fn workload_at(&self, address: IpAddr) -> Option<&Arc<Workload>> {
         self.by_address.get(&address)?.first().map(|entry| &entry.workload)
+    }
+
+    /// Returns whether workloads of the host network have `address`, which is their node's.
+    pub fn is_host(&self, address: IpAddr) -> bool {
+        self.by_host.contains_key(&address)
     }
 
     /// Returns the workload with `uid`.
@@ -166,6 +179,21 @@ impl MeshState {
         (self.workloads.size(), self.services.size(), self.policies.len())
     }
 
+    /// Returns all workloads.
+    pub fn workloads(&self) -> impl Iterator<Item = &Arc<Workload>> {
+        self.workloads.values().map(|entry| &entry.workload)
+    }
+
+    /// Returns all services.
+    pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.services.values()
+    }
+
+    /// Returns all policies, by key.
+    pub fn policies(&self) -> impl Iterator<Item = &Policy> {
+        self.policies.iter()
+    }
+
     /// Adds a service, in place of the one with its key. Its endpoints stay.
     pub fn insert_service(&mut self, service: Service) {
         let service = Arc::new(service);
@@ -201,9 +229,15 @@ impl MeshState {
         }
     }
 
-    /// Adds a workload, in place of the one with its uid.
+    /// Adds a workload, in place of the one with its uid. How that has been doing is remembered while
+    /// its addresses are the same.
     pub fn insert_workload(&mut self, workload: Workload) {
-        self.remove_workload(&workload.uid);
+        let before = self.take_workload(&workload.uid);
+        let mut standings = before.filter(|(before, _)| before.addresses == workload.addresses);
+        let mut standing = |key| {
+            let known = standings.as_mut().and_then(|(_, standings)| standings.remove(key));
+            known.unwrap_or_default()
+        };
         let workload = Arc::new(workload);
         let policies = ArcSwapOption::empty();
         let entry = Arc::new(WorkloadEntry { workload: workload.clone(), policies });
@@ -219,13 +253,15 @@ impl MeshState {
         if workload.network != self.network {
             return;
         }
-        if workload.network_mode == NetworkMode::Standard {
-            for address in &workload.addresses {
-                enlist(&mut self.by_address, *address, &entry, &self.network);
-            }
+        let by_address = match workload.network_mode {
+            NetworkMode::Standard => &mut self.by_address,
+            NetworkMode::HostNetwork => &mut self.by_host,
+        };
+        for address in &workload.addresses {
+            enlist(by_address, *address, &entry, &self.network);
         }
         for (key, ports) in &workload.services {
-            let endpoint = Endpoint::new(workload.clone(), ports.clone());
+            let endpoint = Endpoint::new(workload.clone(), ports.clone(), standing(key));
             if let Some(endpoints) = self.endpoints.get_mut(key) {
                 endpoints.insert(endpoint);
             } else {
@@ -236,7 +272,12 @@ impl MeshState {
 
     /// Removes the workload with `uid`, if there is one, and with it its endpoints.
     pub fn remove_workload(&mut self, uid: &WorkloadUid) {
-        let Some(entry) = self.workloads.get(uid).cloned() else { return };
+        self.take_workload(uid);
+    }
+
+    /// Removes a workload; returns it and how it has been doing in each service.
+    fn take_workload(&mut self, uid: &WorkloadUid) -> Option<(Arc<Workload>, Standings)> {
+        let entry = self.workloads.get(uid).cloned()?;
         self.workloads.remove_mut(uid);
         let workload = &entry.workload;
         if let Some(names) = self.by_name.get_mut(workload.namespace()) {
@@ -247,14 +288,19 @@ impl MeshState {
         }
         for address in &workload.addresses {
             delist(&mut self.by_address, address, &entry);
+            delist(&mut self.by_host, address, &entry);
         }
+        let mut standings = Standings::new();
         for key in workload.services.keys() {
             let Some(endpoints) = self.endpoints.get_mut(key) else { continue };
-            endpoints.remove(workload);
+            if let Some(standing) = endpoints.remove(workload) {
+                standings.insert(key.clone(), standing);
+            }
             if endpoints.is_empty() {
                 self.endpoints.remove_mut(key);
             }
         }
+        Some((workload.clone(), standings))
     }
 
     /// Adds a policy, in place of the one with its key.
@@ -271,30 +317,39 @@ impl MeshState {
 
     /// Returns the services of this host name, in all namespaces.
     pub(super) fn keys_named(&self, hostname: &str) -> &[ServiceKey] {
-        self.by_host.get(hostname).map_or(&[], Vec::as_slice)
+        self.by_hostname.get(hostname).map_or(&[], Vec::as_slice)
     }
 
     fn insert_host(&mut self, key: &ServiceKey) {
         let host = lower(&key.hostname);
-        if let Some(keys) = self.by_host.get_mut(&host) {
+        if let Some(keys) = self.by_hostname.get_mut(&host) {
             keys.push(key.clone());
         } else {
-            self.by_host.insert_mut(host, vec![key.clone()]);
+            self.by_hostname.insert_mut(host, vec![key.clone()]);
         }
     }
 
     fn remove_host(&mut self, key: &ServiceKey) {
         let host = lower(&key.hostname);
-        let Some(keys) = self.by_host.get_mut(&host) else { return };
+        let Some(keys) = self.by_hostname.get_mut(&host) else { return };
         keys.retain(|other| other != key);
         if keys.is_empty() {
-            self.by_host.remove_mut(&host);
+            self.by_hostname.remove_mut(&host);
         }
     }
 
+    /// Returns the policies that guard `workload`, which must be of this mesh.
+    pub fn policies_of(&self, workload: &Workload) -> Option<Arc<WorkloadPolicies>> {
+        let entry = self.workloads.get(&workload.uid)?;
+        Some(entry.policies(&self.policies, self.generation))
+    }
+
     pub(super) fn with_endpoints<'a>(&'a self, service: &'a Arc<Service>) -> ServiceEntry<'a> {
-        let places = self.endpoints.get(&service.key).map_or(&[][..], Endpoints::places);
-        ServiceEntry { service, places }
+        let members = match self.endpoints.get(&service.key) {
+            Some(endpoints) => endpoints.members(),
+            None => Members::none(),
+        };
+        ServiceEntry { service, members }
     }
 
     pub(super) fn visible<'a>(

@@ -1,9 +1,10 @@
 //! Prometheus metrics: per-core counters for connections, shared ones for what is rare.
 
-mod datagrams;
 mod discovery;
 mod dns;
 mod labels;
+mod paths;
+mod pods;
 mod traffic;
 mod worker;
 
@@ -18,10 +19,10 @@ use prometheus_client::{
 
 use self::traffic::Traffic;
 pub use self::{
-    datagrams::DatagramMetrics,
     discovery::{DiscoveryMetrics, Termination},
     dns::{DnsMetrics, QueryLabels, QueryProtocol},
     labels::{ConnectionLabels, End, Reporter},
+    pods::PodConnections,
     traffic::MAX_SERIES,
     worker::{ConnectionCounters, OpenSocket, WorkerMetrics},
 };
@@ -39,8 +40,6 @@ pub struct NodeMetrics {
     pub config_reloads: ConfigReloads,
     /// The conversation with the control plane.
     pub discovery: DiscoveryMetrics,
-    /// Datagrams of pods.
-    pub datagrams: DatagramMetrics,
     /// DNS queries.
     pub dns: DnsMetrics,
     /// Pods in the mesh on this node.
@@ -49,6 +48,10 @@ pub struct NodeMetrics {
     pub pods_waiting: Gauge,
     /// Connections that were made while no proxy ran, and waited for this one.
     pub connections_waited: Counter,
+    /// What the kernel did with the connections of pods.
+    pub pod_connections: PodConnections,
+    /// Times that an endpoint was set aside because it kept failing.
+    pub endpoints_set_aside: Counter,
     /// HBONE connections open.
     pub tunnels_open: Tunnels,
     limits: Family<Labels<1>, Counter>,
@@ -82,9 +85,10 @@ impl NodeMetrics {
         let mut registry = Registry::default();
         let traffic = Arc::new(Traffic::new(MAX_SERIES));
         registry.register_collector(Box::new(Arc::clone(&traffic)));
+        registry.register_collector(Box::new(Arc::clone(traffic.paths())));
         registry.register_collector(Box::new(dropped_lines));
-        let datagrams = DatagramMetrics::default();
-        registry.register_collector(Box::new(datagrams.clone()));
+        let pod_connections = PodConnections::default();
+        registry.register_collector(Box::new(pod_connections.clone()));
         let registry = &mut registry;
         let build: Family<Labels<2>, Gauge> =
             family(registry, "istio_build", "Component and version of this process");
@@ -112,14 +116,21 @@ impl NodeMetrics {
             "Connections that were made while no proxy ran, and waited for this one",
             connections_waited.clone(),
         );
+        let endpoints_set_aside = Counter::default();
+        registry.register(
+            "fairlead_endpoints_set_aside",
+            "Times that an endpoint was set aside because connections to it kept failing",
+            endpoints_set_aside.clone(),
+        );
         Self {
             config_reloads: ConfigReloads::register(registry),
             discovery: DiscoveryMetrics::register(registry),
-            datagrams,
             dns: DnsMetrics::register(registry),
             pods_enrolled,
             pods_waiting,
             connections_waited,
+            pod_connections,
+            endpoints_set_aside,
             tunnels_open: Tunnels::register(registry),
             limits,
             traffic,

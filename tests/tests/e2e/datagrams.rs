@@ -29,18 +29,18 @@ fn send(from: &Pod, way: &str, to: &Pod, v6: bool) -> Result<String> {
 fn wait_for_count(
     mesh: &Mesh,
     pod: &Pod,
-    (direction, result): (&str, &str),
+    (direction, outcome): (&str, &str),
     expected: f64,
 ) -> Result<()> {
     let node = if pod.node() == mesh.n1.node().name() { &mesh.n1 } else { &mesh.n2 };
-    let namespace = ("pod_namespace", pod.namespace());
-    let labels = [namespace, ("pod", pod.name()), ("direction", direction), ("result", result)];
-    let what = format!("{expected} datagrams of {} {direction} {result}", pod.name());
+    let namespace = ("namespace", pod.namespace());
+    let labels = [namespace, ("pod", pod.name()), ("direction", direction), ("outcome", outcome)];
+    let what = format!("{expected} datagrams of {} {direction} {outcome}", pod.name());
     wait_for(&what, SOON, || {
-        let counted = node.metrics()?.sum("fairlead_datagrams_total", &labels);
+        let counted = node.metrics()?.sum("fairlead_pod_datagrams_total", &labels);
         Ok((counted >= expected).then_some(()))
     })?;
-    assert_eq!(node.metrics()?.sum("fairlead_datagrams_total", &labels), expected, "{what}");
+    assert_eq!(node.metrics()?.sum("fairlead_pod_datagrams_total", &labels), expected, "{what}");
     Ok(())
 }
 
@@ -75,8 +75,8 @@ fn a_strict_pod_takes_no_datagrams_but_answers_and_their_senders_know() -> Resul
     };
     refused(&mesh, &mesh.a)?;
     let before = |mesh: &Mesh| {
-        let labels = [("pod", "b"), ("direction", "inbound"), ("result", "refused")];
-        Ok::<_, anyhow::Error>(mesh.n2.metrics()?.sum("fairlead_datagrams_total", &labels))
+        let labels = [("pod", "b"), ("direction", "inbound"), ("outcome", "refused")];
+        Ok::<_, anyhow::Error>(mesh.n2.metrics()?.sum("fairlead_pod_datagrams_total", &labels))
     };
     for (from, v6) in [(&mesh.a, true), (&mesh.outsider, false), (&mesh.outsider, true)] {
         assert_eq!(send(from, "connect", &mesh.b, v6)?, "error ECONNREFUSED");

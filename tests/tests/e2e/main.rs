@@ -16,6 +16,7 @@ mod halves;
 mod hbone;
 mod kernel;
 mod lifecycle;
+mod outbound;
 mod paths;
 mod peer;
 mod policy;

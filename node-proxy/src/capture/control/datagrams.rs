@@ -1,10 +1,9 @@
-//! What becomes of the datagrams of pods: as the proxies say, as far as the options let them, and
-//! counted.
+//! What becomes of the datagrams of pods: as the proxies say, as far as the options let them.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
-use fairlead_ebpf::datagrams::{DatagramCounts, DatagramRules};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use fairlead_ebpf::datagrams::DatagramRules;
+use tokio::time::timeout;
 
 use super::{Control, Enrolled, Shared, attach::duplicate};
 use crate::{
@@ -12,11 +11,8 @@ use crate::{
         programs::Programs,
         proxies::{Answers, Link, Unreachable},
     },
-    link::message::{MAX_PODS_PER_MESSAGE, PodDatagrams, PodId, ToProxy},
+    link::message::ToProxy,
 };
-
-/// Pause between looks at the counters; they are scraped less often.
-const COUNT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Longest time for which the queries of pods may wait for a proxy that is not there.
 const RULE_INTERVAL: Duration = Duration::from_secs(1);
@@ -52,34 +48,6 @@ impl Control {
             let pods: Vec<_> = shared.pods().values().cloned().collect();
             for enrolled in pods.iter().filter(|enrolled| !enrolled.is_draining()) {
                 shared.rule(&mut programs, enrolled);
-            }
-        }
-    }
-
-    /// Tells the proxies what became of the datagrams of pods. Never returns.
-    pub async fn count_datagrams(&self) {
-        let shared = &self.0;
-        let mut told = HashMap::new();
-        let mut listeners = Vec::new();
-        let mut tick = interval(COUNT_INTERVAL);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tick.tick().await;
-            let links: Vec<_> = shared.proxies.all().iter().map(|link| link.number).collect();
-            if links != listeners {
-                // One that is new knows nothing.
-                told.clear();
-                listeners = links;
-            }
-            let counted = shared.count().await;
-            told.retain(|pod, _| counted.contains_key(pod));
-            let news: Vec<_> = counted
-                .into_iter()
-                .filter(|(pod, counts)| told.insert(*pod, *counts) != Some(*counts))
-                .map(|(pod, counts)| PodDatagrams::new(pod, counts))
-                .collect();
-            for pods in news.chunks(MAX_PODS_PER_MESSAGE) {
-                shared.proxies.tell_active(&ToProxy::Datagrams { pods: pods.to_vec() });
             }
         }
     }
@@ -122,13 +90,5 @@ impl Shared {
         if let Err(error) = led.and(judged) {
             tracing::error!(pod = %enrolled.spec.key(), %error, "cannot rule the datagrams of a pod");
         }
-    }
-
-    async fn count(&self) -> HashMap<PodId, DatagramCounts> {
-        let programs = self.programs.lock().await;
-        let pods = self.listeners().into_iter();
-        // A pod that is just leaving has no counters any more.
-        pods.filter_map(|(pod, _)| Some((pod, programs.datagrams.counts(pod.netns()).ok()?)))
-            .collect()
     }
 }

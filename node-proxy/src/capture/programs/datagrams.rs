@@ -7,27 +7,21 @@ use std::{
 
 use aya::{
     Ebpf,
-    maps::{HashMap, MapData, PerCpuHashMap, PerCpuValues, SockHash},
-    util::nr_cpus,
+    maps::{HashMap, MapData, SockHash},
 };
-use fairlead_ebpf::{
-    NetnsCookie,
-    datagrams::{DatagramCounts, DatagramRules},
-};
+use fairlead_ebpf::{NetnsCookie, datagrams::DatagramRules};
 
 use super::{ProgramsError, ignore_absent, map_error, take_map};
 
 /// Names of the maps.
-pub(super) const MAPS: [&str; 4] = [RULES, COUNTS, RESOLVERS, "ASKED"];
+pub(super) const MAPS: [&str; 3] = [RULES, RESOLVERS, "ASKED"];
 
 const RULES: &str = "DATAGRAM_RULES";
-const COUNTS: &str = "DATAGRAM_COUNTS";
 const RESOLVERS: &str = "RESOLVERS";
 
-/// The maps that say what becomes of datagrams, and what became of them.
+/// The maps that say what becomes of datagrams.
 pub(in crate::capture) struct Datagrams {
     rules: HashMap<MapData, NetnsCookie, DatagramRules>,
-    counts: PerCpuHashMap<MapData, NetnsCookie, DatagramCounts>,
     resolvers: SockHash<MapData, NetnsCookie>,
     /// What is in the first, of the pods of this process.
     known: Memory<NetnsCookie, DatagramRules>,
@@ -39,14 +33,12 @@ impl Datagrams {
     pub(super) fn take(object: &mut Ebpf) -> Result<Self, ProgramsError> {
         Ok(Self {
             rules: take_map(object, RULES)?,
-            counts: take_map(object, COUNTS)?,
             resolvers: take_map(object, RESOLVERS)?,
             known: Memory::new(),
         })
     }
 
-    /// Sets what becomes of the datagrams of a pod; they are counted from then on. `queries` takes DNS
-    /// queries, if any do.
+    /// Sets what becomes of the datagrams of a pod. `queries` takes DNS queries, if a socket does.
     ///
     /// What proxies say is as a predecessor was told, who may have been one of the same proxies. A pod
     /// that has had none takes no datagrams where policy is to say whether it does.
@@ -56,11 +48,6 @@ impl Datagrams {
         options: DatagramRules,
         queries: Option<BorrowedFd<'_>>,
     ) -> Result<(), ProgramsError> {
-        if self.counts.get(&pod, 0).is_err() {
-            let none = vec![DatagramCounts::default(); processors()?];
-            let none = PerCpuValues::try_from(none).map_err(io_error)?;
-            self.counts.insert(pod, none, 0).map_err(map_error(COUNTS))?;
-        }
         match queries {
             Some(socket) => self.resolvers.insert(pod, socket.as_raw_fd(), 0),
             None => ignore_absent(self.resolvers.remove(&pod)),
@@ -88,28 +75,11 @@ impl Datagrams {
         Ok(())
     }
 
-    /// Returns what became of the datagrams of a pod.
-    pub(in crate::capture) fn counts(
-        &self,
-        pod: NetnsCookie,
-    ) -> Result<DatagramCounts, ProgramsError> {
-        let counts = self.counts.get(&pod, 0).map_err(map_error(COUNTS))?;
-        let sum = |total: DatagramCounts, part: &DatagramCounts| DatagramCounts {
-            resolved: total.resolved + part.resolved,
-            sent: total.sent + part.sent,
-            sent_refused: total.sent_refused + part.sent_refused,
-            received: total.received + part.received,
-            received_refused: total.received_refused + part.received_refused,
-        };
-        Ok(counts.iter().fold(DatagramCounts::default(), sum))
-    }
-
     /// Forgets a pod. Absent parts are no error.
     pub(super) fn forget(&mut self, pod: NetnsCookie) -> Result<(), ProgramsError> {
         self.known.remove(&pod);
         ignore_absent(self.resolvers.remove(&pod)).map_err(map_error(RESOLVERS))?;
-        ignore_absent(self.rules.remove(&pod)).map_err(map_error(RULES))?;
-        ignore_absent(self.counts.remove(&pod)).map_err(map_error(COUNTS))
+        ignore_absent(self.rules.remove(&pod)).map_err(map_error(RULES))
     }
 }
 
@@ -124,14 +94,6 @@ fn inherit(options: DatagramRules, before: Option<DatagramRules>) -> DatagramRul
     };
     let refused = options.has(DatagramRules::REFUSE_RECEIVED) || by_policy && refused;
     options.with(DatagramRules::ANSWERED, answered).with(DatagramRules::REFUSE_RECEIVED, refused)
-}
-
-fn processors() -> Result<usize, ProgramsError> {
-    nr_cpus().map_err(|(_, cause)| io_error(cause))
-}
-
-fn io_error(cause: std::io::Error) -> ProgramsError {
-    ProgramsError::Io { what: "counting the processors", cause }
 }
 
 #[cfg(test)]

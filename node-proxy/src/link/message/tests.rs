@@ -13,14 +13,6 @@ fn messages_to_a_proxy_are_those_of_version_1() {
         addresses: vec!["10.1.0.2".parse().unwrap(), "fd00::2".parse().unwrap()],
     };
     let pod = POD;
-    let counted = PodDatagrams {
-        pod,
-        resolved: 1,
-        sent: 2,
-        sent_refused: 3,
-        received: 4,
-        received_refused: 5,
-    };
     let table = [
         (ToProxy::Hello { version: 1 }, r#"{"type":"hello","version":1}"#),
         (ToProxy::Register, r#"{"type":"register"}"#),
@@ -43,10 +35,6 @@ fn messages_to_a_proxy_are_those_of_version_1() {
         (ToProxy::Cut { pod }, r#"{"type":"cut","pod":{"netns":4711,"enrolment":99}}"#),
         (ToProxy::Describe { request: 7 }, r#"{"type":"describe","request":7}"#),
         (ToProxy::PodLimitReached, r#"{"type":"pod_limit_reached"}"#),
-        (
-            ToProxy::Datagrams { pods: vec![counted] },
-            r#"{"type":"datagrams","pods":[{"pod":{"netns":4711,"enrolment":99},"resolved":1,"sent":2,"sent_refused":3,"received":4,"received_refused":5}]}"#,
-        ),
         (ToProxy::Waiting { pods: 3 }, r#"{"type":"waiting","pods":3}"#),
         (
             ToProxy::Drain { grace_ms: 25_000, succeeded: true },

@@ -14,12 +14,12 @@ use h2::{RecvStream, server::SendResponse};
 use http::{Method, Response, uri::Authority};
 use mesh_api::identity::Identity;
 
-use super::{Arrival, status};
+use super::{Application, Arrival, status};
 use crate::{
     hbone::{
         headers::{self, Forwarded},
         server::{Stream, Tunnel},
-        transport,
+        transport::{self, Wire},
     },
     proxy::{
         connections::{Counted, Registration},
@@ -43,6 +43,7 @@ struct Source {
     identity: Identity,
     client: SocketAddr,
     target: SocketAddr,
+    wire: Rc<Wire>,
     /// Whether the tunnel was cut because the peer is not trusted any more.
     distrusted: Cell<bool>,
 }
@@ -85,7 +86,8 @@ pub(in crate::proxy) async fn serve_tunnel(accepted: Accepted) {
     // From here on it is a tunnel, and its streams are the connections.
     drop(counted);
     let distrusted = Cell::new(false);
-    let source = Rc::new(Source { worker, pod, identity, client, target, distrusted });
+    let wire = io.wire();
+    let source = Rc::new(Source { worker, pod, identity, client, target, wire, distrusted });
     let serve = |stream| spawn(source.clone().serve(stream));
     let served = match Box::pin(Tunnel::accept(io)).await {
         Ok(tunnel) => tokio::select! {
@@ -119,7 +121,7 @@ fn refused(
         peer,
         target,
         requested: target,
-        destination: target,
+        application: Application::at(target),
         hostname: None,
         started,
     };
@@ -151,6 +153,7 @@ impl Source {
             } else {
                 refuse(respond, CloseReason::BadRequest)
             };
+            log.measured(&self.wire.report());
             log.close(&reason.in_tunnel(self.distrusted.get()));
         }
     }
@@ -181,31 +184,19 @@ impl Source {
     fn arrival(&self, requested: SocketAddr, forwarded: Forwarded, started: Instant) -> Arrival {
         let client = headers::client_address(self.client.ip(), &forwarded);
         let known = client.port() != 0;
-        let workload = self.worker.node.state().workload_at(self.client.ip()).cloned();
+        let state = self.worker.node.state();
+        let workload = state.workload_at(self.client.ip()).cloned();
+        let application = Application::of(&state, &self.pod, self.target.ip(), requested);
         Arrival {
             client: if known { client } else { self.client },
             keep_client_port: known,
             peer: End { workload, identity: Some(self.identity.clone()) },
             target: self.target,
             requested,
-            destination: self.destination(requested),
+            application,
             hostname: forwarded.host,
             started,
         }
-    }
-
-    /// Returns where the application takes a connection to `requested`: there, unless the pod is a
-    /// waypoint and the connection is for what is bound to it.
-    fn destination(&self, requested: SocketAddr) -> SocketAddr {
-        if requested.ip() == self.target.ip() {
-            return requested;
-        }
-        let state = self.worker.node.state();
-        let local = state.local_workload(&self.pod.name, &self.pod.identity);
-        if local.is_some_and(|local| state.stands_in_for(&local.workload, requested.ip())) {
-            return SocketAddr::new(self.target.ip(), requested.port());
-        }
-        requested
     }
 
     /// The answer to a stream that is accepted; it describes the destination.

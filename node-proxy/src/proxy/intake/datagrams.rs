@@ -1,11 +1,11 @@
-//! What becomes of the datagrams of pods: what the proxy says, and what it hears.
+//! What becomes of the datagrams of pods, as far as the proxy has a say.
 
 use std::os::fd::OwnedFd;
 
-use super::{Intake, Progress, Served, answer};
+use super::{Intake, Progress, answer};
 use crate::{
     link::{
-        message::{PodDatagrams, PodId, ToCapture},
+        message::{PodId, ToCapture},
         resolver::ResolverSockets,
     },
     proxy::pod::Pod,
@@ -21,16 +21,6 @@ impl Intake {
             self.resolve(pod);
         }
         self.judge_datagrams();
-    }
-
-    /// Notes what became of datagrams.
-    pub(super) fn note_datagrams(&self, pods: Vec<PodDatagrams>) {
-        let metrics = &self.parts.node.metrics.datagrams;
-        for counts in pods {
-            if let Some(Served { pod, .. }) = self.pods.get(&counts.pod) {
-                metrics.set(&pod.identity.namespace, &pod.name, counts);
-            }
-        }
     }
 
     /// Tells a capture process that knows nothing for which pods it is to refuse datagrams.

@@ -20,7 +20,7 @@ use crate::telemetry::reason::ResponseFlags;
 pub(super) const UNKNOWN: &str = "unknown";
 
 /// Value of every label of the series that takes what exceeds the bound.
-const OVERFLOW: &str = "overflow";
+pub(super) const OVERFLOW: &str = "overflow";
 
 /// Side of the connection that this proxy acts for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
