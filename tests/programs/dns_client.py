@@ -4,11 +4,14 @@ usage: dns_client.py musl SERVER NAME       A and AAAA at once, by one socket th
        dns_client.py connected SERVER NAME  with EDNS, by a connected socket
        dns_client.py kept SERVER NAME       the same socket for each line of input
        dns_client.py many SERVER NAME       one after the other until the end of input; counts failures
+       dns_client.py flood SERVER NAME      hundreds at once; counts those that are refused
        dns_client.py raw SERVER HEX         any datagram
 """
+import select
 import socket
 import sys
 import threading
+import time
 
 import dns
 
@@ -81,6 +84,22 @@ elif way == "many":
             print("failed", number, type(error).__name__)
         sock.close()
     print("asked", number, "failed", failed)
+elif way == "flood":
+    # As many queries as there are numbers here, a few at a time: the socket's buffer is small.
+    sock = connected()
+    sock.setblocking(False)
+    failed = 0
+    for number in range(600):
+        sock.send(dns.query(number, what, "A"))
+        time.sleep(0.001)
+        try:
+            failed += dns.answers(sock.recv(4096))[1] & 15 == 2
+        except BlockingIOError:
+            pass
+    while select.select([sock], [], [], 0.5)[0]:
+        failed += dns.answers(sock.recv(4096))[1] & 15 == 2
+    print("refused", failed)
+    sys.stdin.read()
 elif way == "raw":
     sock = socket.socket(family, socket.SOCK_DGRAM)
     sock.settimeout(0.5)

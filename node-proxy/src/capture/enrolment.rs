@@ -156,8 +156,8 @@ impl Enrolment {
         datagrams: DatagramRules,
     ) -> Result<(PodListeners, Option<ResolverSockets>), EnrolError> {
         let listeners = listeners.map_or_else(|| self.listen_all(), Ok)?;
-        let resolves = datagrams.has(DatagramRules::RESOLVE);
-        let resolver = resolves.then(|| self.open_resolver()).transpose()?;
+        let with_names = datagrams.has(DatagramRules::RESOLVE);
+        let resolver = with_names.then(|| self.open_resolver()).transpose()?;
         let netns = self.netns.cookie();
         let addresses = self.pod_addresses();
         let sockets = [
@@ -166,7 +166,7 @@ impl Enrolment {
             (Listener::InboundPlaintext, listeners.inbound_plaintext.as_fd()),
         ];
         let pod = PodConfig { netns, addresses, reserved: [0; 4] };
-        PodRouting::open(&self.netns)?.divert(&self.addresses, resolves).await?;
+        PodRouting::open(&self.netns)?.divert(&self.addresses, with_names).await?;
         programs.steer(self.netns.as_fd(), pod, sockets)?;
         let queries = resolver.as_ref().map(|resolver| resolver.queries.as_fd());
         programs.datagrams.begin(netns, datagrams, queries)?;

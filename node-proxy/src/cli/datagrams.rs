@@ -23,7 +23,7 @@ pub struct DatagramArgs {
     )]
     pub dns_capture: bool,
     /// What becomes of datagrams (UDP, and with it QUIC) of enrolled pods, other than DNS queries.
-    /// They are never encrypted. They are counted in fairlead_pod_datagrams_total, and what is refused
+    /// They are never encrypted. They are counted in `fairlead_pod_datagrams_total`, and what is refused
     /// is not lost in silence: the sender in an enrolled pod gets EPERM, any other one an ICMP error.
     /// Answers to what a pod has sent always reach it.
     #[arg(

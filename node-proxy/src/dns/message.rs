@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use hickory_proto::{
     ProtoError,
-    op::{Edns, Message, MessageType, OpCode},
+    op::{Edns, Message, MessageType, OpCode, Query},
     rr::{
         DNSClass, Name, RData, Record, RecordType,
         rdata::{A, AAAA, CNAME},
@@ -112,12 +112,9 @@ impl Question {
 
     /// Returns which addresses are asked for, if any.
     pub fn addresses(&self) -> Option<Addresses> {
-        match self.kind() {
-            RecordType::A => Some(Addresses::V4),
-            RecordType::AAAA => Some(Addresses::V6),
-            #[expect(clippy::wildcard_enum_match_arm, reason = "there are dozens of other types")]
-            _ => None,
-        }
+        [(RecordType::A, Addresses::V4), (RecordType::AAAA, Addresses::V6)]
+            .into_iter()
+            .find_map(|(kind, addresses)| (kind == self.kind()).then_some(addresses))
     }
 
     /// Returns an answer with these addresses, of which those of the other family are left out;
@@ -177,7 +174,7 @@ impl Question {
     }
 
     fn kind(&self) -> RecordType {
-        self.message.queries.first().map_or(RecordType::NULL, |query| query.query_type())
+        self.message.queries.first().map_or(RecordType::NULL, Query::query_type)
     }
 }
 

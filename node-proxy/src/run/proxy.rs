@@ -11,7 +11,7 @@ use fairlead_component::{
     logging::{self, Guard, Levels},
 };
 use serde_json::json;
-use tokio::{net::TcpListener, sync::mpsc, time::timeout};
+use tokio::{net::TcpListener, runtime::Handle, sync::mpsc, time::timeout};
 
 use fairlead_node::{
     cli::{Certificates, RunArgs, Sources},
@@ -116,19 +116,17 @@ pub(super) async fn serve(
     let recorded = readiness.gate("pods on record");
     let draining = readiness.gate("not draining");
     let metrics = Arc::new(NodeMetrics::new(log.dropped_lines()));
-    let node = Arc::new(Node::new(options(args), metrics.clone()));
-    let runtime = tokio::runtime::Handle::current();
+    let node = Arc::new(Node::new(options(args), metrics));
     let revocations = Revocations::none();
     let revoked = crl_file.map(|file| RevocationFile::start(&file, revocations.clone()));
     let revoked = revoked.transpose()?;
-    let identities = IdentityStore::new(authority, Clock::system(), revocations, runtime);
+    let identities = IdentityStore::new(authority, Clock::system(), revocations, Handle::current());
     let (follower, configured) =
         Follower::start(args, sources.configuration, (&node, &identities), known)?;
     draining.open();
     let workers = Arc::new(Workers::start(&node, workers)?);
     let resolver = Arc::new(Resolver::start(&node)?);
-    let (endpoints, given) = mpsc::channel(1);
-    let (drain, mut drains) = mpsc::channel(1);
+    let ((endpoints, given), (drain, mut drains)) = (mpsc::channel(1), mpsc::channel(1));
     let parts = Parts {
         node: node.clone(),
         configured,

@@ -141,7 +141,7 @@ fn candidates<'a>(
 /// Returns the full names that a name stands for by itself.
 fn completions(name: &str, namespace: &Namespace, domain: &str) -> Vec<String> {
     let mut names = vec![name.to_owned()];
-    let is_svc = name.ends_with(".svc");
+    let is_svc = name.rsplit('.').next() == Some("svc");
     match name.split('.').count() {
         1 => names.push(format!("{name}.{namespace}.svc.{domain}")),
         2 => {

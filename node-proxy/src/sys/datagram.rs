@@ -89,10 +89,9 @@ pub fn receive(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<Arrival> {
     let flags = MsgFlags::MSG_TRUNC | MsgFlags::MSG_DONTWAIT;
     let received =
         recvmsg::<SockaddrIn6>(socket.as_fd().as_raw_fd(), &mut parts, Some(&mut control), flags)?;
-    let server = received.cmsgs()?.find_map(|message| match message {
-        ControlMessageOwned::Ipv6PacketInfo(info) => Some(Ipv6Addr::from(info.ipi6_addr.s6_addr)),
-        #[expect(clippy::wildcard_enum_match_arm, reason = "there are dozens, none asked for")]
-        _ => None,
+    let server = received.cmsgs()?.find_map(|message| {
+        let ControlMessageOwned::Ipv6PacketInfo(info) = message else { return None };
+        Some(Ipv6Addr::from(info.ipi6_addr.s6_addr))
     });
     let (Some(client), Some(server)) = (received.address, server) else {
         return Err(io::ErrorKind::InvalidData.into());

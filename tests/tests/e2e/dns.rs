@@ -49,8 +49,8 @@ impl Scene {
         [server.ipv4().into(), server.ipv6().into()]
     }
 
-    /// Asks the name server with `dns_client.py`.
-    fn ask(&self, pod: &Pod, way: &str, server: IpAddr, what: &str) -> Result<String> {
+    /// Asks a name server with `dns_client.py`.
+    fn ask(pod: &Pod, way: &str, server: IpAddr, what: &str) -> Result<String> {
         run_python(pod, "dns_client.py", &[way, &server.to_string(), what])
     }
 
@@ -87,9 +87,11 @@ impl Scene {
         Ok(self.server.stdout()?.matches(&format!(" {name} ")).count())
     }
 
-    /// Returns a DNS metric of node 1, for all queries with these labels.
-    fn metric(&self, name: &str, labels: &[(&str, &str)]) -> Result<f64> {
-        Ok(self.mesh.n1.metrics()?.sum(name, labels))
+    /// Asserts a metric of node 1, summed over all series with these labels.
+    fn assert_metric(&self, name: &str, labels: &[(&str, &str)], expected: u32) -> Result<()> {
+        let found = self.mesh.n1.metrics()?.sum(name, labels);
+        assert!((found - f64::from(expected)).abs() < 0.1, "{name} {labels:?}: {found}");
+        Ok(())
     }
 }
 
@@ -103,7 +105,7 @@ fn a_name_of_the_mesh_is_answered_by_the_proxy_and_any_other_by_the_name_server(
     for server in scene.servers() {
         for way in ["musl", "connected"] {
             for (name, address) in [(B, B_ADDRESS), ("other.example", OTHER_ADDRESS)] {
-                let said = scene.ask(&scene.mesh.a, way, server, name)?;
+                let said = Scene::ask(&scene.mesh.a, way, server, name)?;
                 let expected = format!("from {server} port 53 result 0: A {address}");
                 assert_eq!(first_line(&said)?, expected, "{way}");
             }
@@ -118,7 +120,7 @@ fn a_name_of_the_mesh_is_answered_by_the_proxy_and_any_other_by_the_name_server(
 fn without_the_option_all_names_are_the_name_servers() -> Result<()> {
     let scene = Scene::with_args("dns-off", &["--dns-capture=false"])?;
     for way in ["musl", "connected"] {
-        let said = scene.ask(&scene.mesh.a, way, scene.servers()[0], B)?;
+        let said = Scene::ask(&scene.mesh.a, way, scene.servers()[0], B)?;
         assert!(first_line(&said)?.ends_with(OTHER_ADDRESS), "{said}");
     }
     assert_eq!(scene.dig_short(&scene.mesh.a, &["+tcp", B])?, [OTHER_ADDRESS]);
@@ -129,19 +131,21 @@ fn without_the_option_all_names_are_the_name_servers() -> Result<()> {
 fn queries_are_counted_by_type_protocol_and_source() -> Result<()> {
     let scene = Scene::new("dns-metrics")?;
     let a = &scene.mesh.a;
-    scene.ask(a, "musl", scene.servers()[0], B)?;
-    scene.ask(a, "connected", scene.servers()[0], "other.example")?;
+    Scene::ask(a, "musl", scene.servers()[0], B)?;
+    Scene::ask(a, "connected", scene.servers()[0], "other.example")?;
     scene.dig(a, &["+tcp", "other.example", "SRV"])?;
     for (kind, protocol, asked, passed_on) in
-        [("A", "udp", 2.0, 1.0), ("AAAA", "udp", 1.0, 0.0), ("SRV", "tcp", 1.0, 1.0)]
+        [("A", "udp", 2, 1), ("AAAA", "udp", 1, 0), ("SRV", "tcp", 1, 1)]
     {
         let labels = [("request_query_type", kind), ("request_protocol", protocol)];
-        assert_eq!(scene.metric("istio_dns_requests_total", &labels)?, asked, "{kind}");
-        let upstream = scene.metric("istio_dns_upstream_requests_total", &labels)?;
-        assert_eq!(upstream, passed_on, "{kind}");
-        let answered = "istio_dns_upstream_request_duration_seconds_count";
-        assert_eq!(scene.metric(answered, &labels)?, passed_on, "{kind}");
-        assert_eq!(scene.metric("istio_dns_upstream_failures_total", &labels)?, 0.0, "{kind}");
+        for (name, expected) in [
+            ("istio_dns_requests_total", asked),
+            ("istio_dns_upstream_requests_total", passed_on),
+            ("istio_dns_upstream_request_duration_seconds_count", passed_on),
+            ("istio_dns_upstream_failures_total", 0),
+        ] {
+            scene.assert_metric(name, &labels, expected)?;
+        }
     }
     Ok(())
 }

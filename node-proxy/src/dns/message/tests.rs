@@ -1,4 +1,4 @@
-use hickory_proto::op::{Query, ResponseCode};
+use hickory_proto::op::ResponseCode;
 use proptest::prelude::*;
 
 use super::*;

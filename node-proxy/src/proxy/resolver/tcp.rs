@@ -108,19 +108,16 @@ impl Connection {
             let answer = answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
             let took = answer.is_ok().then(|| started.elapsed());
             self.node.metrics.dns.answered(&labels, took);
-            let answer = match answer {
-                Ok(mut answer) => {
-                    if known {
-                        known_to_exist(&mut answer);
-                    }
-                    Some(answer)
+            let answer = if let Ok(mut answer) = answer {
+                if known {
+                    known_to_exist(&mut answer);
                 }
-                Err(_) => {
-                    self.upstream = None;
-                    failure(&query)
-                }
+                answer
+            } else {
+                self.upstream = None;
+                failure(&query).unwrap_or_default()
             };
-            write_message(&mut self.client, &answer.unwrap_or_default()).await?;
+            write_message(&mut self.client, &answer).await?;
         }
     }
 

@@ -15,7 +15,7 @@ fn address(scene: &Scene, way: &str, name: &str) -> Result<String> {
     if way == "tcp" {
         return Ok(scene.dig_short(&scene.mesh.a, &["+tcp", name])?.join(" "));
     }
-    let said = scene.ask(&scene.mesh.a, way, scene.servers()[0], name)?;
+    let said = Scene::ask(&scene.mesh.a, way, scene.servers()[0], name)?;
     Ok(first_line(&said)?.rsplit(' ').next().unwrap_or_default().to_owned())
 }
 

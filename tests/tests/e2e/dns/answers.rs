@@ -100,13 +100,12 @@ fn an_answer_that_does_not_fit_is_cut_and_whole_over_tcp() -> Result<()> {
     }
     let said = scene.dig(&a, &["+noedns", "+ignore", name])?.stdout;
     assert!(said.contains("flags: qr aa tc rd ra;"), "{said}");
-    let said = scene.ask(&a, "musl", scene.servers()[0], name)?;
+    let said = Scene::ask(&a, "musl", scene.servers()[0], name)?;
     let first = first_line(&said)?;
     // A client that knows no TCP has as many as fit.
     assert!(first.contains(" cut:") && first.matches("10.77.0.").count() > 20, "{said}");
     let labels = [("request_protocol", "tcp")];
-    assert_eq!(scene.metric("istio_dns_requests_total", &labels)?, 3.0);
-    Ok(())
+    scene.assert_metric("istio_dns_requests_total", &labels, 3)
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use fairlead_lab::{Host as _, PodSpec, wait_for};
+use fairlead_lab::{Host as _, PodSpec, python};
 
 use super::{DNS, OTHER_ADDRESS, Scene, first_line};
 use crate::clients::SOON;
@@ -11,6 +11,12 @@ use crate::clients::SOON;
 /// A query of type SRV with EDNS, a cookie and the name in mixed case.
 const QUERY: &str = "123401200001000000000001055365725665076558416d706c650000210001\
                      0000290fa000008000000c000a00080102030405060708";
+
+/// Queries of the client that floods.
+const FLOOD: u32 = 600;
+
+/// Queries that may wait for name servers.
+const MAX_QUERIES: u32 = 512;
 
 /// Bytes of the number of a message, in hexadecimal digits.
 const ID_DIGITS: usize = 4;
@@ -21,7 +27,7 @@ fn other_queries_and_their_answers_are_untouched() -> Result<()> {
     let direct = scene.mesh.lab.node(1).add_pod(PodSpec::new("direct"))?;
     let server = scene.servers()[0];
     let seen = |pod| -> Result<(String, String)> {
-        let answer = scene.ask(pod, "raw", server, QUERY)?;
+        let answer = Scene::ask(pod, "raw", server, QUERY)?;
         let asked = scene.server.stdout()?;
         let asked = asked.lines().rfind(|line| line.contains("SRV")).context("not asked")?;
         let bytes = asked.split(' ').next_back().context("no bytes")?;
@@ -64,12 +70,10 @@ fn a_query_that_nobody_answers_fails_at_once_or_in_time() -> Result<()> {
     assert!(started.elapsed() < SOON);
     // No name server at all: the kernel there says so.
     let nobody = scene.mesh.b.ipv4().to_string();
-    let said = scene.ask(a, "connected", nobody.parse()?, "other.example")?;
+    let said = Scene::ask(a, "connected", nobody.parse()?, "other.example")?;
     assert_eq!(first_line(&said)?, format!("from {nobody} port 53 result 2: "));
-    let failures =
-        scene.metric("istio_dns_upstream_failures_total", &[("request_protocol", "udp")])?;
-    assert_eq!(failures, 2.0);
-    Ok(())
+    let labels = [("request_protocol", "udp")];
+    scene.assert_metric("istio_dns_upstream_failures_total", &labels, 2)
 }
 
 #[test]
@@ -88,29 +92,41 @@ fn no_datagram_harms_the_resolver() -> Result<()> {
         "1234010000010000000000003f61".to_owned(),
         "ff".repeat(5_000),
     ] {
-        scene.ask(a, "raw", server, &noise)?;
+        Scene::ask(a, "raw", server, &noise)?;
     }
-    let said = scene.ask(a, "connected", server, "other.example")?;
+    let said = Scene::ask(a, "connected", server, "other.example")?;
     assert!(first_line(&said)?.ends_with(OTHER_ADDRESS), "{said}");
-    // Beyond what has a header the name server is the one to judge.
-    let lost = || scene.metric("fairlead_limit_reached_total", &[("limit", "dns_answers")]);
-    wait_for("the datagram that is too long", SOON, || Ok((lost()? >= 1.0).then_some(())))
+    scene.assert_metric("fairlead_limit_reached_total", &[("limit", "dns_answers")], 1)
+}
+
+#[test]
+fn more_queries_than_may_wait_are_refused_and_the_mesh_is_answered_all_the_same() -> Result<()> {
+    let scene = Scene::new("dns-flood")?;
+    let (a, server) = (&scene.mesh.a, scene.servers()[0].to_string());
+    let flood = python("dns_client.py", &["flood", &server, "silent.example"]);
+    let mut flood = a.spawn_interactive(flood)?;
+    flood.wait_for_output(&format!("refused {}", FLOOD - MAX_QUERIES), SOON)?;
+    let said = Scene::ask(a, "connected", server.parse()?, super::B)?;
+    assert!(first_line(&said)?.ends_with(super::B_ADDRESS), "{said}");
+    flood.close_input();
+    let limit = [("limit", "dns_queries")];
+    scene.assert_metric("fairlead_limit_reached_total", &limit, FLOOD - MAX_QUERIES)
 }
 
 #[test]
 fn a_pod_may_have_a_name_server_of_its_own() -> Result<()> {
     let scene = Scene::new("dns-own")?;
     let a = &scene.mesh.a;
-    let own = a.serve(fairlead_lab::python("name_server.py", &[DNS.to_string()]), DNS)?;
+    let own = a.serve(python("name_server.py", &[DNS.to_string()]), DNS)?;
     for server in ["127.0.0.1".to_owned(), a.ipv4().to_string(), a.ipv6().to_string()] {
         for way in ["musl", "connected"] {
-            let said = scene.ask(a, way, server.parse()?, super::B)?;
+            let said = Scene::ask(a, way, server.parse()?, super::B)?;
             assert!(first_line(&said)?.ends_with(OTHER_ADDRESS), "{way} {server}: {said}");
         }
     }
     assert!(own.stdout()?.contains(super::B));
     // The proxy answers what is asked elsewhere all the same.
-    let said = scene.ask(a, "musl", scene.servers()[0], super::B)?;
+    let said = Scene::ask(a, "musl", scene.servers()[0], super::B)?;
     assert!(first_line(&said)?.ends_with(super::B_ADDRESS), "{said}");
     Ok(())
 }
