@@ -184,8 +184,8 @@ async fn follow(file: Option<RevocationFile>) {
 /// Lets open connections finish, at most for `grace`.
 async fn end(node: &Node, (workers, resolver): (&Workers, &Resolver), grace: Duration) {
     tracing::info!(open = node.connections.open(), "draining");
-    resolver.drain().await;
     workers.drain().await;
+    resolver.drain().await;
     if timeout(grace, node.wait_until_idle()).await.is_err() {
         let open = node.connections.open();
         tracing::warn!(open, "the drain period is over; ending the connections still open");
