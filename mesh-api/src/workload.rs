@@ -57,6 +57,16 @@ pub enum Health {
     Unhealthy,
 }
 
+/// How a workload wants connections that came through a tunnel: it is a proxy itself, behind the
+/// node's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ApplicationTunnel {
+    /// Whether a header of the PROXY protocol, version 2, says what each connection is for.
+    pub proxy_header: bool,
+    /// Port that takes the connections, whatever they are for.
+    pub port: Option<u16>,
+}
+
 /// Which network namespace a workload lives in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NetworkMode {
@@ -143,6 +153,8 @@ pub struct Workload {
     pub health: Health,
     /// Which network namespace it lives in.
     pub network_mode: NetworkMode,
+    /// How it wants what comes through tunnels, if it is a proxy itself.
+    pub application_tunnel: Option<ApplicationTunnel>,
     /// Relative share of connections; 0 takes none.
     pub capacity: u32,
 }

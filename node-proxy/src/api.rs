@@ -7,6 +7,7 @@
 //! | `POST /v1/pods` with a [`PodSpec`] | 201 and a [`PodStatus`] |
 //! | `DELETE /v1/pods/{namespace}/{name}` | 200 |
 //! | `GET /v1/pods` | 200 and a list of [`PodStatus`] |
+//! | `GET /v1/explain/{namespace}/{name}/{address}:{port}` | 200 and an [`Explanation`] |
 //! | `GET /v1/inventory`, or `/v1/inventory/{version}` to wait for another one | 200 and an [`Inventory`] |
 //! | `PUT /v1/notes` with a list of [`Note`], from the agent | 200 |
 //!
@@ -20,6 +21,7 @@ mod types;
 
 use std::{
     future::Future,
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
@@ -33,11 +35,16 @@ pub use self::{
     },
 };
 
+use crate::explain::Explanation;
+
 /// Name of the socket in the run directory.
 const SOCKET_NAME: &str = "node.sock";
 
 /// Path of the pods collection.
 const PODS_PATH: &str = "/v1/pods";
+
+/// Path of explanations.
+const EXPLAIN_PATH: &str = "/v1/explain";
 
 /// Path of what the agent goes by.
 const INVENTORY_PATH: &str = "/v1/inventory";
@@ -63,6 +70,13 @@ pub trait PodControl {
 
     /// Returns all pods, sorted by namespace and name.
     fn list(&self) -> impl Future<Output = Vec<PodStatus>>;
+
+    /// Returns what becomes of a connection of a pod to an address.
+    fn explain(
+        &self,
+        pod: &PodKey,
+        to: SocketAddr,
+    ) -> impl Future<Output = Result<Explanation, ApiError>>;
 
     /// Returns what the agent needs to know; waits a while for another version than `known`.
     fn inventory(&self, known: Option<u64>) -> impl Future<Output = Inventory>;

@@ -22,7 +22,10 @@ pub use self::{
     probes::ProbeArgs,
     sources::{Certificates, Configuration, Sources, SourcesError},
 };
-use crate::api::{PodKey, PodName};
+use crate::{
+    api::{PodKey, PodName},
+    state::UnknownDestinations,
+};
 
 /// Fairlead's node proxy: captures the traffic of enrolled pods and carries it over mutual TLS.
 ///
@@ -64,6 +67,14 @@ pub enum Command {
     /// Enrol pods in the mesh, release them, list them.
     #[command(subcommand)]
     Pod(PodCommand),
+    /// Say what becomes of a connection that a pod of this node makes, and why.
+    ///
+    /// Example: fairlead-node explain --from shop/cart-0 --to 10.96.0.10:80
+    ///
+    /// The running proxy answers, by the code that decides about connections: what the address
+    /// stands for, the waypoint, the endpoints that there are to choose from, what is tried, and
+    /// what the other side will check. Nothing is sent to the destination.
+    Explain(ExplainArgs),
     /// Say what this node's kernel offers of what capture needs. Fails if something is missing.
     Check(CheckArgs),
 }
@@ -127,6 +138,11 @@ pub struct RunArgs {
     /// they are refused.
     #[arg(long, env = "FAIRLEAD_WAYPOINT_FALLBACK")]
     pub waypoint_fallback: bool,
+    /// Where pods may connect to: `allow-any`, anywhere, or `registry-only`, what the mesh knows:
+    /// services, those of `ServiceEntry` objects among them, and workloads. Everything else is
+    /// refused then.
+    #[arg(long, value_enum, env = "FAIRLEAD_OUTBOUND_POLICY", default_value = "allow-any")]
+    pub outbound_policy: Destinations,
     /// Address of the Prometheus metrics.
     #[arg(long, default_value_t = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 15020)))]
     pub metrics_address: SocketAddr,
@@ -142,6 +158,10 @@ pub struct RunArgs {
     /// What to log: a level, or a list such as `info,access=warn,fairlead_node=debug`.
     #[arg(long, env = "RUST_LOG", default_value = "info")]
     pub log_level: String,
+    /// Of so many connections that end well, write one into the access log; 1 writes all. Those that
+    /// are refused or fail are always written, and the metrics count every one.
+    #[arg(long, value_name = "N", env = "FAIRLEAD_ACCESS_LOG_SAMPLE", default_value = "1")]
+    pub access_log_sample: std::num::NonZeroU32,
     /// User and group, as numbers, that the proxy process becomes. It needs to read the
     /// configuration, and nothing else.
     #[arg(long, value_name = "UID[:GID]", default_value = "65532", value_parser = user)]
@@ -227,6 +247,32 @@ pub struct PodListArgs {
     pub run_dir: PathBuf,
 }
 
+/// Options of `explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// The pod that makes the connection.
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = pod_key)]
+    pub from: PodKey,
+    /// Where the connection goes, such as `10.96.0.10:80` or `[fd00::10]:80`.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub to: SocketAddr,
+    /// Form of the answer.
+    #[arg(long, short, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+    /// Directory of the control socket.
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_RUN_DIR)]
+    pub run_dir: PathBuf,
+}
+
+/// Where pods may connect to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Destinations {
+    /// Anywhere.
+    AllowAny,
+    /// What the mesh knows.
+    RegistryOnly,
+}
+
 /// Form of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {
@@ -246,6 +292,17 @@ pub struct ProxyUser {
 }
 
 const DEFAULT_RUN_DIR: &str = "/run/fairlead";
+
+// === impl Destinations ===
+
+impl From<Destinations> for UnknownDestinations {
+    fn from(destinations: Destinations) -> Self {
+        match destinations {
+            Destinations::AllowAny => Self::Pass,
+            Destinations::RegistryOnly => Self::Refuse,
+        }
+    }
+}
 
 fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse() {

@@ -3,7 +3,7 @@
 //! Two halves, each a process of its own: [`capture`] is privileged and hands out sockets, [`proxy`]
 //! gets sockets and has all the parsing; [`link`] is what they say to each other. [`agent`] decides
 //! which pods are enrolled where that is not left to operators. [`hbone`] is the tunnel protocol, [`state`] what the node
-//! knows of the mesh, [`local_config`] and [`discovery`] where it knows it from, [`identity`] and [`tls`] its certificates, [`telemetry`] what operators see,
+//! knows of the mesh, [`local_config`] and [`discovery`] where it knows it from, [`identity`] and [`tls`] its certificates, [`telemetry`] and [`explain`] what operators see,
 //! [`api`] how pods are enrolled.
 #![deny(unsafe_code)]
 
@@ -13,6 +13,7 @@ pub mod api;
 pub mod capture;
 pub mod cli;
 pub mod discovery;
+pub mod explain;
 pub mod hbone;
 pub mod identity;
 pub mod link;

@@ -1,10 +1,10 @@
-//! The `pod` commands: what a person or a script asks of the running node proxy.
+//! The commands `pod` and `explain`: what a person or a script asks of the running node proxy.
 
 use anyhow::Result;
 
 use fairlead_node::{
     api::{PodSpec, PodStatus, client::Client},
-    cli::{Output, PodAddArgs, PodCommand, PodListArgs},
+    cli::{ExplainArgs, Output, PodAddArgs, PodCommand, PodListArgs},
 };
 
 /// Stands for what is not known.
@@ -21,6 +21,22 @@ pub(crate) async fn run(command: PodCommand) -> Result<()> {
         }
         PodCommand::List(args) => list(args).await,
     }
+}
+
+/// Asks what becomes of a connection and prints the answer.
+pub(crate) async fn explain(args: ExplainArgs) -> Result<()> {
+    let ExplainArgs { from, to, output, run_dir } = args;
+    let explanation = Client::new(&run_dir).explain(&from, to).await?;
+    match output {
+        Output::Json => println!("{}", serde_json::to_string_pretty(&explanation)?),
+        Output::Table => {
+            // Some of it comes from a process without privileges.
+            let text = explanation.to_string();
+            let is_harmless = |c: &char| *c == '\n' || !c.is_control();
+            print!("{}", text.chars().filter(is_harmless).collect::<String>());
+        }
+    }
+    Ok(())
 }
 
 async fn add(args: PodAddArgs) -> Result<()> {

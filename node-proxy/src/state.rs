@@ -3,14 +3,20 @@
 //! Pure: built from lists or change by change, asked by lookups; no clock, no lock, no I/O.
 
 mod endpoints;
+mod explain;
+mod lots;
+mod menu;
 mod outbound;
 mod proximity;
 mod snapshot;
+mod standing;
 mod waypoint;
 
 pub use self::{
-    outbound::{Hop, Route, Transport, WithoutWaypoint},
+    explain::{Bearings, workload_name},
+    outbound::{Hop, OutboundPolicy, Route, Transport, UnknownDestinations, WithoutWaypoint},
     snapshot::{LocalWorkload, MeshState, ServiceEntry},
+    standing::{Moment, Standing},
 };
 
 #[cfg(test)]

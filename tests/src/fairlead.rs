@@ -13,6 +13,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use serde_json::Value;
 
 use crate::{
     access_log::AccessLine,
@@ -331,6 +332,20 @@ impl FairleadNode {
     /// Lets it run on without this handle.
     pub fn detach(self) {
         self.process.detach();
+    }
+
+    /// Returns what `fairlead-node explain` says about a connection of `pod`, in its form for programs.
+    pub fn explain(&self, pod: &Pod, to: SocketAddr) -> Result<Value> {
+        Ok(serde_json::from_str(&self.explain_as(pod, to, "json")?)?)
+    }
+
+    /// Returns what `fairlead-node explain` says about a connection of `pod`, in this form.
+    pub fn explain_as(&self, pod: &Pod, to: SocketAddr, form: &str) -> Result<String> {
+        let from = format!("{}/{}", pod.namespace(), pod.name());
+        let mut command = Command::new(&self.settings.binary);
+        command.args(["explain", "--from", &from, "--to", &to.to_string(), "--output", form]);
+        command.arg("--run-dir").arg(self.run_dir());
+        Ok(self.node().run(command)?.checked()?.stdout)
     }
 
     /// Runs `fairlead-node pod` with `args` against it, which may fail.

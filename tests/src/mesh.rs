@@ -187,7 +187,7 @@ pub fn service(name: &str, number: u8) -> ServiceEntry {
 
 fn serve_in(pod: &Pod, program: &str, port: u16) -> Result<Child> {
     let arguments: &[&str] = match program {
-        "http_server.py" | "echo.py" | "server_first.py" => &[],
+        "http_server.py" | "proxy_server.py" | "echo.py" | "server_first.py" => &[],
         _ => &["serve"],
     };
     let port_text = port.to_string();

@@ -47,6 +47,25 @@ pub struct WorkloadEntry {
     pub services: BTreeMap<String, PortList>,
     /// Policies that select it, as `namespace/name`.
     pub authorization_policies: Vec<String>,
+    /// How it wants connections, if it is a proxy itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub application_tunnel: Option<ApplicationTunnel>,
+}
+
+/// How a workload that is a proxy itself wants connections.
+#[derive(Clone, Debug, Serialize)]
+pub struct ApplicationTunnel {
+    /// `PROXY` or `NONE`.
+    pub protocol: String,
+    /// Port that takes them all.
+    pub port: u16,
+}
+
+/// A waypoint, by the address of its pod.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Waypoint {
+    /// The address.
+    pub address: IpAddr,
 }
 
 /// A service as the configuration file has it.
@@ -62,6 +81,9 @@ pub struct ServiceEntry {
     pub addresses: Vec<IpAddr>,
     /// Ports.
     pub ports: Vec<Port>,
+    /// Waypoint that connections to it pass.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waypoint: Option<Waypoint>,
 }
 
 /// Ports of one service.
@@ -208,6 +230,7 @@ impl WorkloadEntry {
             node: pod.node().to_owned(),
             services: BTreeMap::new(),
             authorization_policies: Vec::new(),
+            application_tunnel: None,
         }
     }
 
@@ -230,6 +253,7 @@ impl ServiceEntry {
             hostname: format!("{name}.{namespace}.svc.cluster.local"),
             addresses: Vec::new(),
             ports: Vec::new(),
+            waypoint: None,
         }
     }
 

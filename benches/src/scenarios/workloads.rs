@@ -71,6 +71,7 @@ fn workload(number: u32, service: &ServiceEntry) -> WorkloadEntry {
         node: format!("node-{}", number % NAMESPACES),
         services: [(service.key(), ports)].into(),
         authorization_policies: Vec::new(),
+        application_tunnel: None,
     }
 }
 

@@ -3,8 +3,8 @@ use crate::{
     policy::Policy,
     proto::{security, workload as proto},
     workload::{
-        Balancing, Network, Scope, Service, Waypoint, WaypointDestination, WeightedWaypoint,
-        Workload,
+        ApplicationTunnel, Balancing, Network, Scope, Service, Waypoint, WaypointDestination,
+        WeightedWaypoint, Workload,
     },
 };
 
@@ -81,8 +81,10 @@ fn workloads_that_cannot_be_served_are_refused_with_the_field() {
             "waypoint: {address: 10.0.0.1, hbone_mtls_port: 70000}",
             "waypoint.hbone_mtls_port: 70000 is not a port: use 1 to 65535",
         ),
-        ("native_tunnel: true", "native_tunnel: is not supported: remove it"),
-        ("application_tunnel: {}", "application_tunnel: is not supported: remove it"),
+        (
+            "application_tunnel: {port: 65536}",
+            "application_tunnel.port: 65536 is not a port: use 1 to 65535",
+        ),
         ("hostname: a.example", "hostname: is not supported: remove it"),
         (
             "tunnel_protocol: LEGACY_ISTIO_MTLS",
@@ -230,6 +232,21 @@ fn a_waypoint_is_found_by_its_service_or_by_its_address() {
     assert_eq!(bound.waypoint, Some(Waypoint { destination: address, hbone_port: 1 }));
     assert_eq!(bound.weighted_waypoints, [WeightedWaypoint { waypoint: by_name, weight: 7 }]);
     assert_eq!(workload("").unwrap().waypoint, None);
+}
+
+#[test]
+fn a_workload_that_is_a_proxy_says_how_it_is_handed_connections() {
+    let tunnel = |fields: &str| workload(fields).unwrap().application_tunnel;
+    for (fields, proxy_header, port) in [
+        ("application_tunnel: {}", false, None),
+        ("application_tunnel: {protocol: PROXY}", true, None),
+        ("application_tunnel: {protocol: PROXY, port: 15088}", true, Some(15088)),
+        ("application_tunnel: {port: 15088}", false, Some(15088)),
+    ] {
+        assert_eq!(tunnel(fields), Some(ApplicationTunnel { proxy_header, port }), "{fields}");
+    }
+    // That it ends tunnels itself does not matter to who opens them.
+    assert_eq!(tunnel("native_tunnel: true"), None);
 }
 
 #[test]

@@ -10,8 +10,8 @@ use crate::{
     identity::{Identity, ServiceAccount, TrustDomain},
     proto::workload as proto,
     workload::{
-        Health, Locality, Network, NetworkMode, NodeName, ServiceKey, TunnelProtocol, Workload,
-        WorkloadType, WorkloadUid,
+        ApplicationTunnel, Health, Locality, Network, NetworkMode, NodeName, ServiceKey,
+        TunnelProtocol, Workload, WorkloadType, WorkloadUid,
     },
 };
 
@@ -52,6 +52,7 @@ impl TryFrom<proto::Workload> for Workload {
                 wire.authorization_policies,
                 |key| policy_key(&key).map_err(|problem| problem.at("")),
             )?,
+            application_tunnel: wire.application_tunnel.map(application_tunnel).transpose()?,
             capacity: wire.capacity.unwrap_or(DEFAULT_CAPACITY),
         })
     }
@@ -72,9 +73,24 @@ fn refuse_unsupported(wire: &proto::Workload) -> Result<(), InvalidField> {
         return Err(problem.at("addresses"));
     }
     unsupported("hostname", !wire.hostname.is_empty())?;
-    unsupported("network_gateway", wire.network_gateway.is_some())?;
-    unsupported("native_tunnel", wire.native_tunnel)?;
-    unsupported("application_tunnel", wire.application_tunnel.is_some())
+    unsupported("network_gateway", wire.network_gateway.is_some())
+}
+
+fn application_tunnel(wire: proto::ApplicationTunnel) -> Result<ApplicationTunnel, InvalidField> {
+    use proto::application_tunnel::Protocol;
+
+    let convert = || {
+        let proxy_header = match enumeration("protocol", wire.protocol)? {
+            Protocol::None => false,
+            Protocol::Proxy => true,
+        };
+        let port = match wire.port {
+            0 => None,
+            number => Some(port(number).map_err(|problem| problem.at("port"))?),
+        };
+        Ok(ApplicationTunnel { proxy_header, port })
+    };
+    convert().map_err(|error: InvalidField| error.within("application_tunnel"))
 }
 
 fn identity(wire: &proto::Workload) -> Result<Identity, InvalidField> {

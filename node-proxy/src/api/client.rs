@@ -3,6 +3,7 @@
 use std::{
     error::Error,
     io,
+    net::SocketAddr,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::Arc,
@@ -18,10 +19,10 @@ use serde::de::DeserializeOwned;
 use tokio::{net::UnixStream, sync::watch, time::timeout};
 
 use super::{
-    INVENTORY_PATH, Inventory, NOTES_PATH, Note, PODS_PATH, PodKey, PodSpec, PodStatus,
-    passed::Passing, socket_path, types::ErrorBody,
+    EXPLAIN_PATH, INVENTORY_PATH, Inventory, NOTES_PATH, Note, PODS_PATH, PodKey, PodSpec,
+    PodStatus, passed::Passing, socket_path, types::ErrorBody,
 };
-use crate::sys::descriptors::Channel;
+use crate::{explain::Explanation, sys::descriptors::Channel};
 
 /// Time for a whole request; more than the server takes before it gives up.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(35);
@@ -123,6 +124,11 @@ impl Client {
     /// Returns the enrolled pods.
     pub async fn list(&self) -> Result<Vec<PodStatus>, ClientError> {
         self.request(Method::GET, PODS_PATH, Vec::new()).await
+    }
+
+    /// Returns what becomes of a connection of a pod to an address.
+    pub async fn explain(&self, pod: &PodKey, to: SocketAddr) -> Result<Explanation, ClientError> {
+        self.request(Method::GET, &format!("{EXPLAIN_PATH}/{pod}/{to}"), Vec::new()).await
     }
 
     /// Returns what the agent needs to know; waits a while for another version than `known`.

@@ -1,6 +1,6 @@
 //! The API's server: requests are parsed and bounded here and carried out by a [`PodControl`].
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use fairlead_component::http::{Handler, response, serve as serve_http};
@@ -12,8 +12,8 @@ use serde::Serialize;
 use tokio::time::timeout;
 
 use super::{
-    ApiError, ApiErrorKind, ApiSocket, INVENTORY_PATH, NOTES_PATH, Note, Origin, PODS_PATH,
-    PassedConnections, PodControl, PodKey, PodSpec, types::ErrorBody,
+    ApiError, ApiErrorKind, ApiSocket, EXPLAIN_PATH, INVENTORY_PATH, NOTES_PATH, Note, Origin,
+    PODS_PATH, PassedConnections, PodControl, PodKey, PodSpec, types::ErrorBody,
 };
 
 /// Largest request body, in bytes; a pod's specification has a few hundred.
@@ -73,6 +73,13 @@ impl<C: PodControl> Api<'_, C> {
             (Method::DELETE, Some(pod)) if pod.starts_with('/') => {
                 self.control.remove(&parse_key(pod)?, self.origin).await?;
                 return Ok(nothing());
+            }
+            (Method::GET, None)
+                if path.starts_with(EXPLAIN_PATH) && self.origin == Origin::Operator =>
+            {
+                let question = path.strip_prefix(EXPLAIN_PATH).unwrap_or_default();
+                let (pod, to) = parse_question(question)?;
+                return Ok(json(StatusCode::OK, &self.control.explain(&pod, to).await?));
             }
             (Method::GET, None) => {
                 if let Some(version) = path.strip_prefix(INVENTORY_PATH) {
@@ -142,6 +149,16 @@ fn parse_key(path: &str) -> Result<PodKey, ApiError> {
         namespace: namespace.parse().map_err(|error| invalid(&error))?,
         name: name.parse().map_err(|error| invalid(&error))?,
     })
+}
+
+/// Parses `/namespace/name/address:port`.
+fn parse_question(path: &str) -> Result<(PodKey, SocketAddr), ApiError> {
+    const REMEDY: &str = "use /v1/explain/{namespace}/{name}/{address}:{port}";
+    let (pod, to) = path
+        .rsplit_once('/')
+        .and_then(|(pod, to)| Some((pod, to.parse().ok()?)))
+        .ok_or_else(|| ApiError::invalid("the path names no pod and address", REMEDY))?;
+    Ok((parse_key(pod)?, to))
 }
 
 fn nothing() -> Response<Full<Bytes>> {

@@ -1,6 +1,7 @@
 use std::{
     cell::RefCell,
     fs,
+    net::SocketAddr,
     os::{fd::AsFd, unix::fs::PermissionsExt},
     path::Path,
 };
@@ -22,7 +23,10 @@ use super::{
     server::MAX_BODY_BYTES,
     socket_path,
 };
-use crate::sys::descriptors::{self, pair};
+use crate::{
+    explain::Explanation,
+    sys::descriptors::{self, pair},
+};
 
 /// Keeps pods in memory.
 #[derive(Default)]
@@ -71,6 +75,12 @@ impl PodControl for Fake {
 
     async fn list(&self) -> Vec<PodStatus> {
         self.0.borrow().clone()
+    }
+
+    async fn explain(&self, pod: &PodKey, to: SocketAddr) -> Result<Explanation, ApiError> {
+        let status = self.list().await.into_iter().find(|status| status.key() == *pod);
+        let missing = || ApiError::new(ApiErrorKind::NotFound, "no such pod", "list the pods");
+        Ok(Explanation::of(status.ok_or_else(missing)?, to, None))
     }
 
     async fn inventory(&self, known: Option<u64>) -> Inventory {
@@ -186,6 +196,11 @@ async fn broken_requests_are_refused_with_an_error_and_a_remedy() {
             ("PUT /v1/pods", "404"),
             ("GET /v1/podsx", "404"),
             ("GET /v1/inventory/x", "404"),
+            ("GET /v1/explain", "400"),
+            ("GET /v1/explain/shop/a", "400"),
+            ("GET /v1/explain/shop/a/10.0.0.1", "400"),
+            ("GET /v1/explain/shop/a/b/10.0.0.1:80", "400"),
+            ("GET /v1/explain/shop/none/10.0.0.1:80", "404"),
             ("PUT /v1/notes", "404"),
             ("GET /", "404"),
         ] {
@@ -195,6 +210,34 @@ async fn broken_requests_are_refused_with_an_error_and_a_remedy() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_connection_is_explained_to_operators_only() {
+    with_server(async |run_dir| {
+        let client = Client::new(&run_dir);
+        client.add(&spec("cart-0")).await.unwrap();
+        for to in ["10.96.0.1:80", "[fd00:96::1]:65535"] {
+            let to = to.parse().unwrap();
+            let explained = client.explain(&spec("cart-0").key(), to).await.unwrap();
+            assert_eq!((explained.to, explained.capture), (to, PodState::Ready));
+        }
+    })
+    .await;
+    let control = Fake::default();
+    let (client, client_links) = Client::linked();
+    let (send, server_links) = mpsc::channel(1);
+    let connections = PassedConnections::new(server_links);
+    let (server, agent) = pair().unwrap();
+    send.send(server).await.unwrap();
+    client_links.replace(agent).unwrap();
+    let (pod, to) = (spec("cart-0").key(), "10.0.0.1:80".parse().unwrap());
+    let refused = tokio::select! {
+        never = serve_agent(&connections, &control) => never,
+        refused = client.explain(&pod, to) => refused,
+    };
+    let refused = refused.unwrap_err();
+    assert!(matches!(refused, ClientError::Refused { status: StatusCode::NOT_FOUND, .. }));
 }
 
 /// The agent may say what it wants to say, over connections that have no name.

@@ -11,7 +11,7 @@ mod unreadable;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -28,7 +28,7 @@ use super::{
     enrolment::Enrolment,
     processes::Processes,
     programs::Programs,
-    proxies::{Proxies, Reports},
+    proxies::{Arrivals, Proxies, Reports},
     records::{ENROLMENTS, Record, Records, Unreadable},
     registry::Registry,
 };
@@ -38,6 +38,7 @@ use crate::{
         PodStatus,
     },
     cli::Enrol,
+    explain::Explanation,
     link::{
         listeners::{EndpointListeners, PodListeners},
         message::{PodId, ServedPod},
@@ -66,6 +67,7 @@ pub(super) struct Shared {
     /// Pods whose record makes no sense.
     unreadable: Mutex<BTreeMap<PodKey, Unreadable>>,
     pub(super) proxies: Proxies,
+    pub(super) arrivals: Arrivals,
     pub(super) endpoints: EndpointListeners,
     /// Listening sockets of pods on record that outlived this process's predecessor.
     left: Mutex<HashMap<PodId, PodListeners>>,
@@ -99,6 +101,8 @@ pub struct Parts {
     pub endpoints: EndpointListeners,
     /// Listening sockets of pods that outlived a predecessor.
     pub left: HashMap<PodId, PodListeners>,
+    /// Proxies whose links have come.
+    pub arrivals: Arrivals,
     /// Who decides which pods are enrolled.
     pub enrol: Enrol,
     /// The processes of the node, by which pods are found.
@@ -114,8 +118,16 @@ pub struct Parts {
 impl Control {
     /// Starts with no pod; `run_dir` holds the records of enrolments.
     pub fn new(parts: Parts, run_dir: &Path) -> std::io::Result<Self> {
-        let Parts { programs, endpoints, left, enrol, processes, trust_domain, drain_timeout } =
-            parts;
+        let Parts {
+            programs,
+            endpoints,
+            left,
+            arrivals,
+            enrol,
+            processes,
+            trust_domain,
+            drain_timeout,
+        } = parts;
         let registry = match enrol {
             Enrol::ControlPlane => Some(Registry::open(run_dir)?),
             Enrol::Manual | Enrol::Kubernetes => None,
@@ -131,6 +143,7 @@ impl Control {
             processes,
             unreadable: Mutex::default(),
             proxies: Proxies::new(),
+            arrivals,
             endpoints,
             left: Mutex::new(left),
             recorded: AtomicBool::new(false),
@@ -164,6 +177,10 @@ impl PodControl for Control {
 
     async fn list(&self) -> Vec<PodStatus> {
         self.0.list().await
+    }
+
+    async fn explain(&self, pod: &PodKey, to: SocketAddr) -> Result<Explanation, ApiError> {
+        self.0.explain(pod, to).await
     }
 
     async fn inventory(&self, known: Option<u64>) -> Inventory {

@@ -1,12 +1,15 @@
 //! The messages between capture and a proxy.
 
-use std::{fmt, net::IpAddr};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
 use fairlead_ebpf::NetnsCookie;
 use mesh_api::identity::{Namespace, ServiceAccount};
 use serde::{Deserialize, Serialize};
 
-use crate::api::PodName;
+use crate::{api::PodName, explain::Decision};
 
 /// Most pods that one [`ToCapture::Pods`] or [`ToProxy::Counted`] describes.
 pub const MAX_PODS_PER_MESSAGE: usize = 64;
@@ -59,6 +62,15 @@ pub enum ToProxy {
     Describe {
         /// Repeated in the answer.
         request: u64,
+    },
+    /// Explain what becomes of a connection. Answered with [`ToCapture::Explained`].
+    Explain {
+        /// Repeated in the answer.
+        request: u64,
+        /// The pod that makes it.
+        pod: PodId,
+        /// Where it goes.
+        to: SocketAddr,
     },
     /// No more pods can be enrolled on this node; proxies have the metrics.
     PodLimitReached,
@@ -143,6 +155,13 @@ pub enum ToCapture {
         pods: Vec<PodReport>,
         /// Whether it is the last part.
         last: bool,
+    },
+    /// The answer to [`ToProxy::Explain`].
+    Explained {
+        /// Number of the question.
+        request: u64,
+        /// What becomes of the connection; none if the process does not have the pod.
+        decision: Option<Box<Decision>>,
     },
     /// A message of a later version.
     #[serde(other)]

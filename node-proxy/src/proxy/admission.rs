@@ -9,7 +9,7 @@ use std::{
 use fairlead_ebpf::HBONE_PORT;
 use mesh_api::{
     identity::Identity,
-    policy::{DenyReason, DryRun, DryRunAllow, Flow, Verdict},
+    policy::{DenyReason, DryRun, DryRunAllow, Flow, Verdict, WorkloadPolicies},
     workload::PolicyKey,
 };
 
@@ -49,14 +49,23 @@ impl Inbound {
 
     /// Decides whether `local` accepts the connection.
     pub(super) fn admit(&self, local: &LocalWorkload) -> Result<(), CloseReason> {
-        if PROXY_PORTS.contains(&self.destination.port()) {
-            return Err(CloseReason::IllegalPort);
-        }
         if local.policies.has_dry_run() {
             self.report_dry_run(local);
         }
-        match local.policies.decide(&self.flow()) {
-            Verdict::Allow(_) => Ok(()),
+        self.judge(&local.policies).map(|_| ())
+    }
+
+    /// Decides like [`Self::admit`], and says nothing. Returns the ALLOW policy that matches, if
+    /// there are any.
+    pub(super) fn judge(
+        &self,
+        policies: &WorkloadPolicies,
+    ) -> Result<Option<PolicyKey>, CloseReason> {
+        if PROXY_PORTS.contains(&self.destination.port()) {
+            return Err(CloseReason::IllegalPort);
+        }
+        match policies.decide(&self.flow()) {
+            Verdict::Allow(policy) => Ok(policy),
             Verdict::Deny(reason) => Err(refusal(reason).0),
         }
     }

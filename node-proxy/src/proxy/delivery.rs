@@ -1,8 +1,11 @@
 //! The last step into a pod: a connection to the application that appears to come from the client.
 
-use std::{io, net::SocketAddr};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
 
-use tokio::net::TcpStream;
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 use super::{
     pod::Pod,
@@ -33,6 +36,24 @@ pub(super) async fn deliver(
     let any_port = SocketAddr::new(client.ip(), 0);
     let socket = pod.delivery_socket(any_port).await.map_err(|e| socket_failure(&e))?;
     connect(socket, to).await
+}
+
+/// Connects to the application, a proxy, over the loopback address of the family of `to`: only there
+/// may `header` be trusted, which it is sent first.
+pub(super) async fn deliver_to_proxy(
+    pod: &Pod,
+    to: SocketAddr,
+    header: &[u8],
+) -> Result<TcpStream, CloseReason> {
+    let loopback: IpAddr = match to {
+        SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    };
+    let socket = pod.outbound_socket(loopback).await.map_err(|e| socket_failure(&e))?;
+    let mut stream = connect(socket, SocketAddr::new(loopback, to.port())).await?;
+    // The buffer of a new socket has room for it.
+    let sent = stream.write_all(header).await;
+    sent.map(|()| stream).map_err(|error| CloseReason::ConnectFailed(error.kind()))
 }
 
 fn port_is_taken(kind: io::ErrorKind) -> bool {

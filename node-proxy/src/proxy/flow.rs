@@ -1,15 +1,16 @@
 //! What is counted and said about one connection.
 
-use std::{cell::Cell, net::SocketAddr, sync::Arc, time::Instant};
+use std::{cell::Cell, net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
 
 use tokio::net::TcpStream;
 
+use super::worker::Worker;
 use crate::{
     hbone::transport::PathReport,
     sys::socket::path_stats,
     telemetry::{
         access_log::ConnectionRecord,
-        metrics::{ConnectionCounters, ConnectionLabels, Reporter, WorkerMetrics},
+        metrics::{ConnectionCounters, ConnectionLabels, Reporter},
         reason::CloseReason,
     },
 };
@@ -17,13 +18,21 @@ use crate::{
 /// One side's account of a connection, from its start to its one line in the access log.
 #[derive(Debug)]
 pub(super) struct FlowLog {
-    labels: ConnectionLabels,
+    flow: Rc<Flow>,
     counters: Arc<ConnectionCounters>,
-    addresses: Addresses,
-    started: Instant,
+    /// Whether it has a line also if it ends well.
+    sampled: bool,
     ended: bool,
-    request_bytes: Cell<u64>,
-    response_bytes: Cell<u64>,
+}
+
+/// What is known of a connection while it lasts.
+#[derive(Debug)]
+pub(super) struct Flow {
+    pub(super) labels: ConnectionLabels,
+    pub(super) addresses: Addresses,
+    pub(super) started: Instant,
+    pub(super) request_bytes: Cell<u64>,
+    pub(super) response_bytes: Cell<u64>,
 }
 
 /// Addresses that a connection is known by.
@@ -49,15 +58,22 @@ pub(super) struct Meter<'a> {
 impl FlowLog {
     /// Counts the connection as opened. `started` is when it was accepted.
     pub(super) fn open(
-        metrics: &WorkerMetrics,
+        worker: &Worker,
         labels: ConnectionLabels,
         addresses: Addresses,
         started: Instant,
     ) -> Self {
-        let counters = metrics.connection(&labels);
+        let counters = worker.metrics.connection(&labels);
         counters.opened();
+        let sampled = worker.sampling.takes(labels.reporter);
         let (request_bytes, response_bytes) = (Cell::new(0), Cell::new(0));
-        Self { labels, counters, addresses, started, ended: false, request_bytes, response_bytes }
+        let flow = Rc::new(Flow { labels, addresses, started, request_bytes, response_bytes });
+        Self { flow, counters, sampled, ended: false }
+    }
+
+    /// Returns what is known of the connection.
+    pub(super) fn flow(&self) -> &Rc<Flow> {
+        &self.flow
     }
 
     /// Counts the connection as closed and writes its line.
@@ -73,6 +89,38 @@ impl FlowLog {
     fn end(&mut self, reason: &CloseReason) {
         self.ended = true;
         self.counters.closed(reason);
+        if self.sampled || reason.is_failure() {
+            self.flow.record(reason).emit();
+        }
+    }
+
+    fn request(&self, bytes: u64) {
+        self.counters.request_bytes(bytes);
+        let so_far = &self.flow.request_bytes;
+        so_far.set(so_far.get() + bytes);
+    }
+
+    fn response(&self, bytes: u64) {
+        self.counters.response_bytes(bytes);
+        let so_far = &self.flow.response_bytes;
+        so_far.set(so_far.get() + bytes);
+    }
+}
+
+impl Drop for FlowLog {
+    /// A connection whose task was ended from outside has its line too.
+    fn drop(&mut self) {
+        if !self.ended {
+            self.end(&CloseReason::Drained);
+        }
+    }
+}
+
+// === impl Flow ===
+
+impl Flow {
+    /// Returns what the access log says when the connection ends for `reason`.
+    fn record<'a>(&'a self, reason: &'a CloseReason) -> ConnectionRecord<'a> {
         ConnectionRecord {
             labels: &self.labels,
             src_addr: self.addresses.source,
@@ -82,26 +130,6 @@ impl FlowLog {
             response_bytes: self.response_bytes.get(),
             duration: self.started.elapsed(),
             reason,
-        }
-        .emit();
-    }
-
-    fn request(&self, bytes: u64) {
-        self.counters.request_bytes(bytes);
-        self.request_bytes.set(self.request_bytes.get() + bytes);
-    }
-
-    fn response(&self, bytes: u64) {
-        self.counters.response_bytes(bytes);
-        self.response_bytes.set(self.response_bytes.get() + bytes);
-    }
-}
-
-impl Drop for FlowLog {
-    /// A connection whose task was ended from outside has its line too.
-    fn drop(&mut self) {
-        if !self.ended {
-            self.end(&CloseReason::Drained);
         }
     }
 }
@@ -133,7 +161,7 @@ impl Meter<'_> {
         if self.second.is_some() {
             return;
         }
-        let far = match self.first.labels.reporter {
+        let far = match self.first.flow.labels.reporter {
             Reporter::Source => server,
             Reporter::Destination => client,
         };

@@ -2,24 +2,31 @@
 
 mod tunnel;
 
-use std::{future::Future, net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    future::Future,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Instant,
+};
 
 use http::StatusCode;
+use mesh_api::workload::{ApplicationTunnel, Workload};
 use tokio::net::TcpStream;
 
 pub(super) use self::tunnel::serve_tunnel;
 #[cfg(test)]
 pub(super) use self::tunnel::size_of_stream;
 use super::{
-    admission::Inbound,
+    admission::{Inbound, PROXY_PORTS},
     connections::{Counted, Registration},
-    delivery::deliver,
+    delivery::{deliver, deliver_to_proxy},
     flow::{Addresses, FlowLog, Meter},
     pod::Pod,
-    relay,
+    proxy_header, relay,
     worker::{Worker, accept::Accepted},
 };
 use crate::{
+    state::MeshState,
     sys::socket::reset_on_close,
     telemetry::{
         metrics::{ConnectionLabels, End, Reporter},
@@ -40,12 +47,21 @@ pub(super) struct Arrival {
     pub(super) target: SocketAddr,
     /// Address that the client asked for.
     pub(super) requested: SocketAddr,
-    /// Address of the application: what the client asked for, but for a waypoint.
-    pub(super) destination: SocketAddr,
+    /// Address of the application.
+    pub(super) application: Application,
     /// Host name that the client used, as far as it says.
     pub(super) hostname: Option<String>,
     /// When the connection was accepted.
     pub(super) started: Instant,
+}
+
+/// Where an application takes a connection, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Application {
+    /// Its address: what the client asked for, but for proxies.
+    pub(super) address: SocketAddr,
+    /// Whether a header says first what the connection is for.
+    pub(super) proxy_header: bool,
 }
 
 /// A connection that its pod has accepted without a tunnel.
@@ -69,7 +85,7 @@ pub(super) fn serve_plaintext(accepted: Accepted) -> impl Future<Output = ()> {
         peer: End { workload, identity: None },
         target,
         requested: target,
-        destination: target,
+        application: Application::at(target),
         hostname: None,
         started: Instant::now(),
     };
@@ -102,8 +118,45 @@ pub(super) async fn deliver_local(
         Ok(socket) => Ok(LocalDelivery { socket, log, registration }),
         Err(reason) => {
             log.close(&reason);
-            Err(CloseReason::RefusedByPeer { status: status(&reason).as_u16() })
+            let status = status(&reason);
+            let denial = (status == StatusCode::UNAUTHORIZED).then(|| Arc::new(reason));
+            Err(CloseReason::RefusedByPeer { status: status.as_u16(), denial })
         }
+    }
+}
+
+// === impl Application ===
+
+impl Application {
+    /// Returns what is at `address`, as far as connections without a tunnel know.
+    pub(super) fn at(address: SocketAddr) -> Self {
+        Self { address, proxy_header: false }
+    }
+
+    /// Returns where `pod` takes a connection that came for `requested` through a tunnel to its
+    /// address `to`: there, unless it is a proxy, and the connection is for what it stands in for.
+    pub(super) fn of(state: &MeshState, pod: &Pod, to: IpAddr, requested: SocketAddr) -> Self {
+        match state.local_workload(&pod.name, &pod.identity) {
+            Some(local) => Self::of_workload(state, &local.workload, to, requested),
+            None => Self::at(requested),
+        }
+    }
+
+    /// Returns where the pod of `workload` takes such a connection.
+    pub(super) fn of_workload(
+        state: &MeshState,
+        workload: &Workload,
+        to: IpAddr,
+        requested: SocketAddr,
+    ) -> Self {
+        if let Some(ApplicationTunnel { proxy_header, port }) = workload.application_tunnel {
+            let address = SocketAddr::new(to, port.unwrap_or_else(|| requested.port()));
+            return Self { address, proxy_header };
+        }
+        if requested.ip() != to && state.stands_in_for(workload, requested.ip()) {
+            return Self::at(SocketAddr::new(to, requested.port()));
+        }
+        Self::at(requested)
     }
 }
 
@@ -121,7 +174,7 @@ impl Arrival {
         let state = worker.node.state();
         let local = state.local_workload(&pod.name, &pod.identity).map(|local| local.workload);
         let service = local.as_ref().and_then(|workload| {
-            state.service_for(workload, self.destination.port(), self.hostname.as_deref())
+            state.service_for(workload, self.application.address.port(), self.hostname.as_deref())
         });
         let identity = self.peer.identity.as_ref().map(|_| pod.identity.clone());
         let labels = ConnectionLabels {
@@ -136,7 +189,9 @@ impl Arrival {
             destination: self.target,
             hbone: tunnel.then_some(self.requested),
         };
-        (FlowLog::open(&worker.metrics, labels, addresses, self.started), registration)
+        let log = FlowLog::open(worker, labels, addresses, self.started);
+        registration.describe(&log);
+        (log, registration)
     }
 
     /// Judges the connection and, if it may, connects to the application.
@@ -147,13 +202,23 @@ impl Arrival {
         registration: &mut Registration,
     ) -> Result<TcpStream, CloseReason> {
         let enter = async {
-            if !pod.owns(self.destination.ip()) || self.destination.ip() != self.target.ip() {
+            let to = self.application.address;
+            if !pod.owns(to.ip()) || to.ip() != self.target.ip() {
                 return Err(CloseReason::DestinationNotAllowed);
+            }
+            // Also of a proxy that takes everything at one port.
+            if PROXY_PORTS.contains(&self.requested.port()) {
+                return Err(CloseReason::IllegalPort);
             }
             let local = worker.node.local_workload(&pod.name, &pod.identity).await;
             self.inbound().admit(&local.ok_or(CloseReason::WorkloadUnknown)?)?;
+            if self.application.proxy_header {
+                let identity = self.peer.identity.as_ref();
+                let header = proxy_header::encode(self.client, self.requested, identity);
+                return deliver_to_proxy(pod, to, &header).await;
+            }
             let port = if self.keep_client_port { self.client.port() } else { 0 };
-            deliver(pod, SocketAddr::new(self.client.ip(), port), self.destination).await
+            deliver(pod, SocketAddr::new(self.client.ip(), port), to).await
         };
         tokio::select! {
             biased;
@@ -166,7 +231,7 @@ impl Arrival {
         Inbound {
             source: self.client.ip(),
             identity: self.peer.identity.clone(),
-            destination: self.destination,
+            destination: self.application.address,
         }
     }
 }
@@ -185,6 +250,7 @@ fn status(reason: &CloseReason) -> StatusCode {
         | CloseReason::WorkloadUnknown
         | CloseReason::NoHealthyEndpoint
         | CloseReason::WaypointUnavailable
+        | CloseReason::DestinationUnknown
         | CloseReason::IllegalPort
         | CloseReason::ConnectRefused
         | CloseReason::ConnectTimeout { .. }

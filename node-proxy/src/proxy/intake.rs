@@ -4,7 +4,7 @@ mod links;
 
 use std::{
     collections::HashMap,
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     os::fd::OwnedFd,
     sync::Arc,
     time::Duration,
@@ -19,6 +19,7 @@ use tokio::{
 };
 
 use super::{
+    explain,
     node::Node,
     pod::{OpenConnections, Pod},
     ready_sockets::ReadySockets,
@@ -205,6 +206,7 @@ impl Intake {
             ToProxy::Release { pod } => self.release(pod),
             ToProxy::Cut { pod } => self.cut(pod),
             ToProxy::Describe { request } => self.describe(request),
+            ToProxy::Explain { request, pod, to } => self.explain(request, pod, to),
             ToProxy::PodLimitReached => {
                 self.parts.node.metrics.limit("pods").inc();
             }
@@ -399,6 +401,17 @@ impl Intake {
                 return;
             }
         }
+    }
+
+    fn explain(&self, request: u64, pod: PodId, to: SocketAddr) {
+        let serves = |served: &&Served| served.listeners.is_some();
+        let pods = || self.pods.values().filter(serves).map(|served| &served.pod);
+        let is_neighbour = |address| pods().any(|pod| pod.owns(address));
+        let known = self.pods.get(&pod).filter(serves);
+        let decision = known.map(|served| {
+            Box::new(explain::decide(&self.parts.node, &served.pod, to, is_neighbour))
+        });
+        self.answer(ToCapture::Explained { request, decision });
     }
 
     /// Forgets released pods without a connection.

@@ -1,6 +1,10 @@
 //! What all worker threads of the proxy share.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    num::NonZeroU32,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use arc_swap::{ArcSwap, Guard};
 use mesh_api::identity::Identity;
@@ -8,7 +12,7 @@ use tokio::{sync::watch, time::timeout};
 
 use super::pod::OpenConnections;
 use crate::{
-    state::{LocalWorkload, MeshState, WithoutWaypoint},
+    state::{LocalWorkload, MeshState, Moment, OutboundPolicy},
     telemetry::metrics::NodeMetrics,
 };
 
@@ -21,8 +25,10 @@ const WORKLOAD_WAIT: Duration = Duration::from_secs(5);
 pub struct ProxyOptions {
     /// Whether connections between pods of this node are encrypted too.
     pub same_node_encryption: bool,
-    /// What becomes of connections whose waypoint is not there.
-    pub without_waypoint: WithoutWaypoint,
+    /// What becomes of connections that pods open.
+    pub outbound: OutboundPolicy,
+    /// Of so many connections that end well one has a line in the access log.
+    pub access_log_sample: NonZeroU32,
 }
 
 /// The proxy of one node.
@@ -38,6 +44,7 @@ pub struct Node {
     pub tunnels: OpenConnections,
     state: ArcSwap<MeshState>,
     changed: watch::Sender<()>,
+    started: Instant,
 }
 
 // === impl Node ===
@@ -52,7 +59,13 @@ impl Node {
             tunnels: OpenConnections::new(),
             state: ArcSwap::default(),
             changed: watch::Sender::new(()),
+            started: Instant::now(),
         }
+    }
+
+    /// Returns when it is, as endpoints know it.
+    pub fn moment(&self, now: Instant) -> Moment {
+        Moment::after(now.saturating_duration_since(self.started))
     }
 
     /// Returns what is known of the mesh.

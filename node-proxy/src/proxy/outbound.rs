@@ -23,8 +23,10 @@ use self::retry::is_worth_another_endpoint;
 use super::{
     admission::PROXY_PORTS,
     connections::Registration,
+    explain,
     flow::{Addresses, FlowLog, Meter},
-    inbound::{self, LocalDelivery},
+    inbound::{self, Application, LocalDelivery},
+    node::Node,
     pod::Pod,
     relay::{self, TunnelEnd},
     upstream::{self, Peer, Unopened},
@@ -40,6 +42,9 @@ use crate::{
     },
     tls::{HandshakeFailure, TrustedChain},
 };
+
+/// Status by which a peer says that a policy denies the connection.
+const DENIED: u16 = 401;
 
 /// A captured connection and what is known of its origin.
 struct Captured {
@@ -78,10 +83,12 @@ pub(super) fn serve(accepted: Accepted) -> impl Future<Output = ()> {
             }
         };
         let routed = match known {
-            Ok(LocalWorkload { workload, .. }) => match route(&worker, &pod, &workload, target) {
-                Ok(route) => Ok((workload, route)),
-                Err(reason) => Err((Some(workload), reason)),
-            },
+            Ok(LocalWorkload { workload, .. }) => {
+                match route(&worker.node, &pod, &workload, target, started) {
+                    Ok(route) => Ok((workload, route)),
+                    Err(reason) => Err((Some(workload), reason)),
+                }
+            }
             Err(reason) => Err((None, reason)),
         };
         match routed {
@@ -93,25 +100,27 @@ pub(super) fn serve(accepted: Accepted) -> impl Future<Output = ()> {
                 let source = End { workload, identity: None };
                 let labels = labels(source, None, None, None);
                 let addresses = Addresses { source: client, destination: target, hbone: None };
-                refuse(socket, FlowLog::open(&worker.metrics, labels, addresses, started), &reason);
+                refuse(socket, FlowLog::open(&worker, labels, addresses, started), &reason);
             }
         }
     }
 }
 
-fn route(
-    worker: &Worker,
+/// Decides where a connection of `pod` goes that was accepted at `started`.
+pub(super) fn route(
+    node: &Node,
     pod: &Pod,
     source: &Workload,
     target: SocketAddr,
+    started: Instant,
 ) -> Result<Route, CloseReason> {
     // Reached by connecting to the listener itself: forwarding it would reach it again.
     if (target.ip().is_loopback() || pod.owns(target.ip())) && PROXY_PORTS.contains(&target.port())
     {
         return Err(CloseReason::IllegalPort);
     }
-    let without = worker.node.options.without_waypoint;
-    worker.node.state().route(source, target, without, |n| rand::random_range(0..n))
+    let (policy, now) = (node.options.outbound, node.moment(started));
+    node.state().route(source, target, policy, now, |below| rand::random_range(0..below))
 }
 
 /// Ends a connection that cannot be forwarded: the application sees a reset and no byte.
@@ -148,9 +157,19 @@ impl Captured {
                 }
             };
             match opened {
-                Ok(onward) => return self.relay(socket, hop, route, onward, registration).await,
+                Ok(onward) => {
+                    if let Some(standing) = &hop.standing {
+                        standing.succeeded();
+                    }
+                    return self.relay(socket, hop, route, onward, registration).await;
+                }
                 Err(Unopened { reason, may_have_delivered }) => {
-                    let again = !may_have_delivered && is_worth_another_endpoint(&reason);
+                    let reason = self.with_denial(reason, hop);
+                    let is_its_fault = is_worth_another_endpoint(&reason);
+                    if is_its_fault {
+                        self.note_failure(hop, &reason);
+                    }
+                    let again = !may_have_delivered && is_its_fault;
                     failure = reason;
                     if !again {
                         break;
@@ -159,6 +178,28 @@ impl Captured {
             }
         }
         refuse(socket, self.log(last, route), &failure);
+    }
+
+    /// Adds to a refusal what the policies of the destination say, as far as this node knows them.
+    fn with_denial(&self, reason: CloseReason, hop: &Hop) -> CloseReason {
+        if reason != (CloseReason::RefusedByPeer { status: DENIED, denial: None }) {
+            return reason;
+        }
+        let state = self.worker.node.state();
+        let denial = explain::denial(&state, &self.pod, &self.source, hop);
+        CloseReason::RefusedByPeer { status: DENIED, denial }
+    }
+
+    /// Counts against the endpoint of `hop` that a connection could not be made.
+    fn note_failure(&self, hop: &Hop, reason: &CloseReason) {
+        let Some(standing) = &hop.standing else { return };
+        let node = &self.worker.node;
+        if let Some(time) = standing.failed(node.moment(Instant::now())) {
+            node.metrics.endpoints_set_aside.inc();
+            let (seconds, endpoint) = (time.as_secs(), hop.endpoint_address());
+            let reason = reason.as_str();
+            tracing::info!(%endpoint, reason, seconds, "set aside an endpoint that keeps failing");
+        }
     }
 
     async fn open(
@@ -239,7 +280,12 @@ impl Captured {
             },
             target: hop.peer_address(),
             requested: hop.address,
-            destination: hop.address,
+            application: Application::of(
+                &self.worker.node.state(),
+                neighbour,
+                hop.address.ip(),
+                hop.address,
+            ),
             hostname: hostname.map(str::to_owned),
             started: self.started,
         };
@@ -256,6 +302,7 @@ impl Captured {
         registration: &mut Registration,
     ) {
         let log = self.log(Some(hop), route);
+        registration.describe(&log);
         let meter = Meter::from(&log);
         let closed = &mut registration.closed;
         // In boxes, so that a connection has room for the relay that it needs and not for the largest.
@@ -291,7 +338,7 @@ impl Captured {
             destination: hop.map_or(self.target, Hop::peer_address),
             hbone: mutual.map(|hop| hop.address),
         };
-        FlowLog::open(&self.worker.metrics, labels, addresses, self.started)
+        FlowLog::open(&self.worker, labels, addresses, self.started)
     }
 }
 

@@ -190,7 +190,7 @@ impl Unopened {
         let (reason, may_have_delivered) = match error {
             // A peer that answers so, or that has not looked, has passed nothing on.
             OpenError::Refused(status) => {
-                (CloseReason::RefusedByPeer { status: status.as_u16() }, false)
+                (CloseReason::RefusedByPeer { status: status.as_u16(), denial: None }, false)
             }
             OpenError::NotProcessed => (CloseReason::TunnelLost, false),
             OpenError::Timeout => (CloseReason::ConnectTimeout { port }, sent),

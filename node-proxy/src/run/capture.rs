@@ -25,7 +25,7 @@ use fairlead_node::{
         kubelet::KubeletCgroup,
         processes::Processes,
         programs::Programs,
-        proxies::{Greeted, greet},
+        proxies::{Arrival, Arrivals, Greeted, greet},
     },
     cli::RunArgs,
     link::{
@@ -105,17 +105,18 @@ pub(super) async fn serve(
     let Own { api, programs, kubelet, left } = own;
     let handover = HandoverSocket::bind(&args.run_dir)?;
     let (send, mut greeted) = mpsc::channel(GREETED_QUEUE);
+    let arrivals = Arrivals::default();
     for link in left.proxies {
-        greet_proxy(link, send.clone());
+        greet_proxy(link, arrivals.arrive(), send.clone());
     }
-    let supervised = greet_all(halves, send);
+    let supervised = greet_all(halves, &arrivals, send);
     tokio::pin!(supervised);
     let mut first = tokio::select! {
         first = timeout(FIRST_PROXY_WAIT, greeted.recv()) => first.ok().flatten(),
         () = &mut supervised => bail!("the supervisor is gone"),
     };
     let held = first.as_mut().and_then(|proxy| proxy.endpoints.take());
-    let parts = parts(args, programs, (left.endpoints, left.pods), held)?;
+    let parts = parts(args, programs, arrivals.clone(), (left.endpoints, left.pods), held)?;
     let control = Control::new(parts, &args.run_dir)
         .with_context(|| format!("cannot keep records in {}", args.run_dir.display()))?;
     tracing::info!(node = args.node_name, "capture started");
@@ -125,6 +126,7 @@ pub(super) async fn serve(
             serve_proxies(&control, first, greeted),
             control.restore(),
             control.release_vanished(),
+            control.forget_unknown(),
             control.follow_kubelet(&kubelet),
             control.report_counts(),
         );
@@ -153,6 +155,7 @@ pub(super) async fn serve(
 fn parts(
     args: &RunArgs,
     programs: Programs,
+    arrivals: Arrivals,
     (endpoints_left, left): (Option<EndpointListeners>, HashMap<PodId, PodListeners>),
     held: Option<EndpointListeners>,
 ) -> Result<Parts> {
@@ -161,6 +164,7 @@ fn parts(
         programs,
         endpoints: endpoints_left.map_or_else(|| endpoints(args, held), Ok)?,
         left,
+        arrivals,
         enrol: args.enrolment.enrol,
         processes: Processes::in_dirs(proc_dir.clone(), netns_dir.clone()),
         trust_domain: args.trust_domain.clone(),
@@ -244,15 +248,19 @@ async fn inherit(args: &RunArgs) -> Result<Option<Inheritance>, HandoverError> {
 }
 
 /// Greets the proxies that the supervisor links; ends when it is gone.
-async fn greet_all(mut links: mpsc::Receiver<OwnedFd>, greeted: mpsc::Sender<Greeted>) {
+async fn greet_all(
+    mut links: mpsc::Receiver<OwnedFd>,
+    arrivals: &Arrivals,
+    greeted: mpsc::Sender<Greeted>,
+) {
     while let Some(link) = links.recv().await {
-        greet_proxy(link, greeted.clone());
+        greet_proxy(link, arrivals.arrive(), greeted.clone());
     }
 }
 
-fn greet_proxy(link: OwnedFd, greeted: mpsc::Sender<Greeted>) {
+fn greet_proxy(link: OwnedFd, arrival: Arrival, greeted: mpsc::Sender<Greeted>) {
     tokio::spawn(async move {
-        match greet(link).await {
+        match greet(link, arrival).await {
             // If nobody wants it any more this process ends.
             Ok(proxy) => drop(greeted.send(proxy).await),
             Err(error) => tracing::warn!(%error, "cannot serve a proxy"),

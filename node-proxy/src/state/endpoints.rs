@@ -1,26 +1,35 @@
-//! Choice of a service's endpoint.
+//! The endpoints of services, and what is prepared from them.
 //!
-//! Endpoints are kept by where they run: a connection ranks places, of which there are few, and then
-//! looks at the endpoints of the best ones.
+//! Endpoints are kept by where they run: places are ranked, of which there are few. What the clients
+//! of a place may choose from is a [`Menu`], made when the first asks and kept until the service or
+//! an endpoint of it changes: a node has few clients of few places, and they use few services.
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
+    net::SocketAddr,
+    sync::{Arc, LazyLock},
 };
 
-use mesh_api::workload::{Health, IpFamilies, Service, Workload};
+use arc_swap::ArcSwap;
+use mesh_api::workload::{Service, Workload};
 
 use super::{
-    proximity::{Preference, is_same_place},
+    menu::{Choice, Menu, Purpose},
+    proximity::{Preference, is_same_place, value},
     snapshot::ServiceEntry,
+    standing::{Moment, Standing},
 };
+
+/// Menus that are kept of a service: for all its ports and, as far as it prefers some endpoints, for
+/// the places of its clients, of which a node has one or two. The oldest makes room.
+const MAX_MENUS: usize = 64;
 
 /// A workload that belongs to a service.
 #[derive(Clone, Debug)]
 pub(super) struct Endpoint {
-    workload: Arc<Workload>,
-    ports: Arc<BTreeMap<u16, u16>>,
+    pub(super) workload: Arc<Workload>,
+    pub(super) ports: Arc<BTreeMap<u16, u16>>,
+    pub(super) standing: Arc<Standing>,
 }
 
 /// Endpoints of a service that run in the same place; never empty.
@@ -28,143 +37,182 @@ pub(super) struct Endpoint {
 pub(super) struct Place(Arc<Vec<Endpoint>>);
 
 /// The endpoints of a service. A copy shares what a change of it does not touch.
-#[derive(Clone, Debug)]
-pub(super) struct Endpoints(Arc<Vec<Place>>);
+#[derive(Clone, Debug, Default)]
+pub(super) struct Endpoints(Arc<Members>);
 
-/// An endpoint and where it takes the connection.
-type Candidate<'a> = (&'a Arc<Workload>, SocketAddr);
+/// The endpoints of a service, and what was prepared from them.
+#[derive(Debug, Default)]
+pub(super) struct Members {
+    places: Vec<Place>,
+    menus: ArcSwap<Vec<Kept>>,
+}
+
+/// A menu and for whom it is.
+#[derive(Clone, Debug)]
+struct Kept {
+    port: u16,
+    purpose: Purpose,
+    /// What the service's preference knows of the clients.
+    place: Box<[Arc<str>]>,
+    menu: Arc<Menu>,
+}
+
+/// A way to an endpoint of a service.
+#[derive(Clone, Debug)]
+pub(super) struct Candidate {
+    /// The endpoint.
+    pub(super) choice: Choice,
+    /// Where it takes the connection.
+    pub(super) address: SocketAddr,
+}
+
+/// What a service without endpoints has.
+static NOBODY: LazyLock<Members> = LazyLock::new(Members::default);
 
 // === impl Endpoint ===
 
 impl Endpoint {
-    pub(super) fn new(workload: Arc<Workload>, ports: BTreeMap<u16, u16>) -> Self {
-        Self { workload, ports: Arc::new(ports) }
-    }
-
-    /// Returns where the endpoint takes connections to `target` of `service`, if it does.
-    fn address_for(&self, service: &Service, target: SocketAddr) -> Option<SocketAddr> {
-        let healthy = self.workload.health == Health::Healthy || service.allow_unhealthy;
-        if !healthy || self.workload.capacity == 0 {
-            return None;
-        }
-        let declared = service.ports.iter().find(|p| p.service_port == target.port())?;
-        let port = self.ports.get(&target.port()).copied().or(declared.target_port)?;
-        let address = choose_address(&self.workload.addresses, service.ip_families, target.ip())?;
-        Some(SocketAddr::new(address, port))
+    pub(super) fn new(
+        workload: Arc<Workload>,
+        ports: BTreeMap<u16, u16>,
+        standing: Arc<Standing>,
+    ) -> Self {
+        Self { workload, ports: Arc::new(ports), standing }
     }
 }
 
 // === impl Place ===
 
 impl Place {
-    fn holds(&self, workload: &Workload) -> bool {
-        self.0.first().is_some_and(|first| is_same_place(&first.workload, workload))
+    pub(super) fn endpoints(&self) -> &[Endpoint] {
+        &self.0
     }
 
-    fn rank(&self, preference: Preference<'_>, client: &Workload) -> Option<usize> {
+    pub(super) fn rank(&self, preference: Preference<'_>, client: &Workload) -> Option<usize> {
         self.0.first().map(|first| preference.rank(client, &first.workload))
+    }
+
+    fn holds(&self, workload: &Workload) -> bool {
+        self.0.first().is_some_and(|first| is_same_place(&first.workload, workload))
     }
 }
 
 // === impl Endpoints ===
 
 impl Endpoints {
-    pub(super) fn places(&self) -> &[Place] {
+    pub(super) fn members(&self) -> &Members {
         &self.0
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.places.is_empty()
     }
 
     pub(super) fn insert(&mut self, endpoint: Endpoint) {
-        let places = Arc::make_mut(&mut self.0);
+        let places = self.places_mut();
         match places.iter_mut().find(|place| place.holds(&endpoint.workload)) {
             Some(place) => Arc::make_mut(&mut place.0).push(endpoint),
             None => places.push(Place(Arc::new(vec![endpoint]))),
         }
     }
 
-    pub(super) fn remove(&mut self, workload: &Arc<Workload>) {
-        let places = Arc::make_mut(&mut self.0);
-        let Some(index) = places.iter().position(|place| place.holds(workload)) else { return };
+    /// Removes an endpoint; returns how it has been doing.
+    pub(super) fn remove(&mut self, workload: &Arc<Workload>) -> Option<Arc<Standing>> {
+        let places = self.places_mut();
+        let index = places.iter().position(|place| place.holds(workload))?;
         let endpoints = Arc::make_mut(&mut places[index].0);
-        endpoints.retain(|endpoint| !Arc::ptr_eq(&endpoint.workload, workload));
+        let is_it = |endpoint: &Endpoint| Arc::ptr_eq(&endpoint.workload, workload);
+        let removed = endpoints.iter().position(is_it).map(|at| endpoints.remove(at));
         if endpoints.is_empty() {
             places.remove(index);
         }
+        removed.map(|endpoint| endpoint.standing)
+    }
+
+    fn places_mut(&mut self) -> &mut Vec<Place> {
+        let members = Arc::make_mut(&mut self.0);
+        members.menus = ArcSwap::default();
+        &mut members.places
     }
 }
 
 impl From<Endpoint> for Endpoints {
     fn from(endpoint: Endpoint) -> Self {
-        Self(Arc::new(vec![Place(Arc::new(vec![endpoint]))]))
+        let mut endpoints = Self::default();
+        endpoints.insert(endpoint);
+        endpoints
+    }
+}
+
+// === impl Members ===
+
+impl Clone for Members {
+    /// What was prepared is left behind: a copy is made to be changed.
+    fn clone(&self) -> Self {
+        Self { places: self.places.clone(), menus: ArcSwap::default() }
+    }
+}
+
+impl Members {
+    pub(super) fn none() -> &'static Self {
+        &NOBODY
+    }
+
+    fn menu(
+        &self,
+        service: &Arc<Service>,
+        client: &Workload,
+        port: u16,
+        purpose: Purpose,
+    ) -> Arc<Menu> {
+        let scopes = Preference::new(&service.balancing).scopes();
+        let fits = |kept: &&Kept| {
+            kept.port == port
+                && kept.purpose == purpose
+                && kept.menu.is_of(service)
+                && scopes.iter().map(|scope| value(*scope, client)).eq(&kept.place)
+        };
+        if let Some(kept) = self.menus.load().iter().find(fits) {
+            return kept.menu.clone();
+        }
+        let menu = Arc::new(Menu::new(service, &self.places, client, port, purpose));
+        // A port that nobody serves is asked for by mistake, and any number may be.
+        if !menu.tiers().is_empty() {
+            let place = scopes.iter().map(|scope| value(*scope, client).clone()).collect();
+            let new = Kept { port, purpose, place, menu: menu.clone() };
+            // Two threads may prepare the same; both are right.
+            self.menus.rcu(|before| {
+                let current = before.iter().filter(|kept| kept.menu.is_of(service));
+                let skip = current.clone().count().saturating_sub(MAX_MENUS - 1);
+                current.skip(skip).chain([&new]).cloned().collect::<Vec<_>>()
+            });
+        }
+        menu
     }
 }
 
 // === impl ServiceEntry ===
 
-impl<'a> ServiceEntry<'a> {
-    /// Returns the endpoints that can take a connection of `client` to `target`, in the order to try
-    /// them: those that the service prefers for the client before others, and of equals a random
-    /// one by capacity first, as `pick` says, which returns a number below its argument.
-    pub fn candidates(
+impl ServiceEntry<'_> {
+    /// Chooses the endpoints to try for a connection of `client` to `target`, best first.
+    pub(super) fn candidates(
         self,
-        client: &'a Workload,
+        client: &Workload,
         target: SocketAddr,
+        purpose: Purpose,
+        now: Moment,
         pick: impl Fn(u64) -> u64,
-    ) -> impl Iterator<Item = (&'a Arc<Workload>, SocketAddr)> {
-        let preference = Preference::new(&self.service.balancing);
-        preference.ranks().rev().flat_map(move |rank| {
-            let places = self.places.iter();
-            let places = places.filter(move |p| p.rank(preference, client) == Some(rank));
-            let usable = places.flat_map(|place| &*place.0).filter_map(move |endpoint| {
-                let address = endpoint.address_for(self.service, target)?;
-                Some((&endpoint.workload, address))
-            });
-            let first = first(usable.clone(), &pick);
-            usable.clone().skip(first).chain(usable.take(first))
-        })
+    ) -> Vec<Candidate> {
+        let menu = self.menu(client, target.port(), purpose);
+        let candidate = |choice: &Choice| {
+            let address = menu.address(choice, target.ip())?;
+            Some(Candidate { choice: choice.clone(), address })
+        };
+        menu.choose(now, pick).into_iter().filter_map(candidate).collect()
     }
 
-    /// Returns the workloads that belong to the service, healthy or not.
-    pub fn workloads(self) -> impl Iterator<Item = &'a Arc<Workload>> {
-        self.places.iter().flat_map(|place| &*place.0).map(|endpoint| &endpoint.workload)
+    /// Returns what `client` may choose from.
+    pub(super) fn menu(self, client: &Workload, port: u16, purpose: Purpose) -> Arc<Menu> {
+        self.members.menu(self.service, client, port, purpose)
     }
-}
-
-/// Returns which of the candidates is the first to try.
-fn first<'a>(
-    candidates: impl Iterator<Item = Candidate<'a>> + Clone,
-    pick: impl FnOnce(u64) -> u64,
-) -> usize {
-    let capacities = candidates.map(|(workload, _)| u64::from(workload.capacity));
-    let total = capacities.clone().sum();
-    if total == 0 {
-        return 0;
-    }
-    let mut left = pick(total);
-    let is_passed = |capacity: &u64| match left.checked_sub(*capacity) {
-        Some(rest) => {
-            left = rest;
-            true
-        }
-        None => false,
-    };
-    capacities.take_while(is_passed).count()
-}
-
-/// Prefers the target's own address, then its family, then any that the service allows.
-fn choose_address(addresses: &[IpAddr], families: IpFamilies, target: IpAddr) -> Option<IpAddr> {
-    if addresses.contains(&target) {
-        return Some(target);
-    }
-    let allowed = |address: &&IpAddr| match families {
-        IpFamilies::Automatic | IpFamilies::Dual => true,
-        IpFamilies::V4Only => address.is_ipv4(),
-        IpFamilies::V6Only => address.is_ipv6(),
-    };
-    let same_family = |address: &&IpAddr| address.is_ipv4() == target.is_ipv4();
-    let mut usable = addresses.iter().filter(allowed);
-    usable.clone().find(same_family).or_else(|| usable.next()).copied()
 }

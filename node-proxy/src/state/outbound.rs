@@ -4,18 +4,27 @@ use std::{net::SocketAddr, sync::Arc};
 
 use fairlead_ebpf::HBONE_PORT;
 use mesh_api::{
-    identity::Identity,
+    identity::{Identity, Namespace},
     workload::{Balancing, Service, TunnelProtocol, Waypoint, Workload},
 };
 
 use super::{
+    endpoints::Candidate,
+    menu::Purpose,
     snapshot::{MeshState, ServiceEntry},
+    standing::{Moment, Standing},
     waypoint,
 };
 use crate::telemetry::reason::CloseReason;
 
-/// Endpoints that are tried before a connection is given up.
-pub(super) const MAX_ATTEMPTS: usize = 3;
+/// What this node's operator decides about connections that pods open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OutboundPolicy {
+    /// What becomes of a connection whose waypoint is not there.
+    pub without_waypoint: WithoutWaypoint,
+    /// What becomes of a connection to an address that the mesh does not know.
+    pub unknown: UnknownDestinations,
+}
 
 /// What becomes of a connection whose waypoint is not there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,6 +34,29 @@ pub enum WithoutWaypoint {
     Refuse,
     /// It goes to its destination without them.
     GoDirectly,
+}
+
+/// What becomes of a connection to an address that the mesh does not know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnknownDestinations {
+    /// It passes as it is.
+    #[default]
+    Pass,
+    /// It is refused.
+    Refuse,
+}
+
+/// What the mesh knows of the address of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Destination<'a> {
+    /// It is a service's.
+    Service(ServiceEntry<'a>),
+    /// It is a workload's own.
+    Workload(&'a Arc<Workload>),
+    /// It is a node's, which workloads of the host network share.
+    Host,
+    /// Nothing.
+    Unknown,
 }
 
 /// How bytes travel to the next hop.
@@ -55,6 +87,8 @@ pub struct Hop {
     pub workload: Option<Arc<Workload>>,
     /// How to get there.
     pub transport: Transport,
+    /// How the endpoint has been doing, if it is one of several.
+    pub standing: Option<Arc<Standing>>,
 }
 
 /// The ways to reach the destination, best first, and the service it was reached by.
@@ -75,22 +109,16 @@ impl MeshState {
         &self,
         source: &Workload,
         target: SocketAddr,
-        without: WithoutWaypoint,
+        policy: OutboundPolicy,
+        now: Moment,
         pick: impl Fn(u64) -> u64,
     ) -> Result<Route, CloseReason> {
-        let entry = self.service_at(target.ip(), source.namespace());
-        let direct = || match entry {
-            Some(entry) => service_hops(entry, source, target, &pick),
-            None => vec![self.address_hop(target)],
-        };
-        let bound = match entry {
-            Some(entry) => waypoint::choose(entry.service, &pick),
-            None => self.waypoint_of_address(source, target),
-        };
-        let hops = match bound {
+        let destination = self.destination(target, source.namespace());
+        let direct = || direct_hops(destination, source, target, now, &pick);
+        let hops = match self.binding(destination, source, &pick) {
             Some(waypoint) => {
-                let mut hops = self.hops_through(waypoint, source, target, &pick);
-                match without {
+                let mut hops = self.hops_through(waypoint, source, target, now, &pick);
+                match policy.without_waypoint {
                     WithoutWaypoint::GoDirectly => hops.extend(direct()),
                     WithoutWaypoint::Refuse if hops.is_empty() => {
                         return Err(CloseReason::WaypointUnavailable);
@@ -99,24 +127,101 @@ impl MeshState {
                 }
                 hops
             }
+            None if destination.is_refused_by(policy) => {
+                return Err(CloseReason::DestinationUnknown);
+            }
             None => direct(),
         };
         if hops.is_empty() {
             return Err(CloseReason::NoHealthyEndpoint);
         }
-        Ok(Route { hops, service: entry.map(|entry| entry.service.clone()) })
+        Ok(Route { hops, service: destination.service().cloned() })
     }
 
-    /// Returns the waypoint of the workload at `target`. What comes from that waypoint has passed it.
-    fn waypoint_of_address(&self, source: &Workload, target: SocketAddr) -> Option<&Waypoint> {
-        let waypoint = self.workload_at(target.ip())?.waypoint.as_ref()?;
-        (!self.is_instance(source, waypoint)).then_some(waypoint)
+    /// Returns what a client in `namespace` means by `target`.
+    pub(super) fn destination(&self, target: SocketAddr, namespace: &Namespace) -> Destination<'_> {
+        let address = target.ip();
+        if let Some(entry) = self.service_at(address, namespace) {
+            return Destination::Service(entry);
+        }
+        match self.workload_at(address) {
+            Some(workload) => Destination::Workload(workload),
+            None if self.is_host(address) => Destination::Host,
+            None => Destination::Unknown,
+        }
     }
 
-    fn address_hop(&self, target: SocketAddr) -> Hop {
-        match self.workload_at(target.ip()) {
-            Some(workload) => Hop::to_workload(workload, target, &[]),
-            None => Hop::unknown(target),
+    /// Returns the waypoint that a connection of `source` passes. What comes from the waypoint of a
+    /// workload has passed it; services are reached through theirs whoever asks.
+    pub(super) fn binding<'a>(
+        &self,
+        destination: Destination<'a>,
+        source: &Workload,
+        pick: impl FnOnce(u64) -> u64,
+    ) -> Option<&'a Waypoint> {
+        match destination {
+            Destination::Service(entry) => waypoint::choose(entry.service, pick),
+            Destination::Workload(workload) => {
+                let waypoint = workload.waypoint.as_ref()?;
+                (!self.is_instance(source, waypoint)).then_some(waypoint)
+            }
+            Destination::Host | Destination::Unknown => None,
+        }
+    }
+}
+
+// === impl Destination ===
+
+impl<'a> Destination<'a> {
+    fn service(self) -> Option<&'a Arc<Service>> {
+        match self {
+            Self::Service(entry) => Some(entry.service),
+            Self::Workload(_) | Self::Host | Self::Unknown => None,
+        }
+    }
+
+    fn is_refused_by(self, policy: OutboundPolicy) -> bool {
+        match (self, policy.unknown) {
+            (Self::Unknown, UnknownDestinations::Refuse) => true,
+            (Self::Unknown, UnknownDestinations::Pass)
+            | (Self::Service(_) | Self::Workload(_) | Self::Host, _) => false,
+        }
+    }
+}
+
+/// Returns the ways that pass no waypoint.
+fn direct_hops(
+    destination: Destination<'_>,
+    source: &Workload,
+    target: SocketAddr,
+    now: Moment,
+    pick: impl Fn(u64) -> u64,
+) -> Vec<Hop> {
+    match destination {
+        Destination::Service(entry) if entry.service.balancing == Balancing::Passthrough => {
+            vec![Hop::unknown(target)]
+        }
+        Destination::Service(entry) => {
+            let candidates = entry.candidates(source, target, Purpose::Serve, now, pick);
+            candidates.into_iter().map(Hop::to_endpoint).collect()
+        }
+        Destination::Workload(workload) => {
+            let expected = [workload.identity.clone()].into();
+            let transport = Transport::to(workload.tunnel_protocol, expected);
+            let workload = Some(workload.clone());
+            vec![Hop { address: target, workload, transport, standing: None }]
+        }
+        Destination::Host | Destination::Unknown => vec![Hop::unknown(target)],
+    }
+}
+
+// === impl Transport ===
+
+impl Transport {
+    fn to(protocol: TunnelProtocol, expected: Arc<[Identity]>) -> Self {
+        match protocol {
+            TunnelProtocol::None => Self::Plaintext,
+            TunnelProtocol::Hbone => Self::Hbone { expected },
         }
     }
 }
@@ -133,6 +238,14 @@ impl Hop {
         }
     }
 
+    /// Returns the endpoint: the application's address, or the waypoint's.
+    pub fn endpoint_address(&self) -> SocketAddr {
+        match &self.transport {
+            Transport::Plaintext | Transport::Hbone { .. } => self.address,
+            Transport::Waypoint { address, .. } => *address,
+        }
+    }
+
     /// Returns whether both ends prove who they are.
     pub fn is_mutual(&self) -> bool {
         match &self.transport {
@@ -142,31 +255,12 @@ impl Hop {
     }
 
     fn unknown(address: SocketAddr) -> Self {
-        Self { address, workload: None, transport: Transport::Plaintext }
+        Self { address, workload: None, transport: Transport::Plaintext, standing: None }
     }
 
-    fn to_workload(workload: &Arc<Workload>, address: SocketAddr, also: &[Identity]) -> Self {
-        let transport = match workload.tunnel_protocol {
-            TunnelProtocol::None => Transport::Plaintext,
-            TunnelProtocol::Hbone => {
-                let own = std::iter::once(&workload.identity);
-                Transport::Hbone { expected: own.chain(also).cloned().collect() }
-            }
-        };
-        Self { address, workload: Some(workload.clone()), transport }
+    fn to_endpoint(Candidate { choice, address }: Candidate) -> Self {
+        let transport = Transport::to(choice.workload.tunnel_protocol, choice.expected);
+        let (workload, standing) = (Some(choice.workload), Some(choice.standing));
+        Self { address, workload, transport, standing }
     }
-}
-
-fn service_hops(
-    entry: ServiceEntry<'_>,
-    source: &Workload,
-    target: SocketAddr,
-    pick: impl Fn(u64) -> u64,
-) -> Vec<Hop> {
-    let service = entry.service;
-    if service.balancing == Balancing::Passthrough {
-        return vec![Hop::unknown(target)];
-    }
-    let hop = |(workload, address)| Hop::to_workload(workload, address, &service.subject_alt_names);
-    entry.candidates(source, target, pick).take(MAX_ATTEMPTS).map(hop).collect()
 }

@@ -1,6 +1,6 @@
 //! How near an endpoint is to the client.
 
-use std::ops::RangeInclusive;
+use std::{ops::RangeInclusive, sync::Arc};
 
 use mesh_api::workload::{Balancing, Scope, Workload};
 
@@ -20,6 +20,11 @@ impl<'a> Preference<'a> {
             Balancing::Strict(scopes) => Self { scopes, strict: true },
             Balancing::Failover(scopes) => Self { scopes, strict: false },
         }
+    }
+
+    /// Returns what about a client matters.
+    pub(super) fn scopes(self) -> &'a [Scope] {
+        self.scopes
     }
 
     /// Returns the ranks of endpoints that may be chosen.
@@ -57,12 +62,17 @@ pub(super) fn is_same_place(one: &Workload, other: &Workload) -> bool {
 }
 
 fn is_shared(scope: Scope, one: &Workload, other: &Workload) -> bool {
+    value(scope, one) == value(scope, other)
+}
+
+/// Returns what a workload may have in common with others.
+pub(super) fn value(scope: Scope, workload: &Workload) -> &Arc<str> {
     match scope {
-        Scope::Network => one.network == other.network,
-        Scope::Region => one.locality.region == other.locality.region,
-        Scope::Zone => one.locality.zone == other.locality.zone,
-        Scope::Subzone => one.locality.subzone == other.locality.subzone,
-        Scope::Node => one.node == other.node,
-        Scope::Cluster => one.cluster_id == other.cluster_id,
+        Scope::Network => &workload.network.0,
+        Scope::Region => &workload.locality.region,
+        Scope::Zone => &workload.locality.zone,
+        Scope::Subzone => &workload.locality.subzone,
+        Scope::Node => &workload.node.0,
+        Scope::Cluster => &workload.cluster_id,
     }
 }

@@ -3,7 +3,7 @@
 //! Its maps share their parts with those of the snapshots before and after it: a copy costs next to
 //! nothing, and a change only what it touches.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use arc_swap::ArcSwapOption;
 use ipnet::IpNet;
@@ -17,7 +17,10 @@ use mesh_api::{
 };
 use rpds::HashTrieMapSync;
 
-use super::endpoints::{Endpoint, Endpoints, Place};
+use super::{
+    endpoints::{Endpoint, Endpoints, Members},
+    standing::Standing,
+};
 
 /// A workload and what follows from the rest of the configuration.
 #[derive(Debug)]
@@ -37,13 +40,16 @@ struct Evaluator {
 /// Workloads of the same name or address, of which the first counts.
 type Namesakes = Vec<Arc<WorkloadEntry>>;
 
+/// How a workload has been doing in each of its services.
+type Standings = BTreeMap<ServiceKey, Arc<Standing>>;
+
 /// A service and its endpoints.
 #[derive(Clone, Copy, Debug)]
 pub struct ServiceEntry<'a> {
     /// The service.
     pub service: &'a Arc<Service>,
-    /// Where the workloads run that belong to it, healthy or not.
-    pub(super) places: &'a [Place],
+    /// Its endpoints.
+    pub(super) members: &'a Members,
 }
 
 /// A workload of this node with the policies that guard it.
@@ -62,6 +68,8 @@ pub struct MeshState {
     workloads: HashTrieMapSync<WorkloadUid, Arc<WorkloadEntry>>,
     by_name: HashTrieMapSync<Namespace, HashTrieMapSync<Arc<str>, Namesakes>>,
     by_address: HashTrieMapSync<IpAddr, Namesakes>,
+    /// Workloads that share the address of their node.
+    by_host: HashTrieMapSync<IpAddr, Namesakes>,
     services: HashTrieMapSync<ServiceKey, Arc<Service>>,
     /// Also of services that are not known (yet): either may come first.
     endpoints: HashTrieMapSync<ServiceKey, Endpoints>,
@@ -101,6 +109,11 @@ impl MeshState {
     /// Returns the workload that owns `address`. Host-network workloads own none.
     pub fn workload_at(&self, address: IpAddr) -> Option<&Arc<Workload>> {
         self.by_address.get(&address)?.first().map(|entry| &entry.workload)
+    }
+
+    /// Returns whether workloads of the host network have `address`, which is their node's.
+    pub fn is_host(&self, address: IpAddr) -> bool {
+        self.by_host.contains_key(&address)
     }
 
     /// Returns the workload with `uid`.
@@ -164,6 +177,21 @@ impl MeshState {
         (self.workloads.size(), self.services.size(), self.policies.len())
     }
 
+    /// Returns all workloads.
+    pub fn workloads(&self) -> impl Iterator<Item = &Arc<Workload>> {
+        self.workloads.values().map(|entry| &entry.workload)
+    }
+
+    /// Returns all services.
+    pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.services.values()
+    }
+
+    /// Returns all policies, by key.
+    pub fn policies(&self) -> impl Iterator<Item = &Policy> {
+        self.policies.iter()
+    }
+
     /// Adds a service, in place of the one with its key. Its endpoints stay.
     pub fn insert_service(&mut self, service: Service) {
         let service = Arc::new(service);
@@ -195,9 +223,15 @@ impl MeshState {
         }
     }
 
-    /// Adds a workload, in place of the one with its uid.
+    /// Adds a workload, in place of the one with its uid. How that has been doing is remembered while
+    /// its addresses are the same.
     pub fn insert_workload(&mut self, workload: Workload) {
-        self.remove_workload(&workload.uid);
+        let before = self.take_workload(&workload.uid);
+        let mut standings = before.filter(|(before, _)| before.addresses == workload.addresses);
+        let mut standing = |key| {
+            let known = standings.as_mut().and_then(|(_, standings)| standings.remove(key));
+            known.unwrap_or_default()
+        };
         let workload = Arc::new(workload);
         let policies = ArcSwapOption::empty();
         let entry = Arc::new(WorkloadEntry { workload: workload.clone(), policies });
@@ -213,13 +247,15 @@ impl MeshState {
         if workload.network != self.network {
             return;
         }
-        if workload.network_mode == NetworkMode::Standard {
-            for address in &workload.addresses {
-                enlist(&mut self.by_address, *address, &entry, &self.network);
-            }
+        let by_address = match workload.network_mode {
+            NetworkMode::Standard => &mut self.by_address,
+            NetworkMode::HostNetwork => &mut self.by_host,
+        };
+        for address in &workload.addresses {
+            enlist(by_address, *address, &entry, &self.network);
         }
         for (key, ports) in &workload.services {
-            let endpoint = Endpoint::new(workload.clone(), ports.clone());
+            let endpoint = Endpoint::new(workload.clone(), ports.clone(), standing(key));
             if let Some(endpoints) = self.endpoints.get_mut(key) {
                 endpoints.insert(endpoint);
             } else {
@@ -230,7 +266,12 @@ impl MeshState {
 
     /// Removes the workload with `uid`, if there is one, and with it its endpoints.
     pub fn remove_workload(&mut self, uid: &WorkloadUid) {
-        let Some(entry) = self.workloads.get(uid).cloned() else { return };
+        self.take_workload(uid);
+    }
+
+    /// Removes a workload; returns it and how it has been doing in each service.
+    fn take_workload(&mut self, uid: &WorkloadUid) -> Option<(Arc<Workload>, Standings)> {
+        let entry = self.workloads.get(uid).cloned()?;
         self.workloads.remove_mut(uid);
         let workload = &entry.workload;
         if let Some(names) = self.by_name.get_mut(workload.namespace()) {
@@ -241,14 +282,19 @@ impl MeshState {
         }
         for address in &workload.addresses {
             delist(&mut self.by_address, address, &entry);
+            delist(&mut self.by_host, address, &entry);
         }
+        let mut standings = Standings::new();
         for key in workload.services.keys() {
             let Some(endpoints) = self.endpoints.get_mut(key) else { continue };
-            endpoints.remove(workload);
+            if let Some(standing) = endpoints.remove(workload) {
+                standings.insert(key.clone(), standing);
+            }
             if endpoints.is_empty() {
                 self.endpoints.remove_mut(key);
             }
         }
+        Some((workload.clone(), standings))
     }
 
     /// Adds a policy, in place of the one with its key.
@@ -263,9 +309,18 @@ impl MeshState {
         self.generation += 1;
     }
 
+    /// Returns the policies that guard `workload`, which must be of this mesh.
+    pub fn policies_of(&self, workload: &Workload) -> Option<Arc<WorkloadPolicies>> {
+        let entry = self.workloads.get(&workload.uid)?;
+        Some(entry.policies(&self.policies, self.generation))
+    }
+
     fn with_endpoints<'a>(&'a self, service: &'a Arc<Service>) -> ServiceEntry<'a> {
-        let places = self.endpoints.get(&service.key).map_or(&[][..], Endpoints::places);
-        ServiceEntry { service, places }
+        let members = match self.endpoints.get(&service.key) {
+            Some(endpoints) => endpoints.members(),
+            None => Members::none(),
+        };
+        ServiceEntry { service, members }
     }
 
     fn visible<'a>(

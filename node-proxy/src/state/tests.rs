@@ -1,4 +1,6 @@
+mod choice;
 mod preferences;
+mod vectors;
 mod waypoints;
 
 use std::net::SocketAddr;
@@ -9,7 +11,9 @@ use mesh_api::{
     workload::{Network, Workload},
 };
 
-use super::{MeshState, Route, Transport, WithoutWaypoint};
+use super::{
+    MeshState, Moment, OutboundPolicy, Route, Transport, UnknownDestinations, WithoutWaypoint,
+};
 use crate::telemetry::reason::CloseReason;
 
 const MESH: &str = r#"
@@ -64,7 +68,17 @@ fn source(mesh: &MeshState) -> Workload {
 
 fn route(target: &str, pick: u64) -> Result<Route, CloseReason> {
     let mesh = mesh();
-    mesh.route(&source(&mesh), target.parse().unwrap(), WithoutWaypoint::Refuse, |_| pick)
+    decide(&mesh, &source(&mesh), target, OutboundPolicy::default(), pick)
+}
+
+fn decide(
+    mesh: &MeshState,
+    source: &Workload,
+    target: &str,
+    policy: OutboundPolicy,
+    pick: u64,
+) -> Result<Route, CloseReason> {
+    mesh.route(source, target.parse().unwrap(), policy, Moment::default(), |below| pick % below)
 }
 
 /// Returns the hops as text: `h` for HBONE, `t` for plain TCP, and the address; `w` for a waypoint,
@@ -108,6 +122,27 @@ fn a_connection_goes_where_the_mesh_says() {
         assert_eq!(hops(target, 0), expected, "{what}");
     }
     assert_eq!(route("10.96.0.3:80", 0).unwrap_err(), CloseReason::NoHealthyEndpoint);
+}
+
+#[test]
+fn where_only_the_registry_may_be_reached_what_is_not_in_it_is_refused() {
+    let mesh = mesh();
+    let policy = OutboundPolicy { unknown: UnknownDestinations::Refuse, ..Default::default() };
+    for (what, target, expected) in [
+        ("unknown address", "1.2.3.4:80", Err(CloseReason::DestinationUnknown)),
+        ("workload", "10.2.0.3:80", Ok("t 10.2.0.3:80")),
+        ("unhealthy workload", "10.2.0.4:80", Ok("t 10.2.0.4:80")),
+        ("node of a workload", "192.168.0.1:80", Ok("t 192.168.0.1:80")),
+        ("service", "10.96.0.1:80", Ok("h 10.2.0.2:8080")),
+        ("service without endpoints", "10.96.0.3:80", Err(CloseReason::NoHealthyEndpoint)),
+        ("passthrough service", "10.96.0.5:80", Ok("t 10.96.0.5:80")),
+        ("range of a service", "10.97.1.1:80", Ok("t 10.97.1.1:80")),
+        ("hidden service", "10.96.0.7:80", Err(CloseReason::DestinationUnknown)),
+    ] {
+        let found = decide(&mesh, &source(&mesh), target, policy, 0);
+        let found = found.map(|route| as_text(&route).swap_remove(0));
+        assert_eq!(found.as_deref(), expected.as_ref().map(|text| *text), "{what}");
+    }
 }
 
 #[test]

@@ -6,18 +6,21 @@ use std::{
 };
 
 use mesh_api::{
-    identity::{Identity, Namespace},
+    identity::Namespace,
     workload::{Service, Waypoint, WaypointDestination, Workload},
 };
 
 use super::{
-    outbound::{Hop, MAX_ATTEMPTS, Transport},
+    endpoints::Candidate,
+    menu::Purpose,
+    outbound::{Hop, Transport},
     snapshot::{MeshState, ServiceEntry},
+    standing::Moment,
 };
 
 /// What a reference to a waypoint leads to.
-#[derive(Clone, Copy)]
-enum Instances<'a> {
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Instances<'a> {
     /// The endpoints of a service.
     Of(ServiceEntry<'a>),
     /// One workload.
@@ -34,6 +37,7 @@ impl MeshState {
         waypoint: &Waypoint,
         source: &Workload,
         target: SocketAddr,
+        now: Moment,
         pick: impl Fn(u64) -> u64,
     ) -> Vec<Hop> {
         let port = waypoint.hbone_port;
@@ -44,24 +48,23 @@ impl MeshState {
         };
         match self.instances(waypoint, source.namespace()) {
             Some(Instances::Of(entry)) => {
-                let also = &entry.service.subject_alt_names;
-                let hop = |(workload, address)| Hop::through(workload, address, also, target);
-                entry.candidates(source, at, pick).take(MAX_ATTEMPTS).map(hop).collect()
+                let candidates = entry.candidates(source, at, Purpose::StandIn, now, pick);
+                let hop = |candidate| Hop::through(candidate, target);
+                candidates.into_iter().map(hop).collect()
             }
-            Some(Instances::One(workload)) => vec![Hop::through(workload, at, &[], target)],
+            Some(Instances::One(workload)) => vec![Hop::through_only(workload, at, target)],
             None => Vec::new(),
         }
     }
 
     /// Returns whether `workload` is an instance of `waypoint`.
     pub(super) fn is_instance(&self, workload: &Workload, waypoint: &Waypoint) -> bool {
-        let same = |other: &Workload| {
-            let shared = |address| other.addresses.contains(address);
-            other.identity == workload.identity && workload.addresses.iter().any(shared)
-        };
         match self.instances(waypoint, workload.namespace()) {
-            Some(Instances::Of(entry)) => entry.workloads().any(|w| same(w)),
-            Some(Instances::One(instance)) => same(instance),
+            Some(Instances::Of(entry)) => workload.services.contains_key(&entry.service.key),
+            Some(Instances::One(instance)) => {
+                let shared = |address| instance.addresses.contains(address);
+                instance.identity == workload.identity && workload.addresses.iter().any(shared)
+            }
             None => false,
         }
     }
@@ -77,7 +80,12 @@ impl MeshState {
         waypoint.is_some_and(|waypoint| self.is_instance(local, waypoint))
     }
 
-    fn instances(&self, waypoint: &Waypoint, client: &Namespace) -> Option<Instances<'_>> {
+    /// Returns what the reference leads to.
+    pub(super) fn instances(
+        &self,
+        waypoint: &Waypoint,
+        client: &Namespace,
+    ) -> Option<Instances<'_>> {
         match &waypoint.destination {
             WaypointDestination::Service(key) => self.service(key).map(Instances::Of),
             WaypointDestination::Address(network, address) if network == self.network() => {
@@ -92,16 +100,16 @@ impl MeshState {
 // === impl Hop ===
 
 impl Hop {
-    fn through(
-        waypoint: &Arc<Workload>,
-        address: SocketAddr,
-        also: &[Identity],
-        target: SocketAddr,
-    ) -> Self {
-        let own = std::iter::once(&waypoint.identity);
-        let expected = own.chain(also).cloned().collect();
+    fn through(Candidate { choice, address }: Candidate, target: SocketAddr) -> Self {
+        let transport = Transport::Waypoint { address, expected: choice.expected };
+        let (workload, standing) = (Some(choice.workload), Some(choice.standing));
+        Self { address: target, workload, transport, standing }
+    }
+
+    fn through_only(waypoint: &Arc<Workload>, address: SocketAddr, target: SocketAddr) -> Self {
+        let expected = [waypoint.identity.clone()].into();
         let transport = Transport::Waypoint { address, expected };
-        Self { address: target, workload: Some(waypoint.clone()), transport }
+        Self { address: target, workload: Some(waypoint.clone()), transport, standing: None }
     }
 }
 

@@ -37,6 +37,7 @@ pub(crate) fn workload(name: &str) -> Workload {
         authorization_policies: Vec::new(),
         health: Health::Healthy,
         network_mode: NetworkMode::Standard,
+        application_tunnel: None,
         capacity: 1,
     }
 }

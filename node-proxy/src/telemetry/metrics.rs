@@ -46,6 +46,8 @@ pub struct NodeMetrics {
     pub connections_waited: Counter,
     /// What the kernel did with the connections of pods.
     pub pod_connections: PodConnections,
+    /// Times that an endpoint was set aside because it kept failing.
+    pub endpoints_set_aside: Counter,
     /// HBONE connections open.
     pub tunnels_open: Tunnels,
     limits: Family<Labels<1>, Counter>,
@@ -110,6 +112,12 @@ impl NodeMetrics {
             "Connections that were made while no proxy ran, and waited for this one",
             connections_waited.clone(),
         );
+        let endpoints_set_aside = Counter::default();
+        registry.register(
+            "fairlead_endpoints_set_aside",
+            "Times that an endpoint was set aside because connections to it kept failing",
+            endpoints_set_aside.clone(),
+        );
         Self {
             config_reloads: ConfigReloads::register(registry),
             discovery: DiscoveryMetrics::register(registry),
@@ -117,6 +125,7 @@ impl NodeMetrics {
             pods_waiting,
             connections_waited,
             pod_connections,
+            endpoints_set_aside,
             tunnels_open: Tunnels::register(registry),
             limits,
             traffic,

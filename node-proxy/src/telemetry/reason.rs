@@ -45,6 +45,8 @@ pub enum CloseReason {
     NoHealthyEndpoint,
     /// When the destination is bound to a waypoint of which no instance is there.
     WaypointUnavailable,
+    /// When the mesh does not know the destination and this node lets nothing else pass.
+    DestinationUnknown,
     /// When a peer asked by CONNECT for an address that is not the pod's.
     DestinationNotAllowed,
     /// When the connection was for one of the proxy's own ports.
@@ -72,6 +74,8 @@ pub enum CloseReason {
     RefusedByPeer {
         /// HTTP status of the answer.
         status: u16,
+        /// Why, as far as this proxy knows the policies of the destination.
+        denial: Option<Arc<CloseReason>>,
     },
     /// When the tunnel broke under an open connection.
     TunnelLost,
@@ -125,6 +129,7 @@ impl CloseReason {
             Self::WorkloadUnknown => "workload_unknown",
             Self::NoHealthyEndpoint => "no_healthy_endpoint",
             Self::WaypointUnavailable => "waypoint_unavailable",
+            Self::DestinationUnknown => "destination_unknown",
             Self::DestinationNotAllowed => "destination_not_allowed",
             Self::IllegalPort => "illegal_port",
             Self::ConnectRefused => "connect_refused",
@@ -155,7 +160,8 @@ impl CloseReason {
             Self::DeniedByPolicy { .. }
             | Self::NotAllowed { .. }
             | Self::UnknownPolicy { .. }
-            | Self::DeniedByPolicyChange { .. } => ResponseFlags::Deny,
+            | Self::DeniedByPolicyChange { .. }
+            | Self::DestinationUnknown => ResponseFlags::Deny,
             Self::ConnectTimeout { port: HBONE_PORT } => ResponseFlags::NetworkPolicy,
             Self::WorkloadUnknown
             | Self::NoHealthyEndpoint
@@ -185,12 +191,14 @@ impl CloseReason {
             | Self::NotAllowed { policy }
             | Self::UnknownPolicy { policy }
             | Self::DeniedByPolicyChange { policy } => Some(policy),
+            Self::RefusedByPeer { denial, .. } => denial.as_ref()?.policy(),
             Self::Completed
             | Self::ClientReset
             | Self::ServerReset
             | Self::WorkloadUnknown
             | Self::NoHealthyEndpoint
             | Self::WaypointUnavailable
+            | Self::DestinationUnknown
             | Self::DestinationNotAllowed
             | Self::IllegalPort
             | Self::ConnectRefused
@@ -201,7 +209,6 @@ impl CloseReason {
             | Self::CertificateRevoked
             | Self::PeerIdentityMismatch
             | Self::Http2
-            | Self::RefusedByPeer { .. }
             | Self::TunnelLost
             | Self::Drained
             | Self::PodReleased

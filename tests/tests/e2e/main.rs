@@ -14,6 +14,7 @@ mod halves;
 mod hbone;
 mod kernel;
 mod lifecycle;
+mod outbound;
 mod paths;
 mod peer;
 mod policy;

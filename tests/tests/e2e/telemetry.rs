@@ -1,5 +1,6 @@
 //! What the proxies say about the connections that they carry, and about themselves.
 
+mod admin;
 mod drain;
 mod paths;
 

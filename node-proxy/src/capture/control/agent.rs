@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     sync::{Arc, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -13,6 +14,7 @@ use crate::{
     api::{ApiError, ApiErrorKind, Inventory, Note, Origin, PodKey, PodSpec, PodStatus},
     capture::{enrolment::Enrolment, records::Record, registry::Registry},
     cli::Enrol,
+    explain::Explanation,
     link::message::{MAX_PROBLEM_BYTES, ToProxy, printable},
 };
 
@@ -41,6 +43,26 @@ impl Shared {
         let pods = self.pods();
         listed.extend(pods.values().map(|e| (e.spec.key(), self.status(e, &reports))));
         listed.into_values().collect()
+    }
+
+    /// Returns what becomes of a connection of a pod.
+    pub(super) async fn explain(
+        &self,
+        key: &PodKey,
+        to: SocketAddr,
+    ) -> Result<Explanation, ApiError> {
+        let status = self.list().await.into_iter().find(|status| status.key() == *key);
+        let Some(status) = status else {
+            let message = format!("no pod {key} is known on this node");
+            let remedy = "name one of `fairlead-node pod list`; ask the node that the pod runs on";
+            return Err(ApiError::new(ApiErrorKind::NotFound, message, remedy));
+        };
+        let captured = self.pods().get(key).filter(|enrolled| !enrolled.is_draining()).cloned();
+        let decision = match captured {
+            Some(enrolled) => self.proxies.explain(enrolled.pod, to).await,
+            None => None,
+        };
+        Ok(Explanation::of(status, to, decision.map(|decision| *decision)))
     }
 
     /// Returns what the agent needs to know; waits for a change if it knows this version.

@@ -4,8 +4,11 @@ use std::collections::HashMap;
 
 use fairlead_ebpf::ProxyProcess;
 
-use crate::link::message::{
-    MAX_PODS_PER_MESSAGE, MAX_PROBLEM_BYTES, PodId, PodReport, ToCapture, printable,
+use crate::{
+    explain::Decision,
+    link::message::{
+        MAX_PODS_PER_MESSAGE, MAX_PROBLEM_BYTES, PodId, PodReport, ToCapture, printable,
+    },
 };
 
 /// How far a proxy is.
@@ -25,10 +28,24 @@ pub(in crate::capture) struct Progress {
     pub(in crate::capture) request: u64,
     /// The answer.
     pub(in crate::capture) reports: Reports,
+    /// The connection that is to be explained.
+    pub(in crate::capture) explaining: Explaining,
     /// Number of the latest question.
     asked: u64,
     /// Number of the question that is being answered, and what has arrived of the answer.
     parts: (u64, Reports),
+}
+
+/// How far the explanation of a connection is.
+#[derive(Debug, Default)]
+pub(in crate::capture) enum Explaining {
+    /// There was no question, or its answer was taken.
+    #[default]
+    Nothing,
+    /// The question with this number was asked.
+    Asked(u64),
+    /// The answer: of a pod that the proxy does not have, none.
+    Told(Option<Box<Decision>>),
 }
 
 /// What a proxy says of pods that it has something of.
@@ -61,6 +78,11 @@ impl Progress {
         self.asked = self.asked.max(request);
     }
 
+    /// Notes that a connection is to be explained; an earlier question is forgotten.
+    pub(super) fn ask_why(&mut self, request: u64) {
+        self.explaining = Explaining::Asked(request);
+    }
+
     /// Notes an answer.
     pub(super) fn hear(&mut self, message: ToCapture) {
         match message {
@@ -77,6 +99,11 @@ impl Progress {
                 self.pods.retain(|known, at| *known != pod || *at == PodProgress::Serving);
             }
             ToCapture::Pods { request, pods, last } => self.hear_part(request, pods, last),
+            ToCapture::Explained { request, decision } => {
+                if matches!(self.explaining, Explaining::Asked(number) if number == request) {
+                    self.explaining = Explaining::Told(decision);
+                }
+            }
             ToCapture::Hello { .. }
             | ToCapture::Holding { .. }
             | ToCapture::HoldingEndpoints

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_api::{
     config::LocalConfig,
@@ -10,7 +10,10 @@ use mesh_api::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::{state::WithoutWaypoint, telemetry::fixtures};
+use crate::{
+    state::{Moment, OutboundPolicy},
+    telemetry::fixtures,
+};
 
 type MeshChange = Change<MeshResource>;
 
@@ -71,13 +74,19 @@ fn after(changes: impl IntoIterator<Item = (&'static str, MeshChange)>) -> MeshS
 
 /// Returns the addresses, sorted, that a connection to the service at `target` may go to.
 fn endpoints(state: &MeshState, target: &str) -> Vec<String> {
-    let target = target.parse().unwrap();
-    let Some(entry) = state.service_at(target, &"shop".parse().unwrap()) else { return Vec::new() };
+    let target: std::net::IpAddr = target.parse().unwrap();
+    if state.service_at(target, &"shop".parse().unwrap()).is_none() {
+        return Vec::new();
+    }
+    let (policy, now) = (OutboundPolicy::default(), Moment::default());
     let client = fixtures::workload("client");
-    let candidates = entry.candidates(&client, (target, 80).into(), |_| 0);
-    let mut addresses: Vec<_> = candidates.map(|(_, address)| address.to_string()).collect();
-    addresses.sort_unstable();
-    addresses
+    // A connection tries a few of them; which ones is a matter of chance.
+    let hops = (0..16_u64).flat_map(|chance| {
+        let route = state.route(&client, (target, 80).into(), policy, now, |below| chance % below);
+        route.map(|route| route.hops).unwrap_or_default()
+    });
+    let addresses: BTreeSet<_> = hops.map(|hop| hop.address.to_string()).collect();
+    addresses.into_iter().collect()
 }
 
 fn admits(state: &MeshState, name: &str) -> Option<bool> {
@@ -193,7 +202,8 @@ fn visible(state: &MeshState) -> Vec<String> {
     };
     let routes = |source: &Workload| {
         let target = "10.0.0.1:80".parse().unwrap();
-        let route = state.route(source, target, WithoutWaypoint::Refuse, |_| 0);
+        let route =
+            state.route(source, target, OutboundPolicy::default(), Moment::default(), |_| 0);
         format!("{:?}", route.map(|route| route.hops))
     };
     let routes = state.workload_at([10, 0, 0, 2].into()).map(|source| routes(source));

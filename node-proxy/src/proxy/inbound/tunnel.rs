@@ -14,7 +14,7 @@ use h2::{RecvStream, server::SendResponse};
 use http::{Method, Response, uri::Authority};
 use mesh_api::identity::Identity;
 
-use super::{Arrival, status};
+use super::{Application, Arrival, status};
 use crate::{
     hbone::{
         headers::{self, Forwarded},
@@ -121,7 +121,7 @@ fn refused(
         peer,
         target,
         requested: target,
-        destination: target,
+        application: Application::at(target),
         hostname: None,
         started,
     };
@@ -184,31 +184,19 @@ impl Source {
     fn arrival(&self, requested: SocketAddr, forwarded: Forwarded, started: Instant) -> Arrival {
         let client = headers::client_address(self.client.ip(), &forwarded);
         let known = client.port() != 0;
-        let workload = self.worker.node.state().workload_at(self.client.ip()).cloned();
+        let state = self.worker.node.state();
+        let workload = state.workload_at(self.client.ip()).cloned();
+        let application = Application::of(&state, &self.pod, self.target.ip(), requested);
         Arrival {
             client: if known { client } else { self.client },
             keep_client_port: known,
             peer: End { workload, identity: Some(self.identity.clone()) },
             target: self.target,
             requested,
-            destination: self.destination(requested),
+            application,
             hostname: forwarded.host,
             started,
         }
-    }
-
-    /// Returns where the application takes a connection to `requested`: there, unless the pod is a
-    /// waypoint and the connection is for what is bound to it.
-    fn destination(&self, requested: SocketAddr) -> SocketAddr {
-        if requested.ip() == self.target.ip() {
-            return requested;
-        }
-        let state = self.worker.node.state();
-        let local = state.local_workload(&self.pod.name, &self.pod.identity);
-        if local.is_some_and(|local| state.stands_in_for(&local.workload, requested.ip())) {
-            return SocketAddr::new(self.target.ip(), requested.port());
-        }
-        requested
     }
 
     /// The answer to a stream that is accepted; it describes the destination.

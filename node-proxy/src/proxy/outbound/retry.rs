@@ -13,7 +13,7 @@ pub(super) fn is_worth_another_endpoint(reason: &CloseReason) -> bool {
         | CloseReason::PeerIdentityMismatch
         | CloseReason::Http2
         | CloseReason::TunnelLost => true,
-        CloseReason::RefusedByPeer { status } => *status == 503,
+        CloseReason::RefusedByPeer { status, denial: _ } => *status == 503,
         CloseReason::Completed
         | CloseReason::ClientReset
         | CloseReason::ServerReset
@@ -24,6 +24,7 @@ pub(super) fn is_worth_another_endpoint(reason: &CloseReason) -> bool {
         | CloseReason::WorkloadUnknown
         | CloseReason::NoHealthyEndpoint
         | CloseReason::WaypointUnavailable
+        | CloseReason::DestinationUnknown
         | CloseReason::DestinationNotAllowed
         | CloseReason::IllegalPort
         | CloseReason::NoCertificate
@@ -46,8 +47,8 @@ mod tests {
             (CloseReason::ConnectTimeout { port: 15008 }, true),
             (CloseReason::TlsHandshake(HandshakeFailure::Expired), true),
             (CloseReason::TunnelLost, true),
-            (CloseReason::RefusedByPeer { status: 503 }, true),
-            (CloseReason::RefusedByPeer { status: 401 }, false),
+            (CloseReason::RefusedByPeer { status: 503, denial: None }, true),
+            (CloseReason::RefusedByPeer { status: 401, denial: None }, false),
             (CloseReason::NoCertificate, false),
             (CloseReason::ClientReset, false),
             (CloseReason::LimitReached { limit: "tunnel_streams" }, false),

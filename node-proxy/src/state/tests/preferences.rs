@@ -1,12 +1,18 @@
 //! Which endpoint a service prefers for a client.
 
-use std::collections::BTreeMap;
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use mesh_api::workload::{Balancing, Health, Locality, NodeName, Scope, Service, WorkloadUid};
 use proptest::{collection::vec, prelude::*, sample::subsequence};
 
 use super::*;
-use crate::telemetry::fixtures;
+use crate::{
+    state::menu::{MAX_ATTEMPTS, Purpose},
+    telemetry::fixtures,
+};
 
 const TARGET: &str = "10.96.0.1:80";
 const OWN_NODE: &str = "r1 z1 s1 n1 c1";
@@ -50,11 +56,17 @@ fn mesh_of(balancing: Balancing, workloads: impl IntoIterator<Item = Workload>) 
     mesh
 }
 
-/// Returns the endpoints in the order in which a client tries them.
-fn order(mesh: &MeshState, client: &Workload, pick: u64) -> Vec<String> {
+/// Returns the endpoints in the order in which a client tries them. What is picked is given, then 0.
+fn order_by(mesh: &MeshState, client: &Workload, now: Moment, picks: [u64; 2]) -> Vec<String> {
     let entry = mesh.service(&fixtures::service().key).unwrap();
-    let candidates = entry.candidates(client, TARGET.parse().unwrap(), |total| pick % total);
-    candidates.map(|(workload, _)| workload.uid.to_string()).collect()
+    let turn = Cell::new(0);
+    let pick = |below| picks.get(turn.replace(turn.get() + 1)).unwrap_or(&0) % below;
+    let candidates = entry.candidates(client, TARGET.parse().unwrap(), Purpose::Serve, now, pick);
+    candidates.iter().map(|candidate| candidate.choice.workload.uid.to_string()).collect()
+}
+
+fn order(mesh: &MeshState, client: &Workload) -> Vec<String> {
+    order_by(mesh, client, Moment::default(), [0, 0])
 }
 
 fn scopes(text: &str) -> std::sync::Arc<[Scope]> {
@@ -118,7 +130,7 @@ fn what_a_service_prefers_decides_between_its_endpoints() {
         ),
     ] {
         let mesh = mesh_of(balancing, workloads);
-        assert_eq!(order(&mesh, &client(OWN_NODE), 0), expected, "{what}");
+        assert_eq!(order(&mesh, &client(OWN_NODE)), expected, "{what}");
     }
 }
 
@@ -132,13 +144,13 @@ fn an_endpoint_that_cannot_be_used_does_not_hold_others_back() {
         ("takes no share", Workload { capacity: 0, ..near() }),
     ] {
         let mesh = mesh_of(failover(), [near.clone(), far()]);
-        assert_eq!(order(&mesh, &client(OWN_NODE), 0), ["far"], "{what}");
+        assert_eq!(order(&mesh, &client(OWN_NODE)), ["far"], "{what}");
         let strict = mesh_of(Balancing::Strict(scopes("zone")), [near, far()]);
-        assert!(order(&strict, &client(OWN_NODE), 0).is_empty(), "{what}");
+        assert!(order(&strict, &client(OWN_NODE)).is_empty(), "{what}");
     }
     let mut mesh = mesh_of(failover(), [far(), Workload { health: Health::Unhealthy, ..near() }]);
     mesh.insert_service(Service { allow_unhealthy: true, ..service(failover()) });
-    assert_eq!(order(&mesh, &client(OWN_NODE), 0), ["near", "far"], "all are candidates");
+    assert_eq!(order(&mesh, &client(OWN_NODE)), ["near", "far"], "all are candidates");
 }
 
 #[test]
@@ -228,22 +240,25 @@ proptest! {
         model.retain(|_, w| !strict || expected_rank(&scopes, &client, w) == best);
         let rank = |name: &String| expected_rank(&scopes, &client, &model[name]);
 
-        let top = model.keys().map(rank).max();
-        let first: Vec<_> = model.keys().filter(|name| Some(rank(name)) == top).collect();
+        // As many as are tried: of the best ranks.
+        let mut ranks: Vec<_> = model.keys().map(rank).collect();
+        ranks.sort_unstable_by_key(|rank| std::cmp::Reverse(*rank));
+        let first: Vec<_> = model.keys().filter(|name| Some(&rank(name)) == ranks.first()).collect();
+        ranks.truncate(MAX_ATTEMPTS);
         let total: u64 = first.iter().map(|name| u64::from(model[*name].capacity)).sum();
-        let mut chosen = BTreeMap::<String, u32>::new();
-        for pick in 0..total {
-            let order = order(&mesh, &client, pick);
-            prop_assert!(order.is_sorted_by_key(|name| std::cmp::Reverse(rank(name))), "{order:?}");
+        let mut chosen = BTreeMap::<String, u64>::new();
+        for (column, level) in (0..first.len() as u64).flat_map(|c| (0..total).map(move |l| (c, l))) {
+            let order = order_by(&mesh, &client, Moment::default(), [column, level]);
+            prop_assert_eq!(order.iter().map(rank).collect::<Vec<_>>(), ranks.clone());
             *chosen.entry(order[0].clone()).or_default() += 1;
-            let mut names = order;
-            names.sort_unstable();
-            prop_assert_eq!(names, model.keys().cloned().collect::<Vec<_>>());
+            prop_assert_eq!(order.iter().collect::<BTreeSet<_>>().len(), order.len());
         }
         if total == 0 {
-            prop_assert!(order(&mesh, &client, 0).is_empty());
+            prop_assert!(order(&mesh, &client).is_empty());
         }
-        let shares = first.into_iter().map(|name| (name.clone(), model[name].capacity)).collect();
-        prop_assert_eq!(chosen, shares);
+        for (name, times) in &chosen {
+            prop_assert_eq!(*times, u64::from(model[name].capacity) * first.len() as u64);
+        }
+        prop_assert_eq!(chosen.len(), first.len());
     }
 }

@@ -39,7 +39,8 @@ fn from(
 ) -> Result<Vec<String>, CloseReason> {
     let mesh = mesh();
     let source = Workload::clone(mesh.workload_at(source.parse().unwrap()).unwrap());
-    let route = mesh.route(&source, target.parse().unwrap(), without, |_| pick)?;
+    let policy = OutboundPolicy { without_waypoint: without, ..OutboundPolicy::default() };
+    let route = decide(&mesh, &source, target, policy, pick)?;
     Ok(as_text(&route))
 }
 
@@ -136,8 +137,7 @@ fn a_waypoint_proves_to_be_one() {
     let mesh = mesh();
     let client = Workload::clone(mesh.workload_at("10.1.0.2".parse().unwrap()).unwrap());
     let expected = |target: &str| {
-        let target = target.parse().unwrap();
-        let route = mesh.route(&client, target, WithoutWaypoint::Refuse, |_| 0).unwrap();
+        let route = decide(&mesh, &client, target, OutboundPolicy::default(), 0).unwrap();
         match &route.hops[0].transport {
             Transport::Waypoint { expected, .. } => {
                 expected.iter().map(Identity::to_string).collect::<Vec<_>>()

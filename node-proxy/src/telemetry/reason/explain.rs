@@ -27,6 +27,10 @@ impl CloseReason {
                 "check that the waypoint's pods are ready; --waypoint-fallback lets connections \
                  pass without it"
             }
+            Self::DestinationUnknown => {
+                "make a ServiceEntry for it; --outbound-policy allow-any lets pods connect to any \
+                 address"
+            }
             Self::DestinationNotAllowed => "the peer's workload data may be out of date",
             Self::IllegalPort => "use a port of the application",
             Self::ConnectRefused => "check that the application listens on that port",
@@ -45,7 +49,8 @@ impl CloseReason {
                 "its workload data may be out of date, or another pod answers at its address"
             }
             Self::Http2 => "check that the peer speaks HBONE on that port",
-            Self::RefusedByPeer { status } => status_remedy(*status),
+            Self::RefusedByPeer { denial: Some(denial), .. } => return denial.remedy(),
+            Self::RefusedByPeer { status, denial: None } => status_remedy(*status),
             Self::TunnelLost => "check the network and the proxy of the other node",
             Self::LimitReached { .. } => "find the client that opens too much, or raise the limit",
             Self::BadRequest => "check which client uses the HBONE port",
@@ -77,7 +82,11 @@ impl CloseReason {
             Self::TlsHandshake(failure) => {
                 return write!(f, "TLS handshake failed, {}", handshake_event(*failure));
             }
-            Self::RefusedByPeer { status } => {
+            Self::RefusedByPeer { status, denial: Some(denial) } => {
+                write!(f, "the proxy of the destination answered CONNECT with {status}, ")?;
+                return denial.write_event(f);
+            }
+            Self::RefusedByPeer { status, denial: None } => {
                 return write!(f, "the proxy of the destination answered CONNECT with {status}");
             }
             Self::LimitReached { limit } => {
@@ -89,6 +98,7 @@ impl CloseReason {
             Self::WorkloadUnknown => "no configuration describes this pod",
             Self::NoHealthyEndpoint => "the service has no healthy endpoint",
             Self::WaypointUnavailable => "no instance of the destination's waypoint is there",
+            Self::DestinationUnknown => "the mesh does not know the destination",
             Self::DestinationNotAllowed => "a peer asked for an address that is not this pod's",
             Self::IllegalPort => "the connection was for a port of the mesh itself",
             Self::ConnectRefused => "the destination refused the connection",

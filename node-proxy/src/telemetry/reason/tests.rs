@@ -8,6 +8,7 @@ use crate::tls::HandshakeFailure;
 fn table() -> Vec<(R, &'static str, F, &'static str)> {
     let policy = policy_key();
     let (changed, not_allowed) = (Arc::clone(&policy), Arc::clone(&policy));
+    let denied = R::DeniedByPolicy { policy: Arc::clone(&policy) };
     vec![
         (R::Completed, "completed", F::None, "completed"),
         (R::ClientReset, "client_reset", F::None, "client"),
@@ -28,6 +29,7 @@ fn table() -> Vec<(R, &'static str, F, &'static str)> {
         ),
         (R::WorkloadUnknown, "workload_unknown", F::Connect, "workloads"),
         (R::NoHealthyEndpoint, "no_healthy_endpoint", F::Connect, "ready"),
+        (R::DestinationUnknown, "destination_unknown", F::Deny, "ServiceEntry"),
         (R::DestinationNotAllowed, "destination_not_allowed", F::Connect, "not this pod's"),
         (R::IllegalPort, "illegal_port", F::Connect, "port"),
         (R::ConnectRefused, "connect_refused", F::Connect, "listens"),
@@ -45,7 +47,18 @@ fn table() -> Vec<(R, &'static str, F, &'static str)> {
         (R::CertificateRevoked, "certificate_revoked", F::CertRevoked, "is revoked"),
         (R::PeerIdentityMismatch, "peer_identity_mismatch", F::TlsFailure, "another identity"),
         (R::Http2, "http2", F::H2HandshakeFailure, "HTTP/2"),
-        (R::RefusedByPeer { status: 401 }, "refused_by_peer", F::Connect, "401: a policy"),
+        (
+            R::RefusedByPeer { status: 401, denial: None },
+            "refused_by_peer",
+            F::Connect,
+            "401: a policy",
+        ),
+        (
+            R::RefusedByPeer { status: 401, denial: Some(Arc::new(denied)) },
+            "refused_by_peer",
+            F::Connect,
+            "401, denied by policy shop/deny-all: change that policy",
+        ),
         (R::TunnelLost, "tunnel_lost", F::Connect, "tunnel"),
         (R::Drained, "drained", F::None, "drain period"),
         (R::PodReleased, "pod_released", F::None, "left the mesh"),
@@ -65,7 +78,7 @@ fn every_reason_has_its_name_flags_and_sentence() {
         assert!(!sentence.contains("  ") && !sentence.contains('\n'), "{name}: {sentence}");
     }
     let names: HashSet<_> = table().iter().map(|(_, name, ..)| *name).collect();
-    assert_eq!(names.len(), 26);
+    assert_eq!(names.len(), 27);
 }
 
 #[test]

@@ -1,0 +1,167 @@
+//! What would become of a connection of a pod: decided as for one, and told instead of done.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Instant,
+};
+
+use mesh_api::{
+    identity::Identity,
+    workload::{PolicyKey, TunnelProtocol, Workload},
+};
+
+use super::{admission::Inbound, inbound::Application, node::Node, outbound, pod::Pod};
+use crate::{
+    explain::{Attempt, Decision, MAX_IDENTITIES_LISTED, Means, Outcome, name, sentence},
+    state::{Bearings, Hop, LocalWorkload, MeshState, Transport, workload_name},
+    telemetry::reason::CloseReason,
+};
+
+/// Why a connection passes that nobody checks.
+const UNCHECKED: &str = "it is not in the mesh: nothing is encrypted and nothing is checked";
+
+/// Who would check a connection at its other end.
+struct Check<'a> {
+    state: &'a MeshState,
+    pod: &'a Pod,
+    source: &'a Workload,
+}
+
+/// Tells what becomes of a connection of `pod` to `target`. `is_neighbour` says which addresses are
+/// of pods of this node.
+pub(super) fn decide(
+    node: &Node,
+    pod: &Pod,
+    target: SocketAddr,
+    is_neighbour: impl Fn(IpAddr) -> bool,
+) -> Decision {
+    let state = node.state();
+    let now = Instant::now();
+    let (bearings, route) = match state.local_workload(&pod.name, &pod.identity) {
+        Some(LocalWorkload { workload, .. }) => {
+            let pick = |below| rand::random_range(0..below);
+            let bearings = state.bearings(&workload, target, node.moment(now), pick);
+            let route = outbound::route(node, pod, &workload, target, now);
+            (Some(bearings), route.map(|route| (workload, route)))
+        }
+        None => (None, Err(CloseReason::WorkloadUnknown)),
+    };
+    let (attempts, refusal) = match route {
+        Ok((source, route)) => {
+            let check = Check { state: &state, pod, source: &source };
+            let direct = !node.options.same_node_encryption;
+            let attempt = |hop: &Hop| check.attempt(hop, direct && is_neighbour(hop.address.ip()));
+            (route.hops.iter().map(attempt).collect::<Vec<_>>(), None)
+        }
+        Err(reason) => (Vec::new(), Some(reason)),
+    };
+    let (destination, waypoint, endpoints) = match bearings {
+        Some(Bearings { destination, waypoint, endpoints }) => {
+            (Some(destination), waypoint, endpoints)
+        }
+        None => (None, None, None),
+    };
+    let result = match (&refusal, attempts.first()) {
+        (Some(reason), _) => Outcome::refused(reason),
+        (None, Some(first)) if first.transport != Means::Plaintext => match pod.svid.current() {
+            Ok(_) => first.check.clone(),
+            Err(_) => Outcome::refused(&CloseReason::NoCertificate),
+        },
+        (None, Some(first)) => first.check.clone(),
+        (None, None) => Outcome::refused(&CloseReason::NoHealthyEndpoint),
+    };
+    let identity = name(&pod.identity);
+    Decision { identity, destination, waypoint, endpoints, attempts, result }
+}
+
+/// Returns why the other end of `hop` refuses a connection of `pod`, as far as this node knows its
+/// policies.
+pub(super) fn denial(
+    state: &MeshState,
+    pod: &Pod,
+    source: &Workload,
+    hop: &Hop,
+) -> Option<Arc<CloseReason>> {
+    let judged = Check { state, pod, source }.judge(hop)?;
+    judged.err().map(Arc::new)
+}
+
+// === impl Check ===
+
+impl Check<'_> {
+    fn attempt(&self, hop: &Hop, is_neighbour: bool) -> Attempt {
+        let (transport, expected): (_, &[Identity]) = match &hop.transport {
+            Transport::Plaintext => (Means::Plaintext, &[]),
+            Transport::Hbone { expected } if is_neighbour => (Means::WithinNode, expected),
+            Transport::Hbone { expected } => (Means::Hbone, expected),
+            Transport::Waypoint { expected, .. } => (Means::Waypoint, expected),
+        };
+        let workload = hop.workload.as_deref();
+        let (checked_by, check) = match (self.judge(hop), workload) {
+            (Some(judged), Some(workload)) => {
+                let by = format!("the proxy of node {}", workload.node.0);
+                let check = match &judged {
+                    Ok(policy) => Outcome::allowed(policy.as_ref()),
+                    Err(reason) => Outcome::refused(reason),
+                };
+                (name(&by), check)
+            }
+            (None, Some(waypoint)) if transport == Means::Waypoint => {
+                let because = "it applies its policies, which this node does not know";
+                (workload_name(waypoint), Outcome::passes(because))
+            }
+            (_, _) => ("nobody".to_owned(), Outcome::passes(UNCHECKED)),
+        };
+        Attempt {
+            address: hop.address,
+            peer: hop.peer_address(),
+            workload: workload.map(workload_name),
+            transport,
+            expected: expected.iter().take(MAX_IDENTITIES_LISTED).map(name).collect(),
+            checked_by,
+            check,
+        }
+    }
+
+    /// Judges as the proxy at the other end does, if there is one.
+    fn judge(&self, hop: &Hop) -> Option<Result<Option<PolicyKey>, CloseReason>> {
+        let workload = hop.workload.as_deref()?;
+        let is_checked = hop.is_mutual() && workload.tunnel_protocol == TunnelProtocol::Hbone;
+        let policies = self.state.policies_of(workload).filter(|_| is_checked)?;
+        let peer = hop.peer_address().ip();
+        let same_family = |address: &&IpAddr| address.is_ipv4() == peer.is_ipv4();
+        let application = Application::of_workload(self.state, workload, peer, hop.address);
+        let inbound = Inbound {
+            source: self.pod.addresses.iter().find(same_family).copied().unwrap_or(peer),
+            identity: Some(self.source.identity.clone()),
+            destination: application.address,
+        };
+        Some(inbound.judge(&policies))
+    }
+}
+
+// === impl Outcome ===
+
+impl Outcome {
+    fn refused(reason: &CloseReason) -> Self {
+        Self {
+            passes: false,
+            reason: Some(reason.as_str().to_owned()),
+            policy: reason.policy().map(name),
+            because: sentence(reason),
+        }
+    }
+
+    fn allowed(policy: Option<&PolicyKey>) -> Self {
+        let because = match policy {
+            Some(policy) => format!("policy {policy} allows it"),
+            None => "no policy applies".to_owned(),
+        };
+        Self { policy: policy.map(name), ..Self::passes(&because) }
+    }
+
+    fn passes(because: &str) -> Self {
+        Self { passes: true, reason: None, policy: None, because: sentence(&because) }
+    }
+}
