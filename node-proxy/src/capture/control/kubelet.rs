@@ -37,7 +37,7 @@ impl Control {
         let consequence = "its probes are refused where only mutual TLS is allowed";
         match (recognised, kubelet) {
             (Err(error), _) => {
-                tracing::error!(%error, "cannot recognise the kubelet: {consequence}")
+                tracing::error!(%error, "cannot recognise the kubelet: {consequence}");
             }
             (Ok(()), Kubelet::Found { path, .. }) => {
                 tracing::info!(cgroup = %path.display(), "probes of the kubelet pass");
