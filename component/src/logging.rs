@@ -2,6 +2,7 @@
 //! connection.
 
 mod format;
+mod levels;
 
 use std::{
     io::{self, Write},
@@ -16,9 +17,10 @@ use prometheus_client::{
 };
 use tracing::{Subscriber, subscriber::SetGlobalDefaultError};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::{EnvFilter, filter::ParseError, fmt, layer::SubscriberExt};
+use tracing_subscriber::{filter::ParseError, fmt, layer::SubscriberExt};
 
 use self::format::Lines;
+pub use self::levels::Levels;
 
 /// Lines that wait for the reader of standard output; 10,000 access-log lines are about 10 MB.
 pub const MAX_QUEUED_LINES: usize = 10_000;
@@ -45,6 +47,7 @@ pub enum LogFormat {
 #[derive(Debug)]
 pub struct Guard {
     dropped_lines: DroppedLines,
+    levels: Levels,
     _writer: WorkerGuard,
 }
 
@@ -66,6 +69,9 @@ pub enum LogError {
         /// What is wrong with it.
         source: ParseError,
     },
+    /// More targets have a level of their own than a program has modules.
+    #[error("too many targets have a level of their own; reset the log levels first")]
+    TooManyTargets,
     /// The process has a logger already.
     #[error("the log was started twice")]
     AlreadyStarted(#[from] SetGlobalDefaultError),
@@ -85,9 +91,7 @@ fn subscriber(
     max_queued_lines: usize,
     output: impl Write + Send + 'static,
 ) -> Result<(impl Subscriber + Send + Sync, Guard), LogError> {
-    let filter = EnvFilter::builder()
-        .parse(filter)
-        .map_err(|source| LogError::Filter { filter: filter.to_owned(), source })?;
+    let levels = Levels::new(filter)?;
     let (writer, worker) = NonBlockingBuilder::default()
         .buffered_lines_limit(max_queued_lines)
         .lossy(true)
@@ -95,8 +99,8 @@ fn subscriber(
         .finish(output);
     let dropped_lines = DroppedLines(Some(writer.error_counter()));
     let layer = fmt::layer().event_format(Lines(format)).with_writer(writer);
-    let subscriber = tracing_subscriber::registry().with(filter).with(layer);
-    Ok((subscriber, Guard { dropped_lines, _writer: worker }))
+    let subscriber = tracing_subscriber::registry().with(levels.clone()).with(layer);
+    Ok((subscriber, Guard { dropped_lines, levels, _writer: worker }))
 }
 
 // === impl Batches ===
@@ -120,6 +124,11 @@ impl Guard {
     /// Returns the count of lost lines, for the metrics.
     pub fn dropped_lines(&self) -> DroppedLines {
         self.dropped_lines.clone()
+    }
+
+    /// Returns what changes which lines are written.
+    pub fn levels(&self) -> Levels {
+        self.levels.clone()
     }
 }
 

@@ -10,11 +10,14 @@ use aya_ebpf::{
     programs::SockAddrContext,
 };
 use fairlead_ebpf::{
-    CAPTURE_MARK, Listener, ListenerKey, NetnsCookie, PodAddresses, ProxyProcess,
+    CAPTURE_MARK, Fate, Listener, ListenerKey, NetnsCookie, PodAddresses, ProxyProcess,
     REGISTRATION_ADDRESS,
 };
 
-use crate::maps::{ENROLLED, LISTENERS, PROXIES, REGISTRATIONS};
+use crate::{
+    counts::count,
+    maps::{ENROLLED, LISTENERS, PROXIES, REGISTRATIONS},
+};
 
 const IPPROTO_TCP: u32 = 6;
 const SOL_SOCKET: i32 = 1;
@@ -64,11 +67,11 @@ pub(crate) fn connect6(ctx: &SockAddrContext) -> Verdict {
     if is_local6(words) {
         return Verdict::Allow;
     }
-    let Some(pod) = captured_pod(ctx) else { return Verdict::Allow };
+    let Some((netns, pod)) = enrolled(ctx) else { return Verdict::Allow };
     if words == pod.v6_words() {
         return Verdict::Allow;
     }
-    capture(ctx)
+    leave_pod(ctx, netns)
 }
 
 fn decide_v4(ctx: &SockAddrContext, destination: [u8; 4]) -> Verdict {
@@ -77,37 +80,50 @@ fn decide_v4(ctx: &SockAddrContext, destination: [u8; 4]) -> Verdict {
         [127, ..] | [0, 0, 0, 0] => return Verdict::Allow,
         _ => {}
     }
-    let Some(pod) = captured_pod(ctx) else { return Verdict::Allow };
+    let Some((netns, pod)) = enrolled(ctx) else { return Verdict::Allow };
     if destination == pod.v4 {
         return Verdict::Allow;
     }
-    capture(ctx)
+    leave_pod(ctx, netns)
 }
 
-/// Returns the pod that makes the call, if its connections are captured.
-fn captured_pod(ctx: &SockAddrContext) -> Option<&'static PodAddresses> {
+/// Returns the pod that makes the call, if it is in the mesh.
+fn enrolled(ctx: &SockAddrContext) -> Option<(NetnsCookie, &'static PodAddresses)> {
     // SAFETY: the context is the hook's own.
     let netns = NetnsCookie(unsafe { bpf_get_netns_cookie(ctx.as_ptr()) });
     // SAFETY: user space replaces values whole and the kernel frees them after a grace period.
-    let pod = unsafe { ENROLLED.get(netns) }?;
+    unsafe { ENROLLED.get(netns) }.map(|pod| (netns, pod))
+}
+
+/// Decides about a connection that leaves its pod.
+fn leave_pod(ctx: &SockAddrContext, netns: NetnsCookie) -> Verdict {
     // SAFETY: as above.
-    let exempt = unsafe { PROXIES.get(current_process()) }.is_some();
-    (!exempt).then_some(pod)
+    if unsafe { PROXIES.get(current_process()) }.is_some() {
+        count(netns, Fate::OutboundBypassed);
+        return Verdict::Allow;
+    }
+    let verdict = capture(ctx, netns);
+    count(
+        netns,
+        match verdict {
+            Verdict::Allow => Fate::OutboundCaptured,
+            Verdict::Refuse => Fate::OutboundRefused,
+        },
+    );
+    verdict
 }
 
 /// Leads the connection to the proxy. One that cannot be led there must not leave in plaintext.
-fn capture(ctx: &SockAddrContext) -> Verdict {
+fn capture(ctx: &SockAddrContext, netns: NetnsCookie) -> Verdict {
     // Without a listener the packets would be dropped, and the caller would wait in vain.
-    if proxy_listens(ctx) && leave_device(ctx) && set(ctx, SO_MARK, CAPTURE_MARK) {
+    if proxy_listens(netns) && leave_device(ctx) && set(ctx, SO_MARK, CAPTURE_MARK) {
         Verdict::Allow
     } else {
         Verdict::Refuse
     }
 }
 
-fn proxy_listens(ctx: &SockAddrContext) -> bool {
-    // SAFETY: the context is the hook's own.
-    let netns = NetnsCookie(unsafe { bpf_get_netns_cookie(ctx.as_ptr()) });
+fn proxy_listens(netns: NetnsCookie) -> bool {
     let key = ListenerKey::new(netns, Listener::Outbound);
     // SAFETY: the map is transparent over its definition, which the loader replaces by the map; the
     // kernel does not write to it, and the key outlives the call.

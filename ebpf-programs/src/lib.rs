@@ -21,6 +21,13 @@ pub const MAX_PODS: u32 = 1024;
 /// Most proxy processes that are exempt from capture at once: two during a hand-over, and room.
 pub const MAX_PROXIES: u32 = 8;
 
+/// Most open connections of the kubelet that are known; it has a few for each pod. The oldest are
+/// forgotten: they are established, and not asked about any more.
+pub const MAX_PROBES: u32 = 8192;
+
+/// Most addresses whose connections pass as probes: several a family for one node.
+pub const MAX_PROBE_SOURCES: u32 = 16;
+
 /// Loopback address that a proxy process connects to in order to register itself (127.70.76.1).
 ///
 /// The connect hook refuses the connection, and takes down the process if the socket's cookie is in
@@ -92,19 +99,67 @@ pub struct ProxyProcess {
     pub reserved: u32,
 }
 
+/// A connection by its addresses and ports; IPv4 addresses are IPv4-mapped.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Connection {
+    /// Address that opens it.
+    pub client: [u32; 4],
+    /// Address that it is opened to.
+    pub server: [u32; 4],
+    /// Port of the client, in host byte order.
+    pub client_port: u32,
+    /// Port of the server, in host byte order.
+    pub server_port: u32,
+}
+
+/// An address that probes come from; IPv4 addresses are IPv4-mapped.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ProbeSource(pub [u32; 4]);
+
+/// What became of a TCP connection of an enrolled pod. Connections within the pod are not counted.
+#[repr(usize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Opened by the pod, led to the proxy.
+    OutboundCaptured = 0,
+    /// Opened in the pod by a process that is exempt from capture: the proxy, in the pod's name.
+    OutboundBypassed = 1,
+    /// Opened by the pod and refused: `connect` failed with `EPERM`.
+    OutboundRefused = 2,
+    /// A tunnel to the pod, given to the proxy.
+    InboundTunnel = 3,
+    /// A connection to the pod outside a tunnel, given to the proxy.
+    InboundPlaintext = 4,
+    /// A probe, given to the application.
+    InboundProbe = 5,
+    /// To the pod and refused, for want of a proxy.
+    InboundRefused = 6,
+}
+
+/// How many connections of a pod had each [`Fate`]; one instance for each processor.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts(pub [u64; Fate::ALL.len()]);
+
 // === impl PodAddresses ===
 
 impl PodAddresses {
     /// Returns the IPv6 address as the four words that a BPF context holds.
     pub const fn v6_words(&self) -> [u32; 4] {
-        let a = &self.v6;
-        [
-            u32::from_ne_bytes([a[0], a[1], a[2], a[3]]),
-            u32::from_ne_bytes([a[4], a[5], a[6], a[7]]),
-            u32::from_ne_bytes([a[8], a[9], a[10], a[11]]),
-            u32::from_ne_bytes([a[12], a[13], a[14], a[15]]),
-        ]
+        words(self.v6)
     }
+}
+
+/// Returns an address as the four words that a BPF context holds.
+const fn words(a: [u8; 16]) -> [u32; 4] {
+    [
+        u32::from_ne_bytes([a[0], a[1], a[2], a[3]]),
+        u32::from_ne_bytes([a[4], a[5], a[6], a[7]]),
+        u32::from_ne_bytes([a[8], a[9], a[10], a[11]]),
+        u32::from_ne_bytes([a[12], a[13], a[14], a[15]]),
+    ]
 }
 
 // === impl ListenerKey ===
@@ -114,4 +169,19 @@ impl ListenerKey {
     pub const fn new(netns: NetnsCookie, listener: Listener) -> Self {
         Self { netns, listener: listener as u32, reserved: 0 }
     }
+}
+
+// === impl Fate ===
+
+impl Fate {
+    /// Every fate, in the order of [`Counts`].
+    pub const ALL: [Self; 7] = [
+        Self::OutboundCaptured,
+        Self::OutboundBypassed,
+        Self::OutboundRefused,
+        Self::InboundTunnel,
+        Self::InboundPlaintext,
+        Self::InboundProbe,
+        Self::InboundRefused,
+    ];
 }

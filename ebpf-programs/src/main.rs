@@ -9,12 +9,14 @@
 )]
 
 mod connect;
+mod counts;
 mod maps;
+mod probe;
 mod steer;
 
 use aya_ebpf::{
-    macros::{cgroup_sock_addr, sk_lookup},
-    programs::{SkLookupContext, SockAddrContext},
+    macros::{cgroup_sock_addr, sk_lookup, sock_ops},
+    programs::{SkLookupContext, SockAddrContext, SockOpsContext},
 };
 
 #[cgroup_sock_addr(connect4)]
@@ -30,6 +32,12 @@ pub fn fairlead_connect6(ctx: SockAddrContext) -> i32 {
 #[sk_lookup]
 pub fn fairlead_steer(ctx: SkLookupContext) -> u32 {
     steer::steer(&ctx).into()
+}
+
+#[sock_ops]
+pub fn fairlead_probes(ctx: SockOpsContext) -> u32 {
+    probe::record(&ctx);
+    1
 }
 
 #[panic_handler]

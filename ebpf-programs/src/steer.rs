@@ -5,9 +5,13 @@
 //! from another local pod's captured connection.
 
 use aya_ebpf::{bindings::bpf_sk_lookup, programs::SkLookupContext};
-use fairlead_ebpf::{HBONE_PORT, Listener, ListenerKey, PodAddresses};
+use fairlead_ebpf::{Fate, HBONE_PORT, Listener, ListenerKey, PodAddresses};
 
-use crate::maps::{LISTENERS, POD};
+use crate::{
+    counts::count,
+    maps::{LISTENERS, POD},
+    probe::is_probe,
+};
 
 const AF_INET: u32 = 2;
 const IPPROTO_TCP: u32 = 6;
@@ -41,7 +45,21 @@ pub(crate) fn steer(ctx: &SkLookupContext) -> Verdict {
     // Filled in before the program is attached: without it nothing is known, and nothing passes.
     let Some(pod) = POD.get(0) else { return Verdict::Drop };
     let Some(listener) = listener_for(lookup, &pod.addresses) else { return Verdict::Pass };
-    match LISTENERS.redirect_sk_lookup(ctx, ListenerKey::new(pod.netns, listener), 0) {
+    let fate = match listener {
+        // Counted when it was opened.
+        Listener::Outbound => None,
+        Listener::InboundHbone => Some(Fate::InboundTunnel),
+        Listener::InboundPlaintext if is_probe(lookup) => {
+            count(pod.netns, Fate::InboundProbe);
+            return Verdict::Pass;
+        }
+        Listener::InboundPlaintext => Some(Fate::InboundPlaintext),
+    };
+    let given = LISTENERS.redirect_sk_lookup(ctx, ListenerKey::new(pod.netns, listener), 0);
+    if let Some(fate) = fate {
+        count(pod.netns, if given.is_ok() { fate } else { Fate::InboundRefused });
+    }
+    match given {
         Ok(()) => Verdict::Pass,
         // No proxy: fail closed.
         Err(_) => Verdict::Drop,

@@ -1,6 +1,11 @@
 //! Lets user space use the shared types as map keys, map values and constants.
 
-use crate::{ListenerKey, NetnsCookie, PodAddresses, PodConfig, ProxyProcess};
+use core::net::IpAddr;
+
+use crate::{
+    Connection, Counts, ListenerKey, NetnsCookie, PodAddresses, PodConfig, ProbeSource,
+    ProxyProcess,
+};
 
 // SAFETY: `repr(C)` or transparent, integers and byte arrays only, no padding: every byte is
 // initialised and every bit pattern is valid.
@@ -13,3 +18,21 @@ unsafe impl aya::Pod for PodConfig {}
 unsafe impl aya::Pod for ListenerKey {}
 // SAFETY: as above.
 unsafe impl aya::Pod for ProxyProcess {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Connection {}
+// SAFETY: as above.
+unsafe impl aya::Pod for ProbeSource {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Counts {}
+
+// === impl ProbeSource ===
+
+impl From<IpAddr> for ProbeSource {
+    fn from(address: IpAddr) -> Self {
+        let octets = match address {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+            IpAddr::V6(v6) => v6.octets(),
+        };
+        Self(crate::words(octets))
+    }
+}

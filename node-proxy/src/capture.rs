@@ -5,11 +5,13 @@ pub mod check;
 pub mod control;
 pub mod enrolment;
 pub mod handover;
+pub mod kubelet;
 pub mod processes;
 pub mod programs;
 pub mod proxies;
 pub mod routing;
 
+mod counts;
 mod links;
 mod records;
 mod registry;

@@ -2,6 +2,7 @@
 
 mod control_plane;
 mod enrol;
+mod probes;
 mod sources;
 
 use std::{
@@ -18,6 +19,7 @@ use nix::unistd::{Gid, Uid};
 pub use self::{
     control_plane::ControlPlaneArgs,
     enrol::{Authority, Enrol, EnrolArgs, EnrolError},
+    probes::ProbeArgs,
     sources::{Certificates, Configuration, Sources, SourcesError},
 };
 use crate::{
@@ -122,6 +124,9 @@ pub struct RunArgs {
     /// Root of the cgroup v2 tree [default: found in /proc/self/mountinfo].
     #[arg(long, value_name = "DIR")]
     pub cgroup_root: Option<PathBuf>,
+    /// How probes of the kubelet are recognised.
+    #[command(flatten)]
+    pub probes: ProbeArgs,
     /// Number of proxy threads [default: one a processor].
     #[arg(long, env = "PROXY_WORKER_THREADS")]
     pub workers: Option<std::num::NonZeroUsize>,
@@ -153,6 +158,14 @@ pub struct RunArgs {
     /// What to log: a level, or a list such as `info,access=warn,fairlead_node=debug`.
     #[arg(long, env = "RUST_LOG", default_value = "info")]
     pub log_level: String,
+    /// Of so many connections that end well, write one into the access log; 1 writes all. Those that
+    /// are refused or fail are always written, and the metrics count every one.
+    #[arg(long, value_name = "N", env = "FAIRLEAD_ACCESS_LOG_SAMPLE", default_value = "1")]
+    pub access_log_sample: std::num::NonZeroU32,
+    /// End connections on which no byte has passed for so long, in seconds [default: never]. Peers
+    /// that are gone are found by TCP keepalive and PING without it.
+    #[arg(long, value_name = "SECONDS", env = "FAIRLEAD_IDLE_TIMEOUT", value_parser = seconds)]
+    pub idle_timeout: Option<Duration>,
     /// User and group, as numbers, that the proxy process becomes. It needs to read the
     /// configuration, and nothing else.
     #[arg(long, value_name = "UID[:GID]", default_value = "65532", value_parser = user)]
@@ -175,6 +188,9 @@ pub struct CheckArgs {
     /// Root of the cgroup v2 tree [default: found in /proc/self/mountinfo].
     #[arg(long, value_name = "DIR")]
     pub cgroup_root: Option<PathBuf>,
+    /// How probes of the kubelet are recognised.
+    #[command(flatten)]
+    pub probes: ProbeArgs,
 }
 
 /// What to do with pods.

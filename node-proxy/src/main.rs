@@ -27,6 +27,7 @@ fn main() -> ExitCode {
             for requirement in check::requirements(cgroup.as_deref()) {
                 println!("{requirement}");
             }
+            println!("{}", check::probes(cgroup.as_deref(), &args.probes));
             check::ensure(cgroup.as_deref()).map_err(Into::into)
         }
     };

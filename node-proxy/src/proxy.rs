@@ -1,6 +1,7 @@
 //! The proxy half: sockets in, decisions, mutual TLS, sockets out. Touches no namespace by itself;
 //! the capture half hands it sockets.
 
+pub mod dump;
 pub mod intake;
 pub mod node;
 pub mod pod;
@@ -8,7 +9,7 @@ pub mod ready_sockets;
 pub mod worker;
 
 mod admission;
-mod connections;
+pub(crate) mod connections;
 mod delivery;
 mod explain;
 #[cfg(test)]

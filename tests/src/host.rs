@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Time a program gets that [`Host::run`] starts.
-const RUN_TIMEOUT: Duration = Duration::from_mins(1);
+pub(crate) const RUN_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Time a server gets to listen: interpreters start slowly when both cores are busy.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(10);

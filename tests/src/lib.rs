@@ -11,6 +11,7 @@ mod access_log;
 mod adapter;
 mod capture;
 mod certificate;
+mod cgroup;
 mod control_plane;
 mod fairlead;
 mod host;
@@ -38,6 +39,7 @@ pub use self::{
     adapter::{Adapter, AdapterSite},
     capture::{Capture, CaptureFile, CaptureOptions},
     certificate::shown_identity,
+    cgroup::{Cgroup, InCgroup, cgroup_root},
     control_plane::{ControlPlane, ControlPlaneBuilder},
     fairlead::{FairleadBuilder, FairleadNode, Half, fairlead_program},
     host::Host,

@@ -63,6 +63,11 @@ impl PolicyIndex {
         self.by_key.is_empty()
     }
 
+    /// Returns the policies, by key. Matches and clauses that decide nothing are left out.
+    pub fn iter(&self) -> impl Iterator<Item = &Policy> {
+        self.by_key.values().map(|policy| &policy.0)
+    }
+
     /// Returns whether a policy of this key is known.
     pub fn contains(&self, key: &PolicyKey) -> bool {
         self.by_key.contains_key(key)

@@ -15,7 +15,8 @@ use nix::{
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
 
-use crate::sys::socket;
+use super::kubelet::{Kubelet, KubeletCgroup};
+use crate::{cli::ProbeArgs, sys::socket};
 
 /// Where a BPF file system is mounted by convention.
 const BPF_FS: &str = "/sys/fs/bpf";
@@ -53,8 +54,11 @@ pub fn requirements(cgroup: Option<&Path>) -> Vec<Requirement> {
     found.push(netns_cookie());
     found.push(program("sk_lookup", ProgramType::SkLookup, "5.9"));
     found.push(program("cgroup/connect4 and connect6", ProgramType::CgroupSockAddr, "4.17"));
+    found.push(program("sock_ops", ProgramType::SockOps, "4.13"));
     found.push(map("sockhash", MapType::SockHash, "4.18"));
     found.push(map("hash", MapType::Hash, "3.19"));
+    found.push(map("LRU hash", MapType::LruHash, "4.10"));
+    found.push(map("per-CPU hash", MapType::PerCpuHash, "4.6"));
     found.push(Requirement {
         name: "sysctl net.ipv4.tcp_fwmark_accept".to_owned(),
         purpose: "brings the application's answers back to the proxy",
@@ -62,6 +66,29 @@ pub fn requirements(cgroup: Option<&Path>) -> Vec<Requirement> {
             .then(|| "use a kernel of 3.16 or newer, with /proc/sys mounted".to_owned()),
     });
     found
+}
+
+/// Says by what the kubelet's probes are recognised, if they are.
+pub fn probes(cgroup_root: Option<&Path>, options: &ProbeArgs) -> String {
+    let named = options.kubelet_cgroup.as_deref();
+    let found = cgroup_root.map(|root| KubeletCgroup::below(root, named).find());
+    let kubelet = match found.unwrap_or(Kubelet::Absent) {
+        Kubelet::Found { path, .. } => format!("ok       kubelet's cgroup {}", path.display()),
+        Kubelet::HasOthersBelow(path) => format!(
+            "note     the cgroup {} has others below it, which must not pass for the kubelet: name the \
+             kubelet's own with --kubelet-cgroup, or its probes are refused where only mutual TLS is \
+             allowed",
+            path.display()
+        ),
+        Kubelet::Absent => {
+            "note     no cgroup of a kubelet: if this node has one, name its cgroup with \
+                 --kubelet-cgroup, or its probes are refused where only mutual TLS is allowed"
+                .to_owned()
+        }
+    };
+    let sources = options.probe_sources.iter();
+    let source = |source| format!("\nnote     whatever comes from {source} passes as a probe");
+    sources.map(source).fold(kubelet, |text, line| text + &line)
 }
 
 /// Fails with the list of what is missing.
@@ -131,7 +158,7 @@ fn netns_cookie() -> Requirement {
 fn program(name: &str, kind: ProgramType, since: &str) -> Requirement {
     Requirement {
         name: format!("BPF program type {name}"),
-        purpose: "steers connections to the proxy",
+        purpose: "steers connections to the proxy, and the kubelet's past it",
         missing: missing(is_program_supported(kind), since),
     }
 }
@@ -139,7 +166,7 @@ fn program(name: &str, kind: ProgramType, since: &str) -> Requirement {
 fn map(name: &str, kind: MapType, since: &str) -> Requirement {
     Requirement {
         name: format!("BPF map type {name}"),
-        purpose: "holds the enrolled pods and their sockets",
+        purpose: "holds the enrolled pods, their sockets and what is counted of them",
         missing: missing(is_map_supported(kind), since),
     }
 }

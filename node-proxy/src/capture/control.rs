@@ -2,6 +2,8 @@
 
 mod agent;
 mod attach;
+mod counted;
+mod kubelet;
 mod lifecycle;
 mod place;
 mod restore;
@@ -26,7 +28,7 @@ use super::{
     enrolment::Enrolment,
     processes::Processes,
     programs::Programs,
-    proxies::{Proxies, Reports},
+    proxies::{Arrivals, Proxies, Reports},
     records::{ENROLMENTS, Record, Records, Unreadable},
     registry::Registry,
 };
@@ -65,6 +67,7 @@ pub(super) struct Shared {
     /// Pods whose record makes no sense.
     unreadable: Mutex<BTreeMap<PodKey, Unreadable>>,
     pub(super) proxies: Proxies,
+    pub(super) arrivals: Arrivals,
     pub(super) endpoints: EndpointListeners,
     /// Listening sockets of pods on record that outlived this process's predecessor.
     left: Mutex<HashMap<PodId, PodListeners>>,
@@ -98,6 +101,8 @@ pub struct Parts {
     pub endpoints: EndpointListeners,
     /// Listening sockets of pods that outlived a predecessor.
     pub left: HashMap<PodId, PodListeners>,
+    /// Proxies whose links have come.
+    pub arrivals: Arrivals,
     /// Who decides which pods are enrolled.
     pub enrol: Enrol,
     /// The processes of the node, by which pods are found.
@@ -113,8 +118,16 @@ pub struct Parts {
 impl Control {
     /// Starts with no pod; `run_dir` holds the records of enrolments.
     pub fn new(parts: Parts, run_dir: &Path) -> std::io::Result<Self> {
-        let Parts { programs, endpoints, left, enrol, processes, trust_domain, drain_timeout } =
-            parts;
+        let Parts {
+            programs,
+            endpoints,
+            left,
+            arrivals,
+            enrol,
+            processes,
+            trust_domain,
+            drain_timeout,
+        } = parts;
         let registry = match enrol {
             Enrol::ControlPlane => Some(Registry::open(run_dir)?),
             Enrol::Manual | Enrol::Kubernetes => None,
@@ -130,6 +143,7 @@ impl Control {
             processes,
             unreadable: Mutex::default(),
             proxies: Proxies::new(),
+            arrivals,
             endpoints,
             left: Mutex::new(left),
             recorded: AtomicBool::new(false),

@@ -6,6 +6,7 @@
 
 use std::{
     fmt, fs, io,
+    net::IpAddr,
     os::fd::{AsFd, BorrowedFd},
     path::{Path, PathBuf},
 };
@@ -14,14 +15,19 @@ use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, HashMap, Map, MapData, MapError, SockHash},
     programs::{
-        CgroupAttachMode, CgroupSockAddr, ProgramError, SkLookup,
+        CgroupAttachMode, CgroupSockAddr, ProgramError, SkLookup, SockOps,
         links::{FdLink, LinkError},
     },
 };
-use fairlead_ebpf::{Listener, ListenerKey, NetnsCookie, PodAddresses, PodConfig, ProxyProcess};
+use fairlead_ebpf::{
+    Counts, Listener, ListenerKey, NetnsCookie, PodAddresses, PodConfig, ProbeSource, ProxyProcess,
+};
 use socket2::{Domain, Socket, Type};
 
-use super::links;
+use super::{
+    counts::{COUNTS, PodCounts},
+    links,
+};
 use crate::sys;
 
 /// Layout of the pinned maps. A release that changes a key, value or name counts it up, and finds
@@ -29,9 +35,11 @@ use crate::sys;
 const LAYOUT: &str = "v1";
 
 const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/capture.o"));
-const MAPS: [&str; 4] = ["ENROLLED", "PROXIES", "REGISTRATIONS", "LISTENERS"];
+const MAPS: [&str; 7] =
+    ["ENROLLED", "PROXIES", "REGISTRATIONS", "LISTENERS", "PROBES", "PROBE_SOURCES", COUNTS];
 const CONNECT_HOOKS: [&str; 2] = ["fairlead_connect4", "fairlead_connect6"];
 const STEER: &str = "fairlead_steer";
+const PROBES: &str = "fairlead_probes";
 
 /// Why the kernel's half could not be set up or changed.
 #[derive(Debug, thiserror::Error)]
@@ -110,6 +118,8 @@ pub struct Programs {
     proxies: HashMap<MapData, ProxyProcess, u64>,
     registrations: HashMap<MapData, u64, u8>,
     listeners: SockHash<MapData, ListenerKey>,
+    probe_sources: HashMap<MapData, ProbeSource, u8>,
+    counts: PodCounts,
 }
 
 /// A socket whose connecting exempts a process from capture.
@@ -148,6 +158,8 @@ impl Programs {
             proxies: take_map(&mut object, "PROXIES")?,
             registrations: take_map(&mut object, "REGISTRATIONS")?,
             listeners: take_map(&mut object, "LISTENERS")?,
+            probe_sources: take_map(&mut object, "PROBE_SOURCES")?,
+            counts: PodCounts::new(take_map(&mut object, COUNTS)?),
             dir,
             lock,
             loader,
@@ -173,6 +185,7 @@ impl Programs {
                 .insert(ListenerKey::new(pod.netns, listener), socket, 0)
                 .map_err(map_error("LISTENERS"))?;
         }
+        self.counts.begin(pod.netns)?;
         let mut object = load_object(&mut self.loader)?;
         let mut config: Array<_, PodConfig> = take_map(&mut object, "POD")?;
         config.set(0, pod, 0).map_err(map_error("POD"))?;
@@ -197,7 +210,42 @@ impl Programs {
             ignore_absent(self.listeners.remove(&ListenerKey::new(pod, listener)))
                 .map_err(map_error("LISTENERS"))?;
         }
+        self.counts.end(pod)
+    }
+
+    /// Returns what became of the connections of a captured pod.
+    pub(super) fn counts(&self, pod: NetnsCookie) -> Counts {
+        self.counts.of(pod)
+    }
+
+    /// Lets connections from these addresses pass as probes, and from no others.
+    pub fn set_probe_sources(&mut self, sources: &[IpAddr]) -> Result<(), ProgramsError> {
+        let wanted: Vec<_> = sources.iter().copied().map(ProbeSource::from).collect();
+        let known: Vec<_> = self.probe_sources.keys().filter_map(Result::ok).collect();
+        for source in known.into_iter().filter(|source| !wanted.contains(source)) {
+            ignore_absent(self.probe_sources.remove(&source))
+                .map_err(map_error("PROBE_SOURCES"))?;
+        }
+        for source in wanted {
+            self.probe_sources.insert(source, 1, 0).map_err(map_error("PROBE_SOURCES"))?;
+        }
         Ok(())
+    }
+
+    /// Lets the connections of processes in `cgroup`, the kubelet's, pass as probes, and of no other
+    /// cgroup's.
+    pub(super) fn recognise_probes(&mut self, cgroup: Option<&Path>) -> Result<(), ProgramsError> {
+        let pin = self.dir.join(PROBES);
+        let Some(cgroup) = cgroup else { return links::unpin(&pin) };
+        let cgroup = fs::File::open(cgroup)
+            .map_err(|cause| ProgramsError::Io { what: "opening the kubelet's cgroup", cause })?;
+        let mut object = load_object(&mut self.loader)?;
+        let program: &mut SockOps = program(&mut object, PROBES)?;
+        let fail = program_error(PROBES);
+        program.load().map_err(fail)?;
+        let id = program.attach(&cgroup, CgroupAttachMode::Single).map_err(fail)?;
+        let link = program.take_link(id).map_err(fail)?;
+        links::pin(FdLink::try_from(link).map_err(link_error(PROBES))?, &pin)
     }
 
     /// Returns the namespaces that the kernel captures, also those a predecessor left behind.
@@ -215,8 +263,8 @@ impl Programs {
         for pod in self.captured()? {
             self.release(pod)?;
         }
-        for hook in CONNECT_HOOKS {
-            links::unpin(&self.dir.join(hook))?;
+        for name in CONNECT_HOOKS.into_iter().chain([PROBES]) {
+            links::unpin(&self.dir.join(name))?;
         }
         for map in MAPS {
             links::unpin(&self.dir.join(map))?;
@@ -274,8 +322,7 @@ impl Programs {
             hook.load().map_err(fail)?;
             let id = hook.attach(&cgroup, CgroupAttachMode::Single).map_err(fail)?;
             let link = hook.take_link(id).map_err(fail)?;
-            let link =
-                FdLink::try_from(link).map_err(|cause| ProgramsError::Link { name, cause })?;
+            let link = FdLink::try_from(link).map_err(link_error(name))?;
             links::pin(link, &self.dir.join(name))?;
         }
         Ok(())
@@ -321,11 +368,15 @@ fn program_error(name: &'static str) -> impl Fn(ProgramError) -> ProgramsError +
     move |cause| ProgramsError::Program { name, cause: Box::new(cause) }
 }
 
-fn map_error(name: &'static str) -> impl Fn(MapError) -> ProgramsError + Copy {
+fn link_error(name: &'static str) -> impl Fn(LinkError) -> ProgramsError {
+    move |cause| ProgramsError::Link { name, cause }
+}
+
+pub(super) fn map_error(name: &'static str) -> impl Fn(MapError) -> ProgramsError + Copy {
     move |cause| ProgramsError::Map { name, cause: Box::new(cause) }
 }
 
-fn ignore_absent(result: Result<(), MapError>) -> Result<(), MapError> {
+pub(super) fn ignore_absent(result: Result<(), MapError>) -> Result<(), MapError> {
     match result {
         Err(MapError::KeyNotFound) => Ok(()),
         Err(MapError::SyscallError(e)) if e.io_error.raw_os_error() == Some(nix::libc::ENOENT) => {

@@ -19,7 +19,7 @@ use tokio::{
     time::timeout,
 };
 
-pub use self::greeting::{Greeted, GreetingError, greet};
+pub use self::greeting::{Arrival, Arrivals, Greeted, GreetingError, ProxyNumber, greet};
 use self::link::Queue;
 pub(super) use self::{
     link::{Ended, Link, Unreachable, carry},
@@ -39,8 +39,10 @@ const EXPLAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// The proxies of this node.
 #[derive(Debug)]
 pub(super) struct Proxies {
+    /// The oldest first.
     links: Mutex<Vec<Arc<Link>>>,
-    numbers: AtomicU64,
+    /// Questions that were asked.
+    requests: AtomicU64,
     changed: Arc<watch::Sender<()>>,
     /// One explanation at a time.
     explaining: AsyncMutex<()>,
@@ -52,18 +54,21 @@ impl Proxies {
     pub(super) fn new() -> Self {
         Self {
             links: Mutex::default(),
-            numbers: AtomicU64::new(1),
+            requests: AtomicU64::new(1),
             changed: Arc::new(watch::Sender::new(())),
             explaining: AsyncMutex::default(),
         }
     }
 
     /// Adds a proxy that holds some pods already; returns what it is to be sent, too.
-    pub(super) fn add(&self, progress: Progress) -> (Arc<Link>, Queue) {
-        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn add(&self, number: ProxyNumber, progress: Progress) -> (Arc<Link>, Queue) {
         let (link, queue) = Link::new(number, progress, self.changed.clone());
         let link = Arc::new(link);
-        self.lock().push(link.clone());
+        {
+            let mut links = self.lock();
+            let place = links.partition_point(|other| other.number < number);
+            links.insert(place, link.clone());
+        }
         self.changed.send_replace(());
         (link, queue)
     }
@@ -142,7 +147,7 @@ impl Proxies {
     /// Returns what the proxies say of the pods: of a pod that several have, the sum of its
     /// connections, and what the latest says of its certificate.
     pub(super) async fn describe(&self) -> Reports {
-        let request = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let request = self.requests.fetch_add(1, Ordering::Relaxed);
         let links = self.all();
         for link in &links {
             link.progress().ask(request);
@@ -166,7 +171,7 @@ impl Proxies {
     /// Returns what becomes of a connection of `pod`, as the proxy says that accepts for it.
     pub(super) async fn explain(&self, pod: PodId, to: SocketAddr) -> Option<Box<Decision>> {
         let _turn = self.explaining.lock().await;
-        let request = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let request = self.requests.fetch_add(1, Ordering::Relaxed);
         // Of two the later one: it takes over.
         let serves = |link: &&Arc<Link>| {
             let progress = link.progress();
@@ -193,7 +198,7 @@ impl Proxies {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<Link>>> {
-        // Every change of the list is a single push or removal: it is whole even after a panic.
+        // Every change of the list is a single insert or removal: it is whole even after a panic.
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -213,7 +218,9 @@ mod tests {
     #[tokio::test]
     async fn what_a_proxy_says_of_its_pods_does_no_harm() {
         let proxies = Proxies::new();
-        let links = [(); 2].map(|()| proxies.add(Progress::holding([POD].into_iter(), false)));
+        let links = [1, 2].map(|number| {
+            proxies.add(ProxyNumber(number), Progress::holding([POD].into_iter(), false))
+        });
         let process = ProxyProcess { cgroup: 1, tgid: 1, reserved: 0 };
         for (link, _queue) in &links {
             link.progress().process = Some(process);
@@ -221,8 +228,7 @@ mod tests {
         let problem = Some(format!("\u{1b}[2Jwrong\n{}", "\u{e4}".repeat(MAX_PROBLEM_BYTES)));
         let pods = vec![PodReport { pod: POD, connections: u64::MAX, problem }];
         let answer = async {
-            // The numbers of links come from the same source.
-            let request = links.len() as u64 + 1;
+            let request = 1;
             for (link, _queue) in &links {
                 let pods = pods.clone();
                 proxies.heard(link, ToCapture::Pods { request, pods, last: true });
@@ -274,7 +280,7 @@ mod tests {
     fn connections_of_a_released_pod_may_be_open_while_a_proxy_has_not_said_otherwise() {
         let proxies = Proxies::new();
         assert!(!proxies.are_done_with(POD), "one may be about to be linked");
-        let (link, _queue) = proxies.add(Progress::default());
+        let (link, _queue) = proxies.add(ProxyNumber(1), Progress::default());
         assert!(!proxies.are_done_with(POD), "it has not been told yet");
         let process = ProxyProcess { cgroup: 1, tgid: 1, reserved: 0 };
         link.progress().process = Some(process);
@@ -287,12 +293,22 @@ mod tests {
     }
 
     #[test]
+    fn the_oldest_proxy_is_the_first_however_late_its_first_words_are() {
+        let proxies = Proxies::new();
+        for number in [2, 3, 1] {
+            proxies.add(ProxyNumber(number), Progress::default());
+        }
+        let numbers: Vec<_> = proxies.all().iter().map(|link| link.number.0).collect();
+        assert_eq!(numbers, [1, 2, 3]);
+    }
+
+    #[test]
     fn processes_are_told_apart_only_when_all_are_known() {
         let proxies = Proxies::new();
         let process = |tgid| ProxyProcess { cgroup: 1, tgid, reserved: 0 };
         assert_eq!(proxies.processes(), []);
-        let (first, _queue) = proxies.add(Progress::default());
-        let (second, _queue) = proxies.add(Progress::default());
+        let (first, _queue) = proxies.add(ProxyNumber(1), Progress::default());
+        let (second, _queue) = proxies.add(ProxyNumber(2), Progress::default());
         first.progress().process = Some(process(1));
         assert_eq!(proxies.processes(), [], "one is not registered yet");
         second.progress().process = Some(process(2));

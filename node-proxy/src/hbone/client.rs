@@ -25,7 +25,7 @@ use super::{
         SMALL_FRAME_BUDGET_BYTES, STREAM_WINDOW_BYTES,
     },
     metered::{Metered, Usage},
-    transport,
+    transport::{self, PathReport, Wire},
 };
 
 /// The client's end of a tunnel. Lives on one thread.
@@ -41,6 +41,7 @@ pub struct Tunnel {
     distrusted: Cell<bool>,
     idle_since: Cell<Instant>,
     usage: Rc<Usage>,
+    wire: Rc<Wire>,
 }
 
 /// A stream of a tunnel, and its place among the tunnel's streams.
@@ -100,6 +101,7 @@ impl Tunnel {
             .initial_max_send_streams(CLIENT_MAX_STREAMS)
             .data_frame_budget(SMALL_FRAME_BUDGET_BYTES)
             .enable_push(false);
+        let wire = io.wire();
         let (io, usage) = Metered::new(io);
         let handshake = timeout(HANDSHAKE_TIMEOUT, builder.handshake(io)).await;
         let (requests, connection) = handshake.map_err(|_| TunnelError::Timeout)??;
@@ -111,6 +113,7 @@ impl Tunnel {
             distrusted: Cell::new(false),
             idle_since: Cell::new(Instant::now()),
             usage,
+            wire,
         });
         tokio::task::spawn_local(drive(connection, Rc::downgrade(&tunnel), open_tunnels, distrust));
         Ok(tunnel)
@@ -155,6 +158,11 @@ impl Slot {
     /// Returns whether the tunnel was cut because its peer is not trusted any more.
     pub fn is_distrusted(&self) -> bool {
         self.0.distrusted.get()
+    }
+
+    /// Returns what the kernel has to say of the tunnel that it has not said before.
+    pub fn path_report(&self) -> PathReport {
+        self.0.wire.report()
     }
 
     /// Opens a stream in this place.

@@ -9,6 +9,7 @@ mod session;
 mod stream;
 #[cfg(test)]
 pub(super) mod tests;
+mod wire;
 
 use std::{io, sync::Arc};
 
@@ -19,7 +20,10 @@ use rustls::{
 use tokio::{net::TcpStream, time::timeout};
 
 use self::handshake::{Established, invalid};
-pub use self::stream::Stream;
+pub use self::{
+    stream::Stream,
+    wire::{PathReport, Wire},
+};
 use super::limits::HANDSHAKE_TIMEOUT;
 
 /// A stream, and who is at its other end.

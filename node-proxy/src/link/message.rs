@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{api::PodName, explain::Decision};
 
-/// Most pods that one [`ToCapture::Pods`] describes.
+/// Most pods that one [`ToCapture::Pods`] or [`ToProxy::Counted`] describes.
 pub const MAX_PODS_PER_MESSAGE: usize = 64;
 
 /// Longest [`PodReport::problem`], in bytes; the rest is cut off.
@@ -78,6 +78,14 @@ pub enum ToProxy {
     Waiting {
         /// Their number.
         pods: u64,
+    },
+    /// What the kernel has counted of the captured pods; proxies have the metrics. A report replaces
+    /// the one before, and may come in parts.
+    Counted {
+        /// At most [`MAX_PODS_PER_MESSAGE`].
+        pods: Vec<CountedPod>,
+        /// Whether it is the last part.
+        last: bool,
     },
     /// Accept no more, let open connections finish, and end.
     Drain {
@@ -182,6 +190,18 @@ pub struct ServedPod {
     pub service_account: ServiceAccount,
     /// Addresses of the pod, at most one a family.
     pub addresses: Vec<IpAddr>,
+}
+
+/// What the kernel has counted of a pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CountedPod {
+    /// Namespace of the pod.
+    pub namespace: Namespace,
+    /// Name of the pod.
+    pub name: PodName,
+    /// How many connections had each [`Fate`](fairlead_ebpf::Fate), in the order of
+    /// [`Fate::ALL`](fairlead_ebpf::Fate::ALL). A later release may know more of them.
+    pub counts: Vec<u64>,
 }
 
 /// What a proxy says of a pod.

@@ -1,23 +1,38 @@
 //! The live connections of one thread: judged anew when policy changes, cut when their pod goes.
 
+pub(super) mod idle;
+
 use std::{
     cell::RefCell,
     collections::{HashMap, HashSet},
+    net::SocketAddr,
     rc::Rc,
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use fairlead_ebpf::NetnsCookie;
-use mesh_api::policy::{Verdict, WorkloadPolicies};
+use mesh_api::{
+    identity::Identity,
+    policy::{Verdict, WorkloadPolicies},
+};
 use slab::Slab;
 use tokio::sync::{Notify, oneshot};
 
+use self::idle::Idleness;
 use super::{
     admission::{Inbound, refusal},
+    flow::{Addresses, Flow, FlowLog},
     node::Node,
     pod::Pod,
 };
-use crate::{state::MeshState, telemetry::reason::CloseReason};
+use crate::{
+    state::MeshState,
+    telemetry::{
+        metrics::{End, Reporter},
+        reason::CloseReason,
+    },
+};
 
 /// Live connections.
 #[derive(Debug)]
@@ -51,7 +66,37 @@ struct Live {
     counted: Counted,
     /// What policy judges; none for connections that the pod opened.
     inbound: Option<Inbound>,
+    /// What is known of it, once that is decided.
+    flow: Option<Rc<Flow>>,
+    idleness: Idleness,
     close: Option<oneshot::Sender<CloseReason>>,
+}
+
+/// A live connection as operators see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveConnection {
+    /// The pod of this node that it belongs to: `namespace/name`.
+    pub pod: String,
+    /// Whether the pod is the client or the server.
+    pub reporter: Reporter,
+    /// Address of the client.
+    pub source: SocketAddr,
+    /// What the client asked for.
+    pub requested: SocketAddr,
+    /// Where the bytes go, or arrive: the HBONE port if they do so in a tunnel.
+    pub destination: SocketAddr,
+    /// Whether it is a stream of a tunnel, or as good as one within the node.
+    pub in_tunnel: bool,
+    /// Who the client is, if it proved that.
+    pub source_identity: Option<String>,
+    /// Who the server is, likewise.
+    pub destination_identity: Option<String>,
+    /// Bytes from the client to the server.
+    pub request_bytes: u64,
+    /// Bytes from the server to the client.
+    pub response_bytes: u64,
+    /// Time since it was accepted.
+    pub age: Duration,
 }
 
 /// A connection's place in the table, given up when dropped.
@@ -90,7 +135,13 @@ impl Connections {
             of_pod.connections += 1;
         }
         let (close, closed) = oneshot::channel();
-        let live = Live { counted, inbound, close: Some(close) };
+        let live = Live {
+            counted,
+            inbound,
+            flow: None,
+            idleness: Idleness::default(),
+            close: Some(close),
+        };
         let key = self.live.borrow_mut().insert(live);
         Registration { table: self.clone(), key, closed }
     }
@@ -138,6 +189,24 @@ impl Connections {
                 live.close(reason.clone());
             }
         }
+    }
+
+    /// Ends every connection on which no byte has passed for `limit`. Those that are being made have
+    /// limits of their own.
+    pub(super) fn end_idle(&self, now: Instant, limit: Duration) {
+        for (_, live) in self.live.borrow_mut().iter_mut() {
+            let Some(bytes) = live.flow.as_ref().map(|flow| flow.bytes()) else { continue };
+            if live.idleness.look(bytes, now, limit) {
+                live.close(CloseReason::Idle);
+            }
+        }
+    }
+
+    /// Describes connections, at most `limit`.
+    pub(super) fn list(&self, limit: usize) -> Vec<LiveConnection> {
+        let live = self.live.borrow();
+        let listed = live.iter().filter_map(|(_, live)| live.describe());
+        listed.take(limit).collect()
     }
 
     /// Returns once there is no connection.
@@ -202,6 +271,26 @@ impl Drop for Counted {
 // === impl Live ===
 
 impl Live {
+    /// Returns what is known of the connection, once that is decided.
+    fn describe(&self) -> Option<LiveConnection> {
+        let flow = self.flow.as_ref()?;
+        let Addresses { source, destination, hbone } = flow.addresses;
+        let identity = |end: &End| end.identity.as_ref().map(Identity::to_string);
+        Some(LiveConnection {
+            pod: self.counted.pod.key(),
+            reporter: flow.labels.reporter,
+            source,
+            requested: hbone.unwrap_or(destination),
+            destination,
+            in_tunnel: hbone.is_some(),
+            source_identity: identity(&flow.labels.source),
+            destination_identity: identity(&flow.labels.destination),
+            request_bytes: flow.request_bytes.get(),
+            response_bytes: flow.response_bytes.get(),
+            age: flow.started.elapsed(),
+        })
+    }
+
     fn close(&mut self, reason: CloseReason) {
         if let Some(close) = self.close.take() {
             // The connection may have just ended by itself.
@@ -211,6 +300,15 @@ impl Live {
 }
 
 // === impl Registration ===
+
+impl Registration {
+    /// Has the connection described by what `log` says.
+    pub(super) fn describe(&self, log: &FlowLog) {
+        if let Some(live) = self.table.live.borrow_mut().get_mut(self.key) {
+            live.flow = Some(log.flow().clone());
+        }
+    }
+}
 
 impl Drop for Registration {
     fn drop(&mut self) {

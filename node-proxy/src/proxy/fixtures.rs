@@ -1,6 +1,6 @@
 //! A proxy with pods and without capture, for tests.
 
-use std::{net::TcpListener, sync::Arc};
+use std::{net::TcpListener, num::NonZeroU32, sync::Arc};
 
 use fairlead_component::{clock::Clock, logging::DroppedLines};
 use fairlead_ebpf::NetnsCookie;
@@ -22,7 +22,12 @@ use crate::{
 
 /// Returns a proxy that knows nothing.
 pub(crate) fn node() -> Arc<Node> {
-    let options = ProxyOptions { same_node_encryption: false, outbound: OutboundPolicy::default() };
+    let options = ProxyOptions {
+        same_node_encryption: false,
+        outbound: OutboundPolicy::default(),
+        access_log_sample: NonZeroU32::MIN,
+        idle_timeout: None,
+    };
     Arc::new(Node::new(options, Arc::new(NodeMetrics::new(DroppedLines::default()))))
 }
 

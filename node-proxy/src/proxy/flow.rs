@@ -1,23 +1,38 @@
 //! What is counted and said about one connection.
 
-use std::{cell::Cell, net::SocketAddr, sync::Arc, time::Instant};
+use std::{cell::Cell, net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
 
-use crate::telemetry::{
-    access_log::ConnectionRecord,
-    metrics::{ConnectionCounters, ConnectionLabels, WorkerMetrics},
-    reason::CloseReason,
+use tokio::net::TcpStream;
+
+use super::worker::Worker;
+use crate::{
+    hbone::transport::PathReport,
+    sys::socket::path_stats,
+    telemetry::{
+        access_log::ConnectionRecord,
+        metrics::{ConnectionCounters, ConnectionLabels, Reporter},
+        reason::CloseReason,
+    },
 };
 
 /// One side's account of a connection, from its start to its one line in the access log.
 #[derive(Debug)]
 pub(super) struct FlowLog {
-    labels: ConnectionLabels,
+    flow: Rc<Flow>,
     counters: Arc<ConnectionCounters>,
-    addresses: Addresses,
-    started: Instant,
+    /// Whether it has a line also if it ends well.
+    sampled: bool,
     ended: bool,
-    request_bytes: Cell<u64>,
-    response_bytes: Cell<u64>,
+}
+
+/// What is known of a connection while it lasts.
+#[derive(Debug)]
+pub(super) struct Flow {
+    pub(super) labels: ConnectionLabels,
+    pub(super) addresses: Addresses,
+    pub(super) started: Instant,
+    pub(super) request_bytes: Cell<u64>,
+    pub(super) response_bytes: Cell<u64>,
 }
 
 /// Addresses that a connection is known by.
@@ -43,15 +58,22 @@ pub(super) struct Meter<'a> {
 impl FlowLog {
     /// Counts the connection as opened. `started` is when it was accepted.
     pub(super) fn open(
-        metrics: &WorkerMetrics,
+        worker: &Worker,
         labels: ConnectionLabels,
         addresses: Addresses,
         started: Instant,
     ) -> Self {
-        let counters = metrics.connection(&labels);
+        let counters = worker.metrics.connection(&labels);
         counters.opened();
+        let sampled = worker.sampling.takes(labels.reporter);
         let (request_bytes, response_bytes) = (Cell::new(0), Cell::new(0));
-        Self { labels, counters, addresses, started, ended: false, request_bytes, response_bytes }
+        let flow = Rc::new(Flow { labels, addresses, started, request_bytes, response_bytes });
+        Self { flow, counters, sampled, ended: false }
+    }
+
+    /// Returns what is known of the connection.
+    pub(super) fn flow(&self) -> &Rc<Flow> {
+        &self.flow
     }
 
     /// Counts the connection as closed and writes its line.
@@ -59,9 +81,51 @@ impl FlowLog {
         self.end(reason);
     }
 
+    /// Accounts for what the kernel measured between the nodes of the two ends.
+    pub(super) fn measured(&self, report: &PathReport) {
+        self.counters.measured(report);
+    }
+
     fn end(&mut self, reason: &CloseReason) {
         self.ended = true;
         self.counters.closed(reason);
+        if self.sampled || reason.is_failure() {
+            self.flow.record(reason).emit();
+        }
+    }
+
+    fn request(&self, bytes: u64) {
+        self.counters.request_bytes(bytes);
+        let so_far = &self.flow.request_bytes;
+        so_far.set(so_far.get() + bytes);
+    }
+
+    fn response(&self, bytes: u64) {
+        self.counters.response_bytes(bytes);
+        let so_far = &self.flow.response_bytes;
+        so_far.set(so_far.get() + bytes);
+    }
+}
+
+impl Drop for FlowLog {
+    /// A connection whose task was ended from outside has its line too.
+    fn drop(&mut self) {
+        if !self.ended {
+            self.end(&CloseReason::Drained);
+        }
+    }
+}
+
+// === impl Flow ===
+
+impl Flow {
+    /// Returns how many bytes have passed, both ways.
+    pub(super) fn bytes(&self) -> u64 {
+        self.request_bytes.get().saturating_add(self.response_bytes.get())
+    }
+
+    /// Returns what the access log says when the connection ends for `reason`.
+    fn record<'a>(&'a self, reason: &'a CloseReason) -> ConnectionRecord<'a> {
         ConnectionRecord {
             labels: &self.labels,
             src_addr: self.addresses.source,
@@ -71,26 +135,6 @@ impl FlowLog {
             response_bytes: self.response_bytes.get(),
             duration: self.started.elapsed(),
             reason,
-        }
-        .emit();
-    }
-
-    fn request(&self, bytes: u64) {
-        self.counters.request_bytes(bytes);
-        self.request_bytes.set(self.request_bytes.get() + bytes);
-    }
-
-    fn response(&self, bytes: u64) {
-        self.counters.response_bytes(bytes);
-        self.response_bytes.set(self.response_bytes.get() + bytes);
-    }
-}
-
-impl Drop for FlowLog {
-    /// A connection whose task was ended from outside has its line too.
-    fn drop(&mut self) {
-        if !self.ended {
-            self.end(&CloseReason::Drained);
         }
     }
 }
@@ -111,6 +155,24 @@ impl Meter<'_> {
         self.first.response(bytes);
         if let Some(second) = self.second {
             second.response(bytes);
+        }
+    }
+}
+
+impl Meter<'_> {
+    /// Accounts for how the packets between the nodes fared, before the sockets close. No packet of a
+    /// connection within a node has left it.
+    pub(super) fn measure(&self, client: &TcpStream, server: &TcpStream) {
+        if self.second.is_some() {
+            return;
+        }
+        let far = match self.first.flow.labels.reporter {
+            Reporter::Source => server,
+            Reporter::Destination => client,
+        };
+        if let Ok(stats) = path_stats(far) {
+            let (round_trip, retransmits) = (stats.round_trip, stats.retransmits);
+            self.first.measured(&PathReport { round_trip, retransmits, connect_time: None });
         }
     }
 }

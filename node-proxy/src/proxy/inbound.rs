@@ -189,7 +189,9 @@ impl Arrival {
             destination: self.target,
             hbone: tunnel.then_some(self.requested),
         };
-        (FlowLog::open(&worker.metrics, labels, addresses, self.started), registration)
+        let log = FlowLog::open(worker, labels, addresses, self.started);
+        registration.describe(&log);
+        (log, registration)
     }
 
     /// Judges the connection and, if it may, connects to the application.
@@ -261,6 +263,7 @@ fn status(reason: &CloseReason) -> StatusCode {
         | CloseReason::RefusedByPeer { .. }
         | CloseReason::TunnelLost
         | CloseReason::Drained
+        | CloseReason::Idle
         | CloseReason::PodReleased
         | CloseReason::LimitReached { .. } => StatusCode::SERVICE_UNAVAILABLE,
     }

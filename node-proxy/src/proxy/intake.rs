@@ -156,6 +156,7 @@ impl Intake {
         queue: &mut mpsc::Receiver<ToCapture>,
     ) -> Result<(), IntakeError> {
         let channel = Channel::new(socket)?;
+        self.parts.node.metrics.pod_connections.begin();
         let mut tidy = interval(TIDY_INTERVAL);
         let tell = async {
             while let Some(answer) = queue.recv().await {
@@ -211,6 +212,9 @@ impl Intake {
             }
             ToProxy::Waiting { pods } => {
                 self.parts.node.metrics.pods_waiting.set(pods.try_into().unwrap_or(i64::MAX));
+            }
+            ToProxy::Counted { pods, last } => {
+                self.parts.node.metrics.pod_connections.take(pods, last);
             }
             ToProxy::Drain { grace_ms, succeeded } => {
                 self.draining = true;
@@ -321,7 +325,7 @@ impl Intake {
         if self.progress == Progress::Serving {
             self.start(id, &pod, &listeners).await?;
         }
-        self.parts.node.metrics.pods_enrolled.inc();
+        self.parts.node.metrics.pods.start();
         self.pods.insert(id, Served { pod, listeners: Some(listeners) });
         Ok(())
     }
@@ -360,7 +364,7 @@ impl Intake {
             return self.answer(ToCapture::Idle { pod });
         };
         if served.listeners.take().is_some() {
-            self.parts.node.metrics.pods_enrolled.dec();
+            self.parts.node.metrics.pods.stop();
         }
         let (served, workers) = (served.pod.clone(), self.parts.workers.clone());
         let answers = self.answers.clone();
@@ -375,7 +379,7 @@ impl Intake {
     fn cut(&mut self, pod: PodId) {
         let served = self.pods.remove(&pod);
         if served.is_some_and(|served| served.listeners.is_some()) {
-            self.parts.node.metrics.pods_enrolled.dec();
+            self.parts.node.metrics.pods.stop();
         }
         let (workers, answers) = (self.parts.workers.clone(), self.answers.clone());
         tokio::spawn(async move {

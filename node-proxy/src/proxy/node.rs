@@ -1,6 +1,7 @@
 //! What all worker threads of the proxy share.
 
 use std::{
+    num::NonZeroU32,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -26,6 +27,10 @@ pub struct ProxyOptions {
     pub same_node_encryption: bool,
     /// What becomes of connections that pods open.
     pub outbound: OutboundPolicy,
+    /// Of so many connections that end well one has a line in the access log.
+    pub access_log_sample: NonZeroU32,
+    /// Time without a byte after which a connection is ended; none for never.
+    pub idle_timeout: Option<Duration>,
 }
 
 /// The proxy of one node.

@@ -9,7 +9,7 @@ use std::{
     pin::pin,
     rc::Rc,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use mesh_api::{
@@ -33,7 +33,7 @@ use super::{
     worker::{Worker, accept::Accepted},
 };
 use crate::{
-    hbone::{client::Stream, headers::connect_request},
+    hbone::{client::Stream, headers::connect_request, transport::PathReport},
     state::{Hop, LocalWorkload, Route, Transport},
     sys::socket::reset_on_close,
     telemetry::{
@@ -58,8 +58,8 @@ struct Captured {
 
 /// The way on from this proxy.
 enum Onward {
-    /// A socket to the destination or its node's plaintext port.
-    Plain(TcpStream),
+    /// A socket to the destination or its node's plaintext port, and the time it took to connect.
+    Plain(TcpStream, Duration),
     /// A stream of a tunnel, and how much of the application's bytes went ahead.
     Tunnel(Stream, usize),
     /// A pod of this node, without a tunnel, and the certificates of both.
@@ -101,7 +101,7 @@ pub(super) fn serve(accepted: Accepted) -> impl Future<Output = ()> {
                 let source = End { workload, identity: None };
                 let labels = labels(source, None, None, None);
                 let addresses = Addresses { source: client, destination: target, hbone: None };
-                refuse(socket, FlowLog::open(&worker.metrics, labels, addresses, started), &reason);
+                refuse(socket, FlowLog::open(&worker, labels, addresses, started), &reason);
             }
         }
     }
@@ -216,7 +216,8 @@ impl Captured {
             Transport::Plaintext => {
                 let socket = self.pod.outbound_socket(hop.address.ip()).await;
                 let socket = socket.map_err(|e| upstream::socket_failure(&e))?;
-                Ok(Onward::Plain(upstream::connect(socket, hop.address).await?))
+                let (server, took) = upstream::connect_timed(socket, hop.address).await?;
+                Ok(Onward::Plain(server, took))
             }
             Transport::Hbone { expected } => match self.neighbour(hop.address.ip()) {
                 Some(neighbour) => Ok(self.open_local(&neighbour, hop, expected, hostname).await?),
@@ -304,17 +305,23 @@ impl Captured {
         registration: &mut Registration,
     ) {
         let log = self.log(Some(hop), route);
+        registration.describe(&log);
         let meter = Meter::from(&log);
         let closed = &mut registration.closed;
         // In boxes, so that a connection has room for the relay that it needs and not for the largest.
         let reason = match onward {
-            Onward::Plain(server) => Box::pin(relay::sockets(socket, server, &meter, closed)).await,
+            Onward::Plain(server, took) => {
+                log.measured(&PathReport { connect_time: Some(took), ..PathReport::default() });
+                Box::pin(relay::sockets(socket, server, &meter, closed)).await
+            }
             Onward::Tunnel(stream, sent) => {
                 meter.request(sent as u64);
                 let Stream { send, recv, slot } = stream;
                 let tunnel = TunnelEnd { send, recv };
                 let relay = Box::pin(relay::client_to_tunnel(socket, tunnel, &meter, closed));
-                relay.await.in_tunnel(slot.is_distrusted())
+                let reason = relay.await;
+                log.measured(&slot.path_report());
+                reason.in_tunnel(slot.is_distrusted())
             }
             Onward::Local(delivery) => Box::pin(relay_local(socket, *delivery, &log, closed)).await,
         };
@@ -334,7 +341,7 @@ impl Captured {
             destination: hop.map_or(self.target, Hop::peer_address),
             hbone: mutual.map(|hop| hop.address),
         };
-        FlowLog::open(&self.worker.metrics, labels, addresses, self.started)
+        FlowLog::open(&self.worker, labels, addresses, self.started)
     }
 }
 

@@ -57,6 +57,11 @@ pub struct OpenConnections {
 // === impl Pod ===
 
 impl Pod {
+    /// Returns how the pod is named to operators: `namespace/name`.
+    pub(super) fn key(&self) -> String {
+        format!("{}/{}", self.identity.namespace, self.name)
+    }
+
     /// Returns whether `address` is the pod's own.
     pub fn owns(&self, address: IpAddr) -> bool {
         self.addresses.contains(&address)

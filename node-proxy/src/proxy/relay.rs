@@ -65,6 +65,7 @@ pub(super) async fn sockets(
         }
     });
     let reason = both(request, response, watch, closed).await;
+    meter.measure(&client, &server);
     if reason != CloseReason::Completed {
         abort(&client);
         abort(&server);

@@ -1,6 +1,11 @@
 //! Tunnels to peers.
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc};
+use std::{
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use fairlead_ebpf::NetnsCookie;
 use http::Request;
@@ -73,6 +78,16 @@ pub(super) async fn open(
     }
 }
 
+/// Connects from inside the pod to `address`, and returns also how long that took.
+pub(super) async fn connect_timed(
+    socket: socket2::Socket,
+    address: SocketAddr,
+) -> Result<(TcpStream, Duration), CloseReason> {
+    let started = Instant::now();
+    let connected = connect(socket, address).await?;
+    Ok((connected, started.elapsed()))
+}
+
 /// Connects from inside the pod to `address`.
 pub(super) async fn connect(
     socket: socket2::Socket,
@@ -92,13 +107,14 @@ async fn dial(
 ) -> Result<Rc<Tunnel>, CloseReason> {
     let configs = pod.certificate().await?;
     let socket = pod.outbound_socket(peer.address.ip()).await.map_err(|e| socket_failure(&e))?;
-    let socket = connect(socket, peer.address).await?;
+    let (socket, connect_time) = connect_timed(socket, peer.address).await?;
     let config = configs.client(&peer.expected);
     let name = tls::server_name(peer.address.ip());
     let secured = transport::connect(config, name, socket).await.map_err(|error| {
         tracing::debug!(peer = %peer.address, %error, "TLS handshake failed");
         handshake_failure(&error)
     })?;
+    secured.stream.wire().connected_in(connect_time);
     let shown = secured.peer_certificates.as_deref();
     let chain = configs.check_server(shown, &peer.expected);
     let chain = chain.map_err(|e| peer_failure((&e).into()))?;

@@ -15,21 +15,26 @@ use std::{
     rc::Rc,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use fairlead_ebpf::NetnsCookie;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     task::LocalSet,
     time::{interval, timeout},
 };
 
 use self::{accept::Handed, spread::Spread};
-use super::{connections::Connections, node::Node, pod::Pod, upstream::Tunnels};
+use super::{
+    connections::{Connections, LiveConnection, idle},
+    node::Node,
+    pod::Pod,
+    upstream::Tunnels,
+};
 use crate::{
     link::listeners::PodListeners,
-    telemetry::{metrics::WorkerMetrics, reason::CloseReason},
+    telemetry::{access_log::Sampling, metrics::WorkerMetrics, reason::CloseReason},
 };
 
 /// Commands that may wait for a worker. More would mean that it hangs.
@@ -49,6 +54,8 @@ enum Command {
     Release(NetnsCookie),
     Cut(NetnsCookie),
     Drain,
+    /// List at most so many connections.
+    List(usize, oneshot::Sender<Vec<LiveConnection>>),
     Stop,
 }
 
@@ -76,6 +83,7 @@ pub(super) struct Worker {
     pub(super) connections: Rc<Connections>,
     pub(super) tunnels: Tunnels,
     pub(super) spread: Spread,
+    pub(super) sampling: Sampling,
     pods: RefCell<HashMap<NetnsCookie, ServedPod>>,
     by_address: RefCell<HashMap<IpAddr, Arc<Pod>>>,
 }
@@ -156,6 +164,18 @@ impl Workers {
         }
     }
 
+    /// Lists live connections, at most `limit` of each thread.
+    pub async fn list(&self, limit: usize) -> Vec<LiveConnection> {
+        let mut connections = Vec::new();
+        for commands in &self.commands {
+            let (answer, answered) = oneshot::channel();
+            tell(commands, Command::List(limit, answer)).await;
+            // A thread that has ended has none.
+            connections.extend(answered.await.unwrap_or_default());
+        }
+        connections
+    }
+
     /// Ends every connection and every thread.
     pub async fn stop(&self) {
         self.tell_all(|| Command::Stop).await;
@@ -206,6 +226,8 @@ async fn tell(commands: &mpsc::Sender<Command>, command: Command) {
 async fn run(node: Arc<Node>, spread: Spread, mut commands: mpsc::Receiver<Command>) {
     let mut changes = node.changes();
     let mut sweep = interval(SWEEP_INTERVAL);
+    let idle = node.options.idle_timeout;
+    let mut looks = interval(idle.map_or(SWEEP_INTERVAL, idle::pause));
     let worker = Rc::new(Worker::new(node, spread));
     loop {
         tokio::select! {
@@ -215,6 +237,9 @@ async fn run(node: Arc<Node>, spread: Spread, mut commands: mpsc::Receiver<Comma
             },
             Ok(()) = changes.changed() => worker.connections.judge(&worker.node.state()),
             _ = sweep.tick() => worker.tunnels.sweep(),
+            _ = looks.tick() => if let Some(limit) = idle {
+                worker.connections.end_idle(Instant::now(), limit);
+            },
         }
     }
     worker.obey(Command::Stop);
@@ -229,6 +254,7 @@ impl Worker {
         Self {
             spread,
             metrics: node.metrics.worker(),
+            sampling: Sampling::new(node.options.access_log_sample),
             connections: Connections::new(node.clone()),
             tunnels: Tunnels::new(),
             pods: RefCell::default(),
@@ -259,6 +285,10 @@ impl Worker {
                 self.connections.close_pod(pod, &CloseReason::PodReleased);
             }
             Command::Drain => self.drain(),
+            Command::List(limit, answer) => {
+                // Who asked may be gone.
+                let _ = answer.send(self.connections.list(limit));
+            }
             Command::Stop => self.connections.close_all(&CloseReason::Drained),
         }
     }

@@ -22,9 +22,10 @@ use fairlead_node::{
         check,
         control::{AtExit, Control, Parts},
         handover::{HandoverError, HandoverSocket, Heirlooms, Inheritance, hand_over, take_over},
+        kubelet::KubeletCgroup,
         processes::Processes,
         programs::Programs,
-        proxies::{Greeted, greet},
+        proxies::{Arrival, Arrivals, Greeted, greet},
     },
     cli::RunArgs,
     link::{
@@ -57,6 +58,7 @@ const GREETED_QUEUE: usize = 8;
 struct Own {
     api: ApiSocket,
     programs: Programs,
+    kubelet: KubeletCgroup,
     left: Left,
 }
 
@@ -100,20 +102,21 @@ pub(super) async fn serve(
             return Ok(());
         }
     };
-    let Own { api, programs, left } = own;
+    let Own { api, programs, kubelet, left } = own;
     let handover = HandoverSocket::bind(&args.run_dir)?;
     let (send, mut greeted) = mpsc::channel(GREETED_QUEUE);
+    let arrivals = Arrivals::default();
     for link in left.proxies {
-        greet_proxy(link, send.clone());
+        greet_proxy(link, arrivals.arrive(), send.clone());
     }
-    let supervised = greet_all(halves, send);
+    let supervised = greet_all(halves, &arrivals, send);
     tokio::pin!(supervised);
     let mut first = tokio::select! {
         first = timeout(FIRST_PROXY_WAIT, greeted.recv()) => first.ok().flatten(),
         () = &mut supervised => bail!("the supervisor is gone"),
     };
     let held = first.as_mut().and_then(|proxy| proxy.endpoints.take());
-    let parts = parts(args, programs, (left.endpoints, left.pods), held)?;
+    let parts = parts(args, programs, arrivals.clone(), (left.endpoints, left.pods), held)?;
     let control = Control::new(parts, &args.run_dir)
         .with_context(|| format!("cannot keep records in {}", args.run_dir.display()))?;
     tracing::info!(node = args.node_name, "capture started");
@@ -123,6 +126,9 @@ pub(super) async fn serve(
             serve_proxies(&control, first, greeted),
             control.restore(),
             control.release_vanished(),
+            control.forget_unknown(),
+            control.follow_kubelet(&kubelet),
+            control.report_counts(),
         );
     };
     let ended = tokio::select! {
@@ -149,6 +155,7 @@ pub(super) async fn serve(
 fn parts(
     args: &RunArgs,
     programs: Programs,
+    arrivals: Arrivals,
     (endpoints_left, left): (Option<EndpointListeners>, HashMap<PodId, PodListeners>),
     held: Option<EndpointListeners>,
 ) -> Result<Parts> {
@@ -157,6 +164,7 @@ fn parts(
         programs,
         endpoints: endpoints_left.map_or_else(|| endpoints(args, held), Ok)?,
         left,
+        arrivals,
         enrol: args.enrolment.enrol,
         processes: Processes::in_dirs(proc_dir.clone(), netns_dir.clone()),
         trust_domain: args.trust_domain.clone(),
@@ -204,20 +212,24 @@ impl Own {
         let cgroup: PathBuf = cgroup.context("no cgroup v2 tree")?;
         check::ensure_bpf_fs(&args.bpf_dir)
             .with_context(|| format!("cannot use {} for pins", args.bpf_dir.display()))?;
+        let kubelet = KubeletCgroup::below(&cgroup, args.probes.kubelet_cgroup.as_deref());
         let Some(inherited) = inherit(args).await? else {
             let api = ApiSocket::bind(&args.run_dir)?;
-            let programs = Programs::load(&args.bpf_dir, &cgroup, None)?;
-            return Ok(Self { api, programs, left: Left::default() });
+            let mut programs = Programs::load(&args.bpf_dir, &cgroup, None)?;
+            programs.set_probe_sources(&args.probes.probe_sources)?;
+            return Ok(Self { api, programs, kubelet, left: Left::default() });
         };
         let Inheritance { predecessor, bpf_lock, run_lock, api, endpoints: left, pods, proxies } =
             inherited;
         // What may fail comes first: then the predecessor goes on.
         let endpoints = endpoints(args, Some(left))?;
-        let programs = Programs::load(&args.bpf_dir, &cgroup, Some(bpf_lock))?;
+        let mut programs = Programs::load(&args.bpf_dir, &cgroup, Some(bpf_lock))?;
+        programs.set_probe_sources(&args.probes.probe_sources)?;
         predecessor.end().await?;
         let api = ApiSocket::inherit(&args.run_dir, api, run_lock)?;
         tracing::info!(pods = pods.len(), proxies = proxies.len(), "taken over from a predecessor");
-        Ok(Self { api, programs, left: Left { endpoints: Some(endpoints), pods, proxies } })
+        let left = Left { endpoints: Some(endpoints), pods, proxies };
+        Ok(Self { api, programs, kubelet, left })
     }
 }
 
@@ -236,15 +248,19 @@ async fn inherit(args: &RunArgs) -> Result<Option<Inheritance>, HandoverError> {
 }
 
 /// Greets the proxies that the supervisor links; ends when it is gone.
-async fn greet_all(mut links: mpsc::Receiver<OwnedFd>, greeted: mpsc::Sender<Greeted>) {
+async fn greet_all(
+    mut links: mpsc::Receiver<OwnedFd>,
+    arrivals: &Arrivals,
+    greeted: mpsc::Sender<Greeted>,
+) {
     while let Some(link) = links.recv().await {
-        greet_proxy(link, greeted.clone());
+        greet_proxy(link, arrivals.arrive(), greeted.clone());
     }
 }
 
-fn greet_proxy(link: OwnedFd, greeted: mpsc::Sender<Greeted>) {
+fn greet_proxy(link: OwnedFd, arrival: Arrival, greeted: mpsc::Sender<Greeted>) {
     tokio::spawn(async move {
-        match greet(link).await {
+        match greet(link, arrival).await {
             // If nobody wants it any more this process ends.
             Ok(proxy) => drop(greeted.send(proxy).await),
             Err(error) => tracing::warn!(%error, "cannot serve a proxy"),

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Result, bail};
 use fairlead_component::{
     clock::Clock,
-    logging::{self, Guard},
+    logging::{self, Guard, Levels},
 };
 use serde_json::json;
 use tokio::{net::TcpListener, sync::mpsc, time::timeout};
@@ -18,6 +18,7 @@ use fairlead_node::{
     identity::{CertificateAuthority, IdentityStore, LocalAuthority, LocalCa, RemoteAuthority},
     link::listeners::EndpointListeners,
     proxy::{
+        dump,
         intake::{Drain, Intake, Parts},
         node::{Node, ProxyOptions},
         worker::Workers,
@@ -28,7 +29,7 @@ use fairlead_node::{
     telemetry::{
         metrics::NodeMetrics,
         readiness::Readiness,
-        server::{serve_admin, serve_metrics, serve_readiness},
+        server::{Admin, serve_admin, serve_metrics, serve_readiness},
     },
     tls::Revocations,
 };
@@ -45,8 +46,10 @@ use crate::on_this_thread;
 struct Pages<'a> {
     node_name: &'a str,
     readiness: &'a Readiness,
-    metrics: &'a NodeMetrics,
+    node: &'a Node,
+    workers: &'a Workers,
     identities: &'a IdentityStore,
+    levels: Levels,
 }
 
 /// What has to be opened before the process confines itself.
@@ -137,8 +140,10 @@ pub(super) async fn serve(
     let pages = Pages {
         node_name: &args.node_name,
         readiness: &readiness,
-        metrics: &metrics,
+        node: &node,
+        workers: &workers,
         identities: &identities,
+        levels: log.levels(),
     };
     tracing::info!(node = args.node_name, "proxy started");
 
@@ -189,6 +194,8 @@ async fn end(node: &Node, workers: &Workers, grace: Duration) {
 
 fn options(args: &RunArgs) -> ProxyOptions {
     ProxyOptions {
+        access_log_sample: args.access_log_sample,
+        idle_timeout: args.idle_timeout,
         same_node_encryption: args.same_node_encryption,
         outbound: OutboundPolicy {
             without_waypoint: if args.waypoint_fallback {
@@ -210,13 +217,32 @@ impl Pages<'_> {
             return std::future::pending().await;
         };
         let (metrics, readiness, admin) = (adopt(metrics)?, adopt(readiness)?, adopt(admin)?);
-        let dump =
-            || json!({ "node": self.node_name, "certificates": certificates(self.identities) });
+        let counters = &*self.node.metrics;
         tokio::select! {
-            never = serve_metrics(&metrics, self.metrics) => never,
-            never = serve_readiness(&readiness, self.readiness, self.metrics) => never,
-            never = serve_admin(&admin, dump, self.metrics) => never,
+            never = serve_metrics(&metrics, counters) => never,
+            never = serve_readiness(&readiness, self.readiness, counters) => never,
+            never = serve_admin(&admin, &self, counters) => never,
         }
+    }
+}
+
+impl Admin for Pages<'_> {
+    async fn config_dump(&self) -> serde_json::Value {
+        let connections = self.workers.list(dump::MAX_LISTED).await;
+        let state = self.node.state();
+        json!({
+            "node": self.node_name,
+            "version": env!("CARGO_PKG_VERSION"),
+            "workloads": dump::workloads(&state),
+            "services": dump::services(&state),
+            "policies": dump::policies(&state),
+            "certificates": certificates(self.identities),
+            "workloadState": dump::connections(connections),
+        })
+    }
+
+    fn levels(&self) -> &Levels {
+        &self.levels
     }
 }
 

@@ -200,6 +200,21 @@ impl MeshState {
         (self.workloads.size(), self.services.size(), self.policies.len())
     }
 
+    /// Returns all workloads.
+    pub fn workloads(&self) -> impl Iterator<Item = &Arc<Workload>> {
+        self.workloads.values().map(|entry| &entry.workload)
+    }
+
+    /// Returns all services.
+    pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.services.values()
+    }
+
+    /// Returns all policies, by key.
+    pub fn policies(&self) -> impl Iterator<Item = &Policy> {
+        self.policies.iter()
+    }
+
     /// Adds a service, in place of the one with its key. Its endpoints stay.
     pub fn insert_service(&mut self, service: Service) {
         let service = Arc::new(service);

@@ -47,6 +47,15 @@ pub enum Family {
     V6,
 }
 
+/// How the packets of a connection have fared, as the kernel has measured it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathStats {
+    /// Smoothed time from sending a segment to its acknowledgement; none if none was acknowledged.
+    pub round_trip: Option<Duration>,
+    /// Segments that were sent again since the connection was made.
+    pub retransmits: u32,
+}
+
 // === impl Family ===
 
 impl Family {
@@ -138,12 +147,26 @@ pub fn bind_delivery(socket: &Socket, client: SocketAddr) -> io::Result<()> {
 /// Returns the number of connections that wait to be accepted from a listening socket.
 pub fn waiting(listener: &impl AsFd) -> io::Result<u32> {
     // Of a listening socket this field is the length of its queue (tcp_get_info of the kernel).
+    Ok(tcp_info(listener)?.tcpi_unacked)
+}
+
+/// Returns how the packets of a connection have fared.
+pub fn path_stats(socket: &impl AsFd) -> io::Result<PathStats> {
+    let info = tcp_info(socket)?;
+    let round_trip = Duration::from_micros(info.tcpi_rtt.into());
+    Ok(PathStats {
+        round_trip: Some(round_trip).filter(|time| !time.is_zero()),
+        retransmits: info.tcpi_total_retrans,
+    })
+}
+
+fn tcp_info(socket: &impl AsFd) -> io::Result<libc::tcp_info> {
     let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
     let mut length = libc::socklen_t::try_from(size_of::<libc::tcp_info>()).unwrap_or_default();
     // SAFETY: the kernel writes at most `length` bytes to `info`, and both outlive the call.
     let result = unsafe {
         libc::getsockopt(
-            listener.as_fd().as_raw_fd(),
+            socket.as_fd().as_raw_fd(),
             libc::IPPROTO_TCP,
             libc::TCP_INFO,
             info.as_mut_ptr().cast(),
@@ -152,7 +175,7 @@ pub fn waiting(listener: &impl AsFd) -> io::Result<u32> {
     };
     nix::errno::Errno::result(result)?;
     // SAFETY: the structure consists of integers, for which zero is a value.
-    Ok(unsafe { info.assume_init() }.tcpi_unacked)
+    Ok(unsafe { info.assume_init() })
 }
 
 /// Makes closing the socket send a reset instead of an orderly end.

@@ -1,6 +1,6 @@
 //! The access log: one line for each connection, when it ends.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{cell::Cell, net::SocketAddr, num::NonZeroU32, time::Duration};
 
 use mesh_api::identity::{Identity, Namespace};
 use tracing::Level;
@@ -32,6 +32,32 @@ pub struct ConnectionRecord<'a> {
     pub duration: Duration,
     /// Why it ended.
     pub reason: &'a CloseReason,
+}
+
+/// Which connections that end well have a line: of each side, one in so many. Those that fail all
+/// have one.
+#[derive(Debug)]
+pub struct Sampling {
+    one_in: NonZeroU32,
+    /// Connections since the last one that was taken, by side.
+    since: [Cell<u32>; 2],
+}
+
+// === impl Sampling ===
+
+impl Sampling {
+    /// Takes one in `one_in` connections, the first one among them.
+    pub fn new(one_in: NonZeroU32) -> Self {
+        Self { one_in, since: Default::default() }
+    }
+
+    /// Returns whether the next connection is taken.
+    pub fn takes(&self, side: Reporter) -> bool {
+        let since = &self.since[side as usize];
+        let before = since.get();
+        since.set((before + 1) % self.one_in);
+        before == 0
+    }
 }
 
 // === impl ConnectionRecord ===
@@ -208,6 +234,17 @@ mod tests {
             assert_eq!(line[key], value, "{key}");
         }
         assert!(line.get("policy").is_none());
+    }
+
+    #[test]
+    fn of_each_side_one_connection_in_so_many_is_taken() {
+        let sampling = Sampling::new(NonZeroU32::new(3).unwrap());
+        let sides = [Reporter::Source, Reporter::Destination];
+        let taken: Vec<_> = (0..7).map(|_| sides.map(|side| sampling.takes(side))).collect();
+        let expected = [true, false, false, true, false, false, true];
+        assert_eq!(taken, expected.map(|taken| [taken; 2]));
+        let all = Sampling::new(NonZeroU32::MIN);
+        assert!((0..3).all(|_| all.takes(Reporter::Source)));
     }
 
     #[test]

@@ -2,6 +2,9 @@
 
 mod discovery;
 mod labels;
+mod paths;
+mod pods;
+mod served;
 mod traffic;
 mod worker;
 
@@ -18,6 +21,8 @@ use self::traffic::Traffic;
 pub use self::{
     discovery::{DiscoveryMetrics, Termination},
     labels::{ConnectionLabels, End, Reporter},
+    pods::PodConnections,
+    served::ServedPods,
     traffic::MAX_SERIES,
     worker::{ConnectionCounters, OpenSocket, WorkerMetrics},
 };
@@ -36,11 +41,13 @@ pub struct NodeMetrics {
     /// The conversation with the control plane.
     pub discovery: DiscoveryMetrics,
     /// Pods in the mesh on this node.
-    pub pods_enrolled: Gauge,
+    pub pods: ServedPods,
     /// Pods of this node that are to be in the mesh and are not captured.
     pub pods_waiting: Gauge,
     /// Connections that were made while no proxy ran, and waited for this one.
     pub connections_waited: Counter,
+    /// What the kernel did with the connections of pods.
+    pub pod_connections: PodConnections,
     /// Times that an endpoint was set aside because it kept failing.
     pub endpoints_set_aside: Counter,
     /// HBONE connections open.
@@ -76,7 +83,10 @@ impl NodeMetrics {
         let mut registry = Registry::default();
         let traffic = Arc::new(Traffic::new(MAX_SERIES));
         registry.register_collector(Box::new(Arc::clone(&traffic)));
+        registry.register_collector(Box::new(Arc::clone(traffic.paths())));
         registry.register_collector(Box::new(dropped_lines));
+        let pod_connections = PodConnections::default();
+        registry.register_collector(Box::new(pod_connections.clone()));
         let registry = &mut registry;
         let build: Family<Labels<2>, Gauge> =
             family(registry, "istio_build", "Component and version of this process");
@@ -86,18 +96,8 @@ impl NodeMetrics {
             "fairlead_limit_reached",
             "How often a limit of the proxy was reached",
         );
-        let pods_enrolled = Gauge::default();
-        registry.register(
-            "fairlead_pods_enrolled",
-            "Pods of this node that are in the mesh",
-            pods_enrolled.clone(),
-        );
         let pods_waiting = Gauge::default();
-        registry.register(
-            "fairlead_pods_waiting",
-            "Pods of this node that are to be in the mesh and are not captured",
-            pods_waiting.clone(),
-        );
+        let pods = ServedPods::register(registry, &pods_waiting);
         let connections_waited = Counter::default();
         registry.register(
             "fairlead_connections_waited",
@@ -113,9 +113,10 @@ impl NodeMetrics {
         Self {
             config_reloads: ConfigReloads::register(registry),
             discovery: DiscoveryMetrics::register(registry),
-            pods_enrolled,
+            pods,
             pods_waiting,
             connections_waited,
+            pod_connections,
             endpoints_set_aside,
             tunnels_open: Tunnels::register(registry),
             limits,

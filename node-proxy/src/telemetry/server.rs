@@ -1,7 +1,12 @@
 //! The HTTP endpoints for operators: metrics, readiness, and the admin page on loopback.
 
+use std::future::Future;
+
 use bytes::Bytes;
-use fairlead_component::http::{Handler, response, serve};
+use fairlead_component::{
+    http::{Handler, response, serve},
+    logging::Levels,
+};
 use http::{Method, Request, Response, StatusCode, header::ACCEPT};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -28,7 +33,17 @@ struct MetricsPages<'a>(&'a NodeMetrics);
 
 struct ReadinessPage<'a>(&'a Readiness);
 
-struct AdminPages<F>(F);
+struct AdminPages<'a, A>(&'a A);
+
+/// What the admin page shows and changes.
+pub trait Admin {
+    /// Returns what this process knows: workloads, services, policies, certificates without keys,
+    /// and live connections.
+    fn config_dump(&self) -> impl Future<Output = Value>;
+
+    /// Returns what changes the log.
+    fn levels(&self) -> &Levels;
+}
 
 /// Serves `/metrics` and `/stats/prometheus` until dropped.
 pub async fn serve_metrics(listener: &TcpListener, metrics: &NodeMetrics) -> ! {
@@ -46,14 +61,10 @@ pub async fn serve_readiness(
     serve("readiness", listener, &ReadinessPage(readiness), &full).await
 }
 
-/// Serves `/config_dump` until dropped; `dump` returns its content.
-pub async fn serve_admin(
-    listener: &TcpListener,
-    dump: impl Fn() -> Value,
-    metrics: &NodeMetrics,
-) -> ! {
+/// Serves `/config_dump` and `/logging` until dropped.
+pub async fn serve_admin(listener: &TcpListener, admin: &impl Admin, metrics: &NodeMetrics) -> ! {
     let full = metrics.limit("admin_connections");
-    serve("admin", listener, &AdminPages(dump), &full).await
+    serve("admin", listener, &AdminPages(admin), &full).await
 }
 
 /// Answers GET and HEAD of the given paths by `page`, and names the paths to all others.
@@ -109,12 +120,41 @@ impl Handler for ReadinessPage<'_> {
 
 // === impl AdminPages ===
 
-impl<F: Fn() -> Value> Handler for AdminPages<F> {
+impl<A: Admin> Handler for AdminPages<'_, A> {
     async fn handle(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        pages(&request, &["/config_dump"], || {
-            response(StatusCode::OK, "application/json", format!("{:#}\n", (self.0)()))
-        })
+        match (request.method(), request.uri().path()) {
+            (&Method::GET | &Method::HEAD, "/config_dump") => {
+                let dump = self.0.config_dump().await;
+                response(StatusCode::OK, "application/json", format!("{dump:#}\n"))
+            }
+            (&Method::POST, "/logging") => {
+                change_levels(self.0.levels(), request.uri().query().unwrap_or_default())
+            }
+            _ => pages(&request, &["/config_dump", "/logging"], || in_force(self.0.levels())),
+        }
     }
+}
+
+/// Does what the query says: `level=info,hbone:debug`, or `reset`.
+fn change_levels(levels: &Levels, query: &str) -> Response<Full<Bytes>> {
+    for (key, value) in form_urlencoded::parse(query.as_bytes()) {
+        let changed = match &*key {
+            "level" => levels.change(&value).map_err(|error| error.to_string()),
+            "reset" => {
+                levels.reset();
+                Ok(())
+            }
+            other => Err(format!("unknown parameter \"{other}\"; use level=LEVEL or reset")),
+        };
+        if let Err(error) = changed {
+            return response(StatusCode::BAD_REQUEST, TEXT, error + "\n");
+        }
+    }
+    in_force(levels)
+}
+
+fn in_force(levels: &Levels) -> Response<Full<Bytes>> {
+    response(StatusCode::OK, TEXT, format!("current log level is {levels}\n"))
 }
 
 #[cfg(test)]

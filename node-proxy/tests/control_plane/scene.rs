@@ -1,6 +1,6 @@
 //! A proxy's side of the conversation, without its data path.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{num::NonZeroU32, path::PathBuf, sync::Arc};
 
 use fairlead_component::{clock::Clock, logging::DroppedLines};
 use fairlead_node::{
@@ -62,8 +62,12 @@ impl Scene {
         let authority = RemoteAuthority::new(control_plane.clone(), TTL, clock.clone());
         let (authority, revocations) = (Arc::new(authority), Revocations::none());
         let identities = IdentityStore::new(authority, clock, revocations, Handle::current());
-        let options =
-            ProxyOptions { same_node_encryption: false, outbound: OutboundPolicy::default() };
+        let options = ProxyOptions {
+            same_node_encryption: false,
+            outbound: OutboundPolicy::default(),
+            access_log_sample: NonZeroU32::MIN,
+            idle_timeout: None,
+        };
         let metrics = Arc::new(NodeMetrics::new(DroppedLines::default()));
         let node = Arc::new(Node::new(options, metrics));
         let readiness = Readiness::default();

@@ -18,7 +18,8 @@ const BPF_FS: &str = "/sys/fs/bpf";
 const LINKS: [&str; 2] = ["fairlead_connect4", "fairlead_connect6"];
 
 /// Maps of the proxy, all pinned.
-const MAPS: [&str; 4] = ["ENROLLED", "PROXIES", "REGISTRATIONS", "LISTENERS"];
+const MAPS: [&str; 7] =
+    ["ENROLLED", "PROXIES", "REGISTRATIONS", "LISTENERS", "PROBES", "PROBE_SOURCES", "COUNTS"];
 
 /// Programs, links and maps of one proxy, by id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,6 +37,10 @@ pub(crate) struct Objects {
 pub(crate) struct Entries {
     /// Captured pods.
     pub(crate) enrolled: usize,
+    /// Pods whose connections are counted.
+    pub(crate) counted: usize,
+    /// Open connections of the kubelet.
+    pub(crate) probes: usize,
     /// Listening sockets, three a pod.
     pub(crate) listeners: usize,
     /// Exempt processes.
@@ -95,6 +100,8 @@ impl Entries {
         };
         Ok(Self {
             enrolled: count("ENROLLED")?,
+            counted: count("COUNTS")?,
+            probes: count("PROBES")?,
             listeners: count("LISTENERS")?,
             proxies: count("PROXIES")?,
             steered: fs::read_dir(dir.join("pods"))?.count(),

@@ -1,6 +1,8 @@
 //! What the proxies say about the connections that they carry, and about themselves.
 
+mod admin;
 mod drain;
+mod paths;
 
 use std::collections::BTreeSet;
 

@@ -14,7 +14,7 @@ use super::{Control, Enrolled, Shared};
 use crate::{
     capture::{
         programs::{Programs, ProgramsError},
-        proxies::{Ended, Greeted, Link, PodProgress, Progress, Unreachable, carry},
+        proxies::{Ended, Greeted, Link, PodProgress, Progress, ProxyNumber, Unreachable, carry},
         sockets,
     },
     link::{
@@ -48,13 +48,14 @@ impl Control {
     /// Serves a proxy until it is gone.
     pub async fn serve_proxy(&self, greeted: Greeted) {
         let shared = &self.0;
-        let Greeted { channel, draining, pods, endpoints: _ } = greeted;
+        let Greeted { arrival, channel, draining, pods, endpoints: _ } = greeted;
         let progress = Progress::holding(pods.iter().map(|(pod, _)| *pod), draining);
         shared.left().extend(pods);
-        let (link, queue) = shared.proxies.add(progress);
+        let (link, queue) = shared.proxies.add(arrival.number, progress);
+        drop(arrival);
         let attached = async {
             if let Err(error) = shared.attach(&link).await {
-                tracing::error!(proxy = link.number, %error, "cannot serve the proxy");
+                tracing::error!(proxy = link.number.0, %error, "cannot serve the proxy");
                 return;
             }
             std::future::pending::<()>().await;
@@ -66,11 +67,26 @@ impl Control {
         shared.proxies.remove(&link);
         match ended {
             Ok(Ended::HandedOver) => return,
-            Ok(Ended::Gone) => tracing::info!(proxy = link.number, "the proxy is gone"),
-            Err(error) => tracing::warn!(proxy = link.number, %error, "the link to a proxy broke"),
+            Ok(Ended::Gone) => tracing::info!(proxy = link.number.0, "the proxy is gone"),
+            Err(error) => {
+                tracing::warn!(proxy = link.number.0, %error, "the link to a proxy broke");
+            }
         }
         let mut programs = shared.programs.lock().await;
         shared.exempt_only_proxies(&mut programs);
+    }
+
+    /// Captures the connections of processes that were taken for proxies and never said so. Never
+    /// returns.
+    pub async fn forget_unknown(&self) {
+        let shared = &self.0;
+        let mut unknown = shared.arrivals.unknown();
+        while unknown.changed().await.is_ok() {
+            if shared.is_recorded() {
+                shared.exempt_only_proxies(&mut *shared.programs.lock().await);
+            }
+        }
+        std::future::pending::<()>().await;
     }
 }
 
@@ -101,7 +117,7 @@ impl Shared {
             self.exempt_only_proxies(&mut programs);
             self.settle(link);
         }
-        tracing::info!(proxy = link.number, pods = pods.len(), "serving a proxy");
+        tracing::info!(proxy = link.number.0, pods = pods.len(), "serving a proxy");
         Ok(())
     }
 
@@ -131,7 +147,12 @@ impl Shared {
         let _ = link.tell(ToProxy::Recorded, Vec::new());
     }
 
+    /// Captures the connections of all processes but the proxies. While one has not said who it is
+    /// all stays as it is: it may be connecting.
     pub(super) fn exempt_only_proxies(&self, programs: &mut Programs) {
+        if *self.arrivals.unknown().borrow() > 0 {
+            return;
+        }
         if let Err(error) = programs.exempt_only(&self.proxies.processes()) {
             tracing::warn!(%error, "a proxy that is gone is still exempt from capture");
         }
@@ -166,7 +187,7 @@ impl Shared {
     }
 
     /// Gives a pod again after a while to a proxy that had no descriptors left for its sockets.
-    async fn give_again(self: Arc<Self>, number: u64, pod: PodId) {
+    async fn give_again(self: Arc<Self>, number: ProxyNumber, pod: PodId) {
         sleep(GIVE_AGAIN_PAUSE).await;
         let _programs = self.programs.lock().await;
         let enrolled = {
@@ -187,7 +208,11 @@ impl Shared {
                 continue;
             }
             link.progress().draining = true;
-            tracing::info!(proxy = link.number, successor = successor.number, "draining a proxy");
+            tracing::info!(
+                proxy = link.number.0,
+                successor = successor.number.0,
+                "draining a proxy"
+            );
             // One that is unreachable has ended, or will when its link is closed.
             let _ = link.tell(ToProxy::Drain { grace_ms, succeeded: true }, Vec::new());
         }
@@ -229,7 +254,7 @@ async fn register(programs: &mut Programs, link: &Link) -> Result<ProxyProcess, 
 
 fn give_or_warn(link: &Link, enrolled: &Enrolled) {
     if let Err(error) = give(link, enrolled) {
-        tracing::warn!(proxy = link.number, pod = %enrolled.spec.key(), %error, "cannot give a pod to a proxy");
+        tracing::warn!(proxy = link.number.0, pod = %enrolled.spec.key(), %error, "cannot give a pod to a proxy");
     }
 }
 

@@ -24,7 +24,7 @@ use super::{HANDOVER_TIMEOUT, HandoverError, socket_path};
 use crate::{
     capture::{
         control::{Control, Shared},
-        proxies::greet,
+        proxies::{ProxyNumber, greet},
     },
     link::{
         VERSION,
@@ -167,7 +167,7 @@ pub async fn hand_over(
     tracing::info!("handing over to a successor");
     let mut links = Vec::new();
     for link in shared.proxies.all() {
-        links.extend(link.hand_over().await);
+        links.extend(link.hand_over().await.map(|socket| (link.number, socket)));
     }
     let locks = [programs.lock(), heirlooms.run_lock];
     let given = timeout(HANDOVER_TIMEOUT, give(shared, &successor, locks, heirlooms.api, &links));
@@ -197,8 +197,11 @@ async fn was_taken(successor: &Channel) -> bool {
 
 /// Serves proxies again whose links were not handed over. On return they are known to `control`: a
 /// signal that has waited so long reaches them.
-async fn take_back(control: &Control, links: Vec<OwnedFd>) {
-    for greeted in join_all(links.into_iter().map(greet)).await {
+async fn take_back(control: &Control, links: Vec<(ProxyNumber, OwnedFd)>) {
+    let arrivals = &control.0.arrivals;
+    let greetings =
+        links.into_iter().map(|(number, link)| greet(link, arrivals.arrive_again(number)));
+    for greeted in join_all(greetings).await {
         match greeted {
             Ok(greeted) => {
                 let control = control.clone();
@@ -218,7 +221,7 @@ async fn give(
     successor: &Channel,
     locks: [BorrowedFd<'_>; 2],
     api: BorrowedFd<'_>,
-    links: &[OwnedFd],
+    links: &[(ProxyNumber, OwnedFd)],
 ) -> Result<(), HandoverError> {
     successor.send(&ToSuccessor::Hello { version: VERSION }, &[]).await?;
     successor.send(&ToSuccessor::Locks, &locks).await?;
@@ -227,7 +230,7 @@ async fn give(
     for (pod, listeners) in shared.listeners() {
         successor.send(&ToSuccessor::Pod { pod }, &listeners.descriptors()).await?;
     }
-    for link in links {
+    for (_, link) in links {
         successor.send(&ToSuccessor::Proxy, &[link.as_fd()]).await?;
     }
     successor.send(&ToSuccessor::End, &[]).await?;

@@ -1,9 +1,16 @@
 //! The first words with a proxy.
 
-use std::{os::fd::OwnedFd, time::Duration};
+use std::{
+    os::fd::OwnedFd,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use fairlead_ebpf::{HBONE_PORT, MAX_PODS};
-use tokio::time::timeout;
+use tokio::{sync::watch, time::timeout};
 
 use crate::{
     link::{
@@ -22,9 +29,29 @@ const GREETING_TIMEOUT: Duration = Duration::from_secs(20);
 /// Most messages with sockets that a proxy may have: those of all pods and those for operators.
 const MOST_HELD: usize = MAX_PODS as usize + 1;
 
+/// Place of a proxy among the others: of two, the one whose link came later has the higher number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ProxyNumber(pub(in crate::capture) u64);
+
+/// Numbers proxies as their links come, and knows how many have not said yet who they are. Who does
+/// so first is not the one that came first: a proxy that drains may be the busiest. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Arrivals {
+    last: Arc<AtomicU64>,
+    unknown: Arc<watch::Sender<usize>>,
+}
+
+/// A proxy whose link has come. Until this is dropped it counts as one that is not known.
+#[derive(Debug)]
+pub struct Arrival {
+    pub(in crate::capture) number: ProxyNumber,
+    unknown: Arc<watch::Sender<usize>>,
+}
+
 /// A proxy that has said who it is.
 #[derive(Debug)]
 pub struct Greeted {
+    pub(in crate::capture) arrival: Arrival,
     pub(in crate::capture) channel: Channel,
     pub(in crate::capture) draining: bool,
     /// Listening sockets of pods, from before this capture process was started.
@@ -60,12 +87,13 @@ pub enum GreetingError {
 }
 
 /// Exchanges the first words over a link.
-pub async fn greet(socket: OwnedFd) -> Result<Greeted, GreetingError> {
+pub async fn greet(socket: OwnedFd, arrival: Arrival) -> Result<Greeted, GreetingError> {
     let channel = Channel::new(socket).map_err(ChannelError::from)?;
-    timeout(GREETING_TIMEOUT, exchange(channel)).await.map_err(|_| GreetingError::Timeout)?
+    let exchanged = timeout(GREETING_TIMEOUT, exchange(channel, arrival)).await;
+    exchanged.map_err(|_| GreetingError::Timeout)?
 }
 
-async fn exchange(channel: Channel) -> Result<Greeted, GreetingError> {
+async fn exchange(channel: Channel, arrival: Arrival) -> Result<Greeted, GreetingError> {
     channel.send(&ToProxy::Hello { version: VERSION }, &[]).await?;
     let (mut expected, draining) = loop {
         // What was meant for a predecessor is of no use any more; the proxy asks again.
@@ -108,7 +136,35 @@ async fn exchange(channel: Channel) -> Result<Greeted, GreetingError> {
         }
         expected -= 1;
     }
-    Ok(Greeted { channel, draining, pods, endpoints })
+    Ok(Greeted { arrival, channel, draining, pods, endpoints })
+}
+
+// === impl Arrivals ===
+
+impl Arrivals {
+    /// Notes that the link of a proxy has come.
+    pub fn arrive(&self) -> Arrival {
+        self.arrive_again(ProxyNumber(self.last.fetch_add(1, Ordering::Relaxed) + 1))
+    }
+
+    /// Notes that the link of a proxy that was known has come back.
+    pub(in crate::capture) fn arrive_again(&self, number: ProxyNumber) -> Arrival {
+        self.unknown.send_modify(|unknown| *unknown += 1);
+        Arrival { number, unknown: self.unknown.clone() }
+    }
+
+    /// Returns how many proxies have not said who they are, as it changes.
+    pub(in crate::capture) fn unknown(&self) -> watch::Receiver<usize> {
+        self.unknown.subscribe()
+    }
+}
+
+// === impl Arrival ===
+
+impl Drop for Arrival {
+    fn drop(&mut self) {
+        self.unknown.send_modify(|unknown| *unknown -= 1);
+    }
 }
 
 /// Returns whether the sockets are those of the pod. They are steered to again, and are given to
@@ -148,13 +204,32 @@ mod tests {
         for (message, descriptors) in messages {
             theirs.send(message, descriptors).await.unwrap();
         }
-        greet(ours).await
+        greet(ours, Arrivals::default().arrive()).await
     }
 
     #[tokio::test]
     async fn what_was_meant_for_a_predecessor_is_passed_over() {
         let greeted = hear(&[(ToCapture::Complete, &[]), (hello(0), &[])]).await.unwrap();
         assert!(greeted.pods.is_empty() && greeted.endpoints.is_none() && !greeted.draining);
+    }
+
+    #[tokio::test]
+    async fn a_proxy_is_unknown_until_it_has_said_who_it_is_or_never_will() {
+        let arrivals = Arrivals::default();
+        let unknown = arrivals.unknown();
+        let (ours, theirs) = pair().unwrap();
+        let (silent, talking) = (arrivals.arrive(), arrivals.arrive());
+        assert!(silent.number < talking.number);
+        assert_eq!(*unknown.borrow(), 2);
+        drop(theirs);
+        assert!(matches!(greet(ours, silent).await, Err(GreetingError::Gone)));
+        assert_eq!(*unknown.borrow(), 1);
+        let (ours, theirs) = pair().unwrap();
+        Channel::new(theirs).unwrap().send(&hello(0), &[]).await.unwrap();
+        let greeted = greet(ours, talking).await.unwrap();
+        assert_eq!(*unknown.borrow(), 1, "nobody has taken note of it");
+        drop(greeted);
+        assert_eq!(*unknown.borrow(), 0);
     }
 
     #[tokio::test]

@@ -13,7 +13,7 @@ use std::{
 use fairlead_ebpf::MAX_PODS;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use super::progress::Progress;
+use super::{greeting::ProxyNumber, progress::Progress};
 use crate::link::{
     channel::{Channel, ChannelError, Received},
     message::{PodId, SocketKind, ToCapture, ToProxy},
@@ -30,8 +30,7 @@ const QUEUED_DESCRIPTORS: usize = 32 * MAX_PODS as usize;
 /// A proxy.
 #[derive(Debug)]
 pub(in crate::capture) struct Link {
-    /// Counts up: of two proxies the one that came later has the higher number.
-    pub(in crate::capture) number: u64,
+    pub(in crate::capture) number: ProxyNumber,
     outgoing: mpsc::Sender<Outgoing>,
     backlog: Arc<Backlog>,
     progress: Mutex<Progress>,
@@ -83,7 +82,7 @@ pub(in crate::capture) struct Unreachable;
 
 impl Link {
     pub(super) fn new(
-        number: u64,
+        number: ProxyNumber,
         progress: Progress,
         changed: Arc<watch::Sender<()>>,
     ) -> (Self, Queue) {
@@ -136,7 +135,7 @@ impl Link {
 
     pub(super) fn tell_or_warn(&self, message: ToProxy) {
         if let Err(error) = self.tell(message, Vec::new()) {
-            tracing::warn!(proxy = self.number, %error, "message lost");
+            tracing::warn!(proxy = self.number.0, %error, "message lost");
         }
     }
 
@@ -234,7 +233,7 @@ mod tests {
     const POD: PodId = PodId { netns: 1, enrolment: 1 };
 
     fn link() -> (Link, Queue) {
-        Link::new(1, Progress::default(), Arc::new(watch::Sender::new(())))
+        Link::new(ProxyNumber(1), Progress::default(), Arc::new(watch::Sender::new(())))
     }
 
     fn tell(link: &Link, sockets: usize) -> Result<(), Unreachable> {

@@ -2,14 +2,17 @@
 
 use std::{
     io,
+    net::Shutdown,
     pin::Pin,
+    rc::Rc,
     task::{Context, Poll, ready},
 };
 
 use bytes::{Buf, BytesMut};
 use rustls::Error;
+use socket2::SockRef;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
 };
 
@@ -17,6 +20,7 @@ use super::{
     handshake::{Established, Received, invalid},
     record::Frame,
     session::Session,
+    wire::{Watched, Wire},
 };
 use crate::{
     adaptive_read::{ReadSize, poll_read},
@@ -25,7 +29,7 @@ use crate::{
 
 /// The byte stream of a tunnel.
 pub struct Stream {
-    socket: TcpStream,
+    socket: Watched,
     session: Session,
     read_size: ReadSize,
     /// Records to open.
@@ -46,7 +50,7 @@ impl Stream {
         let Received { records, content, end } = received;
         let session = Session::new(secrets, keys, suite, end)?;
         let mut stream = Self {
-            socket,
+            socket: Watched::new(socket),
             session,
             read_size: ReadSize::new(),
             records,
@@ -56,6 +60,11 @@ impl Stream {
         };
         free(&mut stream.records);
         Ok(stream)
+    }
+
+    /// Returns what the kernel may be asked about the socket.
+    pub fn wire(&self) -> Rc<Wire> {
+        self.socket.wire.clone()
     }
 
     /// Makes the key last for fewer records than it could.
@@ -121,7 +130,7 @@ impl Stream {
 
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.unsent.is_empty() {
-            let sent = ready!(Pin::new(&mut self.socket).poll_write(cx, &self.unsent))?;
+            let sent = ready!(poll_write(&self.socket.socket, cx, &self.unsent))?;
             if sent == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -129,6 +138,23 @@ impl Stream {
         }
         free(&mut self.unsent);
         Poll::Ready(Ok(()))
+    }
+}
+
+/// As the socket's own `poll_write`, which wants it for itself alone.
+fn poll_write(socket: &TcpStream, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(socket.poll_write_ready(cx))?;
+        match socket.try_write(data) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Ok(sent) if sent < data.len() => {
+                // Full: trying once more would cost a system call to learn it.
+                let full = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+                let _ = socket.try_io(Interest::WRITABLE, full);
+                return Poll::Ready(Ok(sent));
+            }
+            written => return Poll::Ready(written),
+        }
     }
 }
 
@@ -164,7 +190,7 @@ impl AsyncRead for Stream {
                 Ok(()) if progress || buffer.remaining() == 0 || this.session.peer_closed() => {}
                 Ok(()) => {
                     let (size, records) = (&mut this.read_size, &mut this.records);
-                    let read = poll_read(&this.socket, cx, size, records, |_| false);
+                    let read = poll_read(&this.socket.socket, cx, size, records, |_| false);
                     if ready!(read)? == 0 {
                         // An end without a farewell may be an attacker's.
                         return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
@@ -203,6 +229,10 @@ impl AsyncWrite for Stream {
         let this = &mut *self;
         this.session.close(&mut this.unsent).map_err(invalid)?;
         ready!(this.poll_send(cx))?;
-        Pin::new(&mut this.socket).poll_shutdown(cx)
+        match SockRef::from(&*this.socket.socket).shutdown(Shutdown::Write) {
+            // A connection that the peer has ended needs no end of ours.
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Poll::Ready(Ok(())),
+            shut => Poll::Ready(shut),
+        }
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     hbone::{
         headers::{self, Authority, Forwarded},
         server::{Stream, Tunnel},
-        transport,
+        transport::{self, Wire},
     },
     proxy::{
         connections::{Counted, Registration},
@@ -43,6 +43,7 @@ struct Source {
     identity: Identity,
     client: SocketAddr,
     target: SocketAddr,
+    wire: Rc<Wire>,
     /// Whether the tunnel was cut because the peer is not trusted any more.
     distrusted: Cell<bool>,
 }
@@ -85,7 +86,8 @@ pub(in crate::proxy) async fn serve_tunnel(accepted: Accepted) {
     // From here on it is a tunnel, and its streams are the connections.
     drop(counted);
     let distrusted = Cell::new(false);
-    let source = Rc::new(Source { worker, pod, identity, client, target, distrusted });
+    let wire = io.wire();
+    let source = Rc::new(Source { worker, pod, identity, client, target, wire, distrusted });
     let serve = |stream| spawn(source.clone().serve(stream));
     let served = match Box::pin(Tunnel::accept(io)).await {
         Ok(tunnel) => tokio::select! {
@@ -157,6 +159,7 @@ impl Source {
                 None => self.carry(arrival, (respond, body), &log, &mut registration).await,
                 Some(reason) => refuse(respond, *reason),
             };
+            log.measured(&self.wire.report());
             log.close(&reason.in_tunnel(self.distrusted.get()));
         }
     }

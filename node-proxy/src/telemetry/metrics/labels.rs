@@ -17,10 +17,10 @@ use prometheus_client::encoding::{
 use crate::telemetry::reason::ResponseFlags;
 
 /// Value of a label whose fact is not known.
-const UNKNOWN: &str = "unknown";
+pub(super) const UNKNOWN: &str = "unknown";
 
 /// Value of every label of the series that takes what exceeds the bound.
-const OVERFLOW: &str = "overflow";
+pub(super) const OVERFLOW: &str = "overflow";
 
 /// Side of the connection that this proxy acts for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -14,6 +14,7 @@ use prometheus_client::{
 
 use super::{
     labels::{ConnectionLabels, Reporter, SampleLabels},
+    paths::{MAX_PATHS, Paths},
     worker::{ConnectionCounters, Sockets, Totals},
 };
 use crate::telemetry::reason::ResponseFlags;
@@ -26,6 +27,7 @@ pub const MAX_SERIES: usize = 10_000;
 #[derive(Debug)]
 pub(super) struct Traffic {
     max_series: usize,
+    paths: Arc<Paths>,
     published: Mutex<Published>,
 }
 
@@ -96,7 +98,12 @@ const METRICS: [Metric; 5] = [
 
 impl Traffic {
     pub(super) fn new(max_series: usize) -> Self {
-        Self { max_series, published: Mutex::default() }
+        let paths = Arc::new(Paths::new(MAX_PATHS));
+        Self { max_series, paths, published: Mutex::default() }
+    }
+
+    pub(super) fn paths(&self) -> &Arc<Paths> {
+        &self.paths
     }
 
     pub(super) fn max_series(&self) -> usize {
@@ -122,7 +129,7 @@ impl Traffic {
             None if published.series.len() >= self.max_series => return None,
             None => published.series.entry(Arc::clone(labels)).or_default(),
         };
-        let counters = Arc::default();
+        let counters = Arc::new(ConnectionCounters::new(self.paths.of(labels)));
         lock(&series.workers).push(Arc::clone(&counters));
         Some(counters)
     }

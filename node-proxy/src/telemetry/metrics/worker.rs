@@ -11,9 +11,13 @@ use std::{
 
 use super::{
     labels::{ConnectionLabels, Reporter},
+    paths::Path,
     traffic::Traffic,
 };
-use crate::telemetry::reason::{CloseReason, ResponseFlags};
+use crate::{
+    hbone::transport::PathReport,
+    telemetry::reason::{CloseReason, ResponseFlags},
+};
 
 /// Counters of one worker thread; only a label set that is new to the thread takes a lock.
 #[derive(Debug)]
@@ -27,13 +31,14 @@ pub struct WorkerMetrics {
 /// Counters of the connections of one label set on one thread.
 ///
 /// Aligned so that the counters of two threads never share a cache line.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 #[repr(align(64))]
 pub struct ConnectionCounters {
     opened: AtomicU64,
     closed: [AtomicU64; ResponseFlags::ALL.len()],
     request_bytes: AtomicU64,
     response_bytes: AtomicU64,
+    path: Arc<Path>,
 }
 
 /// Sockets that one thread has open.
@@ -64,7 +69,7 @@ pub(super) struct Totals {
 
 impl WorkerMetrics {
     pub(super) fn new(traffic: Arc<Traffic>) -> Self {
-        let overflow = Arc::default();
+        let overflow = Arc::new(ConnectionCounters::new(traffic.paths().overflow()));
         let sockets = Arc::default();
         traffic.add_worker(Arc::clone(&overflow), Arc::clone(&sockets));
         Self { traffic, known: RefCell::default(), overflow, sockets }
@@ -96,6 +101,21 @@ impl WorkerMetrics {
 // === impl ConnectionCounters ===
 
 impl ConnectionCounters {
+    pub(super) fn new(path: Arc<Path>) -> Self {
+        Self {
+            opened: AtomicU64::default(),
+            closed: Default::default(),
+            request_bytes: AtomicU64::default(),
+            response_bytes: AtomicU64::default(),
+            path,
+        }
+    }
+
+    /// Accounts for what the kernel measured between the nodes of the two ends.
+    pub fn measured(&self, report: &PathReport) {
+        self.path.observe(report);
+    }
+
     /// Counts a connection that was opened.
     pub fn opened(&self) {
         self.opened.fetch_add(1, Relaxed);

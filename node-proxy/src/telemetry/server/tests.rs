@@ -1,13 +1,17 @@
 use std::{future::Future, net::SocketAddr};
 
-use fairlead_component::{http::MAX_CONNECTIONS, logging::DroppedLines};
+use fairlead_component::{
+    http::MAX_CONNECTIONS,
+    logging::{DroppedLines, Levels},
+};
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     select,
 };
 
-use super::{serve_admin, serve_metrics, serve_readiness};
+use super::{Admin, serve_admin, serve_metrics, serve_readiness};
 use crate::telemetry::{metrics::NodeMetrics, readiness::Readiness};
 
 async fn listener() -> (TcpListener, SocketAddr) {
@@ -35,6 +39,18 @@ async fn with_server(server: impl Future<Output = std::convert::Infallible>, tes
     }
 }
 
+struct Page(Levels);
+
+impl Admin for Page {
+    async fn config_dump(&self) -> Value {
+        json!({ "workloads": [] })
+    }
+
+    fn levels(&self) -> &Levels {
+        &self.0
+    }
+}
+
 fn metrics() -> NodeMetrics {
     NodeMetrics::new(DroppedLines::default())
 }
@@ -42,7 +58,7 @@ fn metrics() -> NodeMetrics {
 #[tokio::test]
 async fn metrics_are_served_at_both_paths_in_the_type_that_was_asked_for() {
     let (metrics, (listener, address)) = (metrics(), listener().await);
-    metrics.pods_enrolled.set(7);
+    (0..7).for_each(|_| metrics.pods.start());
     let test = async {
         for path in ["/metrics", "/stats/prometheus"] {
             let answer = get(address, path, "").await;
@@ -81,7 +97,7 @@ async fn readiness_names_what_is_pending() {
 #[tokio::test]
 async fn admin_dumps_the_configuration_and_names_its_paths() {
     let (metrics, (listener, address)) = (metrics(), listener().await);
-    let dump = || serde_json::json!({"workloads": []});
+    let admin = Page(Levels::default());
     let test = async {
         let answer = get(address, "/config_dump", "").await;
         assert!(answer.contains("\"workloads\": []"), "{answer}");
@@ -90,7 +106,29 @@ async fn admin_dumps_the_configuration_and_names_its_paths() {
         let answer = exchange(address, "POST /config_dump HTTP/1.1\r\nhost: x\r\n\r\n").await;
         assert!(answer.starts_with("HTTP/1.1 405"), "{answer}");
     };
-    with_server(async { serve_admin(&listener, dump, &metrics).await }, test).await;
+    with_server(async { serve_admin(&listener, &admin, &metrics).await }, test).await;
+}
+
+#[tokio::test]
+async fn admin_shows_and_changes_what_is_logged() {
+    let (metrics, (listener, address)) = (metrics(), listener().await);
+    let admin = Page(Levels::default());
+    let test = async {
+        let post = async |query: &str| {
+            exchange(address, &format!("POST /logging{query} HTTP/1.1\r\nhost: x\r\n\r\n")).await
+        };
+        let answer = get(address, "/logging", "").await;
+        assert!(answer.ends_with("\r\n\r\ncurrent log level is info\n"), "{answer}");
+        let answer = post("?level=access:off").await;
+        assert!(answer.ends_with("current log level is access=off,info\n"), "{answer}");
+        for query in ["?level=access%3Dloud", "?colour=blue"] {
+            let answer = post(query).await;
+            assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+        }
+        let answer = post("?reset").await;
+        assert!(answer.ends_with("current log level is info\n"), "{answer}");
+    };
+    with_server(async { serve_admin(&listener, &admin, &metrics).await }, test).await;
 }
 
 #[tokio::test(start_paused = true)]

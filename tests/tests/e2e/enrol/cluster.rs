@@ -4,7 +4,7 @@ use std::{fs, io::ErrorKind, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
 use fairlead_kube_api::{ApiServer, Faults};
-use fairlead_lab::{Child, Host as _, Lab, Pod, wait_for};
+use fairlead_lab::{Child, Host as _, Lab, Pod, cgroup_root, wait_for};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -104,16 +104,6 @@ impl Cluster {
 fn name_of(pod: &Pod) -> Value {
     let metadata = json!({ "namespace": pod.namespace(), "name": pod.name() });
     json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata })
-}
-
-/// Returns where the cgroup v2 tree is mounted.
-fn cgroup_root() -> Result<PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
-    let point = mounts.lines().find_map(|line| {
-        let (mount, kind) = line.split_once(" - ")?;
-        kind.starts_with("cgroup2 ").then(|| mount.split(' ').nth(4))?
-    });
-    Ok(point.context("no cgroup v2 tree")?.into())
 }
 
 // === impl Container ===

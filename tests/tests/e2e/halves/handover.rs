@@ -12,9 +12,10 @@ use std::{
 };
 
 use anyhow::{Result, anyhow, ensure};
-use fairlead_lab::{FairleadNode, Lab, MeshConfig, PodSpec, wait_for};
-use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket,
+use fairlead_lab::{FairleadNode, Half, Lab, MeshConfig, PodSpec, wait_for};
+use nix::sys::{
+    signal::{Signal, kill},
+    socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket},
 };
 
 use super::{PATIENCE, Scene, ends_well, ensure_none, upgrade};
@@ -22,6 +23,9 @@ use crate::clients::SOON;
 
 /// Connections opened a second while hand-overs fail.
 const RATE: usize = 100;
+
+/// Streams that stay open over upgrades.
+const STREAMS: usize = 8;
 
 /// Longest message of the protocol.
 const MESSAGE_BYTES: usize = 65536;
@@ -107,6 +111,32 @@ fn successors_that_die_in_the_middle_leave_a_predecessor_that_works_and_can_be_u
     ensure_none(failures, &[&predecessor, &scene.mesh.n1, &scene.mesh.n2])?;
     ends_well(predecessor)?;
     scene.wait_for_states(&before)?;
+    scene.finish()?;
+    Ok(())
+}
+
+#[test]
+fn a_proxy_that_drains_since_an_earlier_upgrade_and_speaks_late_drains_nobody() -> Result<()> {
+    let mut scene = Scene::new("late", &[])?;
+    let streams = scene.talk(STREAMS)?;
+    let openers = scene.open(RATE)?;
+    let oldest = upgrade(&mut scene.mesh.n1)?;
+    let late = oldest.pid_of(Half::Proxy)?;
+    kill(late, Signal::SIGSTOP)?;
+    let older = upgrade(&mut scene.mesh.n1)?;
+    kill(late, Signal::SIGCONT)?;
+    wait_for("all three proxies are served", PATIENCE, || {
+        Ok((scene.mesh.n1.log()?.matches("serving a proxy").count() == 3).then_some(()))
+    })?;
+    openers.go_on(RATE)?;
+    streams.wait_more(2 * STREAMS)?;
+    let (reports, opened) = (streams.finish()?, openers.finish()?);
+    let ended = reports.iter().filter_map(|report| report.failure.as_ref());
+    let failures = ended.chain(opened.iter().flat_map(|opened| &opened.failures));
+    ensure_none(failures, &[&scene.mesh.n1, &scene.mesh.n2])?;
+    let log = scene.mesh.n1.log()?;
+    ensure!(!log.contains(r#""message":"draining","open""#), "the newest proxy drains: {log}");
+    [oldest, older].into_iter().try_for_each(ends_well)?;
     scene.finish()?;
     Ok(())
 }

@@ -1,10 +1,10 @@
 //! Ways around capture, none of which may work.
 
-use std::{collections::BTreeMap, fs, net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use anyhow::{Context as _, Result};
 use fairlead_lab::{
-    Child, Host as _, Output, PeerAuthentication, PeerMode, Pod, PodSpec, python, wait_for,
+    Cgroup, Child, Host as _, Output, PeerAuthentication, PeerMode, Pod, PodSpec, python, wait_for,
 };
 
 use crate::{
@@ -38,32 +38,6 @@ const WAYS: [(&str, &str); 13] = [
     ("nonblocking", ""),
 ];
 
-/// A cgroup (v2) of its own, removed when dropped.
-struct Cgroup(PathBuf);
-
-// === impl Cgroup ===
-
-impl Cgroup {
-    fn new(name: &str) -> Result<Self> {
-        let mounts = fs::read_to_string("/proc/self/mountinfo")?;
-        let root = mounts
-            .lines()
-            .find(|line| line.contains(" - cgroup2 "))
-            .and_then(|line| line.split(' ').nth(4))
-            .context("no cgroup v2 tree")?;
-        let path = PathBuf::from(root).join(name);
-        fs::create_dir(&path)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        // Busy until its last process is reaped; an empty directory harms nobody.
-        let _ = fs::remove_dir(&self.0);
-    }
-}
-
 fn connect_as(pod: &Pod, way: &str, server: SocketAddr, argument: &str) -> Result<Output> {
     let (host, port) = (server.ip().to_string(), server.port().to_string());
     pod.run(python("connect_as.py", &[way, &host, &port, SECRET, argument]))
@@ -86,8 +60,8 @@ fn no_way_to_connect_leads_around_the_proxy() -> Result<()> {
     let mut mesh = Mesh::new("bypass")?;
     let b = mesh.b.clone();
     mesh.serve_echo(&b)?;
-    let cgroup = Cgroup::new(&format!("{}-bypass", mesh.lab.id()))?;
-    let cgroup_path = cgroup.0.to_string_lossy().into_owned();
+    let cgroup = Cgroup::new("bypass")?;
+    let cgroup_path = cgroup.path().to_string_lossy().into_owned();
     let own = mesh.a.ipv4().to_string();
     let mut ways: Vec<(&str, &str)> = WAYS.to_vec();
     ways.extend([("cgroup", cgroup_path.as_str()), ("bind", own.as_str())]);
