@@ -1,5 +1,7 @@
 //! `connect(2)` hooks: mark the sockets of enrolled pods, so that their packets reach the proxy.
 
+use core::ffi::c_void;
+
 use aya_ebpf::{
     EbpfContext,
     bindings::bpf_sock_addr,
@@ -22,7 +24,7 @@ use crate::{
 const IPPROTO_TCP: u32 = 6;
 const SOL_SOCKET: i32 = 1;
 const SO_BINDTODEVICE: i32 = 25;
-const SO_MARK: i32 = 36;
+pub(crate) const SO_MARK: i32 = 36;
 const OPTION_BYTES: i32 = 4;
 
 /// What becomes of a `connect` call.
@@ -60,8 +62,7 @@ pub(crate) fn connect6(ctx: &SockAddrContext) -> Verdict {
         return Verdict::Allow;
     }
     let words = destination6(sock_addr);
-    if words[0] == 0 && words[1] == 0 && words[2] == u32::from_be_bytes([0, 0, 0xff, 0xff]).to_be()
-    {
+    if words == mapped(words[3]) {
         return decide_v4(ctx, words[3].to_ne_bytes());
     }
     if is_local6(words) {
@@ -88,7 +89,7 @@ fn decide_v4(ctx: &SockAddrContext, destination: [u8; 4]) -> Verdict {
 }
 
 /// Returns the pod that makes the call, if it is in the mesh.
-fn enrolled(ctx: &SockAddrContext) -> Option<(NetnsCookie, &'static PodAddresses)> {
+pub(crate) fn enrolled(ctx: &SockAddrContext) -> Option<(NetnsCookie, &'static PodAddresses)> {
     // SAFETY: the context is the hook's own.
     let netns = NetnsCookie(unsafe { bpf_get_netns_cookie(ctx.as_ptr()) });
     // SAFETY: user space replaces values whole and the kernel frees them after a grace period.
@@ -97,8 +98,7 @@ fn enrolled(ctx: &SockAddrContext) -> Option<(NetnsCookie, &'static PodAddresses
 
 /// Decides about a connection that leaves its pod.
 fn leave_pod(ctx: &SockAddrContext, netns: NetnsCookie) -> Verdict {
-    // SAFETY: as above.
-    if unsafe { PROXIES.get(current_process()) }.is_some() {
+    if is_proxy() {
         count(netns, Fate::OutboundBypassed);
         return Verdict::Allow;
     }
@@ -124,12 +124,14 @@ fn capture(ctx: &SockAddrContext, netns: NetnsCookie) -> Verdict {
 }
 
 fn proxy_listens(netns: NetnsCookie) -> bool {
-    let key = ListenerKey::new(netns, Listener::Outbound);
+    has_socket((&raw const LISTENERS).cast(), &ListenerKey::new(netns, Listener::Outbound))
+}
+
+/// Returns whether `map`, a map of sockets, has one with this key.
+pub(crate) fn has_socket<K>(map: *const c_void, key: &K) -> bool {
     // SAFETY: the map is transparent over its definition, which the loader replaces by the map; the
     // kernel does not write to it, and the key outlives the call.
-    let socket = unsafe {
-        bpf_map_lookup_elem((&raw const LISTENERS).cast_mut().cast(), (&raw const key).cast())
-    };
+    let socket = unsafe { bpf_map_lookup_elem(map.cast_mut(), (&raw const *key).cast()) };
     if socket.is_null() {
         return false;
     }
@@ -140,14 +142,18 @@ fn proxy_listens(netns: NetnsCookie) -> bool {
 
 /// The proxy is behind `lo`; packets of a socket that is bound to another device do not get there,
 /// but leave by that device.
-fn leave_device(ctx: &SockAddrContext) -> bool {
-    // SAFETY: the kernel passes a valid context to the hook, with a socket.
-    let device = unsafe { (*(*ctx.sock_addr).__bindgen_anon_1.sk).bound_dev_if };
+pub(crate) fn leave_device(ctx: &SockAddrContext) -> bool {
     // The empty name stands for no device.
-    device == 0 || set(ctx, SO_BINDTODEVICE, 0)
+    bound_device(ctx) == 0 || set(ctx, SO_BINDTODEVICE, 0)
 }
 
-fn set(ctx: &SockAddrContext, option: i32, mut value: u32) -> bool {
+/// Returns the index of the device that the socket is bound to; 0 for none.
+pub(crate) fn bound_device(ctx: &SockAddrContext) -> u32 {
+    // SAFETY: the kernel passes a valid context to the hook, with a socket.
+    unsafe { (*(*ctx.sock_addr).__bindgen_anon_1.sk).bound_dev_if }
+}
+
+pub(crate) fn set(ctx: &SockAddrContext, option: i32, mut value: u32) -> bool {
     // SAFETY: the option's value outlives the call and has the length given.
     let failed = unsafe {
         bpf_setsockopt(ctx.as_ptr(), SOL_SOCKET, option, (&raw mut value).cast(), OPTION_BYTES)
@@ -166,6 +172,12 @@ fn register(ctx: &SockAddrContext) -> Verdict {
     Verdict::Refuse
 }
 
+/// Returns whether the calling process is one of the proxies, which are exempt.
+pub(crate) fn is_proxy() -> bool {
+    // SAFETY: user space replaces values whole and the kernel frees them after a grace period.
+    unsafe { PROXIES.get(current_process()) }.is_some()
+}
+
 fn current_process() -> ProxyProcess {
     ProxyProcess {
         // SAFETY: the helper has no preconditions in a cgroup hook.
@@ -175,13 +187,18 @@ fn current_process() -> ProxyProcess {
     }
 }
 
-fn destination6(sock_addr: &bpf_sock_addr) -> [u32; 4] {
+pub(crate) fn destination6(sock_addr: &bpf_sock_addr) -> [u32; 4] {
     // The verifier accepts loads of single words from the context only.
     let ip = &sock_addr.user_ip6;
     [ip[0], ip[1], ip[2], ip[3]]
 }
 
+/// Returns an IPv4 address as an IPv4-mapped IPv6 address.
+pub(crate) fn mapped(v4: u32) -> [u32; 4] {
+    [0, 0, 0xffff_u32.to_be(), v4]
+}
+
 /// The unspecified address connects to the loopback interface, as `::1` does.
-fn is_local6(words: [u32; 4]) -> bool {
+pub(crate) fn is_local6(words: [u32; 4]) -> bool {
     words[0] == 0 && words[1] == 0 && words[2] == 0 && matches!(u32::from_be(words[3]), 0 | 1)
 }

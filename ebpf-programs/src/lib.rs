@@ -5,6 +5,7 @@
 //! holds either family.
 #![no_std]
 
+pub mod datagrams;
 #[cfg(feature = "user")]
 mod user;
 
@@ -118,7 +119,8 @@ pub struct Connection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ProbeSource(pub [u32; 4]);
 
-/// What became of a TCP connection of an enrolled pod. Connections within the pod are not counted.
+/// What became of a TCP connection, or of datagrams, of an enrolled pod. What stays within the pod is
+/// not counted.
 #[repr(usize)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
@@ -136,6 +138,17 @@ pub enum Fate {
     InboundProbe = 5,
     /// To the pod and refused, for want of a proxy.
     InboundRefused = 6,
+    /// DNS queries that were led to the proxy. As of all datagrams, of those that a connected socket
+    /// sends only the connecting counts.
+    DatagramResolved = 7,
+    /// Datagrams that the pod sent, and that passed.
+    DatagramSent = 8,
+    /// Datagrams that the pod was refused to send.
+    DatagramSentRefused = 9,
+    /// Datagrams that arrived for a socket that is not connected, and passed.
+    DatagramReceived = 10,
+    /// Datagrams that arrived, and were refused.
+    DatagramReceivedRefused = 11,
 }
 
 /// How many connections of a pod had each [`Fate`]; one instance for each processor.
@@ -175,7 +188,7 @@ impl ListenerKey {
 
 impl Fate {
     /// Every fate, in the order of [`Counts`].
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 12] = [
         Self::OutboundCaptured,
         Self::OutboundBypassed,
         Self::OutboundRefused,
@@ -183,5 +196,10 @@ impl Fate {
         Self::InboundPlaintext,
         Self::InboundProbe,
         Self::InboundRefused,
+        Self::DatagramResolved,
+        Self::DatagramSent,
+        Self::DatagramSentRefused,
+        Self::DatagramReceived,
+        Self::DatagramReceivedRefused,
     ];
 }

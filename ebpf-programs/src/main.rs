@@ -10,6 +10,7 @@
 
 mod connect;
 mod counts;
+mod datagram;
 mod maps;
 mod probe;
 mod steer;
@@ -21,12 +22,22 @@ use aya_ebpf::{
 
 #[cgroup_sock_addr(connect4)]
 pub fn fairlead_connect4(ctx: SockAddrContext) -> i32 {
-    connect::connect4(&ctx).into()
+    datagram::connect4(&ctx).unwrap_or_else(|| connect::connect4(&ctx)).into()
 }
 
 #[cgroup_sock_addr(connect6)]
 pub fn fairlead_connect6(ctx: SockAddrContext) -> i32 {
-    connect::connect6(&ctx).into()
+    datagram::connect6(&ctx).unwrap_or_else(|| connect::connect6(&ctx)).into()
+}
+
+#[cgroup_sock_addr(sendmsg4)]
+pub fn fairlead_sendmsg4(ctx: SockAddrContext) -> i32 {
+    datagram::send4(&ctx).into()
+}
+
+#[cgroup_sock_addr(sendmsg6)]
+pub fn fairlead_sendmsg6(ctx: SockAddrContext) -> i32 {
+    datagram::send6(&ctx).into()
 }
 
 #[sk_lookup]

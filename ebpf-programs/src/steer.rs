@@ -8,14 +8,17 @@ use aya_ebpf::{bindings::bpf_sk_lookup, programs::SkLookupContext};
 use fairlead_ebpf::{Fate, HBONE_PORT, Listener, ListenerKey, PodAddresses};
 
 use crate::{
+    connect::mapped,
     counts::count,
+    datagram,
     maps::{LISTENERS, POD},
     probe::is_probe,
 };
 
 const AF_INET: u32 = 2;
 const IPPROTO_TCP: u32 = 6;
-const LOOPBACK_IFINDEX: u32 = 1;
+const IPPROTO_UDP: u32 = 17;
+pub(crate) const LOOPBACK_IFINDEX: u32 = 1;
 
 /// What becomes of a new connection.
 pub(crate) enum Verdict {
@@ -39,8 +42,10 @@ impl From<Verdict> for u32 {
 pub(crate) fn steer(ctx: &SkLookupContext) -> Verdict {
     // SAFETY: the kernel passes a valid context to the program.
     let lookup = unsafe { &*ctx.lookup };
-    if lookup.protocol != IPPROTO_TCP {
-        return Verdict::Pass;
+    match lookup.protocol {
+        IPPROTO_TCP => {}
+        IPPROTO_UDP => return datagram::arrive(ctx, lookup),
+        _ => return Verdict::Pass,
     }
     // Filled in before the program is attached: without it nothing is known, and nothing passes.
     let Some(pod) = POD.get(0) else { return Verdict::Drop };
@@ -84,16 +89,16 @@ fn listener_for(lookup: &bpf_sk_lookup, pod: &PodAddresses) -> Option<Listener> 
 }
 
 /// What the addresses of a connection say about it.
-struct Ends {
-    to_pod: bool,
-    to_self: bool,
-    loopback: bool,
+pub(crate) struct Ends {
+    pub(crate) to_pod: bool,
+    pub(crate) to_self: bool,
+    pub(crate) loopback: bool,
 }
 
 // === impl Ends ===
 
 impl Ends {
-    fn of(lookup: &bpf_sk_lookup, pod: &PodAddresses) -> Self {
+    pub(crate) fn of(lookup: &bpf_sk_lookup, pod: &PodAddresses) -> Self {
         if lookup.family == AF_INET {
             let (local, remote) = (lookup.local_ip4, lookup.remote_ip4);
             return Self {
@@ -112,6 +117,17 @@ impl Ends {
             loopback: is_loopback6(local) || is_loopback6(remote),
         }
     }
+}
+
+/// Returns the address of the sender, IPv4-mapped if it is of that family.
+pub(crate) fn remote(lookup: &bpf_sk_lookup) -> [u32; 4] {
+    if lookup.family == AF_INET {
+        // SAFETY: a reference is valid. Otherwise the compiler makes one load of this one and one
+        // below, at an offset that it computes, which the verifier refuses.
+        return mapped(unsafe { (&raw const lookup.remote_ip4).read_volatile() });
+    }
+    let r = &lookup.remote_ip6;
+    [r[0], r[1], r[2], r[3]]
 }
 
 fn is_loopback4(address: u32) -> bool {

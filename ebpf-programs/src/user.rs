@@ -4,7 +4,7 @@ use core::net::IpAddr;
 
 use crate::{
     Connection, Counts, ListenerKey, NetnsCookie, PodAddresses, PodConfig, ProbeSource,
-    ProxyProcess,
+    ProxyProcess, datagrams::DatagramRules,
 };
 
 // SAFETY: `repr(C)` or transparent, integers and byte arrays only, no padding: every byte is
@@ -18,6 +18,8 @@ unsafe impl aya::Pod for PodConfig {}
 unsafe impl aya::Pod for ListenerKey {}
 // SAFETY: as above.
 unsafe impl aya::Pod for ProxyProcess {}
+// SAFETY: as above.
+unsafe impl aya::Pod for DatagramRules {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Connection {}
 // SAFETY: as above.

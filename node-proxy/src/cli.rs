@@ -1,6 +1,7 @@
 //! The command line.
 
 mod control_plane;
+mod datagrams;
 mod enrol;
 mod probes;
 mod sources;
@@ -18,6 +19,7 @@ use nix::unistd::{Gid, Uid};
 
 pub use self::{
     control_plane::ControlPlaneArgs,
+    datagrams::DatagramArgs,
     enrol::{Authority, Enrol, EnrolArgs, EnrolError},
     probes::ProbeArgs,
     sources::{Certificates, Configuration, Sources, SourcesError},
@@ -100,6 +102,9 @@ pub struct RunArgs {
     /// Who decides which pods are in the mesh.
     #[command(flatten)]
     pub enrolment: EnrolArgs,
+    /// What becomes of DNS queries and other datagrams.
+    #[command(flatten)]
+    pub datagrams: DatagramArgs,
     /// Lifetime of workload certificates, such as 3600 (seconds), 90m or 24h. They are renewed at
     /// half of it [default: 1h with --local-ca, else 24h].
     #[arg(long, value_name = "TIME", env = "SECRET_TTL", value_parser = lifetime)]

@@ -13,6 +13,7 @@ pub mod api;
 pub mod capture;
 pub mod cli;
 pub mod discovery;
+pub mod dns;
 pub mod explain;
 pub mod hbone;
 pub mod identity;

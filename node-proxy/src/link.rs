@@ -9,6 +9,7 @@ pub mod channel;
 pub mod handover;
 pub mod listeners;
 pub mod message;
+pub mod resolver;
 
 /// Version of both protocols that this release speaks.
 ///

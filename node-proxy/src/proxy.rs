@@ -6,6 +6,7 @@ pub mod intake;
 pub mod node;
 pub mod pod;
 pub mod ready_sockets;
+pub mod resolver;
 pub mod worker;
 
 mod admission;

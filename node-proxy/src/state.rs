@@ -6,6 +6,7 @@ mod endpoints;
 mod explain;
 mod lots;
 mod menu;
+mod names;
 mod outbound;
 mod proximity;
 mod snapshot;
@@ -14,6 +15,7 @@ mod waypoint;
 
 pub use self::{
     explain::{Bearings, workload_name},
+    names::{Named, Naming},
     outbound::{Hop, OutboundPolicy, Route, Transport, UnknownDestinations, WithoutWaypoint},
     snapshot::{LocalWorkload, MeshState, ServiceEntry},
     standing::{Moment, Standing},

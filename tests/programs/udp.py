@@ -1,8 +1,10 @@
-"""Echoes datagrams, or sends one and prints the answer.
+"""Echoes datagrams, or sends one and prints the answer, or the error that the kernel reports.
 
 usage: udp.py serve PORT
-       udp.py send HOST PORT TEXT
+       udp.py send HOST PORT TEXT      by a socket that is not connected
+       udp.py connect HOST PORT TEXT   by a connected socket
 """
+import errno
 import socket
 import sys
 
@@ -15,9 +17,18 @@ if sys.argv[1] == "serve":
         data, peer = sock.recvfrom(2048)
         sock.sendto(data, peer)
 else:
-    host, port, text = sys.argv[2:]
+    way, host, port, text = sys.argv[1:]
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
     sock.settimeout(5)
-    sock.sendto(text.encode(), (host, int(port)))
-    data, peer = sock.recvfrom(2048)
-    print("answer", data.decode(), "from", peer[0])
+    try:
+        if way == "connect":
+            sock.connect((host, int(port)))
+            sock.send(text.encode())
+        else:
+            sock.sendto(text.encode(), (host, int(port)))
+        data, peer = sock.recvfrom(2048)
+        print("answer", data.decode(), "from", peer[0])
+    except TimeoutError:
+        print("nothing")
+    except OSError as error:
+        print("error", errno.errorcode[error.errno])

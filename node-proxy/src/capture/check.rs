@@ -22,8 +22,9 @@ use crate::{cli::ProbeArgs, sys::socket};
 const BPF_FS: &str = "/sys/fs/bpf";
 
 /// Capabilities that capture needs: name, number, purpose.
-const CAPABILITIES: [(&str, u32, &str); 3] = [
+const CAPABILITIES: [(&str, u32, &str); 4] = [
     ("CAP_NET_ADMIN", 12, "attaches socket programs and sets up the routing of pods"),
+    ("CAP_NET_RAW", 13, "answers DNS queries in the name of name servers"),
     ("CAP_SYS_ADMIN", 21, "enters the network namespaces of pods"),
     ("CAP_BPF", 39, "loads BPF programs"),
 ];
@@ -53,7 +54,7 @@ pub fn requirements(cgroup: Option<&Path>) -> Vec<Requirement> {
     }));
     found.push(netns_cookie());
     found.push(program("sk_lookup", ProgramType::SkLookup, "5.9"));
-    found.push(program("cgroup/connect4 and connect6", ProgramType::CgroupSockAddr, "4.17"));
+    found.push(program("cgroup/connect and sendmsg", ProgramType::CgroupSockAddr, "4.17"));
     found.push(program("sock_ops", ProgramType::SockOps, "4.13"));
     found.push(map("sockhash", MapType::SockHash, "4.18"));
     found.push(map("hash", MapType::Hash, "3.19"));

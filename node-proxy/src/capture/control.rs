@@ -3,6 +3,7 @@
 mod agent;
 mod attach;
 mod counted;
+mod datagrams;
 mod kubelet;
 mod lifecycle;
 mod place;
@@ -20,6 +21,7 @@ use std::{
     time::Duration,
 };
 
+use fairlead_ebpf::datagrams::DatagramRules;
 use mesh_api::identity::{Identity, TrustDomain};
 use tokio::sync::{Mutex as AsyncMutex, watch};
 
@@ -42,6 +44,7 @@ use crate::{
     link::{
         listeners::{EndpointListeners, PodListeners},
         message::{PodId, ServedPod},
+        resolver::ResolverSockets,
     },
 };
 
@@ -69,6 +72,8 @@ pub(super) struct Shared {
     pub(super) proxies: Proxies,
     pub(super) arrivals: Arrivals,
     pub(super) endpoints: EndpointListeners,
+    /// What becomes of the datagrams of pods.
+    datagrams: DatagramRules,
     /// Listening sockets of pods on record that outlived this process's predecessor.
     left: Mutex<HashMap<PodId, PodListeners>>,
     /// Whether the pods on record are enrolled again.
@@ -89,6 +94,8 @@ struct Enrolled {
     enrolment: Arc<Enrolment>,
     /// None once the pod is released: its ports are free then.
     listeners: Option<Arc<PodListeners>>,
+    /// None where name servers answer its DNS queries.
+    resolver: Option<Arc<ResolverSockets>>,
     took: Duration,
 }
 
@@ -101,6 +108,8 @@ pub struct Parts {
     pub endpoints: EndpointListeners,
     /// Listening sockets of pods that outlived a predecessor.
     pub left: HashMap<PodId, PodListeners>,
+    /// What becomes of the datagrams of pods.
+    pub datagrams: DatagramRules,
     /// Proxies whose links have come.
     pub arrivals: Arrivals,
     /// Who decides which pods are enrolled.
@@ -122,6 +131,7 @@ impl Control {
             programs,
             endpoints,
             left,
+            datagrams,
             arrivals,
             enrol,
             processes,
@@ -145,6 +155,7 @@ impl Control {
             proxies: Proxies::new(),
             arrivals,
             endpoints,
+            datagrams,
             left: Mutex::new(left),
             recorded: AtomicBool::new(false),
             trust_domain,

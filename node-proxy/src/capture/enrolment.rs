@@ -5,17 +5,24 @@
 
 use std::{io, net::IpAddr, os::fd::AsFd, path::Path, sync::Arc};
 
-use fairlead_ebpf::{HBONE_PORT, Listener, PodAddresses, PodConfig};
+use fairlead_ebpf::{
+    HBONE_PORT, Listener, PodAddresses, PodConfig,
+    datagrams::{DatagramRules, RESOLVER_PORT},
+};
 
 use super::{
     programs::{Programs, ProgramsError},
     routing::{PodRouting, RoutingError, Sysctls},
 };
 use crate::{
-    link::listeners::{INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT, PodListeners},
+    link::{
+        listeners::{INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT, PodListeners},
+        resolver::ResolverSockets,
+    },
     sys::{
+        datagram::{answers, queries},
         netns::Netns,
-        socket::{netns_cookie, probe, transparent_listener},
+        socket::{Family, netns_cookie, probe, transparent_listener},
     },
 };
 
@@ -41,8 +48,8 @@ pub enum EnrolError {
     },
     /// A listening socket could not be opened.
     #[error(
-        "cannot listen on port {port} inside the pod: {cause}; the ports 15001, 15006 and 15008 \
-         must be free there"
+        "cannot listen on port {port} inside the pod: {cause}; the ports 15001, 15006, 15008 and \
+         15053 must be free there"
     )]
     Listen {
         /// The port.
@@ -140,13 +147,17 @@ impl Enrolment {
         Ok(routing.restore(&self.addresses, &self.sysctls).await?)
     }
 
-    /// Captures the pod, with the listening sockets of a predecessor if they are left.
+    /// Captures the pod, with the listening sockets of a predecessor if they are left. Its DNS
+    /// queries go to its name servers until they are led elsewhere.
     pub(super) async fn enrol(
         &self,
         programs: &mut Programs,
         listeners: Option<PodListeners>,
-    ) -> Result<PodListeners, EnrolError> {
+        datagrams: DatagramRules,
+    ) -> Result<(PodListeners, Option<ResolverSockets>), EnrolError> {
         let listeners = listeners.map_or_else(|| self.listen_all(), Ok)?;
+        let with_names = datagrams.has(DatagramRules::RESOLVE);
+        let resolver = with_names.then(|| self.open_resolver()).transpose()?;
         let netns = self.netns.cookie();
         let addresses = self.pod_addresses();
         let sockets = [
@@ -155,10 +166,12 @@ impl Enrolment {
             (Listener::InboundPlaintext, listeners.inbound_plaintext.as_fd()),
         ];
         let pod = PodConfig { netns, addresses, reserved: [0; 4] };
-        PodRouting::open(&self.netns)?.divert(&self.addresses).await?;
+        PodRouting::open(&self.netns)?.divert(&self.addresses, with_names).await?;
         programs.steer(self.netns.as_fd(), pod, sockets)?;
+        let queries = resolver.as_ref().map(|resolver| resolver.queries.as_fd());
+        programs.datagrams.begin(netns, datagrams, queries)?;
         programs.capture(netns, addresses)?;
-        Ok(listeners)
+        Ok((listeners, resolver))
     }
 
     fn listen_all(&self) -> Result<PodListeners, EnrolError> {
@@ -172,6 +185,18 @@ impl Enrolment {
     fn listen(&self, port: u16) -> Result<std::net::TcpListener, EnrolError> {
         let socket = self.netns.within(|| transparent_listener(port)).and_then(|opened| opened);
         socket.map(Into::into).map_err(|cause| EnrolError::Listen { port, cause })
+    }
+
+    fn open_resolver(&self) -> Result<ResolverSockets, EnrolError> {
+        let open = || {
+            io::Result::Ok(ResolverSockets {
+                queries: queries()?.into(),
+                answers_v4: answers(Family::V4)?.into(),
+                answers_v6: answers(Family::V6)?.into(),
+            })
+        };
+        let opened = self.netns.within(open).and_then(|opened| opened);
+        opened.map_err(|cause| EnrolError::Listen { port: RESOLVER_PORT, cause })
     }
 
     fn pod_addresses(&self) -> PodAddresses {

@@ -4,6 +4,8 @@
 //! socket and are refused. A successor opens the same maps, attaches its own programs and only then
 //! lets go of its predecessor's, so there is no moment without capture.
 
+mod datagrams;
+
 use std::{
     fmt, fs, io,
     net::IpAddr,
@@ -24,6 +26,7 @@ use fairlead_ebpf::{
 };
 use socket2::{Domain, Socket, Type};
 
+use self::datagrams::Datagrams;
 use super::{
     counts::{COUNTS, PodCounts},
     links,
@@ -37,7 +40,8 @@ const LAYOUT: &str = "v1";
 const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/capture.o"));
 const MAPS: [&str; 7] =
     ["ENROLLED", "PROXIES", "REGISTRATIONS", "LISTENERS", "PROBES", "PROBE_SOURCES", COUNTS];
-const CONNECT_HOOKS: [&str; 2] = ["fairlead_connect4", "fairlead_connect6"];
+const HOOKS: [&str; 4] =
+    ["fairlead_connect4", "fairlead_connect6", "fairlead_sendmsg4", "fairlead_sendmsg6"];
 const STEER: &str = "fairlead_steer";
 const PROBES: &str = "fairlead_probes";
 
@@ -120,6 +124,7 @@ pub struct Programs {
     listeners: SockHash<MapData, ListenerKey>,
     probe_sources: HashMap<MapData, ProbeSource, u8>,
     counts: PodCounts,
+    pub(super) datagrams: Datagrams,
 }
 
 /// A socket whose connecting exempts a process from capture.
@@ -149,7 +154,7 @@ impl Programs {
         let mut loader = EbpfLoader::new();
         // The programs need no types of the kernel: ten megabytes less.
         loader.btf(None);
-        for name in MAPS {
+        for name in all_maps() {
             loader.map_pin_path(name, dir.join(name));
         }
         let mut object = load_object(&mut loader)?;
@@ -160,6 +165,7 @@ impl Programs {
             listeners: take_map(&mut object, "LISTENERS")?,
             probe_sources: take_map(&mut object, "PROBE_SOURCES")?,
             counts: PodCounts::new(take_map(&mut object, COUNTS)?),
+            datagrams: Datagrams::take(&mut object)?,
             dir,
             lock,
             loader,
@@ -210,6 +216,7 @@ impl Programs {
             ignore_absent(self.listeners.remove(&ListenerKey::new(pod, listener)))
                 .map_err(map_error("LISTENERS"))?;
         }
+        self.datagrams.forget(pod)?;
         self.counts.end(pod)
     }
 
@@ -263,10 +270,10 @@ impl Programs {
         for pod in self.captured()? {
             self.release(pod)?;
         }
-        for name in CONNECT_HOOKS.into_iter().chain([PROBES]) {
+        for name in HOOKS.into_iter().chain([PROBES]) {
             links::unpin(&self.dir.join(name))?;
         }
-        for map in MAPS {
+        for map in all_maps() {
             links::unpin(&self.dir.join(map))?;
         }
         links::remove_dirs(&self.dir, &["pods"])
@@ -316,7 +323,7 @@ impl Programs {
     fn attach_hooks(&self, object: &mut Ebpf, cgroup: &Path) -> Result<(), ProgramsError> {
         let cgroup = fs::File::open(cgroup)
             .map_err(|cause| ProgramsError::Io { what: "opening the cgroup v2 root", cause })?;
-        for name in CONNECT_HOOKS {
+        for name in HOOKS {
             let fail = program_error(name);
             let hook: &mut CgroupSockAddr = program(object, name)?;
             hook.load().map_err(fail)?;
@@ -331,6 +338,10 @@ impl Programs {
     fn pod_pin(&self, pod: NetnsCookie) -> PathBuf {
         self.dir.join("pods").join(pod.0.to_string())
     }
+}
+
+fn all_maps() -> impl Iterator<Item = &'static str> {
+    MAPS.into_iter().chain(datagrams::MAPS)
 }
 
 /// Two processes that share pins would release each other's pods.

@@ -23,7 +23,7 @@ pub use self::greeting::{Arrival, Arrivals, Greeted, GreetingError, ProxyNumber,
 use self::link::Queue;
 pub(super) use self::{
     link::{Ended, Link, Unreachable, carry},
-    progress::{Explaining, PodProgress, Progress, Reports},
+    progress::{Answers, Explaining, PodProgress, Progress, Reports},
 };
 use crate::{
     explain::Decision,
@@ -136,6 +136,11 @@ impl Proxies {
     /// Returns once there is no proxy.
     pub(super) async fn until_none(&self) {
         self.until(<[_]>::is_empty).await;
+    }
+
+    /// Returns a receiver that wakes when something changes.
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// Returns when something has changed.
@@ -257,12 +262,14 @@ mod tests {
         let proxies = Proxies::new();
         let to = "10.0.0.1:80".parse().unwrap();
         assert_eq!(proxies.explain(POD, to).await, None, "there is no proxy");
-        let add = |draining| proxies.add(Progress::holding([POD].into_iter(), draining));
-        let [(active, _queue), (draining, _other)] = [false, true].map(add);
+        let add = |number, draining| {
+            let progress = Progress::holding([POD].into_iter(), draining);
+            proxies.add(ProxyNumber(number), progress)
+        };
+        let ((active, _queue), (draining, _other)) = (add(1, false), add(2, true));
         assert_eq!(proxies.explain(POD, to).await, None, "it does not answer");
         assert_eq!(proxies.explain(PodId { netns: 2, enrolment: 1 }, to).await, None);
-        // The numbers of links come from the same source.
-        let request = proxies.numbers.load(Ordering::Relaxed);
+        let request = proxies.requests.load(Ordering::Relaxed);
         let answers = async {
             let told =
                 |request, identity| ToCapture::Explained { request, decision: decision(identity) };

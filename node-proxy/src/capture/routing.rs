@@ -2,15 +2,15 @@
 
 use std::{collections::BTreeMap, fs, io, net::IpAddr};
 
-use fairlead_ebpf::CAPTURE_MARK;
+use fairlead_ebpf::{CAPTURE_MARK, datagrams::RESOLVER_PORT};
 use futures_util::TryStreamExt;
 use rtnetlink::{
     Handle, RouteMessageBuilder, new_connection,
     packet_route::{
-        AddressFamily,
+        AddressFamily, IpProtocol,
         address::{AddressAttribute, AddressMessage, AddressScope},
         route::{RouteMessage, RouteScope, RouteType},
-        rule::{RuleAction, RuleAttribute, RuleMessage},
+        rule::{RuleAction, RuleAttribute, RuleMessage, RulePortRange},
     },
 };
 
@@ -89,14 +89,24 @@ impl<'a> PodRouting<'a> {
         if addresses.is_empty() { Err(RoutingError::NoAddress) } else { Ok(addresses) }
     }
 
-    /// Routes marked packets of `addresses` to the loopback interface. Repeating it is no error.
-    pub(super) async fn divert(&self, addresses: &[IpAddr]) -> Result<(), RoutingError> {
+    /// Routes marked packets of `addresses` to the loopback interface, and DNS queries that are
+    /// led to the proxy if there are any. Repeating it is no error.
+    pub(super) async fn divert(
+        &self,
+        addresses: &[IpAddr],
+        queries: bool,
+    ) -> Result<(), RoutingError> {
         let sysctls = self.sysctls()?.into_keys();
         self.set_sysctls(&sysctls.map(|path| (path, "1".to_owned())).collect())?;
         for address in addresses {
             let route = self.handle.route().add(route(*address)).replace().execute();
             route.await?;
-            ignore_present(self.add_rule(*address).await)?;
+            ignore_present(self.add_rule(marked(*address)).await)?;
+            if queries {
+                ignore_present(self.add_rule(query(*address)).await)?;
+            } else {
+                ignore_absent(self.handle.rule().del(query(*address)).execute().await)?;
+            }
         }
         Ok(())
     }
@@ -108,7 +118,9 @@ impl<'a> PodRouting<'a> {
         sysctls: &Sysctls,
     ) -> Result<(), RoutingError> {
         for address in addresses {
-            ignore_absent(self.handle.rule().del(rule(*address)).execute().await)?;
+            for rule in [marked(*address), query(*address)] {
+                ignore_absent(self.handle.rule().del(rule).execute().await)?;
+            }
             ignore_absent(self.handle.route().del(route(*address)).execute().await)?;
         }
         self.set_sysctls(sysctls)
@@ -128,9 +140,9 @@ impl<'a> PodRouting<'a> {
         Ok(values)
     }
 
-    async fn add_rule(&self, address: IpAddr) -> Result<(), rtnetlink::Error> {
+    async fn add_rule(&self, rule: RuleMessage) -> Result<(), rtnetlink::Error> {
         let mut request = self.handle.rule().add();
-        *request.message_mut() = rule(address);
+        *request.message_mut() = rule;
         request.execute().await
     }
 
@@ -182,19 +194,28 @@ fn route(pod: IpAddr) -> RouteMessage {
     }
 }
 
-fn rule(pod: IpAddr) -> RuleMessage {
+/// Packets with the mark.
+fn marked(pod: IpAddr) -> RuleMessage {
+    rule(pod, [RuleAttribute::FwMark(CAPTURE_MARK), RuleAttribute::FwMask(u32::MAX)])
+}
+
+/// Datagrams that are led to the proxy one by one.
+fn query(pod: IpAddr) -> RuleMessage {
+    let port = RulePortRange { start: RESOLVER_PORT, end: RESOLVER_PORT };
+    let what =
+        [RuleAttribute::IpProtocol(IpProtocol::Udp), RuleAttribute::DestinationPortRange(port)];
+    rule(pod, what)
+}
+
+fn rule(pod: IpAddr, what: [RuleAttribute; 2]) -> RuleMessage {
     let mut rule = RuleMessage::default();
     rule.header.family = match pod {
         IpAddr::V4(_) => AddressFamily::Inet,
         IpAddr::V6(_) => AddressFamily::Inet6,
     };
     rule.header.action = RuleAction::ToTable;
-    rule.attributes = vec![
-        RuleAttribute::Table(TABLE),
-        RuleAttribute::Priority(RULE_PRIORITY),
-        RuleAttribute::FwMark(CAPTURE_MARK),
-        RuleAttribute::FwMask(u32::MAX),
-    ];
+    rule.attributes = vec![RuleAttribute::Table(TABLE), RuleAttribute::Priority(RULE_PRIORITY)];
+    rule.attributes.extend(what);
     rule
 }
 

@@ -5,6 +5,7 @@ use std::{io, os::fd::OwnedFd};
 use crate::{
     link::message::SocketKind,
     sys::{
+        datagram::upstream,
         netns::Netns,
         socket::{Family, delivery, outbound},
     },
@@ -36,6 +37,8 @@ fn one(kind: SocketKind) -> io::Result<OwnedFd> {
         SocketKind::OutboundV6 => outbound(Family::V6),
         SocketKind::DeliveryV4 => delivery(Family::V4),
         SocketKind::DeliveryV6 => delivery(Family::V6),
+        SocketKind::DatagramV4 => upstream(Family::V4),
+        SocketKind::DatagramV6 => upstream(Family::V6),
     };
     socket.map(Into::into)
 }

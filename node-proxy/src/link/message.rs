@@ -34,6 +34,12 @@ pub enum ToProxy {
     /// Carries the listening sockets of a pod: outbound, tunnels, plaintext. Answered with
     /// [`ToCapture::Serving`].
     Serve(ServedPod),
+    /// Carries the sockets by which DNS queries of a pod are taken and answered, in place of
+    /// earlier ones. Answered with [`ToCapture::Resolving`].
+    Resolve {
+        /// The pod.
+        pod: PodId,
+    },
     /// Carries sockets made inside the pod. Fewer than were asked for if `error` says why.
     Sockets {
         /// The pod.
@@ -125,6 +131,18 @@ pub enum ToCapture {
     Serving {
         /// The pod.
         pod: PodId,
+    },
+    /// DNS queries of the pod are answered.
+    Resolving {
+        /// The pod.
+        pod: PodId,
+    },
+    /// Whether the policies of the pod refuse datagrams.
+    RefuseDatagrams {
+        /// The pod.
+        pod: PodId,
+        /// Whether they do.
+        refuse: bool,
     },
     /// All pods on record are served.
     Complete,
@@ -228,6 +246,10 @@ pub enum SocketKind {
     DeliveryV4,
     /// For connections to the application in the name of its client, IPv6.
     DeliveryV6,
+    /// For datagrams that leave the pod, IPv4.
+    DatagramV4,
+    /// For datagrams that leave the pod, IPv6.
+    DatagramV6,
 }
 
 /// Returns what a process without privilege says, fit for a log and a terminal.
@@ -257,7 +279,17 @@ impl fmt::Display for PodId {
 
 impl SocketKind {
     /// Every kind.
-    pub const ALL: [Self; 4] =
+    pub const ALL: [Self; 6] = [
+        Self::OutboundV4,
+        Self::OutboundV6,
+        Self::DeliveryV4,
+        Self::DeliveryV6,
+        Self::DatagramV4,
+        Self::DatagramV6,
+    ];
+
+    /// The kinds of which a proxy is given some with each pod; of others when it asks.
+    pub const FIRST: [Self; 4] =
         [Self::OutboundV4, Self::OutboundV6, Self::DeliveryV4, Self::DeliveryV6];
 
     /// Returns the kind for connections that leave the pod to `to`.
@@ -270,11 +302,16 @@ impl SocketKind {
         if client.is_ipv4() { Self::DeliveryV4 } else { Self::DeliveryV6 }
     }
 
+    /// Returns the kind for datagrams that leave the pod to `to`.
+    pub fn datagram(to: IpAddr) -> Self {
+        if to.is_ipv4() { Self::DatagramV4 } else { Self::DatagramV6 }
+    }
+
     /// Returns whether a pod with these addresses uses sockets of this kind.
     pub fn serves(self, addresses: &[IpAddr]) -> bool {
         addresses.iter().any(|address| match self {
-            Self::OutboundV4 | Self::DeliveryV4 => address.is_ipv4(),
-            Self::OutboundV6 | Self::DeliveryV6 => address.is_ipv6(),
+            Self::OutboundV4 | Self::DeliveryV4 | Self::DatagramV4 => address.is_ipv4(),
+            Self::OutboundV6 | Self::DeliveryV6 | Self::DatagramV6 => address.is_ipv6(),
         })
     }
 }

@@ -2,7 +2,7 @@
 //! the short cut between pods of one node.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
 };
 
@@ -86,6 +86,20 @@ impl Inbound {
                 tracing::info!(target: DRY_RUN, %source, %destination, "would not be allowed");
             }
         }
+    }
+}
+
+/// Returns whether a workload takes no datagrams. They prove nothing of who sent them: where plaintext
+/// is denied whoever sends it, so are they. What ALLOW policies say is about connections.
+pub(super) fn refuses_datagrams(local: &LocalWorkload) -> bool {
+    let anyone = Flow {
+        source: Ipv4Addr::UNSPECIFIED.into(),
+        identity: None,
+        destination: (Ipv4Addr::UNSPECIFIED, 0).into(),
+    };
+    match local.policies.decide(&anyone) {
+        Verdict::Deny(DenyReason::Policy(_) | DenyReason::UnknownPolicy(_)) => true,
+        Verdict::Deny(DenyReason::NotAllowed(_)) | Verdict::Allow(_) => false,
     }
 }
 

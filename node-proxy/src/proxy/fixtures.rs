@@ -27,6 +27,7 @@ pub(crate) fn node() -> Arc<Node> {
         outbound: OutboundPolicy::default(),
         access_log_sample: NonZeroU32::MIN,
         idle_timeout: None,
+        naming: None,
     };
     Arc::new(Node::new(options, Arc::new(NodeMetrics::new(DroppedLines::default()))))
 }

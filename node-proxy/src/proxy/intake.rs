@@ -1,5 +1,6 @@
 //! What the proxy gets from capture: pods with their listening sockets, and sockets made inside pods.
 
+mod datagrams;
 mod links;
 
 use std::{
@@ -23,6 +24,7 @@ use super::{
     node::Node,
     pod::{OpenConnections, Pod},
     ready_sockets::ReadySockets,
+    resolver::Resolver,
     worker::Workers,
 };
 use crate::{
@@ -35,6 +37,7 @@ use crate::{
             MAX_PODS_PER_MESSAGE, MAX_PROBLEM_BYTES, PodId, PodReport, ServedPod, ToCapture,
             ToProxy,
         },
+        resolver::ResolverSockets,
         understands,
     },
     sys::socket::waiting,
@@ -79,6 +82,8 @@ pub struct Parts {
     pub configured: watch::Receiver<bool>,
     /// Its threads.
     pub workers: Arc<Workers>,
+    /// What answers DNS queries.
+    pub resolver: Arc<Resolver>,
     /// Certificates.
     pub identities: IdentityStore,
     /// Trust domain of this node's pods.
@@ -105,6 +110,10 @@ struct Served {
     pod: Arc<Pod>,
     /// Given back to a capture process that is started anew; none once the pod is released.
     listeners: Option<PodListeners>,
+    /// Until names are resolved by them.
+    resolver: Option<ResolverSockets>,
+    /// Whether capture was told to refuse datagrams, and what.
+    refuses: Option<bool>,
 }
 
 /// Why this process cannot work with capture.
@@ -158,6 +167,7 @@ impl Intake {
         let channel = Channel::new(socket)?;
         self.parts.node.metrics.pod_connections.begin();
         let mut tidy = interval(TIDY_INTERVAL);
+        let mut changes = self.parts.node.changes();
         let tell = async {
             while let Some(answer) = queue.recv().await {
                 channel.send(&answer, &[]).await?;
@@ -173,6 +183,7 @@ impl Intake {
                     },
                     () = known(&mut self.parts.configured),
                         if self.progress != Progress::Serving => self.begin().await?,
+                    Ok(()) = changes.changed() => self.judge_datagrams(),
                     _ = tidy.tick() => self.pods.values().for_each(|s| s.pod.sockets.tidy()),
                 }
             }
@@ -202,6 +213,7 @@ impl Intake {
                     served.pod.sockets.add(kind, descriptors, error);
                 }
             }
+            ToProxy::Resolve { pod } => self.take_resolver(pod, descriptors),
             ToProxy::Recorded => self.complete(),
             ToProxy::Release { pod } => self.release(pod),
             ToProxy::Cut { pod } => self.cut(pod),
@@ -238,6 +250,7 @@ impl Intake {
                 self.start(*pod, &served.pod, listeners).await?;
             }
         }
+        self.begin_datagrams();
         if before == Progress::WaitingComplete {
             self.complete();
         }
@@ -275,6 +288,7 @@ impl Intake {
         for served in self.pods.values() {
             served.pod.sockets.ask_again();
         }
+        self.judge_datagrams_anew();
         Ok(())
     }
 
@@ -326,7 +340,9 @@ impl Intake {
             self.start(id, &pod, &listeners).await?;
         }
         self.parts.node.metrics.pods.start();
-        self.pods.insert(id, Served { pod, listeners: Some(listeners) });
+        self.pods
+            .insert(id, Served { pod, listeners: Some(listeners), resolver: None, refuses: None });
+        self.judge_datagrams();
         Ok(())
     }
 
@@ -366,6 +382,8 @@ impl Intake {
         if served.listeners.take().is_some() {
             self.parts.node.metrics.pods.stop();
         }
+        served.resolver = None;
+        self.parts.resolver.release(pod.netns());
         let (served, workers) = (served.pod.clone(), self.parts.workers.clone());
         let answers = self.answers.clone();
         tokio::spawn(async move {
@@ -381,6 +399,7 @@ impl Intake {
         if served.is_some_and(|served| served.listeners.is_some()) {
             self.parts.node.metrics.pods.stop();
         }
+        self.parts.resolver.release(pod.netns());
         let (workers, answers) = (self.parts.workers.clone(), self.answers.clone());
         tokio::spawn(async move {
             workers.cut(pod.netns()).await;

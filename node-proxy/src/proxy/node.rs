@@ -10,9 +10,9 @@ use arc_swap::{ArcSwap, Guard};
 use mesh_api::identity::Identity;
 use tokio::{sync::watch, time::timeout};
 
-use super::pod::OpenConnections;
+use super::{admission::refuses_datagrams, pod::OpenConnections};
 use crate::{
-    state::{LocalWorkload, MeshState, Moment, OutboundPolicy},
+    state::{LocalWorkload, MeshState, Moment, Naming, OutboundPolicy},
     telemetry::metrics::NodeMetrics,
 };
 
@@ -21,7 +21,7 @@ use crate::{
 const WORKLOAD_WAIT: Duration = Duration::from_secs(5);
 
 /// Choices that hold for the life of the process.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ProxyOptions {
     /// Whether connections between pods of this node are encrypted too.
     pub same_node_encryption: bool,
@@ -31,6 +31,8 @@ pub struct ProxyOptions {
     pub access_log_sample: NonZeroU32,
     /// Time without a byte after which a connection is ended; none for never.
     pub idle_timeout: Option<Duration>,
+    /// How names are completed; none if DNS queries are not answered.
+    pub naming: Option<Naming>,
 }
 
 /// The proxy of one node.
@@ -79,6 +81,13 @@ impl Node {
     pub fn set_state(&self, state: MeshState) {
         self.state.store(Arc::new(state));
         self.changed.send_replace(());
+    }
+
+    /// Returns whether datagrams that arrive for a pod are refused by its policies. What they say
+    /// of one that the mesh does not know is not known either.
+    pub(super) fn refuses_datagrams(&self, name: &str, identity: &Identity) -> bool {
+        let known = self.state().local_workload(name, identity);
+        known.is_none_or(|local| refuses_datagrams(&local))
     }
 
     /// Returns a receiver that wakes when [`Self::state`] changes.

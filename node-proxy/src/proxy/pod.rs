@@ -72,6 +72,11 @@ impl Pod {
         self.sockets.take(SocketKind::outbound(to)).await
     }
 
+    /// Returns a socket for datagrams that leave the pod to `to`.
+    pub(super) async fn datagram_socket(&self, to: IpAddr) -> io::Result<Socket> {
+        self.sockets.take(SocketKind::datagram(to)).await
+    }
+
     /// Returns a socket for a connection to the application in the name of `client`.
     pub(super) async fn delivery_socket(&self, client: SocketAddr) -> io::Result<Socket> {
         let socket = self.sockets.take(SocketKind::delivery(client.ip())).await?;

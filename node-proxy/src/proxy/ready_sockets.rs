@@ -73,6 +73,16 @@ impl ReadySockets {
         wait.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
+    /// Asks for sockets of a kind that capture gives only when it is asked, now that it knows the
+    /// pod: an earlier question may have been in vain.
+    pub(super) fn prepare(&self, kind: SocketKind) {
+        let stock = self.stock(kind);
+        stock.asked.store(false, Ordering::Release);
+        if stock.ready.len() < stock.batch.load(Ordering::Relaxed) {
+            self.ask(stock);
+        }
+    }
+
     /// Adds what capture sent; `error` says why it did not send more.
     pub(super) fn add(&self, kind: SocketKind, sockets: Vec<OwnedFd>, error: Option<i32>) {
         let stock = self.stock(kind);
@@ -273,6 +283,18 @@ mod tests {
         assert_eq!(asked.try_recv().unwrap(), need(4));
         sockets.ask_again();
         assert_eq!(asked.try_recv().unwrap(), need(4));
+    }
+
+    #[tokio::test]
+    async fn what_a_capture_did_not_know_of_is_asked_for_again_when_it_does() {
+        let (sockets, mut asked) = sockets();
+        for _ in 0..2 {
+            sockets.prepare(KIND);
+            assert_eq!(asked.try_recv().unwrap(), need(4));
+        }
+        sockets.add(KIND, made(4), None);
+        sockets.prepare(KIND);
+        assert!(asked.try_recv().is_err(), "there are enough");
     }
 
     #[tokio::test]

@@ -129,6 +129,7 @@ pub(super) async fn serve(
             control.forget_unknown(),
             control.follow_kubelet(&kubelet),
             control.report_counts(),
+            control.rule_datagrams(),
         );
     };
     let ended = tokio::select! {
@@ -159,12 +160,14 @@ fn parts(
     (endpoints_left, left): (Option<EndpointListeners>, HashMap<PodId, PodListeners>),
     held: Option<EndpointListeners>,
 ) -> Result<Parts> {
+    let datagrams = args.datagrams.rules();
     let (proc_dir, netns_dir) = (&args.enrolment.proc_dir, &args.enrolment.netns_dir);
     Ok(Parts {
         programs,
         endpoints: endpoints_left.map_or_else(|| endpoints(args, held), Ok)?,
         left,
         arrivals,
+        datagrams,
         enrol: args.enrolment.enrol,
         processes: Processes::in_dirs(proc_dir.clone(), netns_dir.clone()),
         trust_domain: args.trust_domain.clone(),

@@ -11,7 +11,7 @@ use fairlead_component::{
     logging::{self, Guard, Levels},
 };
 use serde_json::json;
-use tokio::{net::TcpListener, sync::mpsc, time::timeout};
+use tokio::{net::TcpListener, runtime::Handle, sync::mpsc, time::timeout};
 
 use fairlead_node::{
     cli::{Certificates, RunArgs, Sources},
@@ -21,6 +21,7 @@ use fairlead_node::{
         dump,
         intake::{Drain, Intake, Parts},
         node::{Node, ProxyOptions},
+        resolver::Resolver,
         worker::Workers,
     },
     revocation_file::RevocationFile,
@@ -115,22 +116,22 @@ pub(super) async fn serve(
     let recorded = readiness.gate("pods on record");
     let draining = readiness.gate("not draining");
     let metrics = Arc::new(NodeMetrics::new(log.dropped_lines()));
-    let node = Arc::new(Node::new(options(args), metrics.clone()));
-    let runtime = tokio::runtime::Handle::current();
+    let node = Arc::new(Node::new(options(args), metrics));
     let revocations = Revocations::none();
     let revoked = crl_file.map(|file| RevocationFile::start(&file, revocations.clone()));
     let revoked = revoked.transpose()?;
-    let identities = IdentityStore::new(authority, Clock::system(), revocations, runtime);
+    let identities = IdentityStore::new(authority, Clock::system(), revocations, Handle::current());
     let (follower, configured) =
         Follower::start(args, sources.configuration, (&node, &identities), known)?;
     draining.open();
     let workers = Arc::new(Workers::start(&node, workers)?);
-    let (endpoints, given) = mpsc::channel(1);
-    let (drain, mut drains) = mpsc::channel(1);
+    let resolver = Arc::new(Resolver::start(&node)?);
+    let ((endpoints, given), (drain, mut drains)) = (mpsc::channel(1), mpsc::channel(1));
     let parts = Parts {
         node: node.clone(),
         configured,
         workers: workers.clone(),
+        resolver: resolver.clone(),
         identities: identities.clone(),
         trust_domain: args.trust_domain.clone(),
         recorded,
@@ -168,7 +169,7 @@ pub(super) async fn serve(
         worked = &mut work => worked.and_then(|()| bail!("the supervisor is gone")),
         // A successor serves them.
         served = &mut pages, if !drain.succeeded => served,
-        () = end(&node, &workers, drain.grace) => Ok(()),
+        () = end(&node, (&workers, &resolver), drain.grace) => Ok(()),
     }
 }
 
@@ -181,8 +182,9 @@ async fn follow(file: Option<RevocationFile>) {
 }
 
 /// Lets open connections finish, at most for `grace`.
-async fn end(node: &Node, workers: &Workers, grace: Duration) {
+async fn end(node: &Node, (workers, resolver): (&Workers, &Resolver), grace: Duration) {
     tracing::info!(open = node.connections.open(), "draining");
+    resolver.drain().await;
     workers.drain().await;
     if timeout(grace, node.wait_until_idle()).await.is_err() {
         let open = node.connections.open();
@@ -205,6 +207,7 @@ fn options(args: &RunArgs) -> ProxyOptions {
             },
             unknown: args.outbound_policy.into(),
         },
+        naming: args.datagrams.naming(),
     }
 }
 

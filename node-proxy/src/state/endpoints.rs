@@ -158,6 +158,11 @@ impl Members {
         &NOBODY
     }
 
+    /// Returns the workloads, healthy or not.
+    pub(super) fn workloads(&self) -> impl Iterator<Item = &Arc<Workload>> {
+        self.places.iter().flat_map(Place::endpoints).map(|endpoint| &endpoint.workload)
+    }
+
     fn menu(
         &self,
         service: &Arc<Service>,

@@ -74,6 +74,8 @@ pub struct MeshState {
     /// Also of services that are not known (yet): either may come first.
     endpoints: HashTrieMapSync<ServiceKey, Endpoints>,
     by_vip: HashTrieMapSync<IpAddr, Vec<ServiceKey>>,
+    /// By host names in lower case, also those that begin with `*`.
+    by_hostname: HashTrieMapSync<Arc<str>, Vec<ServiceKey>>,
     by_range: Arc<Vec<(IpNet, ServiceKey)>>,
     policies: Arc<PolicyIndex>,
     /// Counts the changes of `policies`.
@@ -220,6 +222,9 @@ impl MeshState {
         let service = Arc::new(service);
         let before = self.services.get(&service.key).cloned();
         self.services.insert_mut(service.key.clone(), service.clone());
+        if before.is_none() {
+            self.insert_host(&service.key);
+        }
         if before.as_ref().is_some_and(|before| before.addresses == service.addresses) {
             return;
         }
@@ -242,6 +247,7 @@ impl MeshState {
     pub fn remove_service(&mut self, key: &ServiceKey) {
         if let Some(service) = self.services.get(key).cloned() {
             self.services.remove_mut(key);
+            self.remove_host(key);
             self.remove_addresses(&service);
         }
     }
@@ -332,13 +338,36 @@ impl MeshState {
         self.generation += 1;
     }
 
+    /// Returns the services of this host name, in all namespaces.
+    pub(super) fn keys_named(&self, hostname: &str) -> &[ServiceKey] {
+        self.by_hostname.get(hostname).map_or(&[], Vec::as_slice)
+    }
+
+    fn insert_host(&mut self, key: &ServiceKey) {
+        let host = lower(&key.hostname);
+        if let Some(keys) = self.by_hostname.get_mut(&host) {
+            keys.push(key.clone());
+        } else {
+            self.by_hostname.insert_mut(host, vec![key.clone()]);
+        }
+    }
+
+    fn remove_host(&mut self, key: &ServiceKey) {
+        let host = lower(&key.hostname);
+        let Some(keys) = self.by_hostname.get_mut(&host) else { return };
+        keys.retain(|other| other != key);
+        if keys.is_empty() {
+            self.by_hostname.remove_mut(&host);
+        }
+    }
+
     /// Returns the policies that guard `workload`, which must be of this mesh.
     pub fn policies_of(&self, workload: &Workload) -> Option<Arc<WorkloadPolicies>> {
         let entry = self.workloads.get(&workload.uid)?;
         Some(entry.policies(&self.policies, self.generation))
     }
 
-    fn with_endpoints<'a>(&'a self, service: &'a Arc<Service>) -> ServiceEntry<'a> {
+    pub(super) fn with_endpoints<'a>(&'a self, service: &'a Arc<Service>) -> ServiceEntry<'a> {
         let members = match self.endpoints.get(&service.key) {
             Some(endpoints) => endpoints.members(),
             None => Members::none(),
@@ -346,7 +375,7 @@ impl MeshState {
         ServiceEntry { service, members }
     }
 
-    fn visible<'a>(
+    pub(super) fn visible<'a>(
         &'a self,
         keys: impl IntoIterator<Item = &'a ServiceKey>,
         namespace: &Namespace,
@@ -428,7 +457,19 @@ fn targets(service: &Service, port: u16) -> bool {
     service.ports.iter().any(|p| p.target_port == Some(port))
 }
 
+/// Returns the name as it is looked up; nearly always as it is.
+fn lower(hostname: &Arc<str>) -> Arc<str> {
+    if hostname.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        hostname.to_ascii_lowercase().into()
+    } else {
+        hostname.clone()
+    }
+}
+
 /// Returns the first of the items whose key is greatest.
-fn first_max<T, K: Ord>(items: impl Iterator<Item = T>, key: impl Fn(&T) -> K) -> Option<T> {
+pub(super) fn first_max<T, K: Ord>(
+    items: impl Iterator<Item = T>,
+    key: impl Fn(&T) -> K,
+) -> Option<T> {
     items.reduce(|best, item| if key(&item) > key(&best) { item } else { best })
 }

@@ -59,7 +59,7 @@ pub struct PathStats {
 // === impl Family ===
 
 impl Family {
-    fn domain(self) -> Domain {
+    pub(super) fn domain(self) -> Domain {
         match self {
             Self::V4 => Domain::IPV4,
             Self::V6 => Domain::IPV6,
@@ -235,7 +235,7 @@ fn get(socket: &impl AsFd, option: i32) -> io::Result<u64> {
 }
 
 /// Sets an option whose value is a number.
-fn set(socket: &impl AsFd, level: i32, option: i32, value: u32) -> io::Result<()> {
+pub(super) fn set(socket: &impl AsFd, level: i32, option: i32, value: u32) -> io::Result<()> {
     let length = libc::socklen_t::try_from(size_of::<u32>()).unwrap_or_default();
     // SAFETY: the kernel reads `length` bytes of `value`, which outlives the call.
     let result = unsafe {

@@ -1,6 +1,7 @@
 //! Prometheus metrics: per-core counters for connections, shared ones for what is rare.
 
 mod discovery;
+mod dns;
 mod labels;
 mod paths;
 mod pods;
@@ -20,6 +21,7 @@ use prometheus_client::{
 use self::traffic::Traffic;
 pub use self::{
     discovery::{DiscoveryMetrics, Termination},
+    dns::{DnsMetrics, QueryLabels, QueryProtocol},
     labels::{ConnectionLabels, End, Reporter},
     pods::PodConnections,
     served::ServedPods,
@@ -40,6 +42,8 @@ pub struct NodeMetrics {
     pub config_reloads: ConfigReloads,
     /// The conversation with the control plane.
     pub discovery: DiscoveryMetrics,
+    /// DNS queries.
+    pub dns: DnsMetrics,
     /// Pods in the mesh on this node.
     pub pods: ServedPods,
     /// Pods of this node that are to be in the mesh and are not captured.
@@ -113,6 +117,7 @@ impl NodeMetrics {
         Self {
             config_reloads: ConfigReloads::register(registry),
             discovery: DiscoveryMetrics::register(registry),
+            dns: DnsMetrics::register(registry),
             pods,
             pods_waiting,
             connections_waited,

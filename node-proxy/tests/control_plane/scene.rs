@@ -63,6 +63,7 @@ impl Scene {
         let (authority, revocations) = (Arc::new(authority), Revocations::none());
         let identities = IdentityStore::new(authority, clock, revocations, Handle::current());
         let options = ProxyOptions {
+            naming: None,
             same_node_encryption: false,
             outbound: OutboundPolicy::default(),
             access_log_sample: NonZeroU32::MIN,

@@ -19,12 +19,13 @@ struct Package {
     evidence: Evidence,
 }
 
-const PACKAGES: [Package; 17] = [
+const PACKAGES: [Package; 18] = [
     Package { name: "g++", group: Group::Build, evidence: Evidence::Program("g++") },
     Package { name: "llvm-22-dev", group: Group::Build, evidence: Evidence::Dpkg },
     Package { name: "libpolly-22-dev", group: Group::Build, evidence: Evidence::Dpkg },
     Package { name: "libzstd-dev", group: Group::Build, evidence: Evidence::Dpkg },
     Package { name: "zlib1g-dev", group: Group::Build, evidence: Evidence::Dpkg },
+    Package { name: "bind9-dnsutils", group: Group::Lab, evidence: Evidence::Program("dig") },
     Package { name: "bpftool", group: Group::Lab, evidence: Evidence::Program("bpftool") },
     Package { name: "curl", group: Group::Lab, evidence: Evidence::Program("curl") },
     Package { name: "iperf3", group: Group::Lab, evidence: Evidence::Program("iperf3") },

@@ -10,7 +10,7 @@ use std::{
 use fairlead_ebpf::ProxyProcess;
 use tokio::time::{sleep, timeout};
 
-use super::{Control, Enrolled, Shared};
+use super::{Control, Enrolled, Shared, datagrams::give_resolver};
 use crate::{
     capture::{
         programs::{Programs, ProgramsError},
@@ -177,6 +177,8 @@ impl Shared {
             | ToCapture::HoldingEndpoints
             | ToCapture::Registered
             | ToCapture::Serving { .. }
+            | ToCapture::Resolving { .. }
+            | ToCapture::RefuseDatagrams { .. }
             | ToCapture::Silent { .. }
             | ToCapture::Idle { .. }
             | ToCapture::Need { .. }
@@ -269,6 +271,7 @@ fn give(link: &Link, enrolled: &Enrolled) -> Result<(), AttachError> {
         link.progress().pods.insert(pod, PodProgress::Given);
         link.tell(ToProxy::Serve(enrolled.served()), duplicate(listeners.descriptors())?)?;
     }
+    give_resolver(link, enrolled)?;
     supply(link, enrolled)
 }
 
@@ -276,7 +279,7 @@ fn give(link: &Link, enrolled: &Enrolled) -> Result<(), AttachError> {
 /// too: it may have asked for them in vain.
 fn supply(link: &Link, enrolled: &Enrolled) -> Result<(), AttachError> {
     let pod = enrolled.pod;
-    for kind in SocketKind::ALL.into_iter().filter(|kind| kind.serves(&enrolled.addresses)) {
+    for kind in SocketKind::FIRST.into_iter().filter(|kind| kind.serves(&enrolled.addresses)) {
         let (made, error) = sockets::make(&enrolled.enrolment.netns, kind, sockets::AHEAD);
         let error = error.and_then(|error| error.raw_os_error());
         link.tell(ToProxy::Sockets { pod, kind, error }, made)?;
@@ -284,6 +287,8 @@ fn supply(link: &Link, enrolled: &Enrolled) -> Result<(), AttachError> {
     Ok(())
 }
 
-fn duplicate<const N: usize>(descriptors: [BorrowedFd<'_>; N]) -> io::Result<Vec<OwnedFd>> {
+pub(super) fn duplicate<const N: usize>(
+    descriptors: [BorrowedFd<'_>; N],
+) -> io::Result<Vec<OwnedFd>> {
     descriptors.iter().map(BorrowedFd::try_clone_to_owned).collect()
 }

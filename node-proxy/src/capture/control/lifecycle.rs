@@ -79,6 +79,10 @@ impl Control {
                 warn(programs.release(enrolled.pod.netns()), enrolled, "release");
             }
         }
+        if at_exit == AtExit::KeepPinned {
+            // Nobody is going to answer.
+            shared.end_queries(&mut programs);
+        }
         let grace = shared.drain_timeout;
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         shared.proxies.tell_active(&ToProxy::Drain { grace_ms, succeeded: false });
@@ -166,6 +170,7 @@ impl Shared {
         };
         programs.release(enrolled.pod.netns()).map_err(|e| internal(&e))?;
         enrolled.listeners = None;
+        enrolled.resolver = None;
         self.set(enrolled.clone());
         self.let_go(&ToProxy::Release { pod: enrolled.pod }, enrolled.pod).await;
         self.records.save(&enrolled.record()).map_err(|e| internal(&e))?;
@@ -183,11 +188,14 @@ impl Shared {
         started: Instant,
     ) -> Result<Enrolled, ApiError> {
         let left = self.left().remove(&pod);
-        let listeners = enrolment.enrol(programs, left).await.map_err(|e| internal(&e))?;
+        let enrolled = enrolment.enrol(programs, left, self.datagrams).await;
+        let (listeners, resolver) = enrolled.map_err(|e| internal(&e))?;
         let addresses = enrolment.addresses.clone();
         let listeners = Some(Arc::new(listeners));
+        let resolver = resolver.map(Arc::new);
         let took = started.elapsed();
-        let enrolled = Enrolled { spec, origin, path, pod, addresses, enrolment, listeners, took };
+        let enrolled =
+            Enrolled { spec, origin, path, pod, addresses, enrolment, listeners, resolver, took };
         self.records.save(&enrolled.record()).map_err(|e| internal(&e))?;
         self.set(enrolled.clone());
         self.give_all(&enrolled);

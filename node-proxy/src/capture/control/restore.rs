@@ -119,6 +119,7 @@ impl Shared {
             addresses: record.addresses,
             enrolment: Arc::new(enrolment),
             listeners: None,
+            resolver: None,
             took: Duration::ZERO,
         };
         self.set(enrolled.clone());

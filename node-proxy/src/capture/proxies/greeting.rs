@@ -126,6 +126,8 @@ async fn exchange(channel: Channel, arrival: Arrival) -> Result<Greeted, Greetin
             ToCapture::Hello { .. }
             | ToCapture::Registered
             | ToCapture::Serving { .. }
+            | ToCapture::Resolving { .. }
+            | ToCapture::RefuseDatagrams { .. }
             | ToCapture::Complete
             | ToCapture::Silent { .. }
             | ToCapture::Idle { .. }

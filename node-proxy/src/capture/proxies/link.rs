@@ -267,8 +267,9 @@ mod tests {
         tell(&link, 0).unwrap();
         tell(&link, 1).unwrap_err();
         assert_given_up(queue).await;
-        // What every pod begins with has room: listening sockets, and some of each kind.
-        let first = 3 + AHEAD * SocketKind::ALL.len();
+        // What every pod begins with has room: listening sockets, those by which names are resolved,
+        // and some of each kind.
+        let first = 3 + 3 + AHEAD * SocketKind::FIRST.len();
         assert!(first * MAX_PODS as usize <= QUEUED_DESCRIPTORS);
     }
 

@@ -1,6 +1,6 @@
 //! How far a proxy is, by what it was told and what it answered.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use fairlead_ebpf::ProxyProcess;
 
@@ -24,6 +24,10 @@ pub(in crate::capture) struct Progress {
     pub(in crate::capture) draining: bool,
     /// The pods that it has something of.
     pub(in crate::capture) pods: HashMap<PodId, PodProgress>,
+    /// The pods whose DNS queries it answers.
+    resolving: HashSet<PodId>,
+    /// Whether datagrams that arrive for pods are refused, as far as it has said so.
+    refuses: HashMap<PodId, bool>,
     /// Number of the latest question that it has answered.
     pub(in crate::capture) request: u64,
     /// The answer.
@@ -64,6 +68,17 @@ pub(in crate::capture) enum PodProgress {
     Silent,
 }
 
+/// Whether a proxy answers the DNS queries of a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::capture) enum Answers {
+    /// It does not.
+    No,
+    /// It serves the pod, and is about to say so of its queries, too.
+    Soon,
+    /// It does.
+    Yes,
+}
+
 // === impl Progress ===
 
 impl Progress {
@@ -97,6 +112,14 @@ impl Progress {
             ToCapture::Idle { pod } => {
                 // While it serves the pod nobody has asked it to let go.
                 self.pods.retain(|known, at| *known != pod || *at == PodProgress::Serving);
+                self.resolving.retain(|known| self.pods.contains_key(known));
+                self.refuses.retain(|known, _| self.pods.contains_key(known));
+            }
+            ToCapture::Resolving { pod } if self.pods.contains_key(&pod) => {
+                self.resolving.insert(pod);
+            }
+            ToCapture::RefuseDatagrams { pod, refuse } if self.pods.contains_key(&pod) => {
+                self.refuses.insert(pod, refuse);
             }
             ToCapture::Pods { request, pods, last } => self.hear_part(request, pods, last),
             ToCapture::Explained { request, decision } => {
@@ -108,8 +131,29 @@ impl Progress {
             | ToCapture::Holding { .. }
             | ToCapture::HoldingEndpoints
             | ToCapture::Need { .. }
+            | ToCapture::Resolving { .. }
+            | ToCapture::RefuseDatagrams { .. }
             | ToCapture::Unknown => {}
         }
+    }
+
+    /// Returns whether the proxy answers the DNS queries of a pod.
+    pub(in crate::capture) fn answers_queries(&self, pod: PodId) -> Answers {
+        let serves = self.pods.get(&pod) == Some(&PodProgress::Serving);
+        if self.draining {
+            Answers::No
+        } else if self.resolving.contains(&pod) {
+            Answers::Yes
+        } else if serves {
+            Answers::Soon
+        } else {
+            Answers::No
+        }
+    }
+
+    /// Returns whether datagrams that arrive for a pod are refused, if the proxy has said so.
+    pub(in crate::capture) fn refuses_datagrams(&self, pod: PodId) -> Option<bool> {
+        self.refuses.get(&pod).copied().filter(|_| !self.draining)
     }
 
     /// Returns whether the proxy has not answered yet to being given the pod.
@@ -180,6 +224,35 @@ mod tests {
         assert!(progress.is_silent(POD) && !progress.is_idle(POD));
         progress.hear(ToCapture::Idle { pod: POD });
         assert!(progress.is_silent(POD) && progress.is_idle(POD));
+    }
+
+    #[test]
+    fn what_a_proxy_says_of_datagrams_counts_while_it_has_the_pod() {
+        let mut progress = Progress::default();
+        let resolving = ToCapture::Resolving { pod: POD };
+        let refuse = |refuse| ToCapture::RefuseDatagrams { pod: POD, refuse };
+        progress.hear(resolving.clone());
+        progress.hear(refuse(true));
+        assert_eq!(progress.answers_queries(POD), Answers::No, "it has not the pod");
+        assert_eq!(progress.refuses_datagrams(POD), None);
+        progress.pods.insert(POD, PodProgress::Given);
+        assert_eq!(progress.answers_queries(POD), Answers::No);
+        progress.hear(ToCapture::Serving { pod: POD });
+        assert_eq!(progress.answers_queries(POD), Answers::Soon);
+        progress.hear(resolving);
+        assert_eq!(progress.answers_queries(POD), Answers::Yes);
+        for refused in [true, false] {
+            progress.hear(refuse(refused));
+            assert_eq!(progress.refuses_datagrams(POD), Some(refused));
+        }
+        progress.draining = true;
+        assert_eq!(progress.answers_queries(POD), Answers::No);
+        assert_eq!(progress.refuses_datagrams(POD), None);
+        progress.draining = false;
+        progress.pods.insert(POD, PodProgress::Releasing);
+        progress.hear(ToCapture::Idle { pod: POD });
+        assert_eq!(progress.answers_queries(POD), Answers::No);
+        assert_eq!(progress.refuses_datagrams(POD), None);
     }
 
     #[test]

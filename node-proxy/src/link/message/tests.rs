@@ -29,6 +29,7 @@ fn messages_to_a_proxy_are_those_of_version_1() {
             ToProxy::Sockets { pod, kind: SocketKind::OutboundV6, error: Some(24) },
             r#"{"type":"sockets","pod":{"netns":4711,"enrolment":99},"kind":"outbound_v6","error":24}"#,
         ),
+        (ToProxy::Resolve { pod }, r#"{"type":"resolve","pod":{"netns":4711,"enrolment":99}}"#),
         (ToProxy::Recorded, r#"{"type":"recorded"}"#),
         (ToProxy::Release { pod }, r#"{"type":"release","pod":{"netns":4711,"enrolment":99}}"#),
         (ToProxy::Cut { pod }, r#"{"type":"cut","pod":{"netns":4711,"enrolment":99}}"#),
@@ -59,6 +60,18 @@ fn messages_to_capture_are_those_of_version_1() {
         (ToCapture::HoldingEndpoints, r#"{"type":"holding_endpoints"}"#),
         (ToCapture::Registered, r#"{"type":"registered"}"#),
         (ToCapture::Serving { pod }, r#"{"type":"serving","pod":{"netns":4711,"enrolment":99}}"#),
+        (
+            ToCapture::Resolving { pod },
+            r#"{"type":"resolving","pod":{"netns":4711,"enrolment":99}}"#,
+        ),
+        (
+            ToCapture::RefuseDatagrams { pod, refuse: true },
+            r#"{"type":"refuse_datagrams","pod":{"netns":4711,"enrolment":99},"refuse":true}"#,
+        ),
+        (
+            ToCapture::Need { pod, kind: SocketKind::DatagramV4, count: 8 },
+            r#"{"type":"need","pod":{"netns":4711,"enrolment":99},"kind":"datagram_v4","count":8}"#,
+        ),
         (ToCapture::Complete, r#"{"type":"complete"}"#),
         (ToCapture::Silent { pod }, r#"{"type":"silent","pod":{"netns":4711,"enrolment":99}}"#),
         (ToCapture::Idle { pod }, r#"{"type":"idle","pod":{"netns":4711,"enrolment":99}}"#),

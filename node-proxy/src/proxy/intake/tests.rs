@@ -31,6 +31,7 @@ fn fixture() -> Fixture {
     let parts = Parts {
         configured: is_configured,
         workers: Arc::new(Workers::start(&node, 1).unwrap()),
+        resolver: Arc::new(Resolver::start(&node).unwrap()),
         node,
         identities,
         trust_domain: TrustDomain::default(),

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{
-    super::{connections::Counted, inbound, outbound, pod::Pod},
+    super::{connections::Counted, inbound, outbound, pod::Pod, resolver},
     Ending, Worker, dropped, spawn,
     spread::{CONNECTION_SLACK, Share, TUNNEL_WEIGHT},
 };
@@ -102,11 +102,19 @@ pub(super) fn start(
         let slack = CONNECTION_SLACK;
         Purpose { serve, weight: 1, slack, max_handshakes: None }
     };
-    start(outbound, connection(|accepted| spawn(outbound::serve(accepted))))?;
+    start(outbound, connection(serve_outbound))?;
     start(inbound_plaintext, connection(|accepted| spawn(inbound::serve_plaintext(accepted))))?;
     let serve = |accepted| spawn(inbound::serve_tunnel(accepted));
     let max_handshakes = Some(MAX_HANDSHAKES);
     start(inbound_hbone, Purpose { serve, weight: TUNNEL_WEIGHT, slack: 0, max_handshakes })
+}
+
+fn serve_outbound(accepted: Accepted) {
+    if resolver::tcp::is_for_queries(&accepted.worker, &accepted.pod, accepted.target) {
+        spawn(resolver::tcp::serve(accepted));
+    } else {
+        spawn(outbound::serve(accepted));
+    }
 }
 
 async fn accept(

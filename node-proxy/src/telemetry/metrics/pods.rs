@@ -14,7 +14,7 @@ use prometheus_client::{
 
 use crate::link::message::CountedPod;
 
-/// `fairlead_pod_connections_total`: the captured pods of this node. Capture bounds their number.
+/// `fairlead_pod_connections_total` and `fairlead_pod_datagrams_total`: the captured pods of this node. Capture bounds their number.
 #[derive(Clone, Debug, Default)]
 pub struct PodConnections(Arc<Mutex<Told>>);
 
@@ -24,6 +24,23 @@ struct Told {
     /// The parts of the next report that have come.
     next: Vec<CountedPod>,
 }
+
+/// A metric: its name, its help and what it shows.
+type Shown = (&'static str, &'static str, fn(Fate) -> bool);
+
+const METRICS: [Shown; 2] = [
+    (
+        "fairlead_pod_connections",
+        "TCP connections out of and into pods, by what the kernel did with them",
+        |fate| !is_of_datagrams(fate),
+    ),
+    (
+        "fairlead_pod_datagrams",
+        "Datagrams out of and into pods, by what the kernel did with them; of a connected socket only \
+         the connecting",
+        is_of_datagrams,
+    ),
+];
 
 // === impl PodConnections ===
 
@@ -50,29 +67,45 @@ impl PodConnections {
 
 impl Collector for PodConnections {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut metric = encoder.encode_descriptor(
-            "fairlead_pod_connections",
-            "TCP connections out of and into pods, by what the kernel did with them",
-            None,
-            MetricType::Counter,
-        )?;
-        for pod in &self.lock().pods {
-            let (namespace, name) = (pod.namespace.as_str(), pod.name.as_str());
-            for (fate, &count) in Fate::ALL.iter().zip(&pod.counts).filter(|(_, count)| **count > 0)
-            {
-                let (direction, outcome) = labels(*fate);
-                let labels = [
-                    ("namespace", namespace),
-                    ("pod", name),
-                    ("direction", direction),
-                    ("outcome", outcome),
-                ];
-                metric
-                    .encode_family(&labels)?
-                    .encode_counter::<NoLabelSet, u64, u64>(&count, None)?;
+        let pods = &self.lock().pods;
+        for (name, help, is_shown) in METRICS {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for pod in pods {
+                let (namespace, name) = (pod.namespace.as_str(), pod.name.as_str());
+                let counts = Fate::ALL.iter().zip(&pod.counts);
+                for (fate, &count) in counts.filter(|(fate, count)| is_shown(**fate) && **count > 0)
+                {
+                    let (direction, outcome) = labels(*fate);
+                    let labels = [
+                        ("namespace", namespace),
+                        ("pod", name),
+                        ("direction", direction),
+                        ("outcome", outcome),
+                    ];
+                    metric
+                        .encode_family(&labels)?
+                        .encode_counter::<NoLabelSet, u64, u64>(&count, None)?;
+                }
             }
         }
         Ok(())
+    }
+}
+
+fn is_of_datagrams(fate: Fate) -> bool {
+    match fate {
+        Fate::OutboundCaptured
+        | Fate::OutboundBypassed
+        | Fate::OutboundRefused
+        | Fate::InboundTunnel
+        | Fate::InboundPlaintext
+        | Fate::InboundProbe
+        | Fate::InboundRefused => false,
+        Fate::DatagramResolved
+        | Fate::DatagramSent
+        | Fate::DatagramSentRefused
+        | Fate::DatagramReceived
+        | Fate::DatagramReceivedRefused => true,
     }
 }
 
@@ -81,11 +114,14 @@ fn labels(fate: Fate) -> (&'static str, &'static str) {
     match fate {
         Fate::OutboundCaptured => ("outbound", "captured"),
         Fate::OutboundBypassed => ("outbound", "bypassed"),
-        Fate::OutboundRefused => ("outbound", "refused"),
+        Fate::OutboundRefused | Fate::DatagramSentRefused => ("outbound", "refused"),
         Fate::InboundTunnel => ("inbound", "tunnel"),
         Fate::InboundPlaintext => ("inbound", "plaintext"),
         Fate::InboundProbe => ("inbound", "probe"),
-        Fate::InboundRefused => ("inbound", "refused"),
+        Fate::InboundRefused | Fate::DatagramReceivedRefused => ("inbound", "refused"),
+        Fate::DatagramResolved => ("outbound", "resolved"),
+        Fate::DatagramSent => ("outbound", "passed"),
+        Fate::DatagramReceived => ("inbound", "passed"),
     }
 }
 
@@ -114,18 +150,20 @@ mod tests {
         connections.take(vec![pod("cut", &[1])], false);
         // Capture was restarted.
         connections.begin();
-        connections.take(vec![pod("a", &[3, 0, 1, 0, 0, 2, 0, 77])], false);
+        connections.take(vec![pod("a", &[3, 0, 1, 0, 0, 2, 0, 0, 5, 0, 0, 6, 77])], false);
         assert!(!page(&connections).contains("pod="), "half a report");
         connections.take(vec![pod("b", &[0, 4])], true);
         let first = page(&connections);
         let mut series: Vec<_> = first.lines().filter(|line| !line.starts_with('#')).collect();
         series.sort_unstable();
-        let of = |pod, direction, outcome, count| {
+        let counted = |what, pod, direction, outcome, count| {
             format!(
-                "fairlead_pod_connections_total{{namespace=\"shop\",pod=\"{pod}\",\
+                "fairlead_pod_{what}_total{{namespace=\"shop\",pod=\"{pod}\",\
                  direction=\"{direction}\",outcome=\"{outcome}\"}} {count}"
             )
         };
+        let of =
+            |pod, direction, outcome, count| counted("connections", pod, direction, outcome, count);
         assert_eq!(
             series,
             [
@@ -133,6 +171,8 @@ mod tests {
                 of("a", "outbound", "captured", 3),
                 of("a", "outbound", "refused", 1),
                 of("b", "outbound", "bypassed", 4),
+                counted("datagrams", "a", "inbound", "refused", 6),
+                counted("datagrams", "a", "outbound", "passed", 5),
             ]
         );
         connections.take(Vec::new(), true);

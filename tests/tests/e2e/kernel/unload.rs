@@ -48,8 +48,8 @@ fn nothing_is_left_in_the_kernel_after_the_end_and_pods_go_on() -> Result<()> {
     let untouched = routing(&mesh.outsider)?;
     assert_ne!(routing(&mesh.a)?, untouched);
     let (own, foreign) = (Objects::of(&mesh.n1)?, Objects::of(&mesh.n2)?);
-    // Two connect hooks, and one program for each of three pods.
-    assert_eq!((own.programs.len(), own.links.len()), (5, 5), "{own:?}");
+    // Hooks of connecting and of sending, two each, and one program for each of three pods.
+    assert_eq!((own.programs.len(), own.links.len()), (7, 7), "{own:?}");
     let foreign_pins = all_pins(&mesh.n2)?;
     let pin_dir = pin_dir(&mesh.n1);
 

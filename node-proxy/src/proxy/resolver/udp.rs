@@ -1,0 +1,201 @@
+//! Queries as datagrams.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    os::fd::OwnedFd,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use prometheus_client::metrics::counter::Counter;
+use tokio::{
+    io::Interest,
+    net::UdpSocket,
+    sync::{Semaphore, watch},
+    time::interval,
+};
+
+use super::{
+    decide::{Decision, decide, labels},
+    upstream::Upstreams,
+};
+use crate::{
+    dns::{Request, failure, known_to_exist, read},
+    link::resolver::ResolverSockets,
+    proxy::{node::Node, pod::Pod},
+    sys::datagram::{Arrival, answer, receive},
+    telemetry::metrics::{QueryLabels, QueryProtocol},
+};
+
+/// Queries of a pod that may wait for name servers at once. A thousand answers a second from a server
+/// that takes half a second; more are told that the server fails, which they count as reason to try
+/// another.
+const MAX_QUERIES: usize = 512;
+
+/// Longest query, in bytes. They are some hundred; nobody fragments them.
+const MAX_QUERY: usize = 4_096;
+
+/// Time after which sockets to name servers that are not used are closed.
+const IDLE_TIME: Duration = Duration::from_secs(30);
+
+/// What the tasks of one pod share.
+#[derive(Debug)]
+struct Server {
+    node: Arc<Node>,
+    pod: Arc<Pod>,
+    upstreams: Upstreams,
+    answers_v4: OwnedFd,
+    answers_v6: OwnedFd,
+    waiting: Arc<Semaphore>,
+    full: Counter,
+    lost: Counter,
+}
+
+/// Counts a query as open until it is answered: the process waits for it at its end.
+struct Open(Arc<Node>);
+
+/// Answers the queries of a pod until `stop` says otherwise; those that have arrived by then, too.
+pub(super) async fn serve(
+    node: Arc<Node>,
+    pod: Arc<Pod>,
+    sockets: ResolverSockets,
+    mut stop: watch::Receiver<()>,
+) {
+    let ResolverSockets { queries, answers_v4, answers_v6 } = sockets;
+    let queries = match UdpSocket::from_std(queries.into()) {
+        Ok(queries) => queries,
+        Err(error) => {
+            tracing::error!(pod = %pod.name, %error, "cannot resolve names");
+            return;
+        }
+    };
+    let (full, lost) = (node.metrics.limit("dns_queries"), node.metrics.limit("dns_answers"));
+    let (upstreams, waiting) = (Upstreams::new(pod.clone()), Semaphore::new(MAX_QUERIES));
+    let waiting = Arc::new(waiting);
+    let server = Server { node, pod, upstreams, answers_v4, answers_v6, waiting, full, lost };
+    let server = Arc::new(server);
+    let mut buffer = vec![0; MAX_QUERY];
+    let mut tidy = interval(IDLE_TIME);
+    loop {
+        tokio::select! {
+            ready = queries.readable() => {
+                if ready.is_err() {
+                    return;
+                }
+                let read = |buffer: &mut _| {
+                    queries.try_io(Interest::READABLE, || receive(&queries, buffer))
+                };
+                server.read_all(read, &mut buffer);
+            }
+            _ = tidy.tick() => server.upstreams.tidy(IDLE_TIME),
+            _ = stop.changed() => break,
+        }
+        // One pod among others of this thread.
+        tokio::task::yield_now().await;
+    }
+    // The kernel is asked itself: the runtime may not have heard of the last ones.
+    while !server.read_all(|buffer| receive(&queries, buffer), &mut buffer) {}
+}
+
+// === impl Server ===
+
+impl Server {
+    /// Reads what has arrived, but not without end; returns whether that was all.
+    fn read_all(
+        self: &Arc<Self>,
+        read: impl Fn(&mut [u8]) -> io::Result<Arrival>,
+        buffer: &mut [u8],
+    ) -> bool {
+        for _ in 0..MAX_QUERIES {
+            match read(buffer) {
+                Ok(arrival) => self.take(buffer, arrival),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+                // An error that a peer caused is reported once, and says nothing of the rest.
+                Err(error) => {
+                    tracing::debug!(pod = %self.pod.name, %error, "cannot read a query");
+                }
+            }
+        }
+        false
+    }
+
+    fn take(self: &Arc<Self>, buffer: &[u8], Arrival { length, client, server }: Arrival) {
+        let Some(query) = buffer.get(..length) else {
+            self.lost.inc();
+            return;
+        };
+        // Nobody waits for an answer to what is no query.
+        let Ok(request) = read(query) else { return };
+        let labels = labels(&self.node, &self.pod, &request, QueryProtocol::Udp);
+        self.node.metrics.dns.asked(&labels);
+        let known = match decide(&self.node, &self.pod, &request, request.payload()) {
+            Decision::Answer(answer) => return self.send(&answer, client, server),
+            Decision::PassOn { known } => known,
+        };
+        let Ok(place) = self.waiting.clone().try_acquire_owned() else {
+            self.full.inc();
+            return self.fail(query, client, server);
+        };
+        let (this, query, open) = (self.clone(), query.to_vec(), Open::new(&self.node));
+        tokio::spawn(async move {
+            let (_place, _open) = (place, open);
+            this.pass_on((query, request), known, labels, client, server).await;
+        });
+    }
+
+    async fn pass_on(
+        &self,
+        (query, request): (Vec<u8>, Request),
+        known: bool,
+        labels: QueryLabels,
+        client: SocketAddr,
+        server: IpAddr,
+    ) {
+        self.node.metrics.dns.passed_on(&labels);
+        let started = Instant::now();
+        let answer = self.upstreams.ask(query.clone(), server, request.payload()).await;
+        self.node.metrics.dns.answered(&labels, answer.is_ok().then(|| started.elapsed()));
+        match answer {
+            Ok(mut answer) => {
+                if known {
+                    known_to_exist(&mut answer);
+                }
+                self.send(&answer, client, server);
+            }
+            Err(error) => {
+                tracing::debug!(target: "dns", pod = %self.pod.name, %server, %error, "not answered");
+                self.fail(&query, client, server);
+            }
+        }
+    }
+
+    fn fail(&self, query: &[u8], client: SocketAddr, server: IpAddr) {
+        if let Some(answer) = failure(query) {
+            self.send(&answer, client, server);
+        }
+    }
+
+    fn send(&self, message: &[u8], client: SocketAddr, server: IpAddr) {
+        let socket = if server.is_ipv4() { &self.answers_v4 } else { &self.answers_v6 };
+        if let Err(error) = answer(socket, message, client, server) {
+            self.lost.inc();
+            tracing::debug!(pod = %self.pod.name, %client, %error, "cannot send an answer");
+        }
+    }
+}
+
+// === impl Open ===
+
+impl Open {
+    fn new(node: &Arc<Node>) -> Self {
+        node.connections.add();
+        Self(node.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.connections.remove();
+    }
+}
