@@ -257,12 +257,13 @@ mod tests {
         let proxies = Proxies::new();
         let to = "10.0.0.1:80".parse().unwrap();
         assert_eq!(proxies.explain(POD, to).await, None, "there is no proxy");
-        let add = |draining| proxies.add(Progress::holding([POD].into_iter(), draining));
-        let [(active, _queue), (draining, _other)] = [false, true].map(add);
+        let add = |number, draining| {
+            proxies.add(ProxyNumber(number), Progress::holding([POD].into_iter(), draining))
+        };
+        let ((active, _queue), (draining, _other)) = (add(1, false), add(2, true));
         assert_eq!(proxies.explain(POD, to).await, None, "it does not answer");
         assert_eq!(proxies.explain(PodId { netns: 2, enrolment: 1 }, to).await, None);
-        // The numbers of links come from the same source.
-        let request = proxies.numbers.load(Ordering::Relaxed);
+        let request = proxies.requests.load(Ordering::Relaxed);
         let answers = async {
             let told =
                 |request, identity| ToCapture::Explained { request, decision: decision(identity) };
