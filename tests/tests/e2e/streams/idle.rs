@@ -68,7 +68,9 @@ fn connections_without_a_byte_for_the_idle_timeout_are_ended_and_others_go_on() 
         wait_for("the silent connection is ended", SOON, || {
             words += 1;
             say(&mut busy, &format!("word {words}"))?;
-            let ended = mesh.n1.access_log()?.into_iter().find(|line| {
+            // Either side may be the first to notice.
+            let lines = [mesh.n1.access_log()?, mesh.n2.access_log()?].concat();
+            let ended = lines.into_iter().find(|line| {
                 line.is("reason", "idle_timeout") && line.is("dst.workload", server.name())
             });
             Ok(ended.map(drop))
