@@ -99,8 +99,9 @@ pub(super) fn denial(
     source: &Workload,
     hop: &Hop,
 ) -> Option<Arc<CloseReason>> {
-    let judged = Check { state, pod, source }.judge(hop)?;
-    judged.err().map(Arc::new)
+    let refused = Check { state, pod, source }.judge(hop)?.err()?;
+    // Where nothing is known that denies it, the other end knows something else.
+    refused.policy().is_some().then(|| Arc::new(refused))
 }
 
 // === impl Check ===
