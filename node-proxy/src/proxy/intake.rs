@@ -325,7 +325,7 @@ impl Intake {
         if self.progress == Progress::Serving {
             self.start(id, &pod, &listeners).await?;
         }
-        self.parts.node.metrics.pods_enrolled.inc();
+        self.parts.node.metrics.pods.start();
         self.pods.insert(id, Served { pod, listeners: Some(listeners) });
         Ok(())
     }
@@ -364,7 +364,7 @@ impl Intake {
             return self.answer(ToCapture::Idle { pod });
         };
         if served.listeners.take().is_some() {
-            self.parts.node.metrics.pods_enrolled.dec();
+            self.parts.node.metrics.pods.stop();
         }
         let (served, workers) = (served.pod.clone(), self.parts.workers.clone());
         let answers = self.answers.clone();
@@ -379,7 +379,7 @@ impl Intake {
     fn cut(&mut self, pod: PodId) {
         let served = self.pods.remove(&pod);
         if served.is_some_and(|served| served.listeners.is_some()) {
-            self.parts.node.metrics.pods_enrolled.dec();
+            self.parts.node.metrics.pods.stop();
         }
         let (workers, answers) = (self.parts.workers.clone(), self.answers.clone());
         tokio::spawn(async move {

@@ -4,6 +4,7 @@ mod discovery;
 mod labels;
 mod paths;
 mod pods;
+mod served;
 mod traffic;
 mod worker;
 
@@ -21,6 +22,7 @@ pub use self::{
     discovery::{DiscoveryMetrics, Termination},
     labels::{ConnectionLabels, End, Reporter},
     pods::PodConnections,
+    served::ServedPods,
     traffic::MAX_SERIES,
     worker::{ConnectionCounters, OpenSocket, WorkerMetrics},
 };
@@ -39,7 +41,7 @@ pub struct NodeMetrics {
     /// The conversation with the control plane.
     pub discovery: DiscoveryMetrics,
     /// Pods in the mesh on this node.
-    pub pods_enrolled: Gauge,
+    pub pods: ServedPods,
     /// Pods of this node that are to be in the mesh and are not captured.
     pub pods_waiting: Gauge,
     /// Connections that were made while no proxy ran, and waited for this one.
@@ -94,18 +96,8 @@ impl NodeMetrics {
             "fairlead_limit_reached",
             "How often a limit of the proxy was reached",
         );
-        let pods_enrolled = Gauge::default();
-        registry.register(
-            "fairlead_pods_enrolled",
-            "Pods of this node that are in the mesh",
-            pods_enrolled.clone(),
-        );
         let pods_waiting = Gauge::default();
-        registry.register(
-            "fairlead_pods_waiting",
-            "Pods of this node that are to be in the mesh and are not captured",
-            pods_waiting.clone(),
-        );
+        let pods = ServedPods::register(registry, &pods_waiting);
         let connections_waited = Counter::default();
         registry.register(
             "fairlead_connections_waited",
@@ -121,7 +113,7 @@ impl NodeMetrics {
         Self {
             config_reloads: ConfigReloads::register(registry),
             discovery: DiscoveryMetrics::register(registry),
-            pods_enrolled,
+            pods,
             pods_waiting,
             connections_waited,
             pod_connections,
