@@ -23,7 +23,7 @@ pub use self::greeting::{Arrival, Arrivals, Greeted, GreetingError, ProxyNumber,
 use self::link::Queue;
 pub(super) use self::{
     link::{Ended, Link, Unreachable, carry},
-    progress::{Explaining, PodProgress, Progress, Reports},
+    progress::{Answers, Explaining, PodProgress, Progress, Reports},
 };
 use crate::{
     explain::Decision,
@@ -136,6 +136,11 @@ impl Proxies {
     /// Returns once there is no proxy.
     pub(super) async fn until_none(&self) {
         self.until(<[_]>::is_empty).await;
+    }
+
+    /// Returns a receiver that wakes when something changes.
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// Returns when something has changed.
@@ -258,7 +263,8 @@ mod tests {
         let to = "10.0.0.1:80".parse().unwrap();
         assert_eq!(proxies.explain(POD, to).await, None, "there is no proxy");
         let add = |number, draining| {
-            proxies.add(ProxyNumber(number), Progress::holding([POD].into_iter(), draining))
+            let progress = Progress::holding([POD].into_iter(), draining);
+            proxies.add(ProxyNumber(number), progress)
         };
         let ((active, _queue), (draining, _other)) = (add(1, false), add(2, true));
         assert_eq!(proxies.explain(POD, to).await, None, "it does not answer");
