@@ -167,6 +167,10 @@ pub struct RunArgs {
     /// are refused or fail are always written, and the metrics count every one.
     #[arg(long, value_name = "N", env = "FAIRLEAD_ACCESS_LOG_SAMPLE", default_value = "1")]
     pub access_log_sample: std::num::NonZeroU32,
+    /// End connections on which no byte has passed for so long, in seconds [default: never]. Peers
+    /// that are gone are found by TCP keepalive and PING without it.
+    #[arg(long, value_name = "SECONDS", env = "FAIRLEAD_IDLE_TIMEOUT", value_parser = seconds)]
+    pub idle_timeout: Option<Duration>,
     /// User and group, as numbers, that the proxy process becomes. It needs to read the
     /// configuration, and nothing else.
     #[arg(long, value_name = "UID[:GID]", default_value = "65532", value_parser = user)]

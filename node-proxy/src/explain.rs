@@ -87,6 +87,8 @@ pub enum DestinationKind {
     Workload,
     /// A node, by workloads of its network.
     Node,
+    /// The pod itself.
+    Itself,
     /// Nothing that the mesh knows.
     Unknown,
 }

@@ -53,6 +53,13 @@ impl Cgroup {
         Ok(Self(path))
     }
 
+    /// Makes a group below this one.
+    pub fn child(&self, name: &str) -> Result<Self> {
+        let path = self.0.join(name);
+        fs::create_dir(&path)?;
+        Ok(Self(path))
+    }
+
     /// Returns its directory.
     pub fn path(&self) -> &Path {
         &self.0

@@ -15,7 +15,7 @@ use nix::{
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
 
-use super::kubelet::KubeletCgroup;
+use super::kubelet::{Kubelet, KubeletCgroup};
 use crate::{cli::ProbeArgs, sys::socket};
 
 /// Where a BPF file system is mounted by convention.
@@ -72,12 +72,20 @@ pub fn requirements(cgroup: Option<&Path>) -> Vec<Requirement> {
 /// Says by what the kubelet's probes are recognised, if they are.
 pub fn probes(cgroup_root: Option<&Path>, options: &ProbeArgs) -> String {
     let named = options.kubelet_cgroup.as_deref();
-    let found = cgroup_root.and_then(|root| KubeletCgroup::below(root, named).find());
-    let kubelet = match found {
-        Some(found) => format!("ok       kubelet's cgroup {}", found.path.display()),
-        None => "note     no cgroup of a kubelet: if this node has one, name its cgroup with \
+    let found = cgroup_root.map(|root| KubeletCgroup::below(root, named).find());
+    let kubelet = match found.unwrap_or(Kubelet::Absent) {
+        Kubelet::Found { path, .. } => format!("ok       kubelet's cgroup {}", path.display()),
+        Kubelet::HasOthersBelow(path) => format!(
+            "note     the cgroup {} has others below it, which must not pass for the kubelet: name the \
+             kubelet's own with --kubelet-cgroup, or its probes are refused where only mutual TLS is \
+             allowed",
+            path.display()
+        ),
+        Kubelet::Absent => {
+            "note     no cgroup of a kubelet: if this node has one, name its cgroup with \
                  --kubelet-cgroup, or its probes are refused where only mutual TLS is allowed"
-            .to_owned(),
+                .to_owned()
+        }
     };
     let sources = options.probe_sources.iter();
     let source = |source| format!("\nnote     whatever comes from {source} passes as a probe");

@@ -1,17 +1,18 @@
 //! Where the kubelet's processes are: the cgroup by which its probes are recognised.
 
 use std::{
-    fs,
+    fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 /// Cgroups of the kubelet on the distributions that are known, below the root of the tree: systemd
-/// services of their usual names and slices, k3s and RKE2, which have the kubelet in their own
-/// process, and Talos.
-const KNOWN: [&str; 7] = [
+/// services of their usual names and slices (the third is kind's), k3s and RKE2, which have the kubelet
+/// in their own process, and Talos.
+const KNOWN: [&str; 8] = [
     "system.slice/kubelet.service",
     "runtime.slice/kubelet.service",
+    "kubelet.slice/kubelet.service",
     "system.slice/k3s.service",
     "system.slice/k3s-agent.service",
     "system.slice/rke2-server.service",
@@ -25,13 +26,20 @@ pub struct KubeletCgroup {
     candidates: Vec<PathBuf>,
 }
 
-/// A cgroup that exists.
+/// What is there of the kubelet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// Its directory.
-    pub path: PathBuf,
-    /// Tells it from one of the same name: a service that is started anew has another cgroup.
-    id: u64,
+pub enum Kubelet {
+    /// Its cgroup.
+    Found {
+        /// The directory.
+        path: PathBuf,
+        /// Tells it from one of the same name: a service that is started anew has another cgroup.
+        id: u64,
+    },
+    /// A cgroup that has others below it: their processes, pods perhaps, would pass for the kubelet.
+    HasOthersBelow(PathBuf),
+    /// No cgroup.
+    Absent,
 }
 
 // === impl KubeletCgroup ===
@@ -55,12 +63,20 @@ impl KubeletCgroup {
     }
 
     /// Returns the first that exists.
-    pub fn find(&self) -> Option<Found> {
-        self.candidates.iter().find_map(|path| {
-            let metadata = fs::metadata(path).ok().filter(fs::Metadata::is_dir)?;
-            Some(Found { path: path.clone(), id: metadata.ino() })
-        })
+    pub fn find(&self) -> Kubelet {
+        let found = self.candidates.iter().find_map(|path| look_at(path).ok());
+        found.unwrap_or(Kubelet::Absent)
     }
+}
+
+fn look_at(path: &Path) -> io::Result<Kubelet> {
+    let id = fs::metadata(path)?.ino();
+    for entry in fs::read_dir(path)? {
+        if entry?.file_type()?.is_dir() {
+            return Ok(Kubelet::HasOthersBelow(path.to_owned()));
+        }
+    }
+    Ok(Kubelet::Found { path: path.to_owned(), id })
 }
 
 #[cfg(test)]
@@ -84,14 +100,15 @@ mod tests {
     fn the_first_known_cgroup_that_exists_is_the_kubelets() {
         let root = tempfile::tempdir().unwrap();
         let kubelet = KubeletCgroup::below(root.path(), None);
-        assert_eq!(kubelet.find(), None);
+        assert_eq!(kubelet.find(), Kubelet::Absent);
         for (made, found) in [
             ("system.slice/k3s.service", "system.slice/k3s.service"),
             ("system.slice/kubelet.service", "system.slice/kubelet.service"),
             ("podruntime/kubelet", "system.slice/kubelet.service"),
         ] {
             fs::create_dir_all(root.path().join(made)).unwrap();
-            assert_eq!(kubelet.find().unwrap().path, root.path().join(found), "{made}");
+            let Kubelet::Found { path, .. } = kubelet.find() else { panic!("{made}") };
+            assert_eq!(path, root.path().join(found), "{made}");
         }
     }
 
@@ -113,6 +130,19 @@ mod tests {
     fn a_named_cgroup_is_the_only_one_looked_for() {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir_all(root.path().join(KNOWN[0])).unwrap();
-        assert_eq!(KubeletCgroup::below(root.path(), Some(Path::new("other"))).find(), None);
+        let other = KubeletCgroup::below(root.path(), Some(Path::new("other")));
+        assert_eq!(other.find(), Kubelet::Absent);
+    }
+
+    #[test]
+    fn a_cgroup_with_others_below_it_is_not_the_kubelets_alone() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("system.slice/k3s.service");
+        fs::create_dir_all(&path).unwrap();
+        fs::write(path.join("cgroup.procs"), "1").unwrap();
+        let kubelet = KubeletCgroup::below(root.path(), None);
+        assert!(matches!(kubelet.find(), Kubelet::Found { .. }));
+        fs::create_dir(path.join("kubepods.slice")).unwrap();
+        assert_eq!(kubelet.find(), Kubelet::HasOthersBelow(path));
     }
 }

@@ -216,7 +216,7 @@ fn done_with(links: &[Arc<Link>], pod: PodId) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::link::message::MAX_PROBLEM_BYTES;
+    use crate::{explain::Outcome, link::message::MAX_PROBLEM_BYTES};
 
     const POD: PodId = PodId { netns: 1, enrolment: 1 };
 
@@ -244,6 +244,43 @@ mod tests {
         assert_eq!(report.connections, u64::MAX);
         let problem = report.problem.as_deref().unwrap();
         assert!(problem.starts_with("[2Jwrong\u{e4}") && problem.len() <= MAX_PROBLEM_BYTES);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_explained_by_the_proxy_that_would_take_it() {
+        let outcome = Outcome { passes: true, reason: None, policy: None, because: String::new() };
+        let decision = |identity: &str| {
+            Some(Box::new(Decision {
+                identity: identity.to_owned(),
+                destination: None,
+                waypoint: None,
+                endpoints: None,
+                attempts: Vec::new(),
+                result: outcome.clone(),
+            }))
+        };
+        let proxies = Proxies::new();
+        let to = "10.0.0.1:80".parse().unwrap();
+        assert_eq!(proxies.explain(POD, to).await, None, "there is no proxy");
+        let add = |number, draining| {
+            let progress = Progress::holding([POD].into_iter(), draining);
+            proxies.add(ProxyNumber(number), progress)
+        };
+        let ((active, _queue), (draining, _other)) = (add(1, false), add(2, true));
+        assert_eq!(proxies.explain(POD, to).await, None, "it does not answer");
+        assert_eq!(proxies.explain(PodId { netns: 2, enrolment: 1 }, to).await, None);
+        let request = proxies.requests.load(Ordering::Relaxed);
+        let answers = async {
+            let told =
+                |request, identity| ToCapture::Explained { request, decision: decision(identity) };
+            proxies.heard(&draining, told(request, "of another proxy"));
+            proxies.heard(&active, told(request - 1, "late"));
+            proxies.heard(&active, told(request, "right"));
+            proxies.heard(&active, told(request, "again"));
+        };
+        let (explained, ()) = tokio::join!(proxies.explain(POD, to), answers);
+        assert_eq!(explained, decision("right"));
+        assert!(matches!(active.progress().explaining, Explaining::Nothing));
     }
 
     #[test]

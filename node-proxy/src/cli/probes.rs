@@ -10,8 +10,8 @@ use clap::Args;
 pub struct ProbeArgs {
     /// Cgroup (v2) of the kubelet, as the third field of /proc/PID/cgroup has it or as a directory.
     /// What its processes connect to a pod goes straight to the application, also where only mutual
-    /// TLS is allowed; nothing else on the node may do that [default: the service of kubelet, k3s or
-    /// RKE2, whichever there is].
+    /// TLS is allowed; nothing else on the node may do that. It must have no other cgroups below it
+    /// [default: the service of kubelet, k3s or RKE2, whichever there is].
     #[arg(long, value_name = "PATH", env = "FAIRLEAD_KUBELET_CGROUP")]
     pub kubelet_cgroup: Option<PathBuf>,
     /// Let every connection from this address of the node pass to applications like a probe. Only for

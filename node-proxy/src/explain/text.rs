@@ -66,6 +66,7 @@ impl Display for Destination {
             DestinationKind::Service => "service",
             DestinationKind::Workload => "workload",
             DestinationKind::Node => "a node, which is outside the mesh",
+            DestinationKind::Itself => "the pod itself",
             DestinationKind::Unknown => "an address that the mesh does not know",
         };
         f.write_str(kind)?;

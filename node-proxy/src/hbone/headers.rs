@@ -15,6 +15,9 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Longest `forwarded` header that is parsed, in bytes; a longer one is ignored.
 const MAX_FORWARDED_BYTES: usize = 1024;
 
+/// Longest host name, in bytes (RFC 1035 section 2.3.4).
+const MAX_HOSTNAME_BYTES: usize = 253;
+
 /// What a `forwarded` header says. Only ever a hint: any peer may write anything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Forwarded {
@@ -22,6 +25,15 @@ pub struct Forwarded {
     pub client: Option<SocketAddr>,
     /// Host name of the service that the client connected to.
     pub host: Option<String>,
+}
+
+/// What a CONNECT asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Authority<'a> {
+    /// An address.
+    Address(SocketAddr),
+    /// A port of a service, by its host name.
+    Name(&'a str, u16),
 }
 
 /// Returns the CONNECT request that opens a stream to `authority`.
@@ -61,9 +73,25 @@ pub fn describe(headers: &mut HeaderMap, destination: &Workload) {
     }
 }
 
-/// Parses the authority of a CONNECT: an address and a port that is not 0.
-pub fn parse_authority(authority: &str) -> Option<SocketAddr> {
-    let parsed: SocketAddr = authority.parse().ok()?;
+/// Parses the authority of a CONNECT: an address or a host name, and a port that is not 0.
+pub fn parse_authority(authority: &str) -> Option<Authority<'_>> {
+    match authority.parse() {
+        Ok(address) => checked(address).map(Authority::Address),
+        Err(_) => parse_name(authority),
+    }
+}
+
+fn parse_name(authority: &str) -> Option<Authority<'_>> {
+    let (hostname, port) = authority.split_once(':')?;
+    let is_part = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'.' | b'_');
+    let is_name = !hostname.is_empty() && hostname.len() <= MAX_HOSTNAME_BYTES;
+    // What begins otherwise is a number to some, and not to others.
+    let is_plain = !port.starts_with('+') && hostname.bytes().all(is_part);
+    let port = port.parse().ok().filter(|port| *port != 0)?;
+    (is_name && is_plain).then_some(Authority::Name(hostname, port))
+}
+
+fn checked(parsed: SocketAddr) -> Option<SocketAddr> {
     let scoped = matches!(parsed, SocketAddr::V6(v6) if v6.scope_id() != 0);
     (parsed.port() != 0 && !scoped)
         .then(|| SocketAddr::new(parsed.ip().to_canonical(), parsed.port()))
@@ -133,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_an_address_and_a_port_is_an_authority() {
+    fn an_authority_is_an_address_or_a_name_and_a_port() {
         for (text, expected) in [
             ("10.0.0.1:80", Some("10.0.0.1:80")),
             ("[fd00::1]:80", Some("[fd00::1]:80")),
@@ -144,12 +172,29 @@ mod tests {
             ("[fe80::1%1]:80", None),
             ("user@10.0.0.1:80", None),
             ("fd00::1:80", None),
-            ("example.com:80", None),
             ("", None),
             (&"1".repeat(1 << 20), None),
         ] {
-            let expected = expected.map(|e| e.parse().unwrap());
+            let expected = expected.map(|e| Authority::Address(e.parse().unwrap()));
             assert_eq!(parse_authority(text), expected, "{}", &text[..text.len().min(40)]);
+        }
+        let longest = "a".repeat(MAX_HOSTNAME_BYTES);
+        for (text, expected) in [
+            ("web.shop:80", Some(("web.shop", 80))),
+            ("Web_1.shop-2:65535", Some(("Web_1.shop-2", 65535))),
+            (&format!("{longest}:80"), Some((longest.as_str(), 80))),
+            (&format!("{longest}a:80"), None),
+            ("web.shop:0", None),
+            ("web.shop:+80", None),
+            ("web.shop:65536", None),
+            ("web.shop:80:80", None),
+            ("web.shop", None),
+            (":80", None),
+            ("a b:80", None),
+            ("w\u{eb}b:80", None),
+        ] {
+            let expected = expected.map(|(name, port)| Authority::Name(name, port));
+            assert_eq!(parse_authority(text), expected, "{text}");
         }
     }
 

@@ -1,12 +1,14 @@
 //! The live connections of one thread: judged anew when policy changes, cut when their pod goes.
 
+pub(super) mod idle;
+
 use std::{
     cell::RefCell,
     collections::{HashMap, HashSet},
     net::SocketAddr,
     rc::Rc,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use fairlead_ebpf::NetnsCookie;
@@ -17,6 +19,7 @@ use mesh_api::{
 use slab::Slab;
 use tokio::sync::{Notify, oneshot};
 
+use self::idle::Idleness;
 use super::{
     admission::{Inbound, refusal},
     flow::{Addresses, Flow, FlowLog},
@@ -65,6 +68,7 @@ struct Live {
     inbound: Option<Inbound>,
     /// What is known of it, once that is decided.
     flow: Option<Rc<Flow>>,
+    idleness: Idleness,
     close: Option<oneshot::Sender<CloseReason>>,
 }
 
@@ -131,7 +135,13 @@ impl Connections {
             of_pod.connections += 1;
         }
         let (close, closed) = oneshot::channel();
-        let live = Live { counted, inbound, flow: None, close: Some(close) };
+        let live = Live {
+            counted,
+            inbound,
+            flow: None,
+            idleness: Idleness::default(),
+            close: Some(close),
+        };
         let key = self.live.borrow_mut().insert(live);
         Registration { table: self.clone(), key, closed }
     }
@@ -177,6 +187,17 @@ impl Connections {
         for (_, live) in self.live.borrow_mut().iter_mut() {
             if live.counted.pod.id == pod {
                 live.close(reason.clone());
+            }
+        }
+    }
+
+    /// Ends every connection on which no byte has passed for `limit`. Those that are being made have
+    /// limits of their own.
+    pub(super) fn end_idle(&self, now: Instant, limit: Duration) {
+        for (_, live) in self.live.borrow_mut().iter_mut() {
+            let Some(bytes) = live.flow.as_ref().map(|flow| flow.bytes()) else { continue };
+            if live.idleness.look(bytes, now, limit) {
+                live.close(CloseReason::Idle);
             }
         }
     }

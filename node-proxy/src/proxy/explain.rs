@@ -13,13 +13,19 @@ use mesh_api::{
 
 use super::{admission::Inbound, inbound::Application, node::Node, outbound, pod::Pod};
 use crate::{
-    explain::{Attempt, Decision, MAX_IDENTITIES_LISTED, Means, Outcome, name, sentence},
+    explain::{
+        Attempt, Decision, Destination, DestinationKind, MAX_IDENTITIES_LISTED, Means, Outcome,
+        name, sentence,
+    },
     state::{Bearings, Hop, LocalWorkload, MeshState, Transport, workload_name},
     telemetry::reason::CloseReason,
 };
 
 /// Why a connection passes that nobody checks.
 const UNCHECKED: &str = "it is not in the mesh: nothing is encrypted and nothing is checked";
+
+/// Why a connection passes that no other pod has a part in.
+const WITHIN_POD: &str = "it stays within the pod, where the mesh captures nothing";
 
 /// Who would check a connection at its other end.
 struct Check<'a> {
@@ -36,43 +42,53 @@ pub(super) fn decide(
     target: SocketAddr,
     is_neighbour: impl Fn(IpAddr) -> bool,
 ) -> Decision {
-    let state = node.state();
-    let now = Instant::now();
-    let (bearings, route) = match state.local_workload(&pod.name, &pod.identity) {
-        Some(LocalWorkload { workload, .. }) => {
-            let pick = |below| rand::random_range(0..below);
-            let bearings = state.bearings(&workload, target, node.moment(now), pick);
-            let route = outbound::route(node, pod, &workload, target, now);
-            (Some(bearings), route.map(|route| (workload, route)))
-        }
-        None => (None, Err(CloseReason::WorkloadUnknown)),
+    let (state, now) = (node.state(), Instant::now());
+    let Some(LocalWorkload { workload: source, .. }) =
+        state.local_workload(&pod.name, &pod.identity)
+    else {
+        return Decision::of(pod, Outcome::refused(&CloseReason::WorkloadUnknown));
     };
-    let (attempts, refusal) = match route {
-        Ok((source, route)) => {
+    // All that chance decides is decided alike.
+    let chance: u64 = rand::random();
+    let pick = |below| chance % below;
+    let route = match outbound::route(node, pod, &source, target, now, pick) {
+        Err(reason @ CloseReason::IllegalPort) => {
+            return Decision::of(pod, Outcome::refused(&reason));
+        }
+        _ if target.ip().is_loopback() || pod.owns(target.ip()) => {
+            let destination = Destination { kind: DestinationKind::Itself, name: None };
+            let decision = Decision::of(pod, Outcome::passes(WITHIN_POD));
+            return Decision { destination: Some(destination), ..decision };
+        }
+        other => other,
+    };
+    let Bearings { destination, waypoint, endpoints } =
+        state.bearings(&source, target, node.moment(now), pick);
+    let (attempts, result) = match route {
+        Err(reason) => (Vec::new(), Outcome::refused(&reason)),
+        Ok(route) => {
             let check = Check { state: &state, pod, source: &source };
             let direct = !node.options.same_node_encryption;
             let attempt = |hop: &Hop| check.attempt(hop, direct && is_neighbour(hop.address.ip()));
-            (route.hops.iter().map(attempt).collect::<Vec<_>>(), None)
+            let attempts: Vec<_> = route.hops.iter().map(attempt).collect();
+            let result = result_of(pod, attempts.first());
+            (attempts, result)
         }
-        Err(reason) => (Vec::new(), Some(reason)),
     };
-    let (destination, waypoint, endpoints) = match bearings {
-        Some(Bearings { destination, waypoint, endpoints }) => {
-            (Some(destination), waypoint, endpoints)
+    let destination = Some(destination);
+    Decision { destination, waypoint, endpoints, attempts, ..Decision::of(pod, result) }
+}
+
+/// Returns what becomes of a connection of which this is tried first: later attempts are made where
+/// nobody answers, and not where somebody refuses.
+fn result_of(pod: &Pod, first: Option<&Attempt>) -> Outcome {
+    match first {
+        Some(first) if first.transport == Means::Plaintext || pod.svid.current().is_ok() => {
+            first.check.clone()
         }
-        None => (None, None, None),
-    };
-    let result = match (&refusal, attempts.first()) {
-        (Some(reason), _) => Outcome::refused(reason),
-        (None, Some(first)) if first.transport != Means::Plaintext => match pod.svid.current() {
-            Ok(_) => first.check.clone(),
-            Err(_) => Outcome::refused(&CloseReason::NoCertificate),
-        },
-        (None, Some(first)) => first.check.clone(),
-        (None, None) => Outcome::refused(&CloseReason::NoHealthyEndpoint),
-    };
-    let identity = name(&pod.identity);
-    Decision { identity, destination, waypoint, endpoints, attempts, result }
+        Some(_) => Outcome::refused(&CloseReason::NoCertificate),
+        None => Outcome::refused(&CloseReason::NoHealthyEndpoint),
+    }
 }
 
 /// Returns why the other end of `hop` refuses a connection of `pod`, as far as this node knows its
@@ -83,8 +99,9 @@ pub(super) fn denial(
     source: &Workload,
     hop: &Hop,
 ) -> Option<Arc<CloseReason>> {
-    let judged = Check { state, pod, source }.judge(hop)?;
-    judged.err().map(Arc::new)
+    let refused = Check { state, pod, source }.judge(hop)?.err()?;
+    // Where nothing is known that denies it, the other end knows something else.
+    refused.policy().is_some().then(|| Arc::new(refused))
 }
 
 // === impl Check ===
@@ -138,6 +155,17 @@ impl Check<'_> {
             destination: application.address,
         };
         Some(inbound.judge(&policies))
+    }
+}
+
+// === impl Decision ===
+
+impl Decision {
+    /// Returns what there is to say of a connection that comes to nothing, or needs nothing.
+    fn of(pod: &Pod, result: Outcome) -> Self {
+        let (destination, waypoint, endpoints) = (None, None, None);
+        let (identity, attempts) = (name(&pod.identity), Vec::new());
+        Self { identity, destination, waypoint, endpoints, attempts, result }
     }
 }
 

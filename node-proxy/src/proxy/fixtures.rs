@@ -26,6 +26,7 @@ pub(crate) fn node() -> Arc<Node> {
         same_node_encryption: false,
         outbound: OutboundPolicy::default(),
         access_log_sample: NonZeroU32::MIN,
+        idle_timeout: None,
         naming: None,
     };
     Arc::new(Node::new(options, Arc::new(NodeMetrics::new(DroppedLines::default()))))

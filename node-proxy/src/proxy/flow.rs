@@ -119,6 +119,11 @@ impl Drop for FlowLog {
 // === impl Flow ===
 
 impl Flow {
+    /// Returns how many bytes have passed, both ways.
+    pub(super) fn bytes(&self) -> u64 {
+        self.request_bytes.get().saturating_add(self.response_bytes.get())
+    }
+
     /// Returns what the access log says when the connection ends for `reason`.
     fn record<'a>(&'a self, reason: &'a CloseReason) -> ConnectionRecord<'a> {
         ConnectionRecord {

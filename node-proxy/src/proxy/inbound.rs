@@ -263,6 +263,7 @@ fn status(reason: &CloseReason) -> StatusCode {
         | CloseReason::RefusedByPeer { .. }
         | CloseReason::TunnelLost
         | CloseReason::Drained
+        | CloseReason::Idle
         | CloseReason::PodReleased
         | CloseReason::LimitReached { .. } => StatusCode::SERVICE_UNAVAILABLE,
     }

@@ -339,7 +339,7 @@ impl Intake {
         if self.progress == Progress::Serving {
             self.start(id, &pod, &listeners).await?;
         }
-        self.parts.node.metrics.pods_enrolled.inc();
+        self.parts.node.metrics.pods.start();
         self.pods
             .insert(id, Served { pod, listeners: Some(listeners), resolver: None, refuses: None });
         self.judge_datagrams();
@@ -380,7 +380,7 @@ impl Intake {
             return self.answer(ToCapture::Idle { pod });
         };
         if served.listeners.take().is_some() {
-            self.parts.node.metrics.pods_enrolled.dec();
+            self.parts.node.metrics.pods.stop();
         }
         served.resolver = None;
         self.parts.resolver.release(pod.netns());
@@ -397,7 +397,7 @@ impl Intake {
     fn cut(&mut self, pod: PodId) {
         let served = self.pods.remove(&pod);
         if served.is_some_and(|served| served.listeners.is_some()) {
-            self.parts.node.metrics.pods_enrolled.dec();
+            self.parts.node.metrics.pods.stop();
         }
         self.parts.resolver.release(pod.netns());
         let (workers, answers) = (self.parts.workers.clone(), self.answers.clone());

@@ -29,6 +29,8 @@ pub struct ProxyOptions {
     pub outbound: OutboundPolicy,
     /// Of so many connections that end well one has a line in the access log.
     pub access_log_sample: NonZeroU32,
+    /// Time without a byte after which a connection is ended; none for never.
+    pub idle_timeout: Option<Duration>,
     /// How names are completed; none if DNS queries are not answered.
     pub naming: Option<Naming>,
 }

@@ -84,7 +84,8 @@ pub(super) fn serve(accepted: Accepted) -> impl Future<Output = ()> {
         };
         let routed = match known {
             Ok(LocalWorkload { workload, .. }) => {
-                match route(&worker.node, &pod, &workload, target, started) {
+                let pick = |below| rand::random_range(0..below);
+                match route(&worker.node, &pod, &workload, target, started, pick) {
                     Ok(route) => Ok((workload, route)),
                     Err(reason) => Err((Some(workload), reason)),
                 }
@@ -106,13 +107,15 @@ pub(super) fn serve(accepted: Accepted) -> impl Future<Output = ()> {
     }
 }
 
-/// Decides where a connection of `pod` goes that was accepted at `started`.
+/// Decides where a connection of `pod` goes that was accepted at `started`. `pick` returns a random
+/// number below its argument.
 pub(super) fn route(
     node: &Node,
     pod: &Pod,
     source: &Workload,
     target: SocketAddr,
     started: Instant,
+    pick: impl Fn(u64) -> u64,
 ) -> Result<Route, CloseReason> {
     // Reached by connecting to the listener itself: forwarding it would reach it again.
     if (target.ip().is_loopback() || pod.owns(target.ip())) && PROXY_PORTS.contains(&target.port())
@@ -120,7 +123,7 @@ pub(super) fn route(
         return Err(CloseReason::IllegalPort);
     }
     let (policy, now) = (node.options.outbound, node.moment(started));
-    node.state().route(source, target, policy, now, |below| rand::random_range(0..below))
+    node.state().route(source, target, policy, now, pick)
 }
 
 /// Ends a connection that cannot be forwarded: the application sees a reset and no byte.

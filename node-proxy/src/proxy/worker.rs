@@ -15,7 +15,7 @@ use std::{
     rc::Rc,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use fairlead_ebpf::NetnsCookie;
@@ -27,7 +27,7 @@ use tokio::{
 
 use self::{accept::Handed, spread::Spread};
 use super::{
-    connections::{Connections, LiveConnection},
+    connections::{Connections, LiveConnection, idle},
     node::Node,
     pod::Pod,
     upstream::Tunnels,
@@ -226,6 +226,8 @@ async fn tell(commands: &mpsc::Sender<Command>, command: Command) {
 async fn run(node: Arc<Node>, spread: Spread, mut commands: mpsc::Receiver<Command>) {
     let mut changes = node.changes();
     let mut sweep = interval(SWEEP_INTERVAL);
+    let idle = node.options.idle_timeout;
+    let mut looks = interval(idle.map_or(SWEEP_INTERVAL, idle::pause));
     let worker = Rc::new(Worker::new(node, spread));
     loop {
         tokio::select! {
@@ -235,6 +237,9 @@ async fn run(node: Arc<Node>, spread: Spread, mut commands: mpsc::Receiver<Comma
             },
             Ok(()) = changes.changed() => worker.connections.judge(&worker.node.state()),
             _ = sweep.tick() => worker.tunnels.sweep(),
+            _ = looks.tick() => if let Some(limit) = idle {
+                worker.connections.end_idle(Instant::now(), limit);
+            },
         }
     }
     worker.obey(Command::Stop);

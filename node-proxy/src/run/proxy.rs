@@ -197,6 +197,7 @@ async fn end(node: &Node, (workers, resolver): (&Workers, &Resolver), grace: Dur
 fn options(args: &RunArgs) -> ProxyOptions {
     ProxyOptions {
         access_log_sample: args.access_log_sample,
+        idle_timeout: args.idle_timeout,
         same_node_encryption: args.same_node_encryption,
         outbound: OutboundPolicy {
             without_waypoint: if args.waypoint_fallback {

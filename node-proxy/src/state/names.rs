@@ -46,11 +46,11 @@ impl MeshState {
         naming: &Naming,
     ) -> Option<Named<'a>> {
         candidates(name, client, &naming.domain).find_map(|Candidate { hostname, alias_of }| {
-            if let Some(entry) = self.service_named(&hostname, client, naming) {
+            if let Some(entry) = self.service_meant(&hostname, client, naming) {
                 return Some(Named { entry, state: self, alias_of });
             }
             let wildcard = wildcards(&hostname)
-                .find_map(|pattern| self.service_named(&pattern, client, naming))?;
+                .find_map(|pattern| self.service_meant(&pattern, client, naming))?;
             Some(Named { entry: wildcard, state: self, alias_of: None })
         })
     }
@@ -66,7 +66,7 @@ impl MeshState {
 
     /// Of services of one name: that of the client's namespace, else the canonical one, else that of
     /// the preferred namespace, else the first.
-    fn service_named(
+    fn service_meant(
         &self,
         hostname: &str,
         client: &Namespace,

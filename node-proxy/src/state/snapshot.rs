@@ -174,6 +174,29 @@ impl MeshState {
         self.services.get(key)
     }
 
+    /// Returns the service with this host name that `local` is an endpoint of, if there is one, and
+    /// where `local` takes connections to `port` of it. One of its own namespace comes first.
+    pub fn service_named(
+        &self,
+        local: &Workload,
+        hostname: &str,
+        port: u16,
+    ) -> Option<(&Arc<Service>, u16)> {
+        let named = |key: &ServiceKey| key.hostname.eq_ignore_ascii_case(hostname);
+        let services = local.services.iter().filter(|(key, _)| named(key));
+        let known = services.filter_map(|(key, ports)| Some((self.services.get(key)?, ports)));
+        let own = |(service, _): &(&Arc<Service>, _)| service.key.namespace == *local.namespace();
+        let (service, ports) = first_max(known, own)?;
+        let declared = service.ports.iter().find(|declared| declared.service_port == port)?;
+        Some((service, ports.get(&port).copied().or(declared.target_port)?))
+    }
+
+    /// Returns an address of `service` in the network of this node, IPv4 if there is one.
+    pub fn first_address(&self, service: &Service) -> Option<IpAddr> {
+        let own = service.addresses.iter().filter(|vip| vip.network == self.network);
+        own.map(|vip| vip.address.addr()).min_by_key(IpAddr::is_ipv6)
+    }
+
     /// Returns the numbers of workloads, services and policies.
     pub fn counts(&self) -> (usize, usize, usize) {
         (self.workloads.size(), self.services.size(), self.policies.len())

@@ -201,6 +201,27 @@ fn a_pod_is_known_only_with_the_identity_that_it_was_enrolled_with() {
 }
 
 #[test]
+fn a_pod_is_asked_for_by_the_names_of_its_own_services_only() {
+    let mesh = mesh();
+    let (b, c) = ("10.2.0.2".parse().unwrap(), "10.2.0.3".parse().unwrap());
+    for (local, hostname, port, expected) in [
+        (b, "web", 80, Some(8080)),
+        (b, "WEB", 80, Some(8080)),
+        (b, "web", 81, None),
+        (b, "named", 80, Some(1234)),
+        (c, "named", 80, None),
+        (b, "pass", 80, None),
+        (b, "nobody", 80, None),
+    ] {
+        let local = mesh.workload_at(local).unwrap();
+        let found = mesh.service_named(local, hostname, port);
+        assert_eq!(found.map(|(_, port)| port), expected, "{hostname}:{port} of {}", local.name);
+    }
+    let (web, _) = mesh.service_named(mesh.workload_at(b).unwrap(), "web", 80).unwrap();
+    assert_eq!(mesh.first_address(web), "10.96.0.1".parse().ok());
+}
+
+#[test]
 fn a_connection_is_ascribed_to_the_service_that_it_was_most_likely_made_for() {
     let mesh = mesh();
     let b = mesh.workload_at("10.2.0.2".parse().unwrap()).unwrap();

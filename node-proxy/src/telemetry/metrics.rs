@@ -5,6 +5,7 @@ mod dns;
 mod labels;
 mod paths;
 mod pods;
+mod served;
 mod traffic;
 mod worker;
 
@@ -23,6 +24,7 @@ pub use self::{
     dns::{DnsMetrics, QueryLabels, QueryProtocol},
     labels::{ConnectionLabels, End, Reporter},
     pods::PodConnections,
+    served::ServedPods,
     traffic::MAX_SERIES,
     worker::{ConnectionCounters, OpenSocket, WorkerMetrics},
 };
@@ -43,7 +45,7 @@ pub struct NodeMetrics {
     /// DNS queries.
     pub dns: DnsMetrics,
     /// Pods in the mesh on this node.
-    pub pods_enrolled: Gauge,
+    pub pods: ServedPods,
     /// Pods of this node that are to be in the mesh and are not captured.
     pub pods_waiting: Gauge,
     /// Connections that were made while no proxy ran, and waited for this one.
@@ -98,18 +100,8 @@ impl NodeMetrics {
             "fairlead_limit_reached",
             "How often a limit of the proxy was reached",
         );
-        let pods_enrolled = Gauge::default();
-        registry.register(
-            "fairlead_pods_enrolled",
-            "Pods of this node that are in the mesh",
-            pods_enrolled.clone(),
-        );
         let pods_waiting = Gauge::default();
-        registry.register(
-            "fairlead_pods_waiting",
-            "Pods of this node that are to be in the mesh and are not captured",
-            pods_waiting.clone(),
-        );
+        let pods = ServedPods::register(registry, &pods_waiting);
         let connections_waited = Counter::default();
         registry.register(
             "fairlead_connections_waited",
@@ -126,7 +118,7 @@ impl NodeMetrics {
             config_reloads: ConfigReloads::register(registry),
             discovery: DiscoveryMetrics::register(registry),
             dns: DnsMetrics::register(registry),
-            pods_enrolled,
+            pods,
             pods_waiting,
             connections_waited,
             pod_connections,

@@ -81,6 +81,8 @@ pub enum CloseReason {
     TunnelLost,
     /// When the proxy shut down and the connection outlived the drain period.
     Drained,
+    /// When no byte had passed for as long as this proxy's operator allows.
+    Idle,
     /// When the pod was released from the mesh, or disappeared.
     PodReleased,
     /// When a limit of this proxy was reached.
@@ -143,6 +145,7 @@ impl CloseReason {
             Self::RefusedByPeer { .. } => "refused_by_peer",
             Self::TunnelLost => "tunnel_lost",
             Self::Drained => "drained",
+            Self::Idle => "idle_timeout",
             Self::PodReleased => "pod_released",
             Self::LimitReached { .. } => "limit_reached",
             Self::BadRequest => "bad_request",
@@ -156,6 +159,7 @@ impl CloseReason {
             | Self::ClientReset
             | Self::ServerReset
             | Self::Drained
+            | Self::Idle
             | Self::PodReleased => ResponseFlags::None,
             Self::DeniedByPolicy { .. }
             | Self::NotAllowed { .. }
@@ -211,6 +215,7 @@ impl CloseReason {
             | Self::Http2
             | Self::TunnelLost
             | Self::Drained
+            | Self::Idle
             | Self::PodReleased
             | Self::LimitReached { .. }
             | Self::BadRequest => None,

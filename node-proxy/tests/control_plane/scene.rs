@@ -67,6 +67,7 @@ impl Scene {
             same_node_encryption: false,
             outbound: OutboundPolicy::default(),
             access_log_sample: NonZeroU32::MIN,
+            idle_timeout: None,
         };
         let metrics = Arc::new(NodeMetrics::new(DroppedLines::default()));
         let node = Arc::new(Node::new(options, metrics));

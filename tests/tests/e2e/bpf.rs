@@ -39,6 +39,8 @@ pub(crate) struct Entries {
     pub(crate) enrolled: usize,
     /// Pods whose connections are counted.
     pub(crate) counted: usize,
+    /// Open connections of the kubelet.
+    pub(crate) probes: usize,
     /// Listening sockets, three a pod.
     pub(crate) listeners: usize,
     /// Exempt processes.
@@ -99,6 +101,7 @@ impl Entries {
         Ok(Self {
             enrolled: count("ENROLLED")?,
             counted: count("COUNTS")?,
+            probes: count("PROBES")?,
             listeners: count("LISTENERS")?,
             proxies: count("PROXIES")?,
             steered: fs::read_dir(dir.join("pods"))?.count(),

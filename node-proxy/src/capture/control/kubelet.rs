@@ -5,7 +5,7 @@ use tokio::time::interval;
 use super::Control;
 use crate::{
     capture::{
-        kubelet::{Found, KubeletCgroup},
+        kubelet::{Kubelet, KubeletCgroup},
         vanish::INTERVAL,
     },
     cli::Enrol,
@@ -22,28 +22,36 @@ impl Control {
             tick.tick().await;
             let found = kubelet.find();
             if known.as_ref() != Some(&found) {
-                self.recognise(found.as_ref()).await;
+                self.recognise(&found).await;
                 known = Some(found);
             }
         }
     }
 
-    async fn recognise(&self, found: Option<&Found>) {
-        let mut programs = self.0.programs.lock().await;
-        let recognised = programs.recognise_probes(found.map(|found| found.path.as_path()));
-        match (recognised, found) {
-            (Ok(()), Some(Found { path, .. })) => {
+    async fn recognise(&self, kubelet: &Kubelet) {
+        let cgroup = match kubelet {
+            Kubelet::Found { path, .. } => Some(path.as_path()),
+            Kubelet::HasOthersBelow(_) | Kubelet::Absent => None,
+        };
+        let recognised = self.0.programs.lock().await.recognise_probes(cgroup);
+        let consequence = "its probes are refused where only mutual TLS is allowed";
+        match (recognised, kubelet) {
+            (Err(error), _) => {
+                tracing::error!(%error, "cannot recognise the kubelet: {consequence}");
+            }
+            (Ok(()), Kubelet::Found { path, .. }) => {
                 tracing::info!(cgroup = %path.display(), "probes of the kubelet pass");
             }
-            (Ok(()), None) if self.0.enrol == Enrol::Kubernetes => tracing::warn!(
-                "the kubelet's cgroup is not there: its probes are refused where only mutual TLS is \
-                 allowed; if it runs, name its cgroup with --kubelet-cgroup"
+            (Ok(()), Kubelet::HasOthersBelow(path)) => tracing::warn!(
+                cgroup = %path.display(),
+                "the kubelet's cgroup has others below it, which must not pass for the kubelet: \
+                 {consequence}; name its own with --kubelet-cgroup"
             ),
-            (Ok(()), None) => tracing::debug!("there is no kubelet"),
-            (Err(error), _) => tracing::error!(
-                %error,
-                "the kubelet's probes are refused where only mutual TLS is allowed"
+            (Ok(()), Kubelet::Absent) if self.0.enrol == Enrol::Kubernetes => tracing::warn!(
+                "the kubelet's cgroup is not there: {consequence}; if it runs, name its cgroup with \
+                 --kubelet-cgroup"
             ),
+            (Ok(()), Kubelet::Absent) => tracing::debug!("there is no kubelet"),
         }
     }
 }

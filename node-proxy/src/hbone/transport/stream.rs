@@ -229,11 +229,10 @@ impl AsyncWrite for Stream {
         let this = &mut *self;
         this.session.close(&mut this.unsent).map_err(invalid)?;
         ready!(this.poll_send(cx))?;
-        let shut = SockRef::from(&*this.socket.socket).shutdown(Shutdown::Write);
-        // A connection that the peer has ended needs no end of ours.
-        Poll::Ready(shut.or_else(|e| match e.kind() {
-            io::ErrorKind::NotConnected => Ok(()),
-            _ => Err(e),
-        }))
+        match SockRef::from(&*this.socket.socket).shutdown(Shutdown::Write) {
+            // A connection that the peer has ended needs no end of ours.
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Poll::Ready(Ok(())),
+            shut => Poll::Ready(shut),
+        }
     }
 }

@@ -52,7 +52,7 @@ impl Wire {
     pub fn report(&self) -> PathReport {
         let now = self.socket.upgrade().and_then(|socket| path_stats(&*socket).ok());
         let connect_time = self.connect_time.take();
-        let Some(stats) = now.or(self.last.get()) else {
+        let Some(stats) = now.or_else(|| self.last.get()) else {
             return PathReport { connect_time, ..PathReport::default() };
         };
         let told = self.told.replace(stats.retransmits);

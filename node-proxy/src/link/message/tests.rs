@@ -12,6 +12,11 @@ fn messages_to_a_proxy_are_those_of_version_1() {
         service_account: "cart".parse().unwrap(),
         addresses: vec!["10.1.0.2".parse().unwrap(), "fd00::2".parse().unwrap()],
     };
+    let counted = CountedPod {
+        namespace: "shop".parse().unwrap(),
+        name: "cart-0".parse().unwrap(),
+        counts: vec![5, 0, 2],
+    };
     let pod = POD;
     let table = [
         (ToProxy::Hello { version: 1 }, r#"{"type":"hello","version":1}"#),
@@ -36,6 +41,10 @@ fn messages_to_a_proxy_are_those_of_version_1() {
         (ToProxy::Describe { request: 7 }, r#"{"type":"describe","request":7}"#),
         (ToProxy::PodLimitReached, r#"{"type":"pod_limit_reached"}"#),
         (ToProxy::Waiting { pods: 3 }, r#"{"type":"waiting","pods":3}"#),
+        (
+            ToProxy::Counted { pods: vec![counted], last: true },
+            r#"{"type":"counted","pods":[{"namespace":"shop","name":"cart-0","counts":[5,0,2]}],"last":true}"#,
+        ),
         (
             ToProxy::Drain { grace_ms: 25_000, succeeded: true },
             r#"{"type":"drain","grace_ms":25000,"succeeded":true}"#,

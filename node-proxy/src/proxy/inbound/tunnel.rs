@@ -11,13 +11,13 @@ use std::{
 
 use bytes::Bytes;
 use h2::{RecvStream, server::SendResponse};
-use http::{Method, Response, uri::Authority};
+use http::{Method, Response};
 use mesh_api::identity::Identity;
 
 use super::{Application, Arrival, status};
 use crate::{
     hbone::{
-        headers::{self, Forwarded},
+        headers::{self, Authority, Forwarded},
         server::{Stream, Tunnel},
         transport::{self, Wire},
     },
@@ -138,23 +138,43 @@ impl Source {
     fn serve(self: Rc<Self>, (request, respond): Stream) -> impl Future<Output = ()> {
         let (head, body) = request.into_parts();
         let forwarded = headers::parse_forwarded(&head.headers);
-        let requested = head.uri.authority().map(Authority::as_str);
-        let requested = requested.and_then(headers::parse_authority);
-        let is_connect = head.method == Method::CONNECT && requested.is_some();
-        let requested = requested.unwrap_or(self.target);
+        let asked = head.uri.authority().map(http::uri::Authority::as_str);
+        let asked = asked.and_then(headers::parse_authority);
+        let requested = match asked.filter(|_| head.method == Method::CONNECT) {
+            Some(Authority::Address(address)) => Ok(address),
+            Some(Authority::Name(hostname, port)) => self.by_name(hostname, port),
+            None => Err(CloseReason::BadRequest),
+        };
+        let (requested, refusal) = match requested {
+            Ok(requested) => (requested, None),
+            Err(reason) => (self.target, Some(Box::new(reason))),
+        };
         let arrival = Box::new(self.arrival(requested, forwarded, Instant::now()));
         let counted = self.worker.connections.count(&self.pod);
         let (log, mut registration) = arrival.register(&self.worker, &self.pod, counted);
         let share = self.worker.spread.own(1);
         async move {
             let _share = share;
-            let reason = if is_connect {
-                self.carry(arrival, (respond, body), &log, &mut registration).await
-            } else {
-                refuse(respond, CloseReason::BadRequest)
+            let reason = match refusal {
+                None => self.carry(arrival, (respond, body), &log, &mut registration).await,
+                Some(reason) => refuse(respond, *reason),
             };
             log.measured(&self.wire.report());
             log.close(&reason.in_tunnel(self.distrusted.get()));
+        }
+    }
+
+    /// Returns the address that a peer means by a port of a service: the pod's own, or for a pod that
+    /// is a proxy, which is told, the service's.
+    fn by_name(&self, hostname: &str, port: u16) -> Result<SocketAddr, CloseReason> {
+        let state = self.worker.node.state();
+        let local = state.local_workload(&self.pod.name, &self.pod.identity);
+        let local = local.ok_or(CloseReason::WorkloadUnknown)?.workload;
+        let named = state.service_named(&local, hostname, port);
+        let (service, own_port) = named.ok_or(CloseReason::NoHealthyEndpoint)?;
+        match state.first_address(service).filter(|_| local.application_tunnel.is_some()) {
+            Some(address) => Ok(SocketAddr::new(address, port)),
+            None => Ok(SocketAddr::new(self.target.ip(), own_port)),
         }
     }
 

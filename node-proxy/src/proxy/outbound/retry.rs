@@ -29,6 +29,7 @@ pub(super) fn is_worth_another_endpoint(reason: &CloseReason) -> bool {
         | CloseReason::IllegalPort
         | CloseReason::NoCertificate
         | CloseReason::Drained
+        | CloseReason::Idle
         | CloseReason::PodReleased
         | CloseReason::LimitReached { .. }
         | CloseReason::BadRequest => false,

@@ -187,7 +187,8 @@ fn the_metrics_of_the_process_have_their_names() {
     metrics.limit("connections").inc();
     metrics.limit("connections").inc();
     metrics.config_reloads.rejected.inc();
-    metrics.pods_enrolled.set(3);
+    (0..4).for_each(|_| metrics.pods.start());
+    metrics.pods.stop();
     metrics.pods_waiting.set(2);
     metrics.tunnels_open.outbound.inc();
     let text = encoded(&metrics);
@@ -197,6 +198,10 @@ fn the_metrics_of_the_process_have_their_names() {
         ("fairlead_config_reloads_total", "result=\"rejected\"", 1),
         ("fairlead_config_reloads_total", "result=\"applied\"", 0),
         ("fairlead_pods_enrolled", "", 3),
+        ("workload_manager_active_proxy_count", "", 3),
+        ("workload_manager_pending_proxy_count", "", 2),
+        ("workload_manager_proxies_started_total", "", 4),
+        ("workload_manager_proxies_stopped_total", "", 1),
         ("fairlead_pods_waiting", "", 2),
         ("fairlead_tunnels_open", "direction=\"outbound\"", 1),
         ("fairlead_tunnels_open", "direction=\"inbound\"", 0),

@@ -15,6 +15,7 @@ impl CloseReason {
             | Self::ClientReset
             | Self::ServerReset
             | Self::Drained
+            | Self::Idle
             | Self::PodReleased => return None,
             Self::DeniedByPolicy { .. } | Self::DeniedByPolicyChange { .. } => {
                 "change that policy if this source may connect"
@@ -110,6 +111,7 @@ impl CloseReason {
             Self::Http2 => "the HTTP/2 connection to the peer failed",
             Self::TunnelLost => "the tunnel broke under the connection",
             Self::Drained => "closed by the shutdown of this proxy after the drain period",
+            Self::Idle => "closed because no byte had passed for as long as --idle-timeout allows",
             Self::PodReleased => "closed because the pod left the mesh",
             Self::BadRequest => "a peer sent something else than a valid CONNECT request",
         };

@@ -61,6 +61,7 @@ fn table() -> Vec<(R, &'static str, F, &'static str)> {
         ),
         (R::TunnelLost, "tunnel_lost", F::Connect, "tunnel"),
         (R::Drained, "drained", F::None, "drain period"),
+        (R::Idle, "idle_timeout", F::None, "--idle-timeout"),
         (R::PodReleased, "pod_released", F::None, "left the mesh"),
         (R::LimitReached { limit: "streams" }, "limit_reached", F::Connect, "\"streams\""),
         (R::BadRequest, "bad_request", F::Connect, "CONNECT"),

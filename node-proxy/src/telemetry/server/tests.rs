@@ -58,7 +58,7 @@ fn metrics() -> NodeMetrics {
 #[tokio::test]
 async fn metrics_are_served_at_both_paths_in_the_type_that_was_asked_for() {
     let (metrics, (listener, address)) = (metrics(), listener().await);
-    metrics.pods_enrolled.set(7);
+    (0..7).for_each(|_| metrics.pods.start());
     let test = async {
         for path in ["/metrics", "/stats/prometheus"] {
             let answer = get(address, path, "").await;

@@ -3,7 +3,7 @@
 use std::{future::pending, net::SocketAddr};
 
 use anyhow::{Context as _, Result, ensure};
-use fairlead_lab::{MeshConfig, Pod, Policy, PolicyAction};
+use fairlead_lab::{MeshConfig, Pod, Policy, PolicyAction, ServiceEntry};
 use http::{Method, Request};
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
@@ -185,6 +185,31 @@ fn a_malformed_authority_costs_its_stream_and_nothing_else() -> Result<()> {
     // The node is up, and what is well formed is served.
     let authority = scene.pod.v4(APP).to_string();
     assert_eq!(ask(&scene, authority.as_bytes(), &[])?, Answer::Accepted);
+    Ok(())
+}
+
+#[test]
+fn a_pod_is_asked_for_by_the_name_and_port_of_its_service() -> Result<()> {
+    let scene = Scene::configured("byname", |config, pod| {
+        let service = ServiceEntry::new("shop", "named").port(80, APP);
+        config.add_service(service, [pod]);
+    })?;
+    let _app = App::listen(&scene.pod, APP)?;
+    block_on(async {
+        let tunnel = scene.tunnel().await?;
+        for (authority, status) in [
+            ("named.shop.svc.cluster.local:80", 200),
+            ("named.shop.svc.cluster.local:81", 503),
+            ("web.shop.svc.cluster.local:80", 503),
+            ("nobody.shop.svc.cluster.local:80", 503),
+        ] {
+            assert_eq!(tunnel.status(authority).await?, status, "{authority}");
+        }
+        Ok(())
+    })?;
+    let own = scene.pod.v4(APP).to_string();
+    let line = scene.proxy.wait_for_access(|line| line.is("dst.hbone_addr", &own))?;
+    assert!(line.is("dst.service", "named.shop.svc.cluster.local"), "{line:?}");
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use fairlead_lab::{
 
 use super::counts::counted;
 use crate::{
+    bpf::Entries,
     clients::{SOON, curl, curl_with, run_python},
     mesh::{ECHO, HTTP, Mesh},
 };
@@ -108,6 +109,9 @@ fn probes_reach_the_application_where_only_mutual_tls_is_allowed_and_nothing_els
         Ok((now >= before + 3.0).then_some(()))
     })?;
     assert!((inbound(&scene.mesh.n1, &d, "probe")? - before - 3.0).abs() < 0.1);
+    wait_for("no connection of the kubelet on record", SOON, || {
+        Ok((Entries::of(&scene.mesh.n1)?.probes == 0).then_some(()))
+    })?;
     let probes = scene.mesh.n1.access_log()?;
     let from_kubelet = probes.iter().filter(|line| line.is("reason", "completed")).count();
     assert_eq!(from_kubelet, 0, "the proxy took part: {probes:#?}");
@@ -191,6 +195,19 @@ fn a_kubelet_that_is_started_anew_is_recognised_again() -> Result<()> {
 }
 
 #[test]
+fn pods_below_the_cgroup_of_the_kubelet_do_not_pass_for_it() -> Result<()> {
+    let scene = Scene::new("below")?;
+    let pods = scene.cgroup.child("kubepods")?;
+    let server = scene.mesh.d.v4(HTTP);
+    wait_for("the end of the pass", SOON, || {
+        Ok(curl(&pods.on(&scene.mesh.outsider), server)?.is_refused().then_some(()))
+    })?;
+    assert!(curl(&scene.kubelet(), server)?.is_refused());
+    drop(pods);
+    scene.wait_recognised()
+}
+
+#[test]
 fn addresses_of_the_node_pass_only_where_they_are_named() -> Result<()> {
     let mut mesh = Mesh::with_args("sources", &["--probe-source", "10.1.0.1,fd00:1::1"])?;
     make_strict(&mut mesh)?;
@@ -219,5 +236,6 @@ fn the_check_says_by_what_probes_are_recognised() -> Result<()> {
     let said = check(&kubelet)?;
     assert!(said.contains(&format!("ok       kubelet's cgroup {kubelet}")), "{said}");
     assert!(check("nowhere")?.contains("no cgroup of a kubelet"));
+    assert!(check("/")?.contains("has others below it"));
     Ok(())
 }

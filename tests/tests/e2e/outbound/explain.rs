@@ -1,6 +1,6 @@
 //! What `fairlead-node explain` says is what a connection then does.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Context as _, Result};
 use fairlead_lab::{
@@ -47,18 +47,23 @@ fn what_is_said_of_allowed_and_denied_connections_is_what_they_meet() -> Result<
         assert_eq!(result["reason"], "not_allowed", "{denied:#}");
         assert_eq!(result["policy"], "shop/only-a", "{denied:#}");
     }
-    // The refusal at the source says the same, and so does that at the destination.
-    let because = mesh.n1.explain(&mesh.c, vip4(10, 80))?;
-    let because = because["decision"]["result"]["because"].as_str().context("no words")?.to_owned();
-    let source = mesh.n1.wait_for_access(|line| {
-        line.is("src.workload", "c")
-            && line.is("dst.workload", "b")
-            && line.is("direction", "outbound")
-    })?;
-    assert!(source.is("policy", "shop/only-a"), "{source:?}");
-    assert!(source.get("error").is_some_and(|error| error.ends_with(&because)), "{source:?}");
-    let destination = mesh.n2.wait_for_access(|line| line.is("src.workload", "c"))?;
-    assert!(destination.is("error", &because), "{destination:?}");
+    // The refusals in both logs say the same, also within the node.
+    for (server, pod, node) in [(vip4(10, 80), "b", &mesh.n2), (vip4(20, 80), "d", &mesh.n1)] {
+        let explained = mesh.n1.explain(&mesh.c, server)?;
+        let because = explained["decision"]["result"]["because"].as_str().context("no words")?;
+        let line = |node: &FairleadNode, direction: &str| {
+            node.wait_for_access(|line| {
+                line.is("src.workload", "c")
+                    && line.is("dst.workload", pod)
+                    && line.is("direction", direction)
+            })
+        };
+        let source = line(&mesh.n1, "outbound")?;
+        assert!(source.is("policy", "shop/only-a"), "{source:?}");
+        assert!(source.get("error").is_some_and(|error| error.ends_with(because)), "{source:?}");
+        let destination = line(node, "inbound")?;
+        assert!(destination.is("error", because), "{destination:?}");
+    }
     Ok(())
 }
 
@@ -81,6 +86,12 @@ fn what_lies_outside_the_mesh_is_said_to() -> Result<()> {
     assert_eq!(lacking["decision"]["result"]["reason"], "no_healthy_endpoint", "{lacking:#}");
     let left_out = &lacking["decision"]["endpoints"]["left_out"][0];
     assert_eq!(left_out["because"], "without that port", "{lacking:#}");
+    for own in [mesh.d.v4(HTTP), mesh.d.v6(HTTP), (Ipv4Addr::LOCALHOST, HTTP).into()] {
+        let itself = agree(&mesh.n1, &mesh.d, own)?;
+        assert_eq!(itself["decision"]["destination"]["kind"], "itself", "{itself:#}");
+    }
+    let illegal = agree(&mesh.n1, &mesh.d, mesh.d.v4(15001))?;
+    assert_eq!(illegal["decision"]["result"]["reason"], "illegal_port", "{illegal:#}");
     // A pod that is not in the mesh.
     let outside = mesh.n1.explain(&mesh.outsider, vip4(10, 80));
     let error = outside.err().map(|error| format!("{error:#}")).unwrap_or_default();

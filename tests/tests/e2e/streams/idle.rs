@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use fairlead_lab::{FairleadNode, Half, Resources};
+use fairlead_lab::{FairleadNode, Half, Resources, wait_for};
 
 use crate::{
+    clients::{SOON, say, talk},
     mesh::{ECHO, Mesh},
     traffic::{Target, Traffic, serve_echo, talk_over_streams},
 };
@@ -53,4 +54,29 @@ fn thousands_of_idle_connections_fit_a_budget_and_each_works_after_the_silence()
         ensure!(report.failure.is_none() && report.rounds >= 2, "{report:?}");
     }
     servers.into_iter().try_for_each(|server| server.finish().map(drop))
+}
+
+#[test]
+fn connections_without_a_byte_for_the_idle_timeout_are_ended_and_others_go_on() -> Result<()> {
+    let mut mesh = Mesh::with_args("idletime", &["--idle-timeout", "2"])?;
+    for server in [mesh.b.clone(), mesh.d.clone()] {
+        mesh.serve_echo(&server)?;
+        let mut silent = talk(&mesh.a, server.v4(ECHO))?;
+        say(&mut silent, "the last words")?;
+        let mut busy = talk(&mesh.a, server.v6(ECHO))?;
+        let mut words = 0;
+        wait_for("the silent connection is ended", SOON, || {
+            words += 1;
+            say(&mut busy, &format!("word {words}"))?;
+            // Either side may be the first to notice.
+            let lines = [mesh.n1.access_log()?, mesh.n2.access_log()?].concat();
+            let ended = lines.into_iter().find(|line| {
+                line.is("reason", "idle_timeout") && line.is("dst.workload", server.name())
+            });
+            Ok(ended.map(drop))
+        })?;
+        silent.wait_for_output("reset", SOON)?;
+        say(&mut busy, "still here")?;
+    }
+    Ok(())
 }
