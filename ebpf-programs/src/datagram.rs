@@ -238,6 +238,7 @@ impl Destination {
     }
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "a port has half of the word")]
 fn port(word: u32) -> u16 {
     u16::from_be(word as u16)
 }
