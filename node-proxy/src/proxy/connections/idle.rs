@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn looks_are_neither_rare_nor_without_pause() {
-        assert_eq!(pause(Duration::from_mins(60)), Duration::from_secs(450));
+        assert_eq!(pause(Duration::from_hours(1)), Duration::from_secs(450));
         assert_eq!(pause(Duration::from_millis(1)), SHORTEST_PAUSE);
     }
 }
