@@ -23,15 +23,16 @@ pub struct DatagramArgs {
     )]
     pub dns_capture: bool,
     /// What becomes of datagrams (UDP, and with it QUIC) of enrolled pods, other than DNS queries.
-    /// They are never encrypted. They are counted in `fairlead_pod_datagrams_total`, and what is refused
-    /// is not lost in silence: the sender in an enrolled pod gets EPERM, any other one an ICMP error.
-    /// Answers to what a pod has sent always reach it.
+    /// They are never encrypted, so `strict` refuses them where policy refuses plaintext; a name
+    /// server in the mesh must then be PERMISSIVE. They are counted in `fairlead_pod_datagrams_total`,
+    /// and what is refused is not lost in silence: the sender in an enrolled pod gets EPERM, any other
+    /// one an ICMP error. Answers to what a pod has sent always reach it.
     #[arg(
         long,
         value_enum,
         value_name = "POLICY",
         env = "FAIRLEAD_DATAGRAMS",
-        default_value = "strict"
+        default_value = "pass"
     )]
     pub datagrams: DatagramPolicy,
     /// Domain of the cluster, which completes short names of services.
