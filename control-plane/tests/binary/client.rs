@@ -21,6 +21,9 @@ use tonic::{Request, Status};
 
 use crate::plane::{Plane, SOON};
 
+/// How the control plane answers before it knows anything.
+const NOT_READ_YET: &str = "the first state is still being read";
+
 /// What a client of everything knows.
 pub(crate) struct Client {
     pub(crate) known: BTreeMap<String, MeshResource>,
@@ -61,6 +64,8 @@ impl Client {
                     }
                 }
                 Event::Connected => {}
+                // It is told to ask again, and does.
+                Event::Disconnected(end) if end.to_string().contains(NOT_READ_YET) => {}
                 Event::Disconnected(end) => anyhow::bail!("{end}"),
             }
         }
