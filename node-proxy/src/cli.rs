@@ -14,7 +14,10 @@ use std::{
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fairlead_component::logging::LogFormat;
-use mesh_api::identity::{Namespace, ServiceAccount, TrustDomain};
+use mesh_api::{
+    identity::{Namespace, ServiceAccount, TrustDomain},
+    workload::UnknownDestinations,
+};
 use nix::unistd::{Gid, Uid};
 
 pub use self::{
@@ -24,10 +27,7 @@ pub use self::{
     probes::ProbeArgs,
     sources::{Certificates, Configuration, Sources, SourcesError},
 };
-use crate::{
-    api::{PodKey, PodName},
-    state::UnknownDestinations,
-};
+use crate::api::{PodKey, PodName};
 
 /// Fairlead's node proxy: captures the traffic of enrolled pods and carries it over mutual TLS.
 ///
@@ -145,7 +145,8 @@ pub struct RunArgs {
     pub waypoint_fallback: bool,
     /// Where pods may connect to: `allow-any`, anywhere, or `registry-only`, what the mesh knows:
     /// services, those of `ServiceEntry` objects among them, and workloads. Everything else is
-    /// refused then.
+    /// refused then. Where a control plane sends an `outboundTrafficPolicy.mode` of the mesh
+    /// configuration, as Fairlead's does, that counts instead.
     #[arg(long, value_enum, env = "FAIRLEAD_OUTBOUND_POLICY", default_value = "allow-any")]
     pub outbound_policy: Destinations,
     /// Address of the Prometheus metrics.

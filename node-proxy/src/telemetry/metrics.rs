@@ -22,7 +22,7 @@ use self::traffic::Traffic;
 pub use self::{
     discovery::{DiscoveryMetrics, Termination},
     dns::{DnsMetrics, QueryLabels, QueryProtocol},
-    labels::{ConnectionLabels, End, Reporter},
+    labels::{ConnectionLabels, End, Outside, Reporter},
     pods::PodConnections,
     served::ServedPods,
     traffic::MAX_SERIES,
