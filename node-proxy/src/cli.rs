@@ -155,7 +155,8 @@ pub struct RunArgs {
     /// Address of the readiness probe, /healthz/ready.
     #[arg(long, default_value_t = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 15021)))]
     pub readiness_address: SocketAddr,
-    /// Address of the admin interface. It has no access control: keep it on loopback.
+    /// Address of the admin interface, which explains itself at /. It has no access control, and
+    /// who reaches it can end the node proxy: keep it on loopback.
     #[arg(long, default_value_t = SocketAddr::from((Ipv4Addr::LOCALHOST, 15000)))]
     pub admin_address: SocketAddr,
     /// Form of log lines.

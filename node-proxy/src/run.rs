@@ -5,6 +5,7 @@ pub(crate) mod agent;
 pub(crate) mod capture;
 mod configuration;
 mod confine;
+mod pages;
 pub(crate) mod proxy;
 
 use std::{env, ffi::OsString, io, os::fd::OwnedFd};
@@ -22,7 +23,7 @@ use fairlead_node::{
     link::channel::pair,
     supervise::{
         self, RoleSpec, Supervisor,
-        control::{Control, LinkedTo},
+        control::{Control, LinkedTo, Superior},
     },
     sys::memory,
 };
@@ -36,6 +37,7 @@ const LINK_QUEUE: usize = 8;
 struct Links {
     halves: mpsc::Receiver<OwnedFd>,
     agents: mpsc::Receiver<OwnedFd>,
+    superior: Superior,
 }
 
 /// The signals that ask this process to end. They wait here from the start: one that comes while the
@@ -87,7 +89,7 @@ fn single(args: &RunArgs, authority: Option<Authority>) -> Result<()> {
             }
         };
         let halves = async {
-            let links = Links { halves: capture_links, agents };
+            let links = Links { halves: capture_links, agents, superior: Superior::Nobody };
             tokio::try_join!(
                 capture::serve(args, links, Termination::catch()?),
                 proxy::serve(args, opened, &log, proxy_links, std::future::pending()),
@@ -114,6 +116,7 @@ fn arguments_for(command: &str) -> Vec<OsString> {
 /// Returns the links that the supervisor gives; their end means that it is gone.
 fn links_of_supervisor() -> Result<Links> {
     let mut control = Control::from_stdin().context("no supervisor")?;
+    let superior = control.superior()?;
     let (to_half, halves) = mpsc::channel(LINK_QUEUE);
     let (to_agent, agents) = mpsc::channel(LINK_QUEUE);
     tokio::spawn(async move {
@@ -126,7 +129,7 @@ fn links_of_supervisor() -> Result<Links> {
             let _ = taker.send(link.socket).await;
         }
     });
-    Ok(Links { halves, agents })
+    Ok(Links { halves, agents, superior })
 }
 
 // === impl Termination ===

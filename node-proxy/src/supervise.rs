@@ -1,12 +1,12 @@
 //! The supervisor: starts capture, proxy and, where there is one, the agent as processes of their
 //! own, joins them, starts again what dies, renews all in place and ends them in order.
 //!
-//! It holds no state of the mesh and reads nothing, so that it has little to go wrong: all it tells
-//! its children goes through their [control channels](control).
+//! It holds no state of the mesh and reads nothing but a word of capture's, so that it has little to
+//! go wrong: all it tells its children goes through their [control channels](control).
 //!
 //! | Event | What happens |
 //! |---|---|
-//! | SIGTERM, SIGINT | capture gets SIGTERM and tells the proxies to drain, and so does the agent, which ends; all end by themselves, or are ended |
+//! | SIGTERM, SIGINT, or capture asks for it | capture gets SIGTERM and tells the proxies to drain, and so does the agent, which ends; all end by themselves, or are ended |
 //! | SIGHUP | capture, then the proxy, is followed by a process of the program on disk, which takes over; then the agent ends and is followed by one |
 //! | a process dies | it is started again: at once, then after growing pauses |
 //! | capture ends with success | another supervisor's capture has taken over; the proxies drain |
@@ -23,6 +23,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::{Instant, sleep_until},
@@ -30,6 +31,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use self::{
+    control::Request,
     plan::{Action, ChildId, End, Event, Plan, Program},
     process::Process,
 };
@@ -108,6 +110,7 @@ struct Signals {
 enum Wake {
     Decide(Event),
     ChildEnded,
+    ChildAsks(ChildId, Option<Request>),
 }
 
 /// The processes, by the ids that the plan gave them.
@@ -143,11 +146,14 @@ pub async fn run(spec: Supervisor) -> Result<(), SuperviseError> {
         };
         let wake = tokio::select! {
             wake = signals.next() => wake,
+            (child, request) = processes.asked() => Wake::ChildAsks(child, request),
             () = time_is_up => Wake::Decide(Event::TimeIsUp),
         };
         match wake {
             Wake::Decide(event) => events.push_back(event),
             Wake::ChildEnded => events.extend(processes.ended()),
+            Wake::ChildAsks(_, Some(Request::Quit)) => events.push_back(Event::Terminate),
+            Wake::ChildAsks(child, None) => processes.set_silent(child),
         }
     }
 }
@@ -258,6 +264,23 @@ impl Processes {
         match process::link(capture, other, *role) {
             Ok(()) => info!(capture_pid, %role, pid, "linked"),
             Err(error) => warn!(capture_pid, %role, pid, %error, "cannot link"),
+        }
+    }
+
+    /// Waits for what capture asks; no other process has anything to say here.
+    async fn asked(&self) -> (ChildId, Option<Request>) {
+        let captures = self.running.iter().filter(|(_, role, _)| *role == Role::Capture);
+        let mut asked: FuturesUnordered<_> =
+            captures.map(|(id, _, process)| async { (*id, process.asked().await) }).collect();
+        match asked.next().await {
+            Some(asked) => asked,
+            None => future::pending().await,
+        }
+    }
+
+    fn set_silent(&mut self, child: ChildId) {
+        if let Some((_, _, process)) = self.running.iter_mut().find(|(id, _, _)| *id == child) {
+            process.set_silent();
         }
     }
 

@@ -46,6 +46,7 @@ use crate::{
         message::{PodId, ServedPod},
         resolver::ResolverSockets,
     },
+    supervise::control::Superior,
 };
 
 /// Controls the pods of one node. Cheap to clone.
@@ -80,6 +81,8 @@ pub(super) struct Shared {
     recorded: AtomicBool,
     trust_domain: TrustDomain,
     drain_timeout: Duration,
+    /// What ends the node proxy.
+    pub(super) superior: Superior,
 }
 
 /// A pod in the mesh, or on its way out.
@@ -120,6 +123,8 @@ pub struct Parts {
     pub trust_domain: TrustDomain,
     /// Time that open connections get to finish when a proxy is to end.
     pub drain_timeout: Duration,
+    /// What ends the node proxy.
+    pub superior: Superior,
 }
 
 // === impl Control ===
@@ -137,6 +142,7 @@ impl Control {
             processes,
             trust_domain,
             drain_timeout,
+            superior,
         } = parts;
         let registry = match enrol {
             Enrol::ControlPlane => Some(Registry::open(run_dir)?),
@@ -160,6 +166,7 @@ impl Control {
             recorded: AtomicBool::new(false),
             trust_domain,
             drain_timeout,
+            superior,
         })))
     }
 }

@@ -32,6 +32,7 @@ use fairlead_node::{
         listeners::{EndpointListeners, PodListeners},
         message::PodId,
     },
+    supervise::control::Superior,
     sys::socket::{listens, netns_cookie, probe},
 };
 
@@ -91,7 +92,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
 /// Captures pods and gives them to the proxies at the other ends of `links`.
 pub(super) async fn serve(
     args: &RunArgs,
-    Links { halves, agents }: Links,
+    Links { halves, agents, superior }: Links,
     mut termination: Termination,
 ) -> Result<()> {
     let own = tokio::select! {
@@ -116,7 +117,8 @@ pub(super) async fn serve(
         () = &mut supervised => bail!("the supervisor is gone"),
     };
     let held = first.as_mut().and_then(|proxy| proxy.endpoints.take());
-    let parts = parts(args, programs, arrivals.clone(), (left.endpoints, left.pods), held)?;
+    let parts =
+        parts(args, programs, (arrivals.clone(), superior), (left.endpoints, left.pods), held)?;
     let control = Control::new(parts, &args.run_dir)
         .with_context(|| format!("cannot keep records in {}", args.run_dir.display()))?;
     tracing::info!(node = args.node_name, "capture started");
@@ -156,7 +158,7 @@ pub(super) async fn serve(
 fn parts(
     args: &RunArgs,
     programs: Programs,
-    arrivals: Arrivals,
+    (arrivals, superior): (Arrivals, Superior),
     (endpoints_left, left): (Option<EndpointListeners>, HashMap<PodId, PodListeners>),
     held: Option<EndpointListeners>,
 ) -> Result<Parts> {
@@ -172,6 +174,7 @@ fn parts(
         processes: Processes::in_dirs(proc_dir.clone(), netns_dir.clone()),
         trust_domain: args.trust_domain.clone(),
         drain_timeout: args.drain_timeout,
+        superior,
     })
 }
 

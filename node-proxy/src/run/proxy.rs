@@ -1,24 +1,29 @@
 //! The proxy half as a process.
 
 use std::{
-    future::Future, net::TcpListener as StdListener, num::NonZeroUsize, os::fd::OwnedFd,
-    path::PathBuf, sync::Arc, time::Duration,
+    future::Future,
+    num::NonZeroUsize,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Result, bail};
 use fairlead_component::{
     clock::Clock,
-    logging::{self, Guard, Levels},
+    logging::{self, Guard},
 };
-use serde_json::json;
-use tokio::{net::TcpListener, runtime::Handle, sync::mpsc, time::timeout};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, mpsc},
+    time::timeout,
+};
 
 use fairlead_node::{
     cli::{Certificates, RunArgs, Sources},
     identity::{CertificateAuthority, IdentityStore, LocalAuthority, LocalCa, RemoteAuthority},
-    link::listeners::EndpointListeners,
     proxy::{
-        dump,
         intake::{Drain, Intake, Parts},
         node::{Node, ProxyOptions},
         resolver::Resolver,
@@ -27,11 +32,7 @@ use fairlead_node::{
     revocation_file::RevocationFile,
     state::{OutboundPolicy, WithoutWaypoint},
     sys::memory,
-    telemetry::{
-        metrics::NodeMetrics,
-        readiness::Readiness,
-        server::{Admin, serve_admin, serve_metrics, serve_readiness},
-    },
+    telemetry::{metrics::NodeMetrics, readiness::Readiness},
     tls::Revocations,
 };
 
@@ -39,19 +40,11 @@ use super::{
     Termination,
     configuration::Follower,
     confine::{confine, resolved},
-    links_of_supervisor, raise_descriptor_limit,
+    links_of_supervisor,
+    pages::Pages,
+    raise_descriptor_limit,
 };
 use crate::on_this_thread;
-
-/// What the endpoints for operators show.
-struct Pages<'a> {
-    node_name: &'a str,
-    readiness: &'a Readiness,
-    node: &'a Node,
-    workers: &'a Workers,
-    identities: &'a IdentityStore,
-    levels: Levels,
-}
 
 /// What has to be opened before the process confines itself.
 pub(super) struct Opened {
@@ -117,9 +110,7 @@ pub(super) async fn serve(
     let draining = readiness.gate("not draining");
     let metrics = Arc::new(NodeMetrics::new(log.dropped_lines()));
     let node = Arc::new(Node::new(options(args), metrics));
-    let revocations = Revocations::none();
-    let revoked = crl_file.map(|file| RevocationFile::start(&file, revocations.clone()));
-    let revoked = revoked.transpose()?;
+    let (revocations, revoked) = revocations(crl_file.as_deref())?;
     let identities = IdentityStore::new(authority, Clock::system(), revocations, Handle::current());
     let (follower, configured) =
         Follower::start(args, sources.configuration, (&node, &identities), known)?;
@@ -127,6 +118,7 @@ pub(super) async fn serve(
     let workers = Arc::new(Workers::start(&node, workers)?);
     let resolver = Arc::new(Resolver::start(&node)?);
     let ((endpoints, given), (drain, mut drains)) = (mpsc::channel(1), mpsc::channel(1));
+    let quit = Arc::<Notify>::default();
     let parts = Parts {
         node: node.clone(),
         configured,
@@ -136,6 +128,7 @@ pub(super) async fn serve(
         trust_domain: args.trust_domain.clone(),
         recorded,
         endpoints,
+        quit: quit.clone(),
         drain,
     };
     let pages = Pages {
@@ -145,7 +138,9 @@ pub(super) async fn serve(
         workers: &workers,
         identities: &identities,
         levels: log.levels(),
-    };
+        quit,
+    }
+    .serve(given);
     tracing::info!(node = args.node_name, "proxy started");
 
     let intake = Intake::run(parts, links);
@@ -156,7 +151,6 @@ pub(super) async fn serve(
             () = follow(revoked) => bail!("the revocation lists are no longer watched"),
         }
     };
-    let pages = pages.serve(given);
     tokio::pin!(work, pages);
     let drain = tokio::select! {
         worked = &mut work => return worked.and_then(|()| bail!("the supervisor is gone")),
@@ -171,6 +165,13 @@ pub(super) async fn serve(
         served = &mut pages, if !drain.succeeded => served,
         () = end(&node, (&workers, &resolver), drain.grace) => Ok(()),
     }
+}
+
+/// Returns what is revoked, and what follows the lists of it.
+fn revocations(crl_file: Option<&Path>) -> Result<(Revocations, Option<RevocationFile>)> {
+    let revocations = Revocations::none();
+    let file = crl_file.map(|file| RevocationFile::start(file, revocations.clone()));
+    Ok((revocations, file.transpose()?))
 }
 
 /// Applies every further version of the revocation lists. Never returns.
@@ -209,67 +210,4 @@ fn options(args: &RunArgs) -> ProxyOptions {
         },
         naming: args.datagrams.naming(),
     }
-}
-
-// === impl Pages ===
-
-impl Pages<'_> {
-    /// Serves the listening sockets that are given first.
-    async fn serve(self, mut given: mpsc::Receiver<EndpointListeners>) -> Result<()> {
-        let Some(EndpointListeners { metrics, readiness, admin }) = given.recv().await else {
-            return std::future::pending().await;
-        };
-        let (metrics, readiness, admin) = (adopt(metrics)?, adopt(readiness)?, adopt(admin)?);
-        let counters = &*self.node.metrics;
-        tokio::select! {
-            never = serve_metrics(&metrics, counters) => never,
-            never = serve_readiness(&readiness, self.readiness, counters) => never,
-            never = serve_admin(&admin, &self, counters) => never,
-        }
-    }
-}
-
-impl Admin for Pages<'_> {
-    async fn config_dump(&self) -> serde_json::Value {
-        let connections = self.workers.list(dump::MAX_LISTED).await;
-        let state = self.node.state();
-        json!({
-            "node": self.node_name,
-            "version": env!("CARGO_PKG_VERSION"),
-            "workloads": dump::workloads(&state),
-            "services": dump::services(&state),
-            "policies": dump::policies(&state),
-            "certificates": certificates(self.identities),
-            "workloadState": dump::connections(connections),
-        })
-    }
-
-    fn levels(&self) -> &Levels {
-        &self.levels
-    }
-}
-
-fn adopt(listener: StdListener) -> Result<TcpListener> {
-    listener.set_nonblocking(true)?;
-    Ok(TcpListener::from_std(listener)?)
-}
-
-/// Certificates for the admin output: never a key.
-fn certificates(identities: &IdentityStore) -> serde_json::Value {
-    let seconds = |t: std::time::SystemTime| {
-        t.duration_since(std::time::UNIX_EPOCH).map_or(0, |d: Duration| d.as_secs())
-    };
-    identities
-        .certificates()
-        .into_iter()
-        .map(|certificate| {
-            json!({
-                "identity": certificate.identity.to_string(),
-                "serialNumber": certificate.serial,
-                "validFrom": certificate.validity.map(|v| seconds(v.not_before)),
-                "expirationTime": certificate.validity.map(|v| seconds(v.not_after)),
-                "lastError": certificate.last_error,
-            })
-        })
-        .collect()
 }

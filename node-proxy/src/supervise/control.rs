@@ -2,15 +2,19 @@
 //!
 //! A child finds its end on standard input. Each datagram brings one link, an end of a socket pair
 //! whose other end another process gets: capture one of each proxy and agent, and those one of
-//! capture. The child sends nothing. The end of the
-//! channel says that the supervisor is gone; the child then ends too.
+//! capture. The end of the channel says that the supervisor is gone; the child then ends too.
+//!
+//! A child may ask something of the supervisor by the same channel. Only capture is heard.
 
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
 };
 
-use nix::sys::socket::{SockType, getsockopt, sockopt};
+use nix::sys::{
+    signal::{Signal, raise},
+    socket::{SockType, getsockopt, sockopt},
+};
 use tracing::{error, warn};
 
 use super::Role;
@@ -21,6 +25,9 @@ const LINK: &[u8] = b"link";
 
 /// What the datagram says that brings capture a link to an agent.
 const AGENT: &[u8] = b"agent";
+
+/// What the datagram says by which the node proxy is asked to end.
+const QUIT: &[u8] = b"quit";
 
 /// Longest of them, in bytes.
 const MAX_BYTES: usize = 8;
@@ -48,6 +55,22 @@ pub enum LinkedTo {
     Half,
     /// An agent.
     Agent,
+}
+
+/// What a child asks of the supervisor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// To end the node proxy, as upon SIGTERM.
+    Quit,
+}
+
+/// Whom a process asks that is not its own master.
+#[derive(Debug)]
+pub enum Superior {
+    /// The supervisor, by this child's end of the channel.
+    Supervisor(OwnedFd),
+    /// Nobody: this process is all of them.
+    Nobody,
 }
 
 /// What the channel held.
@@ -79,6 +102,11 @@ impl Control {
         Ok(Self { channel: Channel::new(socket)? })
     }
 
+    /// Returns what asks the supervisor.
+    pub fn superior(&self) -> io::Result<Superior> {
+        self.channel.as_fd().try_clone_to_owned().map(Superior::Supervisor)
+    }
+
     /// Waits for the next link; `None` says that the supervisor is gone and that
     /// this process is to end.
     ///
@@ -102,6 +130,34 @@ impl Control {
     }
 }
 
+// === impl Superior ===
+
+impl Superior {
+    /// Asks; never waits.
+    pub fn ask(&self, request: Request) -> io::Result<()> {
+        match (self, request) {
+            (Self::Supervisor(channel), Request::Quit) => descriptors::send(channel, QUIT, &[]),
+            (Self::Nobody, Request::Quit) => Ok(raise(Signal::SIGTERM)?),
+        }
+    }
+}
+
+/// Waits for what the child at the other end of `channel` asks; `None` says that it asks nothing any
+/// more. A call that is dropped while it waits loses nothing.
+pub(super) async fn asked(channel: &Channel) -> Option<Request> {
+    loop {
+        let mut data = [0; MAX_BYTES];
+        let datagram = channel.receive(&mut data).await.ok()?;
+        if datagram.length == 0 {
+            return None;
+        }
+        if data.get(..datagram.length) == Some(QUIT) && !datagram.truncated {
+            return Some(Request::Quit);
+        }
+        warn!("ignored a request of a process");
+    }
+}
+
 fn read(data: &[u8], mut datagram: Datagram) -> Received {
     if datagram.length == 0 && datagram.descriptors.is_empty() {
         return Received::End;
@@ -116,7 +172,7 @@ fn read(data: &[u8], mut datagram: Datagram) -> Received {
 }
 
 /// Gives a link to a process of role `to` to the child at the other end of `channel`.
-pub(super) fn give_link(channel: &OwnedFd, to: Role, link: &OwnedFd) -> io::Result<()> {
+pub(super) fn give_link(channel: &Channel, to: Role, link: &OwnedFd) -> io::Result<()> {
     let data = match to {
         Role::Capture | Role::Proxy => LINK,
         Role::Agent => AGENT,
@@ -133,6 +189,7 @@ mod tests {
         let (supervisor, child) = descriptors::pair().unwrap();
         let mut control = Control::new(child).unwrap();
         let (left, right) = descriptors::pair().unwrap();
+        let supervisor = Channel::new(supervisor).unwrap();
         give_link(&supervisor, Role::Proxy, &left).unwrap();
         give_link(&supervisor, Role::Agent, &right).unwrap();
         let first = control.next_link().await.unwrap();
@@ -148,6 +205,7 @@ mod tests {
     async fn what_is_no_link_is_ignored() {
         let (supervisor, child) = descriptors::pair().unwrap();
         let mut control = Control::new(child).unwrap();
+        let supervisor = Channel::new(supervisor).unwrap();
         let (link, _) = descriptors::pair().unwrap();
         let one = [link.as_fd()];
         for (data, attached) in [
@@ -163,5 +221,19 @@ mod tests {
         assert!(control.next_link().await.is_some());
         drop(supervisor);
         assert!(control.next_link().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn what_a_child_asks_arrives_and_nothing_else_does() {
+        let (supervisor, child) = descriptors::pair().unwrap();
+        let supervisor = Channel::new(supervisor).unwrap();
+        let control = Control::new(child.try_clone().unwrap()).unwrap();
+        for unknown in [&b"qui"[..], b"quits", b"quitquitquit"] {
+            descriptors::send(&child, unknown, &[]).unwrap();
+        }
+        control.superior().unwrap().ask(Request::Quit).unwrap();
+        assert_eq!(asked(&supervisor).await, Some(Request::Quit));
+        drop((control, child));
+        assert_eq!(asked(&supervisor).await, None);
     }
 }

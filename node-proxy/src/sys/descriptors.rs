@@ -68,6 +68,12 @@ impl Channel {
     }
 }
 
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.get_ref().as_fd()
+    }
+}
+
 /// Makes two sockets, joined with each other, that keep the bounds of datagrams and tell when the
 /// other end is closed.
 pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
