@@ -1,6 +1,6 @@
 //! What the proxy shows operators.
 
-use std::{net::TcpListener as StdListener, sync::Arc, time::Duration};
+use std::{net::TcpListener as StdListener, sync::Arc};
 
 use anyhow::Result;
 use fairlead_component::logging::Levels;
@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use fairlead_node::{
-    identity::IdentityStore,
+    identity::{self, IdentityStore},
     link::listeners::EndpointListeners,
     proxy::{dump, node::Node, worker::Workers},
     telemetry::{
@@ -59,7 +59,7 @@ impl Admin for Pages<'_> {
             "workloads": dump::workloads(&state),
             "services": dump::services(&state),
             "policies": dump::policies(&state),
-            "certificates": certificates(self.identities),
+            "certificates": identity::dump::certificates(&self.identities.certificates()),
             "workloadState": dump::connections(connections),
         })
     }
@@ -76,24 +76,4 @@ impl Admin for Pages<'_> {
 fn adopt(listener: StdListener) -> Result<TcpListener> {
     listener.set_nonblocking(true)?;
     Ok(TcpListener::from_std(listener)?)
-}
-
-/// Certificates for the admin output: never a key.
-fn certificates(identities: &IdentityStore) -> serde_json::Value {
-    let seconds = |t: std::time::SystemTime| {
-        t.duration_since(std::time::UNIX_EPOCH).map_or(0, |d: Duration| d.as_secs())
-    };
-    identities
-        .certificates()
-        .into_iter()
-        .map(|certificate| {
-            json!({
-                "identity": certificate.identity.to_string(),
-                "serialNumber": certificate.serial,
-                "validFrom": certificate.validity.map(|v| seconds(v.not_before)),
-                "expirationTime": certificate.validity.map(|v| seconds(v.not_after)),
-                "lastError": certificate.last_error,
-            })
-        })
-        .collect()
 }
