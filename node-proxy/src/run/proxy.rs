@@ -32,7 +32,10 @@ use fairlead_node::{
     revocation_file::RevocationFile,
     state::{OutboundPolicy, WithoutWaypoint},
     sys::memory,
-    telemetry::{metrics::NodeMetrics, readiness::Readiness},
+    telemetry::{
+        metrics::{NodeMetrics, Process},
+        readiness::Readiness,
+    },
     tls::Revocations,
 };
 
@@ -52,6 +55,7 @@ pub(super) struct Opened {
     crl_file: Option<PathBuf>,
     authority: Arc<dyn CertificateAuthority>,
     workers: usize,
+    process: Process,
 }
 
 /// Runs this half until it has drained.
@@ -92,14 +96,14 @@ impl Opened {
         };
         let workers = args.workers.or_else(|| std::thread::available_parallelism().ok());
         let workers = workers.map_or(1, NonZeroUsize::get);
-        Ok(Self { sources, crl_file, authority, workers })
+        Ok(Self { sources, crl_file, authority, workers, process: Process::open()? })
     }
 }
 
 /// Serves the pods that come by `links` until capture wants it to end, or `asked` completes.
 pub(super) async fn serve(
     args: &RunArgs,
-    Opened { sources, crl_file, authority, workers }: Opened,
+    Opened { sources, crl_file, authority, workers, process }: Opened,
     log: &Guard,
     links: mpsc::Receiver<OwnedFd>,
     asked: impl Future<Output = ()>,
@@ -108,8 +112,7 @@ pub(super) async fn serve(
     let known = readiness.gate("configuration");
     let recorded = readiness.gate("pods on record");
     let draining = readiness.gate("not draining");
-    let metrics = Arc::new(NodeMetrics::new(log.dropped_lines()));
-    let node = Arc::new(Node::new(options(args), metrics));
+    let node = Arc::new(Node::new(options(args), Arc::new(metrics(log, process))));
     let (revocations, revoked) = revocations(crl_file.as_deref())?;
     let identities = IdentityStore::new(authority, Clock::system(), revocations, Handle::current());
     let (follower, configured) =
@@ -165,6 +168,13 @@ pub(super) async fn serve(
         served = &mut pages, if !drain.succeeded => served,
         () = end(&node, (&workers, &resolver), drain.grace) => Ok(()),
     }
+}
+
+fn metrics(log: &Guard, process: Process) -> NodeMetrics {
+    let mut metrics = NodeMetrics::new(log.dropped_lines());
+    metrics.show_process(process);
+    metrics.runtimes.add("main", Handle::current().metrics());
+    metrics
 }
 
 /// Returns what is revoked, and what follows the lists of it.

@@ -65,6 +65,26 @@ fn the_admin_page_lists_what_is_known_and_each_live_connection_with_both_identit
 }
 
 #[test]
+fn the_certificates_on_the_admin_page_are_those_of_the_workloads() -> Result<()> {
+    // Verifies the chain `$1` of PEM against the roots `$2`, both in base64.
+    const VERIFY: &str = r#"dir=$(mktemp -d) && echo "$1" | base64 -d > "$dir/own" &&
+        echo "$2" | base64 -d > "$dir/root" && openssl verify -CAfile "$dir/root" "$dir/own" &&
+        openssl x509 -in "$dir/own" -noout -ext subjectAltName; status=$?; rm -r "$dir"; exit $status"#;
+    let mesh = Mesh::new("certs")?;
+    assert!(curl(&mesh.a, mesh.b.v4(HTTP))?.is_ok());
+    let dump = config_dump(&mesh.n1)?;
+    let listed = dump["certificates"].as_array().context("no certificates")?;
+    let own = listed.iter().find(|listed| listed["identity"] == mesh.a.identity());
+    let own = own.with_context(|| format!("{listed:?}"))?;
+    assert_eq!(own["state"], "Available");
+    let pem = |list: &str| own[list][0]["pem"].as_str().context(list.to_owned());
+    let (chain, root) = (pem("certChain")?, pem("rootCerts")?);
+    let said = mesh.n1.node().run(["sh", "-c", VERIFY, "sh", chain, root])?.checked()?.stdout;
+    ensure!(said.contains("OK") && said.contains(&format!("URI:{}", mesh.a.identity())), "{said}");
+    Ok(())
+}
+
+#[test]
 fn what_is_logged_is_changed_while_the_proxy_runs() -> Result<()> {
     let mesh = Mesh::new("levels")?;
     let post = |query: &str| -> Result<String> {

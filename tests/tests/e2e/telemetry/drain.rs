@@ -24,7 +24,7 @@ fn who_asks_on_the_admin_page_ends_the_node_proxy_in_order() -> Result<()> {
     })
 }
 
-fn finishes(name: &str, ask: impl FnOnce(&FairleadNode) -> Result<()>) -> Result<()> {
+fn finishes(name: &str, ask: impl FnOnce(&mut FairleadNode) -> Result<()>) -> Result<()> {
     let mut mesh = Mesh::new(name)?;
     mesh.serve_echo(&mesh.b.clone())?;
     mesh.serve_echo(&mesh.d.clone())?;
@@ -33,7 +33,7 @@ fn finishes(name: &str, ask: impl FnOnce(&FairleadNode) -> Result<()>) -> Result
     say(&mut far, "before")?;
     say(&mut near, "before")?;
 
-    ask(&mesh.n1)?;
+    ask(&mut mesh.n1)?;
     wait_for("a connection that is not captured", SOON, || {
         // The server sees the client's own port on every path; only the log tells them apart.
         let answer = curl(&mesh.a, mesh.b.v4(HTTP))?;
