@@ -77,6 +77,13 @@ pub enum Command {
     /// stands for, the waypoint, the endpoints that there are to choose from, what is tried, and
     /// what the other side will check. Nothing is sent to the destination.
     Explain(ExplainArgs),
+    /// Say what the running node proxy logs, or change it in all of its processes.
+    ///
+    /// Example: fairlead-node log-level info,hbone=debug
+    ///
+    /// Processes that are started later, as after a crash, log the same. The admin page changes what
+    /// the proxy process alone logs.
+    LogLevel(LogLevelArgs),
     /// Say what this node's kernel offers of what capture needs. Fails if something is missing.
     Check(CheckArgs),
 }
@@ -270,6 +277,21 @@ pub struct ExplainArgs {
     /// Form of the answer.
     #[arg(long, short, value_enum, default_value_t = Output::Table)]
     pub output: Output,
+    /// Directory of the control socket.
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_RUN_DIR)]
+    pub run_dir: PathBuf,
+}
+
+/// Options of `log-level`.
+#[derive(Debug, Args)]
+pub struct LogLevelArgs {
+    /// What to log from now on: a level, or target=level, or several of these with commas. Levels of
+    /// other targets stay.
+    #[arg(value_name = "LEVEL")]
+    pub level: Option<String>,
+    /// Return to what was logged at the start.
+    #[arg(long, conflicts_with = "level")]
+    pub reset: bool,
     /// Directory of the control socket.
     #[arg(long, value_name = "DIR", default_value = DEFAULT_RUN_DIR)]
     pub run_dir: PathBuf,

@@ -23,6 +23,7 @@ use std::{
     time::Duration,
 };
 
+use fairlead_component::logging::{LevelChange, Levels};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -70,6 +71,8 @@ pub struct RoleSpec {
 /// What is supervised.
 #[derive(Clone, Debug)]
 pub struct Supervisor {
+    /// What this process logs, and the others.
+    pub levels: Levels,
     /// The privileged half.
     pub capture: RoleSpec,
     /// The half that reads what the network sends.
@@ -117,6 +120,8 @@ enum Wake {
 struct Processes {
     spec: Supervisor,
     running: Vec<(ChildId, Role, Process)>,
+    /// What is logged since it was changed: processes that are started later do so, too.
+    filter: Option<String>,
 }
 
 /// Starts and supervises all processes until they have ended.
@@ -125,7 +130,7 @@ pub async fn run(spec: Supervisor) -> Result<(), SuperviseError> {
     let mut signals = Signals::new().map_err(SuperviseError::Signals)?;
     close_in_programs().map_err(SuperviseError::Descriptors)?;
     let mut plan = Plan::new(spec.drain_timeout, spec.agent.is_some());
-    let mut processes = Processes { spec, running: Vec::new() };
+    let mut processes = Processes { spec, running: Vec::new(), filter: None };
     let now = || Instant::now().into_std();
     let first = plan.begin(now());
     let mut events = processes.carry_out(first);
@@ -153,6 +158,7 @@ pub async fn run(spec: Supervisor) -> Result<(), SuperviseError> {
             Wake::Decide(event) => events.push_back(event),
             Wake::ChildEnded => events.extend(processes.ended()),
             Wake::ChildAsks(_, Some(Request::Quit)) => events.push_back(Event::Terminate),
+            Wake::ChildAsks(_, Some(Request::Log(change))) => processes.change_levels(&change),
             Wake::ChildAsks(child, None) => processes.set_silent(child),
         }
     }
@@ -243,6 +249,9 @@ impl Processes {
         match Process::start(program, &spec.arguments) {
             Ok(process) => {
                 info!(%role, pid = process.pid(), program = %program.display(), "started");
+                if let Some(filter) = self.filter.clone() {
+                    process.tell_log(&LevelChange::Put(filter));
+                }
                 self.running.push((child, role, process));
                 true
             }
@@ -276,6 +285,23 @@ impl Processes {
             Some(asked) => asked,
             None => future::pending().await,
         }
+    }
+
+    /// Changes what all processes log.
+    fn change_levels(&mut self, change: &LevelChange) {
+        let levels = &self.spec.levels;
+        if let Err(error) = levels.apply(change) {
+            warn!(%error, "cannot change what is logged");
+            return;
+        }
+        self.filter = match change {
+            LevelChange::Put(_) => Some(levels.to_string()),
+            LevelChange::Reset => None,
+        };
+        for (_, _, process) in &self.running {
+            process.tell_log(change);
+        }
+        info!(filter = %levels, "what is logged was changed");
     }
 
     fn set_silent(&mut self, child: ChildId) {

@@ -69,7 +69,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
     let log = logging::init(args.log_format, &args.log_level)?;
     on_this_thread(async {
         let mut termination = Termination::catch()?;
-        let links = links_of_supervisor()?.halves;
+        let links = links_of_supervisor(log.levels())?.halves;
         let asked = async {
             termination.asked().await;
         };

@@ -4,13 +4,15 @@
 //! whose other end another process gets: capture one of each proxy and agent, and those one of
 //! capture. The end of the channel says that the supervisor is gone; the child then ends too.
 //!
-//! A child may ask something of the supervisor by the same channel. Only capture is heard.
+//! By the same channel a child is told what it is to log, and asks something of the supervisor. Only
+//! capture is heard.
 
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
 };
 
+use fairlead_component::logging::LevelChange;
 use nix::sys::{
     signal::{Signal, raise},
     socket::{SockType, getsockopt, sockopt},
@@ -29,8 +31,15 @@ const AGENT: &[u8] = b"agent";
 /// What the datagram says by which the node proxy is asked to end.
 const QUIT: &[u8] = b"quit";
 
-/// Longest of them, in bytes.
-const MAX_BYTES: usize = 8;
+/// Before a filter of the log that a child is to put in force, or capture asks to be put in force
+/// everywhere; before nothing, what was in force at the start.
+const LOG: &[u8] = b"log:";
+
+/// Longest filter of the log, in bytes: room for a hundred modules with levels of their own.
+pub const MAX_FILTER_BYTES: usize = 8 * 1024;
+
+/// Longest datagram, in bytes.
+const MAX_BYTES: usize = LOG.len() + MAX_FILTER_BYTES;
 
 /// A child's end of its control channel.
 #[derive(Debug)]
@@ -58,10 +67,21 @@ pub enum LinkedTo {
 }
 
 /// What a child asks of the supervisor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     /// To end the node proxy, as upon SIGTERM.
     Quit,
+    /// To change what all processes log.
+    Log(LevelChange),
+}
+
+/// What a child is told.
+#[derive(Debug)]
+pub enum Told {
+    /// To use a link.
+    Link(Link),
+    /// To change what it logs.
+    Log(LevelChange),
 }
 
 /// Whom a process asks that is not its own master.
@@ -75,7 +95,7 @@ pub enum Superior {
 
 /// What the channel held.
 enum Received {
-    Link(Link),
+    Told(Told),
     /// Not of this protocol.
     Unknown,
     End,
@@ -107,11 +127,11 @@ impl Control {
         self.channel.as_fd().try_clone_to_owned().map(Superior::Supervisor)
     }
 
-    /// Waits for the next link; `None` says that the supervisor is gone and that
-    /// this process is to end.
+    /// Waits for what the supervisor says next; `None` says that it is gone and that this process is
+    /// to end.
     ///
     /// A call that is dropped while it waits loses nothing.
-    pub async fn next_link(&mut self) -> Option<Link> {
+    pub async fn next(&mut self) -> Option<Told> {
         loop {
             let mut data = [0; MAX_BYTES];
             let received = match self.channel.receive(&mut data).await {
@@ -122,7 +142,7 @@ impl Control {
                 }
             };
             match received {
-                Received::Link(link) => return Some(link),
+                Received::Told(told) => return Some(told),
                 Received::Unknown => warn!("ignored a message of the supervisor"),
                 Received::End => return None,
             }
@@ -138,6 +158,11 @@ impl Superior {
         match (self, request) {
             (Self::Supervisor(channel), Request::Quit) => descriptors::send(channel, QUIT, &[]),
             (Self::Nobody, Request::Quit) => Ok(raise(Signal::SIGTERM)?),
+            (Self::Supervisor(channel), Request::Log(change)) => {
+                descriptors::send(channel, &log(&change), &[])
+            }
+            // Who asks has made the change.
+            (Self::Nobody, Request::Log(_)) => Ok(()),
         }
     }
 }
@@ -151,10 +176,11 @@ pub(super) async fn asked(channel: &Channel) -> Option<Request> {
         if datagram.length == 0 {
             return None;
         }
-        if data.get(..datagram.length) == Some(QUIT) && !datagram.truncated {
-            return Some(Request::Quit);
+        match data.get(..datagram.length).filter(|_| !datagram.truncated) {
+            Some(QUIT) => return Some(Request::Quit),
+            Some(data) if let Some(change) = read_log(data) => return Some(Request::Log(change)),
+            Some(_) | None => warn!("ignored a request of a process"),
         }
-        warn!("ignored a request of a process");
     }
 }
 
@@ -162,13 +188,38 @@ fn read(data: &[u8], mut datagram: Datagram) -> Received {
     if datagram.length == 0 && datagram.descriptors.is_empty() {
         return Received::End;
     }
-    let to = match data.get(..datagram.length).filter(|_| !datagram.truncated) {
-        Some(LINK) => LinkedTo::Half,
-        Some(AGENT) => LinkedTo::Agent,
-        Some(_) | None => return Received::Unknown,
+    let Some(data) = data.get(..datagram.length).filter(|_| !datagram.truncated) else {
+        return Received::Unknown;
+    };
+    let to = match data {
+        LINK => LinkedTo::Half,
+        AGENT => LinkedTo::Agent,
+        _ => {
+            let change = read_log(data);
+            return change.map_or(Received::Unknown, |change| Received::Told(Told::Log(change)));
+        }
     };
     let socket = datagram.descriptors.pop().filter(|_| datagram.descriptors.is_empty());
-    socket.map_or(Received::Unknown, |socket| Received::Link(Link { to, socket }))
+    socket.map_or(Received::Unknown, |socket| Received::Told(Told::Link(Link { to, socket })))
+}
+
+/// Writes a change of what is logged.
+fn log(change: &LevelChange) -> Vec<u8> {
+    let filter = match change {
+        LevelChange::Put(filter) => filter.as_str(),
+        LevelChange::Reset => "",
+    };
+    [LOG, filter.as_bytes()].concat()
+}
+
+fn read_log(data: &[u8]) -> Option<LevelChange> {
+    let filter = std::str::from_utf8(data.strip_prefix(LOG)?).ok()?;
+    Some(if filter.is_empty() { LevelChange::Reset } else { LevelChange::Put(filter.to_owned()) })
+}
+
+/// Tells the child at the other end of `channel` to change what it logs.
+pub(super) fn tell_log(channel: &Channel, change: &LevelChange) -> io::Result<()> {
+    descriptors::send(channel, &log(change), &[])
 }
 
 /// Gives a link to a process of role `to` to the child at the other end of `channel`.
@@ -184,6 +235,32 @@ pub(super) fn give_link(channel: &Channel, to: Role, link: &OwnedFd) -> io::Resu
 mod tests {
     use super::*;
 
+    fn as_link(told: Option<Told>) -> Link {
+        match told {
+            Some(Told::Link(link)) => link,
+            Some(Told::Log(_)) | None => panic!("{told:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_to_be_logged_goes_both_ways() {
+        let (supervisor, child) = descriptors::pair().unwrap();
+        let supervisor = Channel::new(supervisor).unwrap();
+        let mut control = Control::new(child).unwrap();
+        let superior = control.superior().unwrap();
+        let longest = "x".repeat(MAX_FILTER_BYTES);
+        let put = |filter: &str| LevelChange::Put(filter.to_owned());
+        for change in [put("info,hbone:debug"), LevelChange::Reset, put(&longest)] {
+            superior.ask(Request::Log(change.clone())).unwrap();
+            assert_eq!(asked(&supervisor).await, Some(Request::Log(change.clone())));
+            tell_log(&supervisor, &change).unwrap();
+            assert!(matches!(control.next().await, Some(Told::Log(told)) if told == change));
+        }
+        superior.ask(Request::Log(put(&(longest + "x")))).unwrap();
+        superior.ask(Request::Quit).unwrap();
+        assert_eq!(asked(&supervisor).await, Some(Request::Quit));
+    }
+
     #[tokio::test]
     async fn links_arrive_in_order_until_the_supervisor_is_gone() {
         let (supervisor, child) = descriptors::pair().unwrap();
@@ -192,13 +269,13 @@ mod tests {
         let supervisor = Channel::new(supervisor).unwrap();
         give_link(&supervisor, Role::Proxy, &left).unwrap();
         give_link(&supervisor, Role::Agent, &right).unwrap();
-        let first = control.next_link().await.unwrap();
-        let second = control.next_link().await.unwrap();
+        let first = as_link(control.next().await);
+        let second = as_link(control.next().await);
         assert_eq!((first.to, second.to), (LinkedTo::Half, LinkedTo::Agent));
         descriptors::send(&first.socket, b"hello", &[]).unwrap();
         assert_eq!(descriptors::receive(&second.socket, &mut [0; 8]).unwrap().length, 5);
         drop(supervisor);
-        assert!(control.next_link().await.is_none());
+        assert!(control.next().await.is_none());
     }
 
     #[tokio::test]
@@ -218,9 +295,9 @@ mod tests {
             descriptors::send(&supervisor, data, attached).unwrap();
         }
         give_link(&supervisor, Role::Capture, &link).unwrap();
-        assert!(control.next_link().await.is_some());
+        as_link(control.next().await);
         drop(supervisor);
-        assert!(control.next_link().await.is_none());
+        assert!(control.next().await.is_none());
     }
 
     #[tokio::test]

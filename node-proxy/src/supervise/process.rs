@@ -8,6 +8,7 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
 };
 
+use fairlead_component::logging::LevelChange;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -77,6 +78,13 @@ impl Process {
             std::future::pending::<()>().await;
         }
         control::asked(&self.channel).await
+    }
+
+    /// Tells the process to change what it logs.
+    pub(super) fn tell_log(&self, change: &LevelChange) {
+        if let Err(error) = control::tell_log(&self.channel, change) {
+            warn!(pid = self.pid(), %error, "cannot tell a process what to log");
+        }
     }
 
     /// Notes that the process asks nothing any more: it is about to end.

@@ -35,7 +35,8 @@ GET  /config_dump        what this proxy knows: workloads, services, policies, c
                          their keys, and its live connections
 GET  /logging            what it logs
 POST /logging?level=L    changes that: a level, or target:level, or several with commas; ?reset
-                         returns to what it was started with
+                         returns to what it was started with (for all processes: `fairlead-node
+                         log-level`)
 POST /quitquitquit       ends the node proxy, as SIGTERM does: connections that are open get the
                          drain period to finish; new ones of its pods go on without the mesh, or are
                          refused until it is started again if it runs with --keep-capture

@@ -69,7 +69,7 @@ impl Collector for Process {
             &mut encoder,
             "process_start_time_seconds",
             "When the process was started, in seconds since 1970",
-            started,
+            &started,
         )?;
         if let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) {
             let seconds = seconds(usage.user_time()) + seconds(usage.system_time());
@@ -80,14 +80,14 @@ impl Collector for Process {
         }
         if let Ok((most, _)) = getrlimit(Resource::RLIMIT_NOFILE) {
             let help = "How many descriptors the process may have open";
-            gauge(&mut encoder, "process_max_fds", help, most)?;
+            gauge(&mut encoder, "process_max_fds", help, &most)?;
         }
         if let Some(Status { descriptors, resident_bytes }) = self.status() {
             let (name, help) = ("process_resident_memory_bytes", "Memory of the process");
-            gauge(&mut encoder, name, help, resident_bytes)?;
+            gauge(&mut encoder, name, help, &resident_bytes)?;
             if let Ok(open) = count_open(0..descriptors) {
                 let help = "How many descriptors the process has open";
-                gauge(&mut encoder, "process_open_fds", help, open as u64)?;
+                gauge(&mut encoder, "process_open_fds", help, &(open as u64))?;
             }
         }
         Ok(())
@@ -98,9 +98,9 @@ fn gauge(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
-    value: impl EncodeGaugeValue,
+    value: &impl EncodeGaugeValue,
 ) -> fmt::Result {
-    encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
+    encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(value)
 }
 
 fn seconds(time: TimeVal) -> f64 {
