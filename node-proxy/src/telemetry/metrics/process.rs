@@ -19,7 +19,10 @@ use prometheus_client::{
     metrics::MetricType,
 };
 
-use crate::sys::descriptors::count_open;
+use crate::sys::{
+    descriptors::count_open,
+    memory::{HeapUse, heap_use},
+};
 
 /// Room for the file below, in bytes; it has some 1,500, and more with many processors.
 const STATUS_BYTES: usize = 16 * 1024;
@@ -90,8 +93,22 @@ impl Collector for Process {
                 gauge(&mut encoder, "process_open_fds", help, &(open as u64))?;
             }
         }
-        Ok(())
+        encode_heap(&mut encoder)
     }
+}
+
+/// Tells memory that is in use from what was freed and is kept for later.
+fn encode_heap(encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let HeapUse { used, free, mapped } = heap_use();
+    let (name, help) = (
+        "fairlead_heap_bytes",
+        "Memory that the process has allocated: used and freed in heaps, and mapped as large pieces",
+    );
+    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (state, bytes) in [("used", used), ("free", free), ("mapped", mapped)] {
+        metric.encode_family(&[("state", state)])?.encode_gauge(&(bytes as u64))?;
+    }
+    Ok(())
 }
 
 fn gauge(
@@ -154,6 +171,7 @@ mod tests {
         assert!(value("process_resident_memory_bytes") > 100_000.0);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
         assert!((0.0..3600.0).contains(&(now - value("process_start_time_seconds"))));
+        assert!(value("fairlead_heap_bytes{state=\"used\"}") > 1_000.0);
         let before = value("process_cpu_seconds_total");
         while value("process_cpu_seconds_total") <= before {}
     }
