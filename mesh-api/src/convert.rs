@@ -1,10 +1,9 @@
 //! Conversion of wire types into checked domain types.
 //!
-//! What is not supported is refused: a proxy that ignored a gateway or a tunnel would send traffic
-//! past it.
+//! What is not supported is refused: a proxy that ignored a tunnel would send traffic past it.
 
+mod gateway;
 mod service;
-mod waypoint;
 mod workload;
 
 use std::{fmt, net::IpAddr};

@@ -47,6 +47,9 @@ pub struct WorkloadEntry {
     pub services: BTreeMap<String, PortList>,
     /// Policies that select it, as `namespace/name`.
     pub authorization_policies: Vec<String>,
+    /// Gateway through which other networks reach it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network_gateway: Option<Gateway>,
     /// How it wants connections, if it is a proxy itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub application_tunnel: Option<ApplicationTunnel>,
@@ -59,6 +62,13 @@ pub struct ApplicationTunnel {
     pub protocol: String,
     /// Port that takes them all.
     pub port: u16,
+}
+
+/// The gateway of a network, by its address.
+#[derive(Clone, Debug, Serialize)]
+pub struct Gateway {
+    /// The address, as `network/address`.
+    pub address: String,
 }
 
 /// A waypoint, by the address of its pod.
@@ -81,6 +91,9 @@ pub struct ServiceEntry {
     pub addresses: Vec<IpAddr>,
     /// Ports.
     pub ports: Vec<Port>,
+    /// Identities that its endpoints may present besides their own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub subject_alt_names: Vec<String>,
     /// Waypoint that connections to it pass.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waypoint: Option<Waypoint>,
@@ -230,6 +243,7 @@ impl WorkloadEntry {
             node: pod.node().to_owned(),
             services: BTreeMap::new(),
             authorization_policies: Vec::new(),
+            network_gateway: None,
             application_tunnel: None,
         }
     }
@@ -253,6 +267,7 @@ impl ServiceEntry {
             hostname: format!("{name}.{namespace}.svc.cluster.local"),
             addresses: Vec::new(),
             ports: Vec::new(),
+            subject_alt_names: Vec::new(),
             waypoint: None,
         }
     }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, btree_map::Entry};
 
 use super::{
-    InvalidField, Problem, address, enumeration, list, name, policy_key, port, required,
-    service_key, unsupported, waypoint::waypoint,
+    InvalidField, Problem, address, enumeration, gateway::gateway, list, name, policy_key, port,
+    required, service_key, unsupported,
 };
 use crate::{
     identity::{Identity, ServiceAccount, TrustDomain},
@@ -40,13 +40,14 @@ impl TryFrom<proto::Workload> for Workload {
                 address(&octets).map_err(|problem| problem.at(""))
             })?,
             network: Network(wire.network.into()),
+            network_gateway: gateway("network_gateway", wire.network_gateway)?,
             node: NodeName(wire.node.into()),
             canonical_name: wire.canonical_name.into(),
             canonical_revision: wire.canonical_revision.into(),
             cluster_id: or_default(&wire.cluster_id, DEFAULT_CLUSTER).into(),
             locality: wire.locality.map(Locality::from).unwrap_or_default(),
             services: services(wire.services)?,
-            waypoint: waypoint("waypoint", wire.waypoint)?,
+            waypoint: gateway("waypoint", wire.waypoint)?,
             authorization_policies: list(
                 "authorization_policies",
                 wire.authorization_policies,
@@ -67,13 +68,13 @@ impl From<proto::Locality> for Locality {
 }
 
 fn refuse_unsupported(wire: &proto::Workload) -> Result<(), InvalidField> {
-    if wire.addresses.is_empty() {
+    // What only a gateway leads to needs no address.
+    if wire.addresses.is_empty() && wire.network_gateway.is_none() {
         let problem =
             if wire.hostname.is_empty() { Problem::Missing } else { Problem::HostnameOnly };
         return Err(problem.at("addresses"));
     }
-    unsupported("hostname", !wire.hostname.is_empty())?;
-    unsupported("network_gateway", wire.network_gateway.is_some())
+    unsupported("hostname", !wire.hostname.is_empty())
 }
 
 fn application_tunnel(wire: proto::ApplicationTunnel) -> Result<ApplicationTunnel, InvalidField> {

@@ -250,6 +250,7 @@ fn status(reason: &CloseReason) -> StatusCode {
         | CloseReason::WorkloadUnknown
         | CloseReason::NoHealthyEndpoint
         | CloseReason::WaypointUnavailable
+        | CloseReason::GatewayUnavailable
         | CloseReason::DestinationUnknown
         | CloseReason::IllegalPort
         | CloseReason::ConnectRefused

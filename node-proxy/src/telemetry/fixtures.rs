@@ -24,6 +24,7 @@ pub(crate) fn workload(name: &str) -> Workload {
         identity: identity(name),
         addresses: vec!["10.1.2.9".parse().unwrap()],
         network: Network::default(),
+        network_gateway: None,
         tunnel_protocol: TunnelProtocol::Hbone,
         node: NodeName("n1".into()),
         workload_name: name.into(),

@@ -45,6 +45,8 @@ pub enum CloseReason {
     NoHealthyEndpoint,
     /// When the destination is bound to a waypoint of which no instance is there.
     WaypointUnavailable,
+    /// When the service has endpoints on other networks only, and no gateway to those is there.
+    GatewayUnavailable,
     /// When the mesh does not know the destination and this node lets nothing else pass.
     DestinationUnknown,
     /// When a peer asked by CONNECT for an address that is not the pod's.
@@ -131,6 +133,7 @@ impl CloseReason {
             Self::WorkloadUnknown => "workload_unknown",
             Self::NoHealthyEndpoint => "no_healthy_endpoint",
             Self::WaypointUnavailable => "waypoint_unavailable",
+            Self::GatewayUnavailable => "gateway_unavailable",
             Self::DestinationUnknown => "destination_unknown",
             Self::DestinationNotAllowed => "destination_not_allowed",
             Self::IllegalPort => "illegal_port",
@@ -170,6 +173,7 @@ impl CloseReason {
             Self::WorkloadUnknown
             | Self::NoHealthyEndpoint
             | Self::WaypointUnavailable
+            | Self::GatewayUnavailable
             | Self::DestinationNotAllowed
             | Self::IllegalPort
             | Self::ConnectRefused
@@ -202,6 +206,7 @@ impl CloseReason {
             | Self::WorkloadUnknown
             | Self::NoHealthyEndpoint
             | Self::WaypointUnavailable
+            | Self::GatewayUnavailable
             | Self::DestinationUnknown
             | Self::DestinationNotAllowed
             | Self::IllegalPort

@@ -24,6 +24,7 @@ pub(super) fn is_worth_another_endpoint(reason: &CloseReason) -> bool {
         | CloseReason::WorkloadUnknown
         | CloseReason::NoHealthyEndpoint
         | CloseReason::WaypointUnavailable
+        | CloseReason::GatewayUnavailable
         | CloseReason::DestinationUnknown
         | CloseReason::DestinationNotAllowed
         | CloseReason::IllegalPort

@@ -28,6 +28,9 @@ impl CloseReason {
                 "check that the waypoint's pods are ready; --waypoint-fallback lets connections \
                  pass without it"
             }
+            Self::GatewayUnavailable => {
+                "check that the gateway's workload or service is known, and that its pods are ready"
+            }
             Self::DestinationUnknown => {
                 "make a ServiceEntry for it; --outbound-policy allow-any lets pods connect to any \
                  address"
@@ -99,6 +102,9 @@ impl CloseReason {
             Self::WorkloadUnknown => "no configuration describes this pod",
             Self::NoHealthyEndpoint => "the service has no healthy endpoint",
             Self::WaypointUnavailable => "no instance of the destination's waypoint is there",
+            Self::GatewayUnavailable => {
+                "no gateway to the network of the service's endpoints is there"
+            }
             Self::DestinationUnknown => "the mesh does not know the destination",
             Self::DestinationNotAllowed => "a peer asked for an address that is not this pod's",
             Self::IllegalPort => "the connection was for a port of the mesh itself",
