@@ -1,8 +1,8 @@
 //! Answers the DNS queries of enrolled pods: those for services of the mesh itself, all others by the
 //! name server that was asked, whose answers are passed back as they are.
 //!
-//! Nothing is kept: what the mesh knows is at hand, and for the rest clients and name servers have
-//! caches. Queries as datagrams have a thread of their own; those over TCP, which are rare, are served
+//! What name servers say is kept for a short time, for each pod by itself: another pod may be told
+//! something else, or not be allowed to ask. Queries as datagrams have a thread of their own; those over TCP, which are rare, are served
 //! where the connection was accepted.
 
 mod decide;
