@@ -124,8 +124,11 @@ pub struct Workload {
     pub name: Arc<str>,
     /// SPIFFE identity; its namespace is the workload's.
     pub identity: Identity,
-    /// Addresses of the workload in `network`; none if only a gateway leads there.
+    /// Addresses of the workload in `network`; none if it has a host name in their place, or only a
+    /// gateway leads there.
     pub addresses: Vec<IpAddr>,
+    /// Host name by which its addresses are found, if it has none.
+    pub hostname: Option<Arc<str>>,
     /// Network of the addresses.
     pub network: Network,
     /// Gateway through which other networks reach it.

@@ -134,8 +134,9 @@ pub struct LeftOut {
 /// One way to the destination.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
-    /// Address of the application, or what a waypoint is asked for.
-    pub address: SocketAddr,
+    /// Address and port of the application, or what a waypoint is asked for; a name in place of the
+    /// address, if that is looked up for each connection.
+    pub address: String,
     /// Where the bytes go.
     pub peer: SocketAddr,
     /// The workload at the other end, as `namespace/name`.
@@ -232,7 +233,7 @@ mod tests {
             set_aside: false,
         };
         let attempt = Attempt {
-            address: "[ffff::ffff]:65535".parse().unwrap(),
+            address: name(&long),
             peer: "[ffff::ffff]:65535".parse().unwrap(),
             workload: Some(name(&long)),
             transport: Means::WithinNode,

@@ -37,6 +37,9 @@ pub struct WorkloadEntry {
     pub service_account: String,
     /// Addresses.
     pub addresses: Vec<IpAddr>,
+    /// Host name in place of addresses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
     /// Network of the addresses.
     pub network: String,
     /// `HBONE` or `NONE`.
@@ -238,6 +241,7 @@ impl WorkloadEntry {
             namespace: pod.namespace().to_owned(),
             service_account: pod.service_account().to_owned(),
             addresses: vec![pod.ipv4().into(), pod.ipv6().into()],
+            hostname: None,
             network: String::new(),
             tunnel_protocol: "HBONE".to_owned(),
             node: pod.node().to_owned(),

@@ -85,7 +85,6 @@ fn workloads_that_cannot_be_served_are_refused_with_the_field() {
             "application_tunnel: {port: 65536}",
             "application_tunnel.port: 65536 is not a port: use 1 to 65535",
         ),
-        ("hostname: a.example", "hostname: is not supported: remove it"),
         (
             "tunnel_protocol: LEGACY_ISTIO_MTLS",
             "tunnel_protocol: the value LEGACY_ISTIO_MTLS is not supported: use another",
@@ -121,8 +120,8 @@ fn required_fields_of_a_workload_must_be_set() {
     for (yaml, expected) in [
         ("{}", "addresses: is empty: set it"),
         (
-            "{hostname: a}",
-            "addresses: is empty, and resolving a host name instead is not supported: list addresses",
+            "{namespace: a, hostname: 'a..b'}",
+            "hostname: \"a..b\" is not a host name: write one such as db.example.com",
         ),
         ("{addresses: [10.0.0.7]}", "namespace: is empty: set it"),
         ("{addresses: [10.0.0.7], namespace: a}", "uid: is empty: set it"),
@@ -232,6 +231,16 @@ fn a_waypoint_is_found_by_its_service_or_by_its_address() {
     assert_eq!(bound.waypoint, Some(GatewayAddress { destination: address, hbone_port: 1 }));
     assert_eq!(bound.weighted_waypoints, [WeightedWaypoint { waypoint: by_name, weight: 7 }]);
     assert_eq!(workload("").unwrap().waypoint, None);
+}
+
+#[test]
+fn a_host_name_stands_for_addresses_that_are_not_there() {
+    let parse = |fields: &str| {
+        let yaml = format!("{{uid: u, namespace: shop, {fields}}}");
+        parse::<proto::Workload, Workload>(&yaml).unwrap().hostname
+    };
+    assert_eq!(parse("hostname: db_1.Example.com").as_deref(), Some("db_1.Example.com"));
+    assert_eq!(parse("hostname: db.example, addresses: [10.0.0.7]"), None);
 }
 
 #[test]

@@ -83,6 +83,7 @@ fn workload(workload: &Workload) -> Value {
         "trustDomain": workload.identity.trust_domain.as_str(),
         "serviceAccount": workload.identity.service_account.as_str(),
         "workloadIps": workload.addresses,
+        "hostname": workload.hostname,
         "network": workload.network.0,
         "networkMode": mode,
         "node": workload.node.0,

@@ -131,8 +131,8 @@ impl Check<'_> {
                 let because = "it applies its policies, which this node does not know";
                 (workload_name(waypoint), Outcome::passes(because))
             }
-            (None, Some(_)) if transport == Means::Gateway => {
-                let by = "whoever the gateway gives it to".to_owned();
+            (None, Some(_)) if hop.is_mutual() => {
+                let by = "whoever answers there".to_owned();
                 let because = "the policies there are not known to this node";
                 (by, Outcome::passes(because))
             }
@@ -142,7 +142,10 @@ impl Check<'_> {
             identities.iter().take(MAX_IDENTITIES_LISTED).map(name).collect()
         };
         Attempt {
-            address: hop.address,
+            address: match &hop.hostname {
+                Some(hostname) => name(&format_args!("{hostname}:{}", hop.address.port())),
+                None => hop.address.to_string(),
+            },
             peer: hop.peer_address(),
             workload: workload.map(workload_name),
             transport,
@@ -155,7 +158,7 @@ impl Check<'_> {
 
     /// Judges as the proxy at the other end does, if there is one that this node knows.
     fn judge(&self, hop: &Hop) -> Option<Result<Option<PolicyKey>, CloseReason>> {
-        if matches!(hop.transport, Transport::Gateway { .. }) {
+        if hop.hostname.is_some() || matches!(hop.transport, Transport::Gateway { .. }) {
             return None;
         }
         let workload = hop.workload.as_deref()?;

@@ -251,6 +251,7 @@ fn status(reason: &CloseReason) -> StatusCode {
         | CloseReason::NoHealthyEndpoint
         | CloseReason::WaypointUnavailable
         | CloseReason::GatewayUnavailable
+        | CloseReason::NameNotResolved
         | CloseReason::DestinationUnknown
         | CloseReason::IllegalPort
         | CloseReason::ConnectRefused

@@ -15,7 +15,7 @@ use std::{
 
 use mesh_api::{
     identity::Identity,
-    workload::{Service, Workload},
+    workload::{IpFamilies, Service, Workload},
 };
 use tokio::{io::Interest, net::TcpStream, sync::oneshot};
 
@@ -26,6 +26,7 @@ use super::{
     connections::Registration,
     explain,
     flow::{Addresses, FlowLog, Meter},
+    hostnames,
     inbound::{self, Application, LocalDelivery},
     node::Node,
     pod::Pod,
@@ -164,7 +165,7 @@ impl Captured {
         for hop in &route.hops {
             last = Some(hop);
             // In a box, so that what opening needs is not kept for as long as the relay runs.
-            let open = Box::pin(self.open(hop, route.service.as_ref(), &socket));
+            let open = Box::pin(self.find_and_open(hop, route.service.as_ref(), &socket));
             let opened = tokio::select! {
                 biased;
                 reason = &mut registration.closed => {
@@ -179,10 +180,11 @@ impl Captured {
                 }
             };
             match opened {
-                Ok(onward) => {
+                Ok((onward, found)) => {
                     if let Some(standing) = &hop.standing {
                         standing.succeeded();
                     }
+                    let hop = found.as_deref().unwrap_or(hop);
                     return self.relay(socket, hop, route, onward, registration).await;
                 }
                 Err(Unopened { reason, may_have_delivered }) => {
@@ -222,6 +224,23 @@ impl Captured {
             let reason = reason.as_str();
             tracing::info!(%endpoint, reason, seconds, "set aside an endpoint that keeps failing");
         }
+    }
+
+    /// Opens a hop; returns it also, if it had a name for which an address was found.
+    async fn find_and_open(
+        &self,
+        hop: &Hop,
+        service: Option<&Arc<Service>>,
+        client: &TcpStream,
+    ) -> Result<(Onward, Option<Box<Hop>>), Unopened> {
+        let Some(hostname) = &hop.hostname else {
+            return Ok((self.open(hop, service, client).await?, None));
+        };
+        let families = service.map_or(IpFamilies::Automatic, |service| service.ip_families);
+        let (node, like) = (&self.worker.node, self.target.ip());
+        let address = hostnames::resolve(node, &self.pod, hostname, like, families).await?;
+        let found = Box::new(hop.found_at(address));
+        Ok((self.open(&found, service, client).await?, Some(found)))
     }
 
     async fn open(
@@ -350,6 +369,8 @@ impl Captured {
     /// Begins the account of the connection. Who is behind a gateway is known once it has `proven` it.
     fn log(&self, hop: Option<&Hop>, route: &Route, proven: Option<&Identity>) -> FlowLog {
         let mutual = hop.filter(|hop| hop.is_mutual());
+        // Without an address it has gone nowhere.
+        let found = hop.filter(|hop| hop.hostname.is_none());
         let source = End {
             workload: Some(self.source.clone()),
             identity: mutual.map(|_| self.pod.identity.clone()),
@@ -364,8 +385,8 @@ impl Captured {
         let labels = labels(source, End { workload, identity }, route.service.clone());
         let addresses = Addresses {
             source: self.client,
-            destination: hop.map_or(self.target, Hop::peer_address),
-            hbone: mutual.map(|hop| hop.address),
+            destination: found.map_or(self.target, Hop::peer_address),
+            hbone: mutual.and(found).map(|hop| hop.address),
         };
         FlowLog::open(&self.worker, labels, addresses, self.started)
     }

@@ -1,8 +1,13 @@
 //! The proxy half as a process.
 
 use std::{
-    future::Future, net::TcpListener as StdListener, num::NonZeroUsize, os::fd::OwnedFd,
-    path::PathBuf, sync::Arc, time::Duration,
+    future::Future,
+    net::{IpAddr, TcpListener as StdListener},
+    num::NonZeroUsize,
+    os::fd::OwnedFd,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Result, bail};
@@ -24,6 +29,7 @@ use fairlead_node::{
         resolver::Resolver,
         worker::Workers,
     },
+    resolv_conf::name_servers,
     revocation_file::RevocationFile,
     state::{OutboundPolicy, WithoutWaypoint},
     sys::memory,
@@ -43,6 +49,9 @@ use super::{
 };
 use crate::on_this_thread;
 
+/// Where this process is told of its name servers.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
 /// What the endpoints for operators show.
 struct Pages<'a> {
     node_name: &'a str,
@@ -58,6 +67,7 @@ pub(super) struct Opened {
     sources: Sources,
     crl_file: Option<PathBuf>,
     authority: Arc<dyn CertificateAuthority>,
+    name_servers: Vec<IpAddr>,
     workers: usize,
 }
 
@@ -99,14 +109,19 @@ impl Opened {
         };
         let workers = args.workers.or_else(|| std::thread::available_parallelism().ok());
         let workers = workers.map_or(1, NonZeroUsize::get);
-        Ok(Self { sources, crl_file, authority, workers })
+        let name_servers = match &*args.datagrams.name_servers {
+            // A node without the file has none.
+            [] => name_servers(&std::fs::read_to_string(RESOLV_CONF).unwrap_or_default()),
+            given => given.to_vec(),
+        };
+        Ok(Self { sources, crl_file, authority, name_servers, workers })
     }
 }
 
 /// Serves the pods that come by `links` until capture wants it to end, or `asked` completes.
 pub(super) async fn serve(
     args: &RunArgs,
-    Opened { sources, crl_file, authority, workers }: Opened,
+    Opened { sources, crl_file, authority, name_servers, workers }: Opened,
     log: &Guard,
     links: mpsc::Receiver<OwnedFd>,
     asked: impl Future<Output = ()>,
@@ -116,7 +131,7 @@ pub(super) async fn serve(
     let recorded = readiness.gate("pods on record");
     let draining = readiness.gate("not draining");
     let metrics = Arc::new(NodeMetrics::new(log.dropped_lines()));
-    let node = Arc::new(Node::new(options(args), metrics));
+    let node = Arc::new(Node::new(options(args, name_servers), metrics));
     let revocations = Revocations::none();
     let revoked = crl_file.map(|file| RevocationFile::start(&file, revocations.clone()));
     let revoked = revoked.transpose()?;
@@ -194,7 +209,7 @@ async fn end(node: &Node, (workers, resolver): (&Workers, &Resolver), grace: Dur
     tracing::info!("drained");
 }
 
-fn options(args: &RunArgs) -> ProxyOptions {
+fn options(args: &RunArgs, name_servers: Vec<IpAddr>) -> ProxyOptions {
     ProxyOptions {
         access_log_sample: args.access_log_sample,
         idle_timeout: args.idle_timeout,
@@ -208,6 +223,7 @@ fn options(args: &RunArgs) -> ProxyOptions {
             unknown: args.outbound_policy.into(),
         },
         naming: args.datagrams.naming(),
+        name_servers,
     }
 }
 

@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use mesh_api::workload::{Network, Service, Workload};
 
 use super::{
-    menu::{Access, Choice, Menu, Purpose},
+    menu::{Access, Choice, Menu, Purpose, Way},
     proximity::{Preference, is_same_place, value},
     snapshot::ServiceEntry,
     standing::{Moment, Standing},
@@ -62,8 +62,8 @@ struct Kept {
 pub(super) struct Candidate {
     /// The endpoint.
     pub(super) choice: Choice,
-    /// Where it takes the connection; none if only the gateway of its network leads there.
-    pub(super) address: Option<SocketAddr>,
+    /// Where it takes the connection.
+    pub(super) way: Way,
 }
 
 /// What a service without endpoints has.
@@ -211,14 +211,13 @@ impl ServiceEntry<'_> {
     ) -> Vec<Candidate> {
         let menu = self.menu(client, target.port(), purpose);
         let candidate = |choice: &Choice| {
-            let address = menu.address(choice, target.ip());
-            Candidate { choice: choice.clone(), address }
+            Some(Candidate { choice: choice.clone(), way: menu.way(choice, target.ip())? })
         };
         let is_reachable = |choice: &Choice| match choice.access {
-            Access::Port(_) => true,
+            Access::Port(_) | Access::Name(_) => true,
             Access::Gateway => self.state.is_reachable(&choice.workload, client),
         };
-        menu.choose(now, pick, is_reachable).into_iter().map(candidate).collect()
+        menu.choose(now, pick, is_reachable).into_iter().filter_map(candidate).collect()
     }
 
     /// Returns what `client` may choose from.

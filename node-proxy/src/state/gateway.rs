@@ -10,7 +10,7 @@ use mesh_api::{
 
 use super::{
     endpoints::Candidate,
-    menu::{MAX_ATTEMPTS, Purpose},
+    menu::{MAX_ATTEMPTS, Purpose, Way},
     outbound::{Hop, Inquiry, Transport},
     snapshot::{MeshState, ServiceEntry},
     standing::Standing,
@@ -123,7 +123,7 @@ impl MeshState {
             let service = service.clone();
             let transport = Transport::Gateway { address: address?, expected, gateway, service };
             let (workload, standing) = (Some(remote.clone()), standing.cloned());
-            Some(Hop { address: inquiry.target, workload, transport, standing })
+            Some(Hop { address: inquiry.target, hostname: None, workload, transport, standing })
         };
         let instances = self.instances_for(gateway, Purpose::LeadOut, inquiry);
         instances.into_iter().filter_map(hop).take(MAX_ATTEMPTS).collect()
@@ -133,7 +133,12 @@ impl MeshState {
 // === impl Instance ===
 
 impl From<Candidate> for Instance {
-    fn from(Candidate { choice, address }: Candidate) -> Self {
+    fn from(Candidate { choice, way }: Candidate) -> Self {
+        let address = match way {
+            Way::At(address) => Some(address),
+            // What goes by a name stands in for nobody.
+            Way::Named(..) | Way::Across => None,
+        };
         let (workload, standing) = (choice.workload, Some(choice.standing));
         Self { workload, address, expected: choice.expected, standing }
     }

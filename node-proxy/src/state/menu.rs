@@ -72,11 +72,24 @@ pub(super) struct Choice {
     pub(super) access: Access,
 }
 
+/// Where an endpoint takes a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// At its address.
+    At(SocketAddr),
+    /// At a port of an address that this name stands for.
+    Named(Arc<str>, u16),
+    /// Behind the gateway of its network.
+    Across,
+}
+
 /// How an endpoint is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
     /// At this port of its address.
     Port(u16),
+    /// At this port of an address that its name stands for.
+    Name(u16),
     /// Through the gateway of its network.
     Gateway,
 }
@@ -133,7 +146,7 @@ impl Menu {
                     if remote {
                         access_across(&endpoint.workload, service, purpose)
                     } else {
-                        access_at(port, &endpoint.workload, service)
+                        access_at(port, &endpoint.workload, service, purpose)
                     }
                 });
                 match access {
@@ -181,11 +194,18 @@ impl Menu {
         chosen
     }
 
-    /// Returns where `choice` takes a connection to `target`; none if only a gateway leads there.
-    pub(super) fn address(&self, choice: &Choice, target: IpAddr) -> Option<SocketAddr> {
-        let Access::Port(port) = choice.access else { return None };
-        let address = choose_address(&choice.workload.addresses, self.service.ip_families, target)?;
-        Some(SocketAddr::new(address, port))
+    /// Returns where `choice` takes a connection to `target`.
+    pub(super) fn way(&self, choice: &Choice, target: IpAddr) -> Option<Way> {
+        let Choice { workload, access, .. } = choice;
+        match access {
+            Access::Port(port) => {
+                let address =
+                    choose_address(&workload.addresses, self.service.ip_families, target)?;
+                Some(Way::At(SocketAddr::new(address, *port)))
+            }
+            Access::Name(port) => Some(Way::Named(workload.hostname.clone()?, *port)),
+            Access::Gateway => Some(Way::Across),
+        }
     }
 }
 
@@ -266,7 +286,15 @@ fn target_port(
 }
 
 /// Returns how an endpoint of this network is reached that takes connections at `port`.
-fn access_at(port: u16, workload: &Workload, service: &Service) -> Result<Access, Obstacle> {
+fn access_at(
+    port: u16,
+    workload: &Workload,
+    service: &Service,
+    purpose: Purpose,
+) -> Result<Access, Obstacle> {
+    if workload.hostname.is_some() && purpose == Purpose::Serve {
+        return Ok(Access::Name(port));
+    }
     // Its own address may be that of the service, too.
     let usable = |address: &IpAddr| {
         allows(service.ip_families, *address)

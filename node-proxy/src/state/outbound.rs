@@ -1,6 +1,9 @@
 //! Where a pod's connection goes.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
 
 use fairlead_ebpf::HBONE_PORT;
 use mesh_api::{
@@ -10,12 +13,16 @@ use mesh_api::{
 
 use super::{
     endpoints::Candidate,
-    menu::{Choice, MAX_ATTEMPTS, Purpose},
+    menu::{Choice, MAX_ATTEMPTS, Purpose, Way},
     snapshot::{MeshState, ServiceEntry},
     standing::{Moment, Standing},
     waypoint,
 };
 use crate::telemetry::reason::CloseReason;
+
+/// What stands for an address that is not known yet.
+const V4_NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+const V6_NOWHERE: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
 /// What this node's operator decides about connections that pods open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -108,6 +115,8 @@ pub(super) struct Inquiry<'a> {
 pub struct Hop {
     /// Address of the application, or the one that a waypoint or a gateway stands in for.
     pub address: SocketAddr,
+    /// Name by which the address is to be found, of which only the port is known.
+    pub hostname: Option<Arc<str>>,
     /// Workload at the other end of the hop, if the mesh knows it.
     pub workload: Option<Arc<Workload>>,
     /// How to get there.
@@ -203,9 +212,15 @@ impl MeshState {
                 vec![Hop::unknown(target)]
             }
             Destination::Service(entry) => {
-                let hops = |Candidate { choice, address }: Candidate| match address {
-                    Some(address) => vec![Hop::to_endpoint(choice, address)],
-                    None => self.hops_across(
+                let hops = |Candidate { choice, way }: Candidate| match way {
+                    Way::At(address) => vec![Hop::to_endpoint(choice, address, None)],
+                    Way::Named(hostname, port) => {
+                        // Of the family that is looked for first.
+                        let nowhere = if target.is_ipv4() { V4_NOWHERE } else { V6_NOWHERE };
+                        let address = SocketAddr::new(nowhere, port);
+                        vec![Hop::to_endpoint(choice, address, Some(hostname))]
+                    }
+                    Way::Across => self.hops_across(
                         &choice.workload,
                         Some(&choice.standing),
                         entry.service,
@@ -219,7 +234,7 @@ impl MeshState {
                 let expected = [workload.identity.clone()].into();
                 let transport = Transport::to(workload.tunnel_protocol, expected);
                 let workload = Some(workload.clone());
-                vec![Hop { address: target, workload, transport, standing: None }]
+                vec![Hop { address: target, hostname: None, workload, transport, standing: None }]
             }
             Destination::Host | Destination::Unknown => vec![Hop::unknown(target)],
         }
@@ -274,6 +289,13 @@ impl Transport {
 // === impl Hop ===
 
 impl Hop {
+    /// Returns the hop once its name is known to stand for `address`.
+    #[must_use]
+    pub fn found_at(&self, address: IpAddr) -> Self {
+        let address = SocketAddr::new(address, self.address.port());
+        Self { address, hostname: None, ..self.clone() }
+    }
+
     /// Returns where the bytes of this hop are sent.
     pub fn peer_address(&self) -> SocketAddr {
         match &self.transport {
@@ -302,12 +324,13 @@ impl Hop {
     }
 
     fn unknown(address: SocketAddr) -> Self {
-        Self { address, workload: None, transport: Transport::Plaintext, standing: None }
+        let (hostname, workload, standing) = (None, None, None);
+        Self { address, hostname, workload, transport: Transport::Plaintext, standing }
     }
 
-    fn to_endpoint(choice: Choice, address: SocketAddr) -> Self {
+    fn to_endpoint(choice: Choice, address: SocketAddr, hostname: Option<Arc<str>>) -> Self {
         let transport = Transport::to(choice.workload.tunnel_protocol, choice.expected);
         let (workload, standing) = (Some(choice.workload), Some(choice.standing));
-        Self { address, workload, transport, standing }
+        Self { address, hostname, workload, transport, standing }
     }
 }

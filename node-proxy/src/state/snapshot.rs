@@ -277,6 +277,7 @@ impl MeshState {
         let before = self.take_workload(&workload.uid);
         let mut standings = before.filter(|(before, _)| {
             before.addresses == workload.addresses
+                && before.hostname == workload.hostname
                 && before.network_gateway == workload.network_gateway
         });
         let mut standing = |key| {

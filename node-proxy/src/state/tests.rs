@@ -1,5 +1,6 @@
 mod choice;
 mod gateways;
+mod hostnames;
 mod preferences;
 mod vectors;
 mod waypoints;
@@ -93,7 +94,13 @@ fn as_text(route: &Route) -> Vec<String> {
             format!("g {gateway} {}:{}", service.key.hostname, address.port())
         }
     };
-    route.hops.iter().map(|hop| text(hop.address, &hop.transport)).collect()
+    let of_hop = |hop: &crate::state::Hop| match &hop.hostname {
+        Some(hostname) => {
+            text(hop.address, &hop.transport).replace(&hop.address.ip().to_string(), hostname)
+        }
+        None => text(hop.address, &hop.transport),
+    };
+    route.hops.iter().map(of_hop).collect()
 }
 
 fn hops(target: &str, pick: u64) -> Vec<String> {

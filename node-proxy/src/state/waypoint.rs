@@ -28,7 +28,7 @@ impl MeshState {
                 (Some(address), _) => {
                     let transport = Transport::Waypoint { address, expected };
                     let (address, workload) = (inquiry.target, Some(workload));
-                    vec![Hop { address, workload, transport, standing }]
+                    vec![Hop { address, hostname: None, workload, transport, standing }]
                 }
                 (None, Some(service)) => {
                     self.hops_across(&workload, standing.as_ref(), service, inquiry)

@@ -23,6 +23,7 @@ pub(crate) fn workload(name: &str) -> Workload {
         name: format!("{name}-0").into(),
         identity: identity(name),
         addresses: vec!["10.1.2.9".parse().unwrap()],
+        hostname: None,
         network: Network::default(),
         network_gateway: None,
         tunnel_protocol: TunnelProtocol::Hbone,

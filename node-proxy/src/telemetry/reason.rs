@@ -47,6 +47,8 @@ pub enum CloseReason {
     WaypointUnavailable,
     /// When the service has endpoints on other networks only, and no gateway to those is there.
     GatewayUnavailable,
+    /// When the destination has a host name in place of addresses, for which none was found.
+    NameNotResolved,
     /// When the mesh does not know the destination and this node lets nothing else pass.
     DestinationUnknown,
     /// When a peer asked by CONNECT for an address that is not the pod's.
@@ -134,6 +136,7 @@ impl CloseReason {
             Self::NoHealthyEndpoint => "no_healthy_endpoint",
             Self::WaypointUnavailable => "waypoint_unavailable",
             Self::GatewayUnavailable => "gateway_unavailable",
+            Self::NameNotResolved => "name_not_resolved",
             Self::DestinationUnknown => "destination_unknown",
             Self::DestinationNotAllowed => "destination_not_allowed",
             Self::IllegalPort => "illegal_port",
@@ -174,6 +177,7 @@ impl CloseReason {
             | Self::NoHealthyEndpoint
             | Self::WaypointUnavailable
             | Self::GatewayUnavailable
+            | Self::NameNotResolved
             | Self::DestinationNotAllowed
             | Self::IllegalPort
             | Self::ConnectRefused
@@ -207,6 +211,7 @@ impl CloseReason {
             | Self::NoHealthyEndpoint
             | Self::WaypointUnavailable
             | Self::GatewayUnavailable
+            | Self::NameNotResolved
             | Self::DestinationUnknown
             | Self::DestinationNotAllowed
             | Self::IllegalPort

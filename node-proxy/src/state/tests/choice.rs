@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     state::{
         endpoints::Candidate,
-        menu::{LeftOut, MAX_ATTEMPTS, Purpose},
+        menu::{LeftOut, MAX_ATTEMPTS, Purpose, Way},
     },
     telemetry::fixtures,
 };
@@ -153,6 +153,13 @@ fn what_cannot_be_chosen_is_counted_by_its_cause() {
     assert!(menu.tiers().is_empty());
 }
 
+fn address_of(candidate: &Candidate) -> SocketAddr {
+    match candidate.way {
+        Way::At(address) => address,
+        Way::Named(..) | Way::Across => panic!("{candidate:?}"),
+    }
+}
+
 #[test]
 fn a_proxy_that_takes_everything_at_one_port_stands_in_at_ports_that_its_service_lacks() {
     let tunnel = |number, port| {
@@ -165,7 +172,7 @@ fn a_proxy_that_takes_everything_at_one_port_stands_in_at_ports_that_its_service
     let found = |port, purpose| {
         let target = SocketAddr::new([10, 96, 0, 1].into(), port);
         let found = entry.candidates(&workload(0, 0), target, purpose, Moment::default(), |_| 0);
-        found.iter().map(|candidate| candidate.address.unwrap().to_string()).collect::<Vec<_>>()
+        found.iter().map(|candidate| address_of(candidate).to_string()).collect::<Vec<_>>()
     };
     assert_eq!(found(80, Purpose::StandIn), ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"]);
     assert_eq!(found(15008, Purpose::StandIn), ["10.0.0.3:15008"]);
@@ -195,7 +202,7 @@ proptest! {
         for choice in menu.tiers().iter().flat_map(|tier| &tier.choices) {
             let number: usize = choice.workload.uid.0.parse().unwrap();
             if endpoints[number - 1].1 {
-                fail(&Candidate { choice: choice.clone(), address: TARGET.parse().ok() }, now);
+                fail(&Candidate { choice: choice.clone(), way: Way::At(TARGET.parse().unwrap()) }, now);
             }
         }
         let turn = std::cell::Cell::new(0);

@@ -31,6 +31,9 @@ impl CloseReason {
             Self::GatewayUnavailable => {
                 "check that the gateway's workload or service is known, and that its pods are ready"
             }
+            Self::NameNotResolved => {
+                "check the name, and that the name servers (--name-servers) answer this pod"
+            }
             Self::DestinationUnknown => {
                 "make a ServiceEntry for it; --outbound-policy allow-any lets pods connect to any \
                  address"
@@ -105,6 +108,7 @@ impl CloseReason {
             Self::GatewayUnavailable => {
                 "no gateway to the network of the service's endpoints is there"
             }
+            Self::NameNotResolved => "no address was found for the host name of the destination",
             Self::DestinationUnknown => "the mesh does not know the destination",
             Self::DestinationNotAllowed => "a peer asked for an address that is not this pod's",
             Self::IllegalPort => "the connection was for a port of the mesh itself",

@@ -26,6 +26,7 @@ fn table() -> Vec<(R, &'static str, F, &'static str)> {
         (R::NoHealthyEndpoint, "no_healthy_endpoint", F::Connect, "ready"),
         (R::WaypointUnavailable, "waypoint_unavailable", F::Connect, "--waypoint-fallback"),
         (R::GatewayUnavailable, "gateway_unavailable", F::Connect, "no gateway"),
+        (R::NameNotResolved, "name_not_resolved", F::Connect, "--name-servers"),
         (R::DestinationUnknown, "destination_unknown", F::Deny, "ServiceEntry"),
         (R::DestinationNotAllowed, "destination_not_allowed", F::Connect, "not this pod's"),
         (R::IllegalPort, "illegal_port", F::Connect, "port"),
@@ -76,7 +77,7 @@ fn every_reason_has_its_name_flags_and_sentence() {
         assert!(!sentence.contains("  ") && !sentence.contains('\n'), "{name}: {sentence}");
     }
     let names: HashSet<_> = table().iter().map(|(_, name, ..)| *name).collect();
-    assert_eq!(names.len(), 30);
+    assert_eq!(names.len(), 31);
 }
 
 #[test]
