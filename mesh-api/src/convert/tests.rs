@@ -240,6 +240,7 @@ fn a_host_name_stands_for_addresses_that_are_not_there() {
         parse::<proto::Workload, Workload>(&yaml).unwrap().hostname
     };
     assert_eq!(parse("hostname: db_1.Example.com").as_deref(), Some("db_1.Example.com"));
+    assert_eq!(parse("hostname: '*.example'").as_deref(), Some("*.example"));
     assert_eq!(parse("hostname: db.example, addresses: [10.0.0.7]"), None);
 }
 

@@ -91,7 +91,9 @@ fn is_hostname(name: &str) -> bool {
     let is_part = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_');
     let is_label =
         |label: &str| (1..=MAX_LABEL_BYTES).contains(&label.len()) && label.bytes().all(is_part);
-    name.len() <= MAX_HOSTNAME_BYTES && name.split('.').all(is_label)
+    // A pattern stands for no address; it is for waypoints, and says so when it is looked up.
+    let labels = name.strip_prefix("*.").unwrap_or(name);
+    name.len() <= MAX_HOSTNAME_BYTES && labels.split('.').all(is_label)
 }
 
 fn application_tunnel(wire: proto::ApplicationTunnel) -> Result<ApplicationTunnel, InvalidField> {

@@ -1,11 +1,14 @@
 //! Proxies that take connections for others: what a reference to one leads to, and the ways to other
 //! networks, which pass one.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use mesh_api::{
     identity::{Identity, Namespace},
-    workload::{GatewayAddress, GatewayDestination, Service, Workload},
+    workload::{GatewayAddress, GatewayDestination, Network, Service, Workload},
 };
 
 use super::{
@@ -85,6 +88,21 @@ impl MeshState {
             }
             None => Vec::new(),
         }
+    }
+
+    /// Returns the workload that owns `address` on another network.
+    pub(super) fn remote_workload_at(
+        &self,
+        network: &Network,
+        address: IpAddr,
+    ) -> Option<&Arc<Workload>> {
+        let namesakes = self.by_remote_address.get(&(network.clone(), address))?;
+        namesakes.first().map(|entry| &entry.workload)
+    }
+
+    /// Returns whether `name` is another network's; letters of either case count as the same.
+    pub fn is_other_network(&self, name: &str) -> bool {
+        !self.network().0.eq_ignore_ascii_case(name)
     }
 
     /// Returns whether a workload is on another network than this node.

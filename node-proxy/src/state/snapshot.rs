@@ -73,7 +73,7 @@ pub struct MeshState {
     /// Workloads that share the address of their node.
     by_host: HashTrieMapSync<IpAddr, Namesakes>,
     /// Workloads of other networks, such as the gateways that lead there.
-    by_remote_address: HashTrieMapSync<(Network, IpAddr), Namesakes>,
+    pub(super) by_remote_address: HashTrieMapSync<(Network, IpAddr), Namesakes>,
     services: HashTrieMapSync<ServiceKey, Arc<Service>>,
     /// Also of services that are not known (yet): either may come first.
     endpoints: HashTrieMapSync<ServiceKey, Endpoints>,
@@ -112,24 +112,9 @@ impl MeshState {
         &self.network
     }
 
-    /// Returns whether `name` is another network's; letters of either case count as the same.
-    pub fn is_other_network(&self, name: &str) -> bool {
-        !self.network.0.eq_ignore_ascii_case(name)
-    }
-
     /// Returns the workload that owns `address`. Host-network workloads own none.
     pub fn workload_at(&self, address: IpAddr) -> Option<&Arc<Workload>> {
         self.by_address.get(&address)?.first().map(|entry| &entry.workload)
-    }
-
-    /// Returns the workload that owns `address` on another network.
-    pub(super) fn remote_workload_at(
-        &self,
-        network: &Network,
-        address: IpAddr,
-    ) -> Option<&Arc<Workload>> {
-        let namesakes = self.by_remote_address.get(&(network.clone(), address))?;
-        namesakes.first().map(|entry| &entry.workload)
     }
 
     /// Returns whether workloads of the host network have `address`, which is their node's.

@@ -1,11 +1,11 @@
 //! Workloads that have a host name in place of addresses, as endpoints of a `ServiceEntry` do.
 
 use anyhow::{Context as _, Result};
-use fairlead_lab::{Child, Host as _, MeshConfig, ServiceEntry, python};
+use fairlead_lab::{Child, Host as _, MeshConfig, ServiceEntry, python, wait_for};
 
 use crate::{
-    clients::curl,
-    mesh::{HTTP, Mesh, vip4, vip6},
+    clients::{SOON, curl},
+    mesh::{ControlledMesh, HTTP, Mesh, vip4, vip6},
 };
 
 /// Port of name servers.
@@ -16,6 +16,18 @@ const NAME_SERVER: &str = "10.1.0.5";
 
 /// A name server that drops what it is asked; nobody has the address.
 const SILENT: &str = "10.1.0.77";
+
+/// What one writes for a control plane.
+const SERVICE_ENTRY: &str = "\
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: named, namespace: shop}
+spec:
+  hosts: [at-10-2-0-2.example]
+  addresses: [10.96.0.50]
+  ports: [{number: 80, targetPort: 8080, name: http, protocol: TCP}]
+  resolution: DNS
+";
 
 /// Starts the mesh with the outsider as name server of the proxies. Of `b` only `hostname` is known to
 /// node 1, and whether it takes tunnels.
@@ -112,5 +124,22 @@ fn a_name_server_that_is_silent_is_not_the_last() -> Result<()> {
     mesh.apply()?;
     let answer = curl(&mesh.a, vip4(50, 80))?;
     assert!(answer.is_ok(), "{answer:?}");
+    Ok(())
+}
+
+#[test]
+fn a_service_entry_that_dns_resolves_is_reached() -> Result<()> {
+    let args = ["--name-servers", NAME_SERVER];
+    let mesh = ControlledMesh::with_args("serviceentry", &args, &[])?;
+    assert_eq!(mesh.outsider.ipv4().to_string(), NAME_SERVER, "of the lab");
+    let _server = mesh.outsider.serve(python("name_server.py", &[DNS.to_string()]), DNS)?;
+    mesh.plane.write("named.yaml", SERVICE_ENTRY)?;
+    wait_for("the service entry", SOON, || {
+        let explained = mesh.n1.explain(&mesh.a, vip4(50, 80))?;
+        Ok((explained["decision"]["endpoints"]["usable"] == 1).then_some(()))
+    })?;
+    let answer = curl(&mesh.a, vip4(50, 80))?;
+    assert!(answer.is_ok(), "{answer:?}");
+    assert_eq!(answer.seen("own"), mesh.b.ipv4().to_string());
     Ok(())
 }
