@@ -9,7 +9,7 @@ const MAX_SERVERS: usize = 3;
 pub fn name_servers(text: &str) -> Vec<IpAddr> {
     let server = |line: &str| {
         let mut words = line.split_ascii_whitespace();
-        let address = words.next().filter(|word| *word == "nameserver").and(words.next())?;
+        let ("nameserver", address) = (words.next()?, words.next()?) else { return None };
         address.parse().ok().filter(|address: &IpAddr| !address.is_loopback())
     };
     text.lines().filter_map(server).take(MAX_SERVERS).collect()
