@@ -8,6 +8,7 @@ pub mod headers;
 pub mod keepalive;
 pub mod limits;
 mod metered;
+pub mod nested;
 pub mod pool;
 pub mod server;
 pub mod transport;

@@ -1,15 +1,16 @@
 //! The CONNECT request of a tunnel stream and the headers that describe its ends.
 
 use std::{
-    fmt::Write as _,
+    fmt::{self, Write as _},
     net::{IpAddr, SocketAddr},
 };
 
 use http::{HeaderMap, HeaderValue, Method, Request, Version, header::HeaderName};
-use mesh_api::workload::{Workload, WorkloadType};
+use mesh_api::workload::{Network, Workload, WorkloadType};
 
 const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
 const FORWARDED: HeaderName = http::header::FORWARDED;
+const X_FORWARDED_NETWORK: HeaderName = HeaderName::from_static("x-forwarded-network");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Longest `forwarded` header that is parsed, in bytes; a longer one is ignored.
@@ -18,13 +19,15 @@ const MAX_FORWARDED_BYTES: usize = 1024;
 /// Longest host name, in bytes (RFC 1035 section 2.3.4).
 const MAX_HOSTNAME_BYTES: usize = 253;
 
-/// What a `forwarded` header says. Only ever a hint: any peer may write anything.
+/// What the headers say of the client. Only ever a hint: any peer may write anything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Forwarded {
     /// Address of the client's socket.
     pub client: Option<SocketAddr>,
     /// Host name of the service that the client connected to.
     pub host: Option<String>,
+    /// Network of the client, if the stream came through the gateway of another one.
+    pub network: Option<String>,
 }
 
 /// What a CONNECT asks for.
@@ -38,7 +41,7 @@ pub enum Authority<'a> {
 
 /// Returns the CONNECT request that opens a stream to `authority`.
 pub fn connect_request(
-    authority: SocketAddr,
+    authority: Authority<'_>,
     client: SocketAddr,
     source: &Workload,
     host: Option<&str>,
@@ -56,6 +59,13 @@ pub fn connect_request(
         .header(FORWARDED, never_again(forwarded)?)
         .header(TRACEPARENT, never_again(traceparent())?)
         .body(())
+}
+
+/// Adds the header that says which network the client is on, behind the gateway of another one.
+pub fn from_network(headers: &mut HeaderMap, network: &Network) {
+    if let Ok(value) = HeaderValue::from_str(&network.0) {
+        headers.insert(X_FORWARDED_NETWORK, value);
+    }
 }
 
 /// Makes a value that is left out of the compression table: no other stream will have it, and it
@@ -97,11 +107,16 @@ fn checked(parsed: SocketAddr) -> Option<SocketAddr> {
         .then(|| SocketAddr::new(parsed.ip().to_canonical(), parsed.port()))
 }
 
-/// Parses the first `forwarded` element (RFC 7239); what is malformed is left out.
+/// Parses the first `forwarded` element (RFC 7239) and the client's network; what is malformed is
+/// left out.
 pub fn parse_forwarded(headers: &HeaderMap) -> Forwarded {
-    let mut forwarded = Forwarded::default();
-    let value = headers.get(FORWARDED).filter(|v| v.len() <= MAX_FORWARDED_BYTES);
-    let Some(text) = value.and_then(|v| v.to_str().ok()) else { return forwarded };
+    let text = |name| {
+        let value: Option<&HeaderValue> = headers.get(name);
+        value.filter(|v| v.len() <= MAX_FORWARDED_BYTES).and_then(|v| v.to_str().ok())
+    };
+    let network = text(X_FORWARDED_NETWORK).map(str::to_owned);
+    let mut forwarded = Forwarded { network, ..Forwarded::default() };
+    let Some(text) = text(FORWARDED) else { return forwarded };
     let first = text.split(',').next().unwrap_or_default();
     for pair in first.split(';') {
         let Some((name, value)) = pair.split_once('=') else { continue };
@@ -156,6 +171,17 @@ pub fn client_address(peer: IpAddr, forwarded: &Forwarded) -> SocketAddr {
     }
 }
 
+// === impl Authority ===
+
+impl fmt::Display for Authority<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => write!(f, "{address}"),
+            Self::Name(hostname, port) => write!(f, "{hostname}:{port}"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,7 +229,7 @@ mod tests {
         let parse = |text: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(FORWARDED, HeaderValue::from_str(text).unwrap());
-            let Forwarded { client, host } = parse_forwarded(&headers);
+            let Forwarded { client, host, network: _ } = parse_forwarded(&headers);
             (client.map(|c| c.to_string()), host)
         };
         let client = Some("10.0.0.1:4242".to_owned());
@@ -220,10 +246,25 @@ mod tests {
     }
 
     #[test]
+    fn the_network_of_a_client_is_read_as_it_was_written() {
+        for network in ["", "west", "a b"] {
+            let mut headers = HeaderMap::new();
+            from_network(&mut headers, &Network(network.into()));
+            assert_eq!(parse_forwarded(&headers).network.as_deref(), Some(network));
+        }
+        let mut headers = HeaderMap::new();
+        assert_eq!(parse_forwarded(&headers).network, None);
+        from_network(&mut headers, &Network("a\nb".into()));
+        assert_eq!(parse_forwarded(&headers).network, None, "no header has that");
+        from_network(&mut headers, &Network("x".repeat(MAX_FORWARDED_BYTES + 1).into()));
+        assert_eq!(parse_forwarded(&headers).network, None, "too long");
+    }
+
+    #[test]
     fn the_client_port_counts_only_for_the_tunnels_own_peer() {
         let peer = "10.0.0.1".parse().unwrap();
-        let own = Forwarded { client: "10.0.0.1:4242".parse().ok(), host: None };
-        let forged = Forwarded { client: "10.0.0.9:4242".parse().ok(), host: None };
+        let from = |client: &str| Forwarded { client: client.parse().ok(), ..Forwarded::default() };
+        let (own, forged) = (from("10.0.0.1:4242"), from("10.0.0.9:4242"));
         assert_eq!(client_address(peer, &own).to_string(), "10.0.0.1:4242");
         assert_eq!(client_address(peer, &forged).to_string(), "10.0.0.1:0");
     }

@@ -205,7 +205,9 @@ impl Source {
         let client = headers::client_address(self.client.ip(), &forwarded);
         let known = client.port() != 0;
         let state = self.worker.node.state();
-        let workload = state.workload_at(self.client.ip()).cloned();
+        // Behind a gateway the address is the gateway's.
+        let is_remote = forwarded.network.as_deref().is_some_and(|n| state.is_other_network(n));
+        let workload = state.workload_at(self.client.ip()).filter(|_| !is_remote).cloned();
         let application = Application::of(&state, &self.pod, self.target.ip(), requested);
         Arrival {
             client: if known { client } else { self.client },
