@@ -3,6 +3,7 @@
 //! What is not supported is refused: a proxy that ignored a tunnel would send traffic past it.
 
 mod gateway;
+pub mod outbound;
 mod service;
 mod workload;
 
@@ -63,6 +64,9 @@ pub enum Problem {
     /// A string match has neither of its kinds.
     #[error("matches nothing: set one of exact, prefix, suffix or presence")]
     EmptyStringMatch,
+    /// The bytes are no message of the type.
+    #[error("is malformed: send the message that its type names")]
+    Malformed,
     /// The feature does not exist here.
     #[error("is not supported: remove it")]
     Unsupported,

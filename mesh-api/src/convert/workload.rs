@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    InvalidField, Problem, address, enumeration, gateway::gateway, list, name, policy_key, port,
-    required, service_key,
+    InvalidField, Problem, address, enumeration, gateway::gateway, list, name, outbound,
+    policy_key, port, required, service_key,
 };
 use crate::{
     identity::{Identity, ServiceAccount, TrustDomain},
@@ -61,6 +61,7 @@ impl TryFrom<proto::Workload> for Workload {
                 |key| policy_key(&key).map_err(|problem| problem.at("")),
             )?,
             application_tunnel: wire.application_tunnel.map(application_tunnel).transpose()?,
+            unknown_destinations: outbound::unknown_destinations(&wire.extensions)?,
             capacity: wire.capacity.unwrap_or(DEFAULT_CAPACITY),
         })
     }

@@ -14,6 +14,7 @@ use std::{
 
 use fairlead_component::clock::Clock;
 use mesh_api::identity::Identity;
+use rustls::pki_types::CertificateDer;
 use tokio::{runtime::Handle, sync::watch, task::AbortHandle};
 
 use self::slot::Slot;
@@ -65,6 +66,10 @@ pub struct CertificateInfo {
     pub serial: Option<String>,
     /// Validity of the certificate in use, if there is one.
     pub validity: Option<Validity>,
+    /// The certificates that peers are shown, the workload's own first.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The certificates that those of peers must chain to.
+    pub roots: Vec<CertificateDer<'static>>,
     /// What the last request ended with, if it failed.
     pub last_error: Option<String>,
 }

@@ -16,7 +16,7 @@ use fairlead_ebpf::{MAX_PODS, REGISTRATION_ADDRESS};
 use mesh_api::identity::{Identity, TrustDomain};
 use socket2::Socket;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     time::interval,
 };
 
@@ -97,6 +97,8 @@ pub struct Parts {
     pub recorded: Gate,
     /// Gets the listening sockets for operators.
     pub endpoints: mpsc::Sender<EndpointListeners>,
+    /// Told when an operator asks that the node proxy ends.
+    pub quit: Arc<Notify>,
     /// Gets word when this process is to end.
     pub drain: mpsc::Sender<Drain>,
 }
@@ -189,6 +191,7 @@ impl Intake {
                     },
                     () = is_true(&mut self.prepared),
                         if self.progress != Progress::Serving => self.begin().await?,
+                    () = self.parts.quit.notified() => self.answer(ToCapture::Quit),
                     Ok(()) = changes.changed() => self.judge_datagrams(),
                     _ = tidy.tick() => self.pods.values().for_each(|s| s.pod.sockets.tidy()),
                 }

@@ -43,7 +43,7 @@ use crate::{
     state::{Hop, LocalWorkload, Route, Standing, Transport},
     sys::socket::reset_on_close,
     telemetry::{
-        metrics::{ConnectionLabels, End, Reporter},
+        metrics::{ConnectionLabels, End, Outside, Reporter},
         reason::CloseReason,
     },
     tls::{HandshakeFailure, TrustedChain},
@@ -119,7 +119,10 @@ pub(super) fn serve(accepted: Accepted) -> impl Future<Output = ()> {
             }
             Err((workload, reason)) => {
                 let source = End { workload, identity: None };
-                let labels = labels(source, End { workload: None, identity: None }, None);
+                let refused = reason == CloseReason::DestinationUnknown;
+                let outside = refused.then_some(Outside::Refused);
+                let nobody = End { workload: None, identity: None };
+                let labels = ConnectionLabels { outside, ..labels(source, nobody, None) };
                 let addresses = Addresses { source: client, destination: target, hbone: None };
                 refuse(socket, FlowLog::open(&worker, labels, addresses, started), &reason);
             }
@@ -382,7 +385,10 @@ impl Captured {
                 workload.as_ref().map(|workload| workload.identity.clone())
             }
         });
+        let passed = hop.is_some() && workload.is_none() && route.service.is_none();
+        let outside = passed.then_some(Outside::Passed);
         let labels = labels(source, End { workload, identity }, route.service.clone());
+        let labels = ConnectionLabels { outside, ..labels };
         let addresses = Addresses {
             source: self.client,
             destination: found.map_or(self.target, Hop::peer_address),
@@ -439,5 +445,5 @@ async fn relay_local(
 }
 
 fn labels(source: End, destination: End, service: Option<Arc<Service>>) -> ConnectionLabels {
-    ConnectionLabels { reporter: Reporter::Source, source, destination, service }
+    ConnectionLabels { reporter: Reporter::Source, source, destination, service, outside: None }
 }

@@ -50,6 +50,7 @@ impl Resolver {
     pub fn start(node: &Arc<Node>) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
+        node.metrics.runtimes.add("resolver", runtime.metrics());
         let (end, ended) = oneshot::channel::<()>();
         let thread = std::thread::Builder::new().name("resolver".to_owned()).spawn(move || {
             // Ends when the other half is dropped, too.

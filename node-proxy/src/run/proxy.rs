@@ -2,10 +2,10 @@
 
 use std::{
     future::Future,
-    net::{IpAddr, TcpListener as StdListener},
+    net::IpAddr,
     num::NonZeroUsize,
     os::fd::OwnedFd,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -13,17 +13,18 @@ use std::{
 use anyhow::{Result, bail};
 use fairlead_component::{
     clock::Clock,
-    logging::{self, Guard, Levels},
+    logging::{self, Guard},
 };
-use serde_json::json;
-use tokio::{net::TcpListener, runtime::Handle, sync::mpsc, time::timeout};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, mpsc},
+    time::timeout,
+};
 
 use fairlead_node::{
     cli::{Certificates, RunArgs, Sources},
     identity::{CertificateAuthority, IdentityStore, LocalAuthority, LocalCa, RemoteAuthority},
-    link::listeners::EndpointListeners,
     proxy::{
-        dump,
         intake::{Drain, Intake, Parts},
         node::{Node, ProxyOptions},
         resolver::Resolver,
@@ -34,9 +35,8 @@ use fairlead_node::{
     state::{OutboundPolicy, WithoutWaypoint},
     sys::memory,
     telemetry::{
-        metrics::NodeMetrics,
+        metrics::{NodeMetrics, Process},
         readiness::Readiness,
-        server::{Admin, serve_admin, serve_metrics, serve_readiness},
     },
     tls::Revocations,
 };
@@ -45,22 +45,14 @@ use super::{
     Termination,
     configuration::Follower,
     confine::{confine, resolved},
-    links_of_supervisor, raise_descriptor_limit,
+    links_of_supervisor,
+    pages::Pages,
+    raise_descriptor_limit,
 };
 use crate::on_this_thread;
 
 /// Where this process is told of its name servers.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
-
-/// What the endpoints for operators show.
-struct Pages<'a> {
-    node_name: &'a str,
-    readiness: &'a Readiness,
-    node: &'a Node,
-    workers: &'a Workers,
-    identities: &'a IdentityStore,
-    levels: Levels,
-}
 
 /// What has to be opened before the process confines itself.
 pub(super) struct Opened {
@@ -69,6 +61,7 @@ pub(super) struct Opened {
     authority: Arc<dyn CertificateAuthority>,
     name_servers: Vec<IpAddr>,
     workers: usize,
+    process: Process,
 }
 
 /// Runs this half until it has drained.
@@ -82,7 +75,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
     let log = logging::init(args.log_format, &args.log_level)?;
     on_this_thread(async {
         let mut termination = Termination::catch()?;
-        let links = links_of_supervisor()?.halves;
+        let links = links_of_supervisor(log.levels())?.halves;
         let asked = async {
             termination.asked().await;
         };
@@ -114,14 +107,15 @@ impl Opened {
             [] => name_servers(&std::fs::read_to_string(RESOLV_CONF).unwrap_or_default()),
             given => given.to_vec(),
         };
-        Ok(Self { sources, crl_file, authority, name_servers, workers })
+        let process = Process::open()?;
+        Ok(Self { sources, crl_file, authority, name_servers, workers, process })
     }
 }
 
 /// Serves the pods that come by `links` until capture wants it to end, or `asked` completes.
 pub(super) async fn serve(
     args: &RunArgs,
-    Opened { sources, crl_file, authority, name_servers, workers }: Opened,
+    Opened { sources, crl_file, authority, name_servers, workers, process }: Opened,
     log: &Guard,
     links: mpsc::Receiver<OwnedFd>,
     asked: impl Future<Output = ()>,
@@ -130,11 +124,9 @@ pub(super) async fn serve(
     let known = readiness.gate("configuration");
     let recorded = readiness.gate("pods on record");
     let draining = readiness.gate("not draining");
-    let metrics = Arc::new(NodeMetrics::new(log.dropped_lines()));
+    let metrics = Arc::new(metrics(log, process));
     let node = Arc::new(Node::new(options(args, name_servers), metrics));
-    let revocations = Revocations::none();
-    let revoked = crl_file.map(|file| RevocationFile::start(&file, revocations.clone()));
-    let revoked = revoked.transpose()?;
+    let (revocations, revoked) = revocations(crl_file.as_deref())?;
     let identities = IdentityStore::new(authority, Clock::system(), revocations, Handle::current());
     let (follower, configured) =
         Follower::start(args, sources.configuration, (&node, &identities), known)?;
@@ -142,6 +134,7 @@ pub(super) async fn serve(
     let workers = Arc::new(Workers::start(&node, workers)?);
     let resolver = Arc::new(Resolver::start(&node)?);
     let ((endpoints, given), (drain, mut drains)) = (mpsc::channel(1), mpsc::channel(1));
+    let quit = Arc::<Notify>::default();
     let parts = Parts {
         node: node.clone(),
         configured,
@@ -151,6 +144,7 @@ pub(super) async fn serve(
         trust_domain: args.trust_domain.clone(),
         recorded,
         endpoints,
+        quit: quit.clone(),
         drain,
     };
     let pages = Pages {
@@ -160,7 +154,9 @@ pub(super) async fn serve(
         workers: &workers,
         identities: &identities,
         levels: log.levels(),
-    };
+        quit,
+    }
+    .serve(given);
     tracing::info!(node = args.node_name, "proxy started");
 
     let intake = Intake::run(parts, links);
@@ -171,7 +167,6 @@ pub(super) async fn serve(
             () = follow(revoked) => bail!("the revocation lists are no longer watched"),
         }
     };
-    let pages = pages.serve(given);
     tokio::pin!(work, pages);
     let drain = tokio::select! {
         worked = &mut work => return worked.and_then(|()| bail!("the supervisor is gone")),
@@ -186,6 +181,20 @@ pub(super) async fn serve(
         served = &mut pages, if !drain.succeeded => served,
         () = end(&node, (&workers, &resolver), drain.grace) => Ok(()),
     }
+}
+
+fn metrics(log: &Guard, process: Process) -> NodeMetrics {
+    let mut metrics = NodeMetrics::new(log.dropped_lines());
+    metrics.show_process(process);
+    metrics.runtimes.add("main", Handle::current().metrics());
+    metrics
+}
+
+/// Returns what is revoked, and what follows the lists of it.
+fn revocations(crl_file: Option<&Path>) -> Result<(Revocations, Option<RevocationFile>)> {
+    let revocations = Revocations::none();
+    let file = crl_file.map(|file| RevocationFile::start(file, revocations.clone()));
+    Ok((revocations, file.transpose()?))
 }
 
 /// Applies every further version of the revocation lists. Never returns.
@@ -225,67 +234,4 @@ fn options(args: &RunArgs, name_servers: Vec<IpAddr>) -> ProxyOptions {
         naming: args.datagrams.naming(),
         name_servers,
     }
-}
-
-// === impl Pages ===
-
-impl Pages<'_> {
-    /// Serves the listening sockets that are given first.
-    async fn serve(self, mut given: mpsc::Receiver<EndpointListeners>) -> Result<()> {
-        let Some(EndpointListeners { metrics, readiness, admin }) = given.recv().await else {
-            return std::future::pending().await;
-        };
-        let (metrics, readiness, admin) = (adopt(metrics)?, adopt(readiness)?, adopt(admin)?);
-        let counters = &*self.node.metrics;
-        tokio::select! {
-            never = serve_metrics(&metrics, counters) => never,
-            never = serve_readiness(&readiness, self.readiness, counters) => never,
-            never = serve_admin(&admin, &self, counters) => never,
-        }
-    }
-}
-
-impl Admin for Pages<'_> {
-    async fn config_dump(&self) -> serde_json::Value {
-        let connections = self.workers.list(dump::MAX_LISTED).await;
-        let state = self.node.state();
-        json!({
-            "node": self.node_name,
-            "version": env!("CARGO_PKG_VERSION"),
-            "workloads": dump::workloads(&state),
-            "services": dump::services(&state),
-            "policies": dump::policies(&state),
-            "certificates": certificates(self.identities),
-            "workloadState": dump::connections(connections),
-        })
-    }
-
-    fn levels(&self) -> &Levels {
-        &self.levels
-    }
-}
-
-fn adopt(listener: StdListener) -> Result<TcpListener> {
-    listener.set_nonblocking(true)?;
-    Ok(TcpListener::from_std(listener)?)
-}
-
-/// Certificates for the admin output: never a key.
-fn certificates(identities: &IdentityStore) -> serde_json::Value {
-    let seconds = |t: std::time::SystemTime| {
-        t.duration_since(std::time::UNIX_EPOCH).map_or(0, |d: Duration| d.as_secs())
-    };
-    identities
-        .certificates()
-        .into_iter()
-        .map(|certificate| {
-            json!({
-                "identity": certificate.identity.to_string(),
-                "serialNumber": certificate.serial,
-                "validFrom": certificate.validity.map(|v| seconds(v.not_before)),
-                "expirationTime": certificate.validity.map(|v| seconds(v.not_after)),
-                "lastError": certificate.last_error,
-            })
-        })
-        .collect()
 }

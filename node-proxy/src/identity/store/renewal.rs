@@ -67,7 +67,7 @@ pub(super) async fn keep_renewed(
 ) {
     let mut failures = 0;
     loop {
-        let validity = slot.state().certificate.as_ref().map(|current| current.leaf.validity);
+        let validity = slot.state().certificate.as_ref().map(|current| current.svid.validity());
         let now = slot.clock().now();
         let due = schedule::next_request(now, validity, failures, rand::random());
         tokio::select! {
@@ -79,7 +79,7 @@ pub(super) async fn keep_renewed(
         match request(&slot, authority.as_ref(), &revocations).await {
             Ok(certificate) => {
                 failures = 0;
-                debug!(identity = %slot.identity(), serial = certificate.leaf.serial, "certificate issued");
+                debug!(identity = %slot.identity(), serial = certificate.svid.leaf().serial, "certificate issued");
                 slot.set(State { certificate: Some(certificate), failure: None });
             }
             Err(error) => {
@@ -110,7 +110,7 @@ async fn request(
     let svid = issue.await.map_err(|_| RenewalError::Timeout)??;
     check(&svid, slot.identity(), slot.clock().now())?;
     let tls = Arc::new(TlsConfigs::new(&svid, slot.clock(), revocations)?);
-    Ok(Certificate { leaf: svid.leaf().clone(), tls })
+    Ok(Certificate { svid, tls })
 }
 
 fn check(svid: &Svid, requested: &Identity, now: SystemTime) -> Result<(), RenewalError> {
@@ -125,7 +125,7 @@ fn check(svid: &Svid, requested: &Identity, now: SystemTime) -> Result<(), Renew
 
 fn report(slot: &Slot, failures: u32, error: &RenewalError) {
     let identity = slot.identity();
-    let validity = slot.state().certificate.as_ref().map(|current| current.leaf.validity);
+    let validity = slot.state().certificate.as_ref().map(|current| current.svid.validity());
     if schedule::is_urgent(slot.clock().now(), validity) {
         error!(%identity, failures, %error, "no certificate, new connections fail or soon will");
     } else {

@@ -8,7 +8,7 @@ use mesh_api::identity::Identity;
 use tokio::sync::Notify;
 
 use super::{CertificateInfo, NoCertificate};
-use crate::{identity::leaf::Leaf, tls::TlsConfigs};
+use crate::{identity::svid::Svid, tls::TlsConfigs};
 
 /// Place of one identity's certificate: written by its renewal, read by every connection.
 pub(super) struct Slot {
@@ -39,7 +39,7 @@ pub(super) struct Failure {
 /// A certificate in use.
 #[derive(Clone)]
 pub(super) struct Certificate {
-    pub(super) leaf: Leaf,
+    pub(super) svid: Svid,
     pub(super) tls: Arc<TlsConfigs>,
 }
 
@@ -111,11 +111,13 @@ impl Slot {
 
     pub(super) fn info(&self) -> CertificateInfo {
         let State { certificate, failure } = self.state.load().as_ref().clone();
-        let leaf = certificate.map(|certificate| certificate.leaf);
+        let svid = certificate.map(|certificate| certificate.svid);
         CertificateInfo {
             identity: self.identity.clone(),
-            serial: leaf.as_ref().map(|leaf| leaf.serial.clone()),
-            validity: leaf.map(|leaf| leaf.validity),
+            serial: svid.as_ref().map(|svid| svid.leaf().serial.clone()),
+            validity: svid.as_ref().map(Svid::validity),
+            chain: svid.as_ref().map(|svid| svid.chain().to_vec()).unwrap_or_default(),
+            roots: svid.map(|svid| svid.roots().to_vec()).unwrap_or_default(),
             last_error: failure.map(|failure| failure.message),
         }
     }
