@@ -124,8 +124,7 @@ pub(super) async fn serve(
     let known = readiness.gate("configuration");
     let recorded = readiness.gate("pods on record");
     let draining = readiness.gate("not draining");
-    let metrics = Arc::new(metrics(log, process));
-    let node = Arc::new(Node::new(options(args, name_servers), metrics));
+    let node = Arc::new(Node::new(options(args, name_servers), Arc::new(metrics(log, process))));
     let (revocations, revoked) = revocations(crl_file.as_deref())?;
     let identities = IdentityStore::new(authority, Clock::system(), revocations, Handle::current());
     let (follower, configured) =
