@@ -121,8 +121,8 @@ pub(super) fn serve(accepted: Accepted) -> impl Future<Output = ()> {
                 let source = End { workload, identity: None };
                 let refused = reason == CloseReason::DestinationUnknown;
                 let outside = refused.then_some(Outside::Refused);
-                let labels = labels(source, End { workload: None, identity: None }, None);
-                let labels = ConnectionLabels { outside, ..labels };
+                let nobody = End { workload: None, identity: None };
+                let labels = ConnectionLabels { outside, ..labels(source, nobody, None) };
                 let addresses = Addresses { source: client, destination: target, hbone: None };
                 refuse(socket, FlowLog::open(&worker, labels, addresses, started), &reason);
             }
@@ -379,14 +379,14 @@ impl Captured {
             identity: mutual.map(|_| self.pod.identity.clone()),
         };
         let workload = hop.and_then(|hop| hop.workload.clone());
-        let passed = hop.is_some() && workload.is_none() && route.service.is_none();
-        let outside = passed.then_some(Outside::Passed);
         let identity = mutual.and_then(|hop| match &hop.transport {
             Transport::Gateway { .. } => proven.cloned(),
             Transport::Plaintext | Transport::Hbone { .. } | Transport::Waypoint { .. } => {
                 workload.as_ref().map(|workload| workload.identity.clone())
             }
         });
+        let passed = hop.is_some() && workload.is_none() && route.service.is_none();
+        let outside = passed.then_some(Outside::Passed);
         let labels = labels(source, End { workload, identity }, route.service.clone());
         let labels = ConnectionLabels { outside, ..labels };
         let addresses = Addresses {

@@ -107,7 +107,8 @@ impl Opened {
             [] => name_servers(&std::fs::read_to_string(RESOLV_CONF).unwrap_or_default()),
             given => given.to_vec(),
         };
-        Ok(Self { sources, crl_file, authority, name_servers, workers, process: Process::open()? })
+        let process = Process::open()?;
+        Ok(Self { sources, crl_file, authority, name_servers, workers, process })
     }
 }
 

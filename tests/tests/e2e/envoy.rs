@@ -40,8 +40,7 @@ fn a_pod_reaches_envoy_as_the_server_of_a_tunnel() -> Result<()> {
     let _transfer = serve_transfer(&scene.peer)?;
     // One pod, so the port alone tells the application.
     let route = |port: u16| (format!(r".*:{port}"), SocketAddr::from(([127, 0, 0, 1], port)));
-    let server = server(&scene, &[HTTP, TRANSFER].map(route))?;
-    let envoy = start(&scene, &scene.peer, HBONE, &server)?;
+    let envoy = start(&scene, &scene.peer, HBONE, &server(&scene, &[HTTP, TRANSFER].map(route))?)?;
 
     for address in [scene.peer.v4(HTTP), scene.peer.v6(HTTP)] {
         let body = curl(&scene.pod, address)?;

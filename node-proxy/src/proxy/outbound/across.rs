@@ -59,3 +59,24 @@ impl Captured {
 fn is_fault_of_gateway(reason: &CloseReason) -> bool {
     is_worth_another_endpoint(reason) && !matches!(reason, CloseReason::RefusedByPeer { .. })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gateway_answers_for_its_own_failures_only() {
+        for (reason, expected) in [
+            (CloseReason::ConnectRefused, true),
+            (CloseReason::ConnectTimeout { port: 15008 }, true),
+            (CloseReason::PeerIdentityMismatch, true),
+            (CloseReason::TunnelLost, true),
+            // It has nobody to give it to.
+            (CloseReason::RefusedByPeer { status: 503, denial: None }, false),
+            (CloseReason::RefusedByPeer { status: 401, denial: None }, false),
+            (CloseReason::NoCertificate, false),
+        ] {
+            assert_eq!(is_fault_of_gateway(&reason), expected, "{reason}");
+        }
+    }
+}
