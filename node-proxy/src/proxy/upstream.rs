@@ -127,6 +127,7 @@ async fn dial(
             TunnelError::Timeout => CloseReason::TlsHandshake(HandshakeFailure::Timeout),
             TunnelError::Io(e) => handshake_failure(&e),
             TunnelError::Http2(e) => http2_failure(&e),
+            TunnelError::Excess(_) => CloseReason::Http2,
         }
     })
 }
