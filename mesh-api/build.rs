@@ -9,8 +9,8 @@ use prost_types::{
 };
 
 const PROTO_DIR: &str = "proto";
-const PROTO_FILES: [&str; 4] =
-    ["workload.proto", "authorization.proto", "discovery.proto", "ca.proto"];
+const PROTO_FILES: [&str; 5] =
+    ["workload.proto", "authorization.proto", "discovery.proto", "ca.proto", "mesh_config.proto"];
 
 /// Messages written in the configuration file as a mapping of their fields.
 const MAPPINGS: [&str; 14] = [

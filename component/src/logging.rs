@@ -20,7 +20,7 @@ use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGua
 use tracing_subscriber::{filter::ParseError, fmt, layer::SubscriberExt};
 
 use self::format::Lines;
-pub use self::levels::Levels;
+pub use self::levels::{LevelChange, Levels};
 
 /// Lines that wait for the reader of standard output; 10,000 access-log lines are about 10 MB.
 pub const MAX_QUEUED_LINES: usize = 10_000;

@@ -3,6 +3,7 @@
 //! What is not supported is refused: a proxy that ignored a gateway or a tunnel would send traffic
 //! past it.
 
+pub mod outbound;
 mod service;
 mod waypoint;
 mod workload;
@@ -64,6 +65,9 @@ pub enum Problem {
     /// A string match has neither of its kinds.
     #[error("matches nothing: set one of exact, prefix, suffix or presence")]
     EmptyStringMatch,
+    /// The bytes are no message of the type.
+    #[error("is malformed: send the message that its type names")]
+    Malformed,
     /// The feature does not exist here.
     #[error("is not supported: remove it")]
     Unsupported,

@@ -20,7 +20,7 @@ pub use self::{
         AllowedRoutes, Gateway, GatewayAddress, GatewayStatus, Listener, RouteNamespaces,
         RouteOrigin,
     },
-    mesh_config::MeshConfig,
+    mesh_config::{MeshConfig, OutboundMode, OutboundTrafficPolicy},
     peer_authentication::{MutualTls, PeerAuthentication},
     selector::{LabelSelector, Operator, Requirement, WorkloadSelector},
     service_entry::{

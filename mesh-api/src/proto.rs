@@ -51,3 +51,15 @@ pub mod discovery {
 pub mod ca {
     include!(concat!(env!("OUT_DIR"), "/istio.v1.auth.rs"));
 }
+
+/// Parts of the mesh configuration (`istio.mesh.v1alpha1`).
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::pedantic,
+    reason = "generated code; its documentation is in proto/mesh_config.proto"
+)]
+pub mod mesh_config {
+    include!(concat!(env!("OUT_DIR"), "/istio.mesh.v1alpha1.rs"));
+}

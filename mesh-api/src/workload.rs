@@ -57,6 +57,16 @@ pub enum Health {
     Unhealthy,
 }
 
+/// What becomes of a connection to an address that the mesh does not know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnknownDestinations {
+    /// It passes as it is.
+    #[default]
+    Pass,
+    /// It is refused.
+    Refuse,
+}
+
 /// How a workload wants connections that came through a tunnel: it is a proxy itself, behind the
 /// node's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,6 +165,9 @@ pub struct Workload {
     pub network_mode: NetworkMode,
     /// How it wants what comes through tunnels, if it is a proxy itself.
     pub application_tunnel: Option<ApplicationTunnel>,
+    /// What becomes of its connections to addresses that the mesh does not know, if the mesh has a
+    /// say in it.
+    pub unknown_destinations: Option<UnknownDestinations>,
     /// Relative share of connections; 0 takes none.
     pub capacity: u32,
 }

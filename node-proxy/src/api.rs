@@ -8,6 +8,7 @@
 //! | `DELETE /v1/pods/{namespace}/{name}` | 200 |
 //! | `GET /v1/pods` | 200 and a list of [`PodStatus`] |
 //! | `GET /v1/explain/{namespace}/{name}/{address}:{port}` | 200 and an [`Explanation`] |
+//! | `GET /v1/logging`, `PUT` with another [`Logging`], `DELETE` for that of the start | 200 and a [`Logging`] |
 //! | `GET /v1/inventory`, or `/v1/inventory/{version}` to wait for another one | 200 and an [`Inventory`] |
 //! | `PUT /v1/notes` with a list of [`Note`], from the agent | 200 |
 //!
@@ -25,13 +26,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use fairlead_component::logging::LevelChange;
+
 pub use self::{
     passed::PassedConnections,
     server::{serve, serve_agent},
     socket::{ApiSocket, SocketError},
     types::{
-        ApiError, ApiErrorKind, InvalidPodName, Inventory, Note, Origin, PodKey, PodName, PodSpec,
-        PodState, PodStatus,
+        ApiError, ApiErrorKind, InvalidPodName, Inventory, Logging, Note, Origin, PodKey, PodName,
+        PodSpec, PodState, PodStatus,
     },
 };
 
@@ -45,6 +48,9 @@ const PODS_PATH: &str = "/v1/pods";
 
 /// Path of explanations.
 const EXPLAIN_PATH: &str = "/v1/explain";
+
+/// Path of what is logged.
+const LOGGING_PATH: &str = "/v1/logging";
 
 /// Path of what the agent goes by.
 const INVENTORY_PATH: &str = "/v1/inventory";
@@ -83,6 +89,12 @@ pub trait PodControl {
 
     /// Takes what the agent says of the pods that are not captured, in place of what it said before.
     fn note(&self, notes: Vec<Note>);
+
+    /// Returns what is logged.
+    fn logging(&self) -> Logging;
+
+    /// Changes what all processes log; returns what is logged then.
+    fn log(&self, change: LevelChange) -> Result<Logging, ApiError>;
 }
 
 /// Returns the path of the socket.

@@ -14,7 +14,10 @@ use std::{
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fairlead_component::logging::LogFormat;
-use mesh_api::identity::{Namespace, ServiceAccount, TrustDomain};
+use mesh_api::{
+    identity::{Namespace, ServiceAccount, TrustDomain},
+    workload::UnknownDestinations,
+};
 use nix::unistd::{Gid, Uid};
 
 pub use self::{
@@ -24,10 +27,7 @@ pub use self::{
     probes::ProbeArgs,
     sources::{Certificates, Configuration, Sources, SourcesError},
 };
-use crate::{
-    api::{PodKey, PodName},
-    state::UnknownDestinations,
-};
+use crate::api::{PodKey, PodName};
 
 /// Fairlead's node proxy: captures the traffic of enrolled pods and carries it over mutual TLS.
 ///
@@ -77,6 +77,13 @@ pub enum Command {
     /// stands for, the waypoint, the endpoints that there are to choose from, what is tried, and
     /// what the other side will check. Nothing is sent to the destination.
     Explain(ExplainArgs),
+    /// Say what the running node proxy logs, or change it in all of its processes.
+    ///
+    /// Example: fairlead-node log-level info,hbone=debug
+    ///
+    /// Processes that are started later, as after a crash, log the same. The admin page changes what
+    /// the proxy process alone logs.
+    LogLevel(LogLevelArgs),
     /// Say what this node's kernel offers of what capture needs. Fails if something is missing.
     Check(CheckArgs),
 }
@@ -145,7 +152,8 @@ pub struct RunArgs {
     pub waypoint_fallback: bool,
     /// Where pods may connect to: `allow-any`, anywhere, or `registry-only`, what the mesh knows:
     /// services, those of `ServiceEntry` objects among them, and workloads. Everything else is
-    /// refused then.
+    /// refused then. Where a control plane sends an `outboundTrafficPolicy.mode` of the mesh
+    /// configuration, as Fairlead's does, that counts instead.
     #[arg(long, value_enum, env = "FAIRLEAD_OUTBOUND_POLICY", default_value = "allow-any")]
     pub outbound_policy: Destinations,
     /// Address of the Prometheus metrics.
@@ -154,7 +162,8 @@ pub struct RunArgs {
     /// Address of the readiness probe, /healthz/ready.
     #[arg(long, default_value_t = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 15021)))]
     pub readiness_address: SocketAddr,
-    /// Address of the admin interface. It has no access control: keep it on loopback.
+    /// Address of the admin interface, which explains itself at /. It has no access control, and
+    /// who reaches it can end the node proxy: keep it on loopback.
     #[arg(long, default_value_t = SocketAddr::from((Ipv4Addr::LOCALHOST, 15000)))]
     pub admin_address: SocketAddr,
     /// Form of log lines.
@@ -268,6 +277,21 @@ pub struct ExplainArgs {
     /// Form of the answer.
     #[arg(long, short, value_enum, default_value_t = Output::Table)]
     pub output: Output,
+    /// Directory of the control socket.
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_RUN_DIR)]
+    pub run_dir: PathBuf,
+}
+
+/// Options of `log-level`.
+#[derive(Debug, Args)]
+pub struct LogLevelArgs {
+    /// What to log from now on: a level, or target=level, or several of these with commas. Levels of
+    /// other targets stay.
+    #[arg(value_name = "LEVEL")]
+    pub level: Option<String>,
+    /// Return to what was logged at the start.
+    #[arg(long, conflicts_with = "level")]
+    pub reset: bool,
     /// Directory of the control socket.
     #[arg(long, value_name = "DIR", default_value = DEFAULT_RUN_DIR)]
     pub run_dir: PathBuf,

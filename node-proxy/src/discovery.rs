@@ -86,6 +86,8 @@ impl Discovery {
     fn connected(&mut self) {
         self.connected = true;
         self.metrics.connected.set(1);
+        // It signs certificates too.
+        self.parts.identities.retry();
         tracing::info!("connected to the control plane");
     }
 

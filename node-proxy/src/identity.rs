@@ -4,6 +4,7 @@
 //! X.509-SVID, keeps that certificate renewed and fails closed when there is none.
 
 pub mod ca;
+pub mod dump;
 pub mod leaf;
 pub mod schedule;
 pub mod store;

@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         Command::Agent(args) => return half(run::agent::run(&args)),
         Command::Pod(command) => on_this_thread(pod_commands::run(command)),
         Command::Explain(args) => on_this_thread(pod_commands::explain(args)),
+        Command::LogLevel(args) => on_this_thread(pod_commands::log_level(args)),
         Command::Check(args) => {
             let cgroup = args.cgroup_root.or_else(check::cgroup_root);
             for requirement in check::requirements(cgroup.as_deref()) {

@@ -1,10 +1,11 @@
-//! The commands `pod` and `explain`: what a person or a script asks of the running node proxy.
+//! The commands `pod`, `explain` and `log-level`: what a person or a script asks of the running node proxy.
 
 use anyhow::Result;
+use fairlead_component::logging::LevelChange;
 
 use fairlead_node::{
     api::{PodSpec, PodStatus, client::Client},
-    cli::{ExplainArgs, Output, PodAddArgs, PodCommand, PodListArgs},
+    cli::{ExplainArgs, LogLevelArgs, Output, PodAddArgs, PodCommand, PodListArgs},
 };
 
 /// Stands for what is not known.
@@ -36,6 +37,19 @@ pub(crate) async fn explain(args: ExplainArgs) -> Result<()> {
             print!("{}", text.chars().filter(is_harmless).collect::<String>());
         }
     }
+    Ok(())
+}
+
+/// Changes what is logged, if it is to be changed, and prints it.
+pub(crate) async fn log_level(args: LogLevelArgs) -> Result<()> {
+    let LogLevelArgs { level, reset, run_dir } = args;
+    let client = Client::new(&run_dir);
+    let logging = match level {
+        Some(level) => client.log(LevelChange::Put(level)).await?,
+        None if reset => client.log(LevelChange::Reset).await?,
+        None => client.logging().await?,
+    };
+    println!("current log level is {}", logging.level);
     Ok(())
 }
 

@@ -5,12 +5,13 @@ pub(crate) mod agent;
 pub(crate) mod capture;
 mod configuration;
 mod confine;
+mod pages;
 pub(crate) mod proxy;
 
 use std::{env, ffi::OsString, io, os::fd::OwnedFd};
 
 use anyhow::{Context as _, Result};
-use fairlead_component::logging;
+use fairlead_component::logging::{self, Levels};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -22,7 +23,7 @@ use fairlead_node::{
     link::channel::pair,
     supervise::{
         self, RoleSpec, Supervisor,
-        control::{Control, LinkedTo},
+        control::{Control, Link, LinkedTo, Superior, Told},
     },
     sys::memory,
 };
@@ -36,6 +37,7 @@ const LINK_QUEUE: usize = 8;
 struct Links {
     halves: mpsc::Receiver<OwnedFd>,
     agents: mpsc::Receiver<OwnedFd>,
+    superior: Superior,
 }
 
 /// The signals that ask this process to end. They wait here from the start: one that comes while the
@@ -52,9 +54,10 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
     if args.single_process {
         return single(args, authority);
     }
-    let _log = logging::init(args.log_format, &args.log_level)?;
+    let log = logging::init(args.log_format, &args.log_level)?;
     let role = |command| RoleSpec::of_this_program(arguments_for(command));
     let spec = Supervisor {
+        levels: log.levels(),
         capture: role("capture")?,
         proxy: role("proxy")?,
         agent: authority.map(|_| role("agent")).transpose()?,
@@ -87,9 +90,9 @@ fn single(args: &RunArgs, authority: Option<Authority>) -> Result<()> {
             }
         };
         let halves = async {
-            let links = Links { halves: capture_links, agents };
+            let links = Links { halves: capture_links, agents, superior: Superior::Nobody };
             tokio::try_join!(
-                capture::serve(args, links, Termination::catch()?),
+                capture::serve(args, links, &log, Termination::catch()?),
                 proxy::serve(args, opened, &log, proxy_links, std::future::pending()),
             )
         };
@@ -111,22 +114,33 @@ fn arguments_for(command: &str) -> Vec<OsString> {
     arguments
 }
 
-/// Returns the links that the supervisor gives; their end means that it is gone.
-fn links_of_supervisor() -> Result<Links> {
+/// Returns the links that the supervisor gives; their end means that it is gone. From here on it says
+/// what is logged.
+fn links_of_supervisor(levels: Levels) -> Result<Links> {
     let mut control = Control::from_stdin().context("no supervisor")?;
+    let superior = control.superior()?;
     let (to_half, halves) = mpsc::channel(LINK_QUEUE);
     let (to_agent, agents) = mpsc::channel(LINK_QUEUE);
     tokio::spawn(async move {
-        while let Some(link) = control.next_link().await {
-            let taker = match link.to {
-                LinkedTo::Half => &to_half,
-                LinkedTo::Agent => &to_agent,
-            };
-            // What nobody takes is closed, which the other end sees.
-            let _ = taker.send(link.socket).await;
+        while let Some(told) = control.next().await {
+            match told {
+                Told::Link(Link { to, socket }) => {
+                    let taker = match to {
+                        LinkedTo::Half => &to_half,
+                        LinkedTo::Agent => &to_agent,
+                    };
+                    // What nobody takes is closed, which the other end sees.
+                    let _ = taker.send(socket).await;
+                }
+                Told::Log(change) => {
+                    if let Err(error) = levels.apply(&change) {
+                        tracing::warn!(%error, "cannot change what is logged");
+                    }
+                }
+            }
         }
     });
-    Ok(Links { halves, agents })
+    Ok(Links { halves, agents, superior })
 }
 
 // === impl Termination ===

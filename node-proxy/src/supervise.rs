@@ -1,12 +1,12 @@
 //! The supervisor: starts capture, proxy and, where there is one, the agent as processes of their
 //! own, joins them, starts again what dies, renews all in place and ends them in order.
 //!
-//! It holds no state of the mesh and reads nothing, so that it has little to go wrong: all it tells
-//! its children goes through their [control channels](control).
+//! It holds no state of the mesh and reads nothing but a word of capture's, so that it has little to
+//! go wrong: all it tells its children goes through their [control channels](control).
 //!
 //! | Event | What happens |
 //! |---|---|
-//! | SIGTERM, SIGINT | capture gets SIGTERM and tells the proxies to drain, and so does the agent, which ends; all end by themselves, or are ended |
+//! | SIGTERM, SIGINT, or capture asks for it | capture gets SIGTERM and tells the proxies to drain, and so does the agent, which ends; all end by themselves, or are ended |
 //! | SIGHUP | capture, then the proxy, is followed by a process of the program on disk, which takes over; then the agent ends and is followed by one |
 //! | a process dies | it is started again: at once, then after growing pauses |
 //! | capture ends with success | another supervisor's capture has taken over; the proxies drain |
@@ -23,6 +23,8 @@ use std::{
     time::Duration,
 };
 
+use fairlead_component::logging::{LevelChange, Levels};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::{Instant, sleep_until},
@@ -30,6 +32,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use self::{
+    control::Request,
     plan::{Action, ChildId, End, Event, Plan, Program},
     process::Process,
 };
@@ -68,6 +71,8 @@ pub struct RoleSpec {
 /// What is supervised.
 #[derive(Clone, Debug)]
 pub struct Supervisor {
+    /// What this process logs, and the others.
+    pub levels: Levels,
     /// The privileged half.
     pub capture: RoleSpec,
     /// The half that reads what the network sends.
@@ -108,12 +113,15 @@ struct Signals {
 enum Wake {
     Decide(Event),
     ChildEnded,
+    ChildAsks(ChildId, Option<Request>),
 }
 
 /// The processes, by the ids that the plan gave them.
 struct Processes {
     spec: Supervisor,
     running: Vec<(ChildId, Role, Process)>,
+    /// What is logged since it was changed: processes that are started later do so, too.
+    filter: Option<String>,
 }
 
 /// Starts and supervises all processes until they have ended.
@@ -122,7 +130,7 @@ pub async fn run(spec: Supervisor) -> Result<(), SuperviseError> {
     let mut signals = Signals::new().map_err(SuperviseError::Signals)?;
     close_in_programs().map_err(SuperviseError::Descriptors)?;
     let mut plan = Plan::new(spec.drain_timeout, spec.agent.is_some());
-    let mut processes = Processes { spec, running: Vec::new() };
+    let mut processes = Processes { spec, running: Vec::new(), filter: None };
     let now = || Instant::now().into_std();
     let first = plan.begin(now());
     let mut events = processes.carry_out(first);
@@ -143,11 +151,15 @@ pub async fn run(spec: Supervisor) -> Result<(), SuperviseError> {
         };
         let wake = tokio::select! {
             wake = signals.next() => wake,
+            (child, request) = processes.asked() => Wake::ChildAsks(child, request),
             () = time_is_up => Wake::Decide(Event::TimeIsUp),
         };
         match wake {
             Wake::Decide(event) => events.push_back(event),
             Wake::ChildEnded => events.extend(processes.ended()),
+            Wake::ChildAsks(_, Some(Request::Quit)) => events.push_back(Event::Terminate),
+            Wake::ChildAsks(_, Some(Request::Log(change))) => processes.change_levels(&change),
+            Wake::ChildAsks(child, None) => processes.set_silent(child),
         }
     }
 }
@@ -237,6 +249,9 @@ impl Processes {
         match Process::start(program, &spec.arguments) {
             Ok(process) => {
                 info!(%role, pid = process.pid(), program = %program.display(), "started");
+                if let Some(filter) = self.filter.clone() {
+                    process.tell_log(&LevelChange::Put(filter));
+                }
                 self.running.push((child, role, process));
                 true
             }
@@ -258,6 +273,40 @@ impl Processes {
         match process::link(capture, other, *role) {
             Ok(()) => info!(capture_pid, %role, pid, "linked"),
             Err(error) => warn!(capture_pid, %role, pid, %error, "cannot link"),
+        }
+    }
+
+    /// Waits for what capture asks; no other process has anything to say here.
+    async fn asked(&self) -> (ChildId, Option<Request>) {
+        let captures = self.running.iter().filter(|(_, role, _)| *role == Role::Capture);
+        let mut asked: FuturesUnordered<_> =
+            captures.map(|(id, _, process)| async { (*id, process.asked().await) }).collect();
+        match asked.next().await {
+            Some(asked) => asked,
+            None => future::pending().await,
+        }
+    }
+
+    /// Changes what all processes log.
+    fn change_levels(&mut self, change: &LevelChange) {
+        let levels = &self.spec.levels;
+        if let Err(error) = levels.apply(change) {
+            warn!(%error, "cannot change what is logged");
+            return;
+        }
+        self.filter = match change {
+            LevelChange::Put(_) => Some(levels.to_string()),
+            LevelChange::Reset => None,
+        };
+        for (_, _, process) in &self.running {
+            process.tell_log(change);
+        }
+        info!(filter = %levels, "what is logged was changed");
+    }
+
+    fn set_silent(&mut self, child: ChildId) {
+        if let Some((_, _, process)) = self.running.iter_mut().find(|(id, _, _)| *id == child) {
+            process.set_silent();
         }
     }
 

@@ -18,8 +18,8 @@ TTL = 60
 BIG = 100
 
 
-def record(kind, data):
-    return b"\xc0\x0c" + struct.pack("!HHIH", kind, 1, TTL, len(data)) + data
+def record(kind, data, ttl=TTL):
+    return b"\xc0\x0c" + struct.pack("!HHIH", kind, 1, ttl, len(data)) + data
 
 
 def answer(message, protocol, client):
@@ -40,7 +40,7 @@ def answer(message, protocol, client):
     elif first == "big" and kind == dns.A:
         records = [record(dns.A, bytes([198, 51, 100, n])) for n in range(BIG)]
     elif kind == dns.A:
-        records = [record(dns.A, bytes([192, 0, 2, 1]))]
+        records = [record(dns.A, bytes([192, 0, 2, 1]), 1 if first == "brief" else TTL)]
     elif kind == dns.SRV:
         data = struct.pack("!HHH", 1, 2, 5353) + dns.name_bytes("target.example")
         records = [record(dns.SRV, data)]

@@ -105,6 +105,22 @@ ports:
     slice
 }
 
+/// Returns a service entry of `namespace` by which the mesh knows the addresses of a pod outside it.
+pub fn service_entry(namespace: &str, pod: &Pod, port: u16) -> String {
+    let (name, ipv4, ipv6) = (pod.name(), pod.ipv4(), pod.ipv6());
+    format!(
+        "apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: {name}, namespace: {namespace}}}
+spec:
+  hosts: [{name}.example]
+  addresses: [{ipv4}, \"{ipv6}\"]
+  ports: [{{number: {port}, name: tcp, protocol: TCP}}]
+  resolution: NONE
+"
+    )
+}
+
 /// Returns a policy that lets only `pods` connect to the pods of a namespace.
 pub fn allow_only([namespace, name]: [&str; 2], pods: &[&Pod]) -> String {
     authorization_policy([namespace, name], "ALLOW", pods)

@@ -23,6 +23,15 @@ pub struct Levels {
     in_force: Arc<ArcSwap<Targets>>,
 }
 
+/// A change of what is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LevelChange {
+    /// Put a filter in front of what is in force; see [`Levels::change`].
+    Put(String),
+    /// Return to what the process was started with.
+    Reset,
+}
+
 // === impl Levels ===
 
 impl Levels {
@@ -30,6 +39,17 @@ impl Levels {
     pub(super) fn new(filter: &str) -> Result<Self, LogError> {
         let at_start = Arc::new(parse(filter)?);
         Ok(Self { in_force: Arc::new(ArcSwap::new(at_start.clone())), at_start })
+    }
+
+    /// Makes a change.
+    pub fn apply(&self, change: &LevelChange) -> Result<(), LogError> {
+        match change {
+            LevelChange::Put(filter) => self.change(filter),
+            LevelChange::Reset => {
+                self.reset();
+                Ok(())
+            }
+        }
     }
 
     /// Puts `filter` in front of what is in force: a level, or `target=level` (also written

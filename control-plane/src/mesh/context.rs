@@ -2,6 +2,11 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use mesh_api::{
+    crd::{MeshConfig, OutboundMode},
+    workload::UnknownDestinations,
+};
+
 use super::{
     options::{Enrolment, Options},
     store::Store,
@@ -21,6 +26,9 @@ pub(super) struct Settings {
     pub(super) trust_domain: String,
     /// Namespaces that see services which do not say so themselves.
     pub(super) default_export: Vec<String>,
+    /// What becomes of connections to addresses that the mesh does not know; none if nothing is said,
+    /// which leaves it to each proxy.
+    pub(super) unknown_destinations: Option<UnknownDestinations>,
 }
 
 /// What became of the waypoint of a service.
@@ -52,14 +60,24 @@ impl Settings {
     pub(super) fn new(store: &Store, options: &Options) -> Self {
         let name = ObjectName::new(options.system_namespace.clone(), "istio");
         let config = store.mesh_config(&name).map(|config| config.spec.clone()).unwrap_or_default();
+        let unknown_destinations = unknown_destinations(&config);
         let root = config.root_namespace.filter(|name| !name.is_empty());
         let trust_domain = config.trust_domain.filter(|name| name != DEFAULT_TRUST_DOMAIN);
         Self {
             root_namespace: root.map_or_else(|| options.system_namespace.clone(), Into::into),
             trust_domain: trust_domain.unwrap_or_default(),
             default_export: config.default_service_export_to,
+            unknown_destinations,
         }
     }
+}
+
+fn unknown_destinations(config: &MeshConfig) -> Option<UnknownDestinations> {
+    let mode = config.outbound_traffic_policy.as_ref()?.mode?;
+    Some(match mode {
+        OutboundMode::RegistryOnly => UnknownDestinations::Refuse,
+        OutboundMode::AllowAny | OutboundMode::AllowAnyDynamicDns => UnknownDestinations::Pass,
+    })
 }
 
 // === impl Context ===

@@ -1,6 +1,8 @@
 mod convergence;
 mod scale;
 
+use mesh_api::workload::{self, UnknownDestinations};
+
 use crate::{
     fixture::{applied, mesh, object, pod, services, workload},
     mesh::{Event, Mesh, Options},
@@ -20,6 +22,14 @@ const POLICY: &str = "---
 /// Applies YAML; returns the changes as `+name!` and `-name`, urgent ones with an exclamation mark.
 fn apply(mesh: &mut Mesh, yaml: &str) -> Vec<String> {
     describe(&mesh.apply(applied(yaml)))
+}
+
+/// Writes a mesh configuration.
+fn config(text: &str) -> String {
+    format!(
+        "---\n{{apiVersion: v1, kind: ConfigMap, metadata: {{name: istio, namespace: \
+         istio-system}}, data: {{mesh: '{text}'}}}}\n"
+    )
 }
 
 fn delete(mesh: &mut Mesh, yaml: &str) -> Vec<String> {
@@ -81,12 +91,6 @@ fn a_changed_rule_does_not_touch_workloads() {
 
 #[test]
 fn the_mesh_configuration_takes_effect_on_everything() {
-    let config = |text: &str| {
-        format!(
-            "---\n{{apiVersion: v1, kind: ConfigMap, metadata: {{name: istio, namespace: \
-             istio-system}}, data: {{mesh: '{text}'}}}}\n"
-        )
-    };
     let global = POLICY.replace("namespace: shop", "namespace: root");
     let mut mesh = mesh(&(pod("cart", "10.0.0.1", "app: cart") + &global));
     assert_eq!(workload(&mesh, "cart").trust_domain, "");
@@ -96,6 +100,23 @@ fn the_mesh_configuration_takes_effect_on_everything() {
     assert_eq!(workload(&mesh, "cart").authorization_policies, ["root/p"]);
     delete(&mut mesh, &config(""));
     assert_eq!(workload(&mesh, "cart").trust_domain, "");
+}
+
+#[test]
+fn workloads_are_told_where_they_may_connect_to_if_the_mesh_says_it() {
+    use UnknownDestinations::{Pass, Refuse};
+    let mut mesh = mesh(&pod("cart", "10.0.0.1", ""));
+    for (written, expected) in [
+        ("{outboundTrafficPolicy: {mode: REGISTRY_ONLY}}", Some(Refuse)),
+        ("{outboundTrafficPolicy: {mode: ALLOW_ANY}}", Some(Pass)),
+        ("{outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS}}", Some(Pass)),
+        ("{outboundTrafficPolicy: {}}", None),
+        ("{trustDomain: td}", None),
+    ] {
+        apply(&mut mesh, &config(written));
+        let told: workload::Workload = workload(&mesh, "cart").try_into().unwrap();
+        assert_eq!(told.unknown_destinations, expected, "{written}");
+    }
 }
 
 #[test]

@@ -7,7 +7,10 @@ mod pod;
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use mesh_api::proto::workload::{Port, PortList, TunnelProtocol, Workload};
+use mesh_api::{
+    convert::outbound,
+    proto::workload::{Port, PortList, TunnelProtocol, Workload},
+};
 
 pub(super) use self::{
     endpoint_slice::of_endpoint_slice,
@@ -39,6 +42,12 @@ fn base(context: &Context<'_>, namespace: &Arc<str>, name: &Arc<str>, labels: &L
         network: network.to_owned(),
         cluster_id: context.options.cluster.to_string(),
         trust_domain: context.settings.trust_domain.clone(),
+        extensions: context
+            .settings
+            .unknown_destinations
+            .map(outbound::extension)
+            .into_iter()
+            .collect(),
         ..Workload::default()
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, btree_map::Entry};
 
 use super::{
-    InvalidField, Problem, address, enumeration, list, name, policy_key, port, required,
+    InvalidField, Problem, address, enumeration, list, name, outbound, policy_key, port, required,
     service_key, unsupported, waypoint::waypoint,
 };
 use crate::{
@@ -53,6 +53,7 @@ impl TryFrom<proto::Workload> for Workload {
                 |key| policy_key(&key).map_err(|problem| problem.at("")),
             )?,
             application_tunnel: wire.application_tunnel.map(application_tunnel).transpose()?,
+            unknown_destinations: outbound::unknown_destinations(&wire.extensions)?,
             capacity: wire.capacity.unwrap_or(DEFAULT_CAPACITY),
         })
     }

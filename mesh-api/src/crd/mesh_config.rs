@@ -12,4 +12,26 @@ pub struct MeshConfig {
     pub root_namespace: Option<String>,
     /// Namespaces that see services which do not say so themselves.
     pub default_service_export_to: Vec<String>,
+    /// Where workloads may connect to.
+    pub outbound_traffic_policy: Option<OutboundTrafficPolicy>,
+}
+
+/// Where workloads may connect to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct OutboundTrafficPolicy {
+    /// What becomes of connections to destinations that the mesh does not know.
+    pub mode: Option<OutboundMode>,
+}
+
+/// What becomes of connections to destinations that the mesh does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum OutboundMode {
+    /// They are refused.
+    RegistryOnly,
+    /// They pass.
+    AllowAny,
+    /// They pass, resolved anew where a proxy sees the host name.
+    AllowAnyDynamicDns,
 }

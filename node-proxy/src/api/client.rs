@@ -11,6 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use fairlead_component::logging::LevelChange;
 use http::{Method, Request, StatusCode, header::HOST};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
@@ -19,8 +20,8 @@ use serde::de::DeserializeOwned;
 use tokio::{net::UnixStream, sync::watch, time::timeout};
 
 use super::{
-    EXPLAIN_PATH, INVENTORY_PATH, Inventory, NOTES_PATH, Note, PODS_PATH, PodKey, PodSpec,
-    PodStatus, passed::Passing, socket_path, types::ErrorBody,
+    EXPLAIN_PATH, INVENTORY_PATH, Inventory, LOGGING_PATH, Logging, NOTES_PATH, Note, PODS_PATH,
+    PodKey, PodSpec, PodStatus, passed::Passing, socket_path, types::ErrorBody,
 };
 use crate::{explain::Explanation, sys::descriptors::Channel};
 
@@ -145,6 +146,22 @@ impl Client {
         let body = serde_json::to_vec(notes).map_err(unusable)?;
         let _: serde_json::Value = self.request(Method::PUT, NOTES_PATH, body).await?;
         Ok(())
+    }
+
+    /// Returns what the node proxy logs.
+    pub async fn logging(&self) -> Result<Logging, ClientError> {
+        self.request(Method::GET, LOGGING_PATH, Vec::new()).await
+    }
+
+    /// Changes what all processes of the node proxy log; returns what they log then.
+    pub async fn log(&self, change: LevelChange) -> Result<Logging, ClientError> {
+        match change {
+            LevelChange::Put(level) => {
+                let body = serde_json::to_vec(&Logging { level }).map_err(unusable)?;
+                self.request(Method::PUT, LOGGING_PATH, body).await
+            }
+            LevelChange::Reset => self.request(Method::DELETE, LOGGING_PATH, Vec::new()).await,
+        }
     }
 
     async fn request<T: DeserializeOwned>(

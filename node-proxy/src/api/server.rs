@@ -3,7 +3,10 @@
 use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
-use fairlead_component::http::{Handler, response, serve as serve_http};
+use fairlead_component::{
+    http::{Handler, response, serve as serve_http},
+    logging::LevelChange,
+};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -12,9 +15,11 @@ use serde::Serialize;
 use tokio::time::timeout;
 
 use super::{
-    ApiError, ApiErrorKind, ApiSocket, EXPLAIN_PATH, INVENTORY_PATH, NOTES_PATH, Note, Origin,
-    PODS_PATH, PassedConnections, PodControl, PodKey, PodSpec, types::ErrorBody,
+    ApiError, ApiErrorKind, ApiSocket, EXPLAIN_PATH, INVENTORY_PATH, LOGGING_PATH, Logging,
+    NOTES_PATH, Note, Origin, PODS_PATH, PassedConnections, PodControl, PodKey, PodSpec,
+    types::ErrorBody,
 };
+use crate::supervise::control::MAX_FILTER_BYTES;
 
 /// Largest request body, in bytes; a pod's specification has a few hundred.
 pub(super) const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -81,6 +86,9 @@ impl<C: PodControl> Api<'_, C> {
                 let (pod, to) = parse_question(question)?;
                 return Ok(json(StatusCode::OK, &self.control.explain(&pod, to).await?));
             }
+            (method, None) if path == LOGGING_PATH && self.origin == Origin::Operator => {
+                return self.log(&method, body).await;
+            }
             (Method::GET, None) => {
                 if let Some(version) = path.strip_prefix(INVENTORY_PATH) {
                     let inventory = self.control.inventory(parse_version(version)?).await;
@@ -95,6 +103,32 @@ impl<C: PodControl> Api<'_, C> {
         }
         Err(Failure::no_such_request())
     }
+}
+
+impl<C: PodControl> Api<'_, C> {
+    /// Says what is logged, and changes it.
+    async fn log(&self, method: &Method, body: Incoming) -> Result<Response<Full<Bytes>>, Failure> {
+        let change = match *method {
+            Method::GET => return Ok(json(StatusCode::OK, &self.control.logging())),
+            Method::PUT => LevelChange::Put(read_logging(body).await?.level),
+            Method::DELETE => LevelChange::Reset,
+            _ => return Err(Failure::no_such_request()),
+        };
+        Ok(json(StatusCode::OK, &self.control.log(change)?))
+    }
+}
+
+async fn read_logging(body: Incoming) -> Result<Logging, Failure> {
+    let body = read(body, MAX_BODY_BYTES).await?;
+    let logging: Logging = serde_json::from_slice(&body).map_err(|error| {
+        ApiError::invalid(format!("the body names no level: {error}"), "send a level")
+    })?;
+    if logging.level.is_empty() || logging.level.len() > MAX_FILTER_BYTES {
+        let message = format!("the level has {} bytes", logging.level.len());
+        let remedy = format!("write one with 1 to {MAX_FILTER_BYTES}");
+        return Err(ApiError::invalid(message, remedy).into());
+    }
+    Ok(logging)
 }
 
 async fn read_spec(body: Incoming) -> Result<PodSpec, Failure> {

@@ -6,7 +6,10 @@ use std::{
     path::Path,
 };
 
-use fairlead_component::http::Listener as _;
+use fairlead_component::{
+    http::Listener as _,
+    logging::{LevelChange, Levels},
+};
 use http::StatusCode;
 use tempfile::TempDir;
 use tokio::{
@@ -16,8 +19,8 @@ use tokio::{
 };
 
 use super::{
-    ApiError, ApiErrorKind, ApiSocket, Inventory, Note, Origin, PassedConnections, PodControl,
-    PodKey, PodName, PodSpec, PodState, PodStatus, SocketError,
+    ApiError, ApiErrorKind, ApiSocket, Inventory, Logging, Note, Origin, PassedConnections,
+    PodControl, PodKey, PodName, PodSpec, PodState, PodStatus, SocketError,
     client::{Client, ClientError},
     serve, serve_agent,
     server::MAX_BODY_BYTES,
@@ -25,12 +28,13 @@ use super::{
 };
 use crate::{
     explain::Explanation,
+    supervise::control::MAX_FILTER_BYTES,
     sys::descriptors::{self, pair},
 };
 
-/// Keeps pods in memory.
+/// Keeps pods and levels in memory.
 #[derive(Default)]
-struct Fake(RefCell<Vec<PodStatus>>);
+struct Fake(RefCell<Vec<PodStatus>>, Levels);
 
 impl PodControl for Fake {
     async fn add(&self, spec: PodSpec, origin: Origin) -> Result<PodStatus, ApiError> {
@@ -90,6 +94,16 @@ impl PodControl for Fake {
 
     fn note(&self, notes: Vec<Note>) {
         self.0.borrow_mut().extend(notes.into_iter().map(PodStatus::not_captured));
+    }
+
+    fn logging(&self) -> Logging {
+        Logging { level: self.1.to_string() }
+    }
+
+    fn log(&self, change: LevelChange) -> Result<Logging, ApiError> {
+        let changed = self.1.apply(&change);
+        changed.map_err(|error| ApiError::invalid(error.to_string(), "write a level"))?;
+        Ok(self.logging())
     }
 }
 
@@ -345,4 +359,26 @@ fn pod_names_are_those_that_kubernetes_allows() {
         assert!(bad.parse::<PodName>().is_err(), "{bad:?}");
     }
     assert_eq!(spec("cart-0").uid(), "shop/cart-0");
+}
+
+#[tokio::test]
+async fn what_is_logged_is_shown_changed_and_reset() {
+    with_server(async |run_dir: Box<Path>| {
+        let client = Client::new(&run_dir);
+        let put = |level: &str| client.log(LevelChange::Put(level.to_owned()));
+        assert_eq!(client.logging().await.unwrap().level, "info");
+        assert_eq!(put("debug").await.unwrap().level, "debug");
+        for wrong in ["", "loud=very", &"x".repeat(MAX_FILTER_BYTES + 1)] {
+            let refused = put(wrong).await;
+            assert!(matches!(
+                refused,
+                Err(ClientError::Refused { status: StatusCode::BAD_REQUEST, .. })
+            ));
+        }
+        assert_eq!(client.log(LevelChange::Reset).await.unwrap().level, "info");
+        assert!(
+            raw(&run_dir, "POST /v1/logging HTTP/1.1\r\nhost: x\r\n\r\n").await.contains("404")
+        );
+    })
+    .await;
 }

@@ -114,6 +114,13 @@ pub enum PodState {
     Draining,
 }
 
+/// What the processes of a node proxy log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Logging {
+    /// A level, or target=level, or several of these with commas.
+    pub level: String,
+}
+
 /// All that the agent needs to know of the pods.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Inventory {

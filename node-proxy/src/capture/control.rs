@@ -21,6 +21,7 @@ use std::{
     time::Duration,
 };
 
+use fairlead_component::logging::{LevelChange, Levels};
 use fairlead_ebpf::datagrams::DatagramRules;
 use mesh_api::identity::{Identity, TrustDomain};
 use tokio::sync::{Mutex as AsyncMutex, watch};
@@ -36,8 +37,8 @@ use super::{
 };
 use crate::{
     api::{
-        ApiError, ApiErrorKind, Inventory, Note, Origin, PodControl, PodKey, PodSpec, PodState,
-        PodStatus,
+        ApiError, ApiErrorKind, Inventory, Logging, Note, Origin, PodControl, PodKey, PodSpec,
+        PodState, PodStatus,
     },
     cli::Enrol,
     explain::Explanation,
@@ -46,6 +47,7 @@ use crate::{
         message::{PodId, ServedPod},
         resolver::ResolverSockets,
     },
+    supervise::control::{Request, Superior},
 };
 
 /// Controls the pods of one node. Cheap to clone.
@@ -80,6 +82,10 @@ pub(super) struct Shared {
     recorded: AtomicBool,
     trust_domain: TrustDomain,
     drain_timeout: Duration,
+    /// What ends the node proxy, and tells others what to log.
+    pub(super) superior: Superior,
+    /// What this process logs.
+    levels: Levels,
 }
 
 /// A pod in the mesh, or on its way out.
@@ -120,6 +126,10 @@ pub struct Parts {
     pub trust_domain: TrustDomain,
     /// Time that open connections get to finish when a proxy is to end.
     pub drain_timeout: Duration,
+    /// What ends the node proxy, and tells others what to log.
+    pub superior: Superior,
+    /// What this process logs.
+    pub levels: Levels,
 }
 
 // === impl Control ===
@@ -137,6 +147,8 @@ impl Control {
             processes,
             trust_domain,
             drain_timeout,
+            superior,
+            levels,
         } = parts;
         let registry = match enrol {
             Enrol::ControlPlane => Some(Registry::open(run_dir)?),
@@ -160,6 +172,8 @@ impl Control {
             recorded: AtomicBool::new(false),
             trust_domain,
             drain_timeout,
+            superior,
+            levels,
         })))
     }
 }
@@ -200,6 +214,22 @@ impl PodControl for Control {
 
     fn note(&self, notes: Vec<Note>) {
         self.0.note(notes);
+    }
+
+    fn logging(&self) -> Logging {
+        Logging { level: self.0.levels.to_string() }
+    }
+
+    fn log(&self, change: LevelChange) -> Result<Logging, ApiError> {
+        let Shared { levels, superior, .. } = &*self.0;
+        levels.apply(&change).map_err(|error| {
+            ApiError::invalid(error.to_string(), "write a level, or target=level, with commas")
+        })?;
+        superior.ask(Request::Log(change)).map_err(|error| {
+            let remedy = "only capture has changed what it logs; see its log";
+            ApiError::new(ApiErrorKind::Internal, error.to_string(), remedy)
+        })?;
+        Ok(self.logging())
     }
 }
 

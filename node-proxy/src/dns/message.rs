@@ -86,6 +86,14 @@ impl Request {
         }
     }
 
+    /// Returns whether an answer may be given again to the next who asks the same.
+    pub fn may_be_kept(&self) -> bool {
+        match self {
+            Self::Question(_) => true,
+            Self::Other => false,
+        }
+    }
+
     /// Returns whether the answer may be more than one message, or the connection be used for more
     /// than questions and answers.
     pub fn is_conversation(&self) -> bool {

@@ -9,7 +9,7 @@ pub(super) const HEADER: usize = 12;
 const MAX_NAME: usize = 255;
 
 /// Bytes of type and class behind the name of a question.
-const TYPE_AND_CLASS: usize = 4;
+pub(super) const TYPE_AND_CLASS: usize = 4;
 
 /// First byte of the flags: the message is an answer; the kind of question; recursion is wanted.
 const IS_ANSWER: u8 = 0x80;
@@ -18,11 +18,11 @@ const RECURSION_DESIRED: u8 = 0x01;
 
 /// Second byte of the flags: recursion is offered; the result.
 const RECURSION_AVAILABLE: u8 = 0x80;
-const RESULT: u8 = 0x0f;
+pub(super) const RESULT: u8 = 0x0f;
 
 /// Results.
 const SERVER_FAILURE: u8 = 2;
-const NO_SUCH_NAME: u8 = 3;
+pub(super) const NO_SUCH_NAME: u8 = 3;
 
 /// Number by which an answer is found to belong to a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

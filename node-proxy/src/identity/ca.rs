@@ -103,6 +103,36 @@ pub enum CaError {
 
 // === impl CaError ===
 
+impl CaError {
+    /// Returns whether the CA, or what it is asked by, has decided: to ask again at once brings
+    /// nothing else. Everything else is a matter of reaching it.
+    pub fn is_answer(&self) -> bool {
+        use tonic::Code;
+
+        match self {
+            Self::Connect(_) | Self::Timeout => false,
+            Self::Refused { code, .. } => !matches!(
+                code,
+                Code::Aborted
+                    | Code::Cancelled
+                    | Code::DeadlineExceeded
+                    | Code::Internal
+                    | Code::ResourceExhausted
+                    | Code::Unavailable
+                    | Code::Unknown
+            ),
+            Self::Io { .. }
+            | Self::Unusable { .. }
+            | Self::RootExpired(_)
+            | Self::ForeignIdentity { .. }
+            | Self::Generate(_)
+            | Self::Answer(_)
+            | Self::Untrusted(_)
+            | Self::Svid(_) => true,
+        }
+    }
+}
+
 impl From<tonic::Status> for CaError {
     fn from(status: tonic::Status) -> Self {
         Self::Refused { code: status.code(), message: status.message().to_owned() }

@@ -14,7 +14,8 @@ use std::{
 
 use fairlead_component::clock::Clock;
 use mesh_api::identity::Identity;
-use tokio::{runtime::Handle, task::AbortHandle};
+use rustls::pki_types::CertificateDer;
+use tokio::{runtime::Handle, sync::watch, task::AbortHandle};
 
 use self::slot::Slot;
 use super::{ca::CertificateAuthority, leaf::Validity};
@@ -65,6 +66,10 @@ pub struct CertificateInfo {
     pub serial: Option<String>,
     /// Validity of the certificate in use, if there is one.
     pub validity: Option<Validity>,
+    /// The certificates that peers are shown, the workload's own first.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The certificates that those of peers must chain to.
+    pub roots: Vec<CertificateDer<'static>>,
     /// What the last request ended with, if it failed.
     pub last_error: Option<String>,
 }
@@ -75,6 +80,8 @@ struct Shared {
     revocations: Revocations,
     runtime: Handle,
     entries: Mutex<HashMap<Identity, Weak<Entry>>>,
+    /// Makes renewals that failed ask again.
+    retry: watch::Sender<()>,
 }
 
 struct Entry {
@@ -94,8 +101,8 @@ impl IdentityStore {
         revocations: Revocations,
         runtime: Handle,
     ) -> Self {
-        let entries = Mutex::default();
-        Self { shared: Arc::new(Shared { authority, clock, revocations, runtime, entries }) }
+        let (entries, retry) = (Mutex::default(), watch::Sender::default());
+        Self { shared: Arc::new(Shared { authority, clock, revocations, runtime, entries, retry }) }
     }
 
     /// Returns a handle to `identity`; the first one makes the store request its certificate.
@@ -111,17 +118,35 @@ impl IdentityStore {
 
     /// Lists the identities in use, sorted.
     pub fn certificates(&self) -> Vec<CertificateInfo> {
-        let entries: Vec<_> = self.shared.entries().values().filter_map(Weak::upgrade).collect();
-        let mut infos: Vec<_> = entries.iter().map(|entry| entry.slot.info()).collect();
+        let mut infos: Vec<_> =
+            self.shared.in_use().iter().map(|entry| entry.slot.info()).collect();
         infos.sort_by(|a, b| a.identity.cmp(&b.identity));
         infos
     }
 
+    /// Makes requests that failed again, without the rest of the wait between two of them: the CA
+    /// may be back.
+    pub fn retry(&self) {
+        self.shared.retry.send_replace(());
+    }
+
+    /// Waits until each identity in use has a valid certificate, or an answer of the CA why not;
+    /// the caller sets the time limit.
+    pub async fn wait_settled(&self) {
+        for entry in self.shared.in_use() {
+            entry.slot.settled().await;
+        }
+    }
+
     fn start(&self, identity: &Identity) -> Entry {
-        let Shared { authority, clock, revocations, runtime, .. } = self.shared.as_ref();
+        let Shared { authority, clock, revocations, runtime, retry, .. } = self.shared.as_ref();
         let slot = Arc::new(Slot::new(identity.clone(), clock.clone()));
-        let renewal =
-            renewal::keep_renewed(Arc::clone(&slot), Arc::clone(authority), revocations.clone());
+        let renewal = renewal::keep_renewed(
+            Arc::clone(&slot),
+            Arc::clone(authority),
+            revocations.clone(),
+            retry.subscribe(),
+        );
         Entry {
             slot,
             renewal: runtime.spawn(renewal).abort_handle(),
@@ -142,6 +167,10 @@ impl Shared {
     fn entries(&self) -> MutexGuard<'_, HashMap<Identity, Weak<Entry>>> {
         // The map is whole between any two of its operations.
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn in_use(&self) -> Vec<Arc<Entry>> {
+        self.entries().values().filter_map(Weak::upgrade).collect()
     }
 }
 

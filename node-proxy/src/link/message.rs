@@ -181,6 +181,8 @@ pub enum ToCapture {
         /// What becomes of the connection; none if the process does not have the pod.
         decision: Option<Box<Decision>>,
     },
+    /// An operator asks that the whole node proxy ends, in order.
+    Quit,
     /// A message of a later version.
     #[serde(other)]
     Unknown,

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use mesh_api::{
     policy::{Action, Clause, Condition, Match, Policy, Rule, Scope, StringMatch},
     workload::{
-        Health, NetworkMode, Service, TunnelProtocol, Waypoint, WaypointDestination, Workload,
+        Health, NetworkMode, Service, TunnelProtocol, UnknownDestinations, Waypoint,
+        WaypointDestination, Workload,
     },
 };
 use serde_json::{Value, json};
@@ -106,6 +107,10 @@ fn workload(workload: &Workload) -> Value {
             Health::Healthy => "Healthy",
             Health::Unhealthy => "Unhealthy",
         },
+        "outboundTrafficPolicy": workload.unknown_destinations.map(|unknown| match unknown {
+            UnknownDestinations::Pass => "ALLOW_ANY",
+            UnknownDestinations::Refuse => "REGISTRY_ONLY",
+        }),
         "capacity": workload.capacity,
     })
 }

@@ -181,6 +181,7 @@ impl Arrival {
             reporter: Reporter::Destination,
             source: self.peer.clone(),
             service: service.cloned(),
+            outside: None,
             destination: End { workload: local, identity },
         };
         let tunnel = self.target != self.requested;

@@ -2,6 +2,7 @@
 
 mod datagrams;
 mod links;
+mod preparation;
 
 use std::{
     collections::HashMap,
@@ -15,10 +16,11 @@ use fairlead_ebpf::{MAX_PODS, REGISTRATION_ADDRESS};
 use mesh_api::identity::{Identity, TrustDomain};
 use socket2::Socket;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     time::interval,
 };
 
+use self::preparation::prepare;
 use super::{
     explain,
     node::Node,
@@ -54,6 +56,8 @@ const TIDY_INTERVAL: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Intake {
     parts: Parts,
+    /// True once pods can be served.
+    prepared: watch::Receiver<bool>,
     pods: HashMap<PodId, Served>,
     endpoints: Option<EndpointListeners>,
     progress: Progress,
@@ -61,8 +65,8 @@ pub struct Intake {
     answers: mpsc::Sender<ToCapture>,
 }
 
-/// Whether pods are served. Until the mesh is known they wait, as they would without a proxy: a
-/// predecessor, which knows it, goes on.
+/// Whether pods are served. Until the mesh is known and there are certificates they wait, as they
+/// would without a proxy: a predecessor, which has both, goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Progress {
     /// Pods wait.
@@ -92,6 +96,8 @@ pub struct Parts {
     pub recorded: Gate,
     /// Gets the listening sockets for operators.
     pub endpoints: mpsc::Sender<EndpointListeners>,
+    /// Told when an operator asks that the node proxy ends.
+    pub quit: Arc<Notify>,
     /// Gets word when this process is to end.
     pub drain: mpsc::Sender<Drain>,
 }
@@ -145,7 +151,8 @@ impl Intake {
         let (answers, mut queue) = mpsc::channel(QUEUE);
         let (pods, endpoints) = (HashMap::new(), None);
         let (progress, draining) = (Progress::Waiting, false);
-        let mut intake = Self { parts, pods, endpoints, progress, draining, answers };
+        let prepared = prepare(parts.configured.clone(), parts.identities.clone());
+        let mut intake = Self { parts, prepared, pods, endpoints, progress, draining, answers };
         let mut link = links.recv().await;
         while let Some(socket) = link {
             tokio::select! {
@@ -181,8 +188,9 @@ impl Intake {
                         Some(received) => self.obey(&channel, received).await?,
                         None => return Ok(()),
                     },
-                    () = known(&mut self.parts.configured),
+                    () = is_true(&mut self.prepared),
                         if self.progress != Progress::Serving => self.begin().await?,
+                    () = self.parts.quit.notified() => self.answer(ToCapture::Quit),
                     Ok(()) = changes.changed() => self.judge_datagrams(),
                     _ = tidy.tick() => self.pods.values().for_each(|s| s.pod.sockets.tidy()),
                 }
@@ -239,7 +247,7 @@ impl Intake {
         Ok(())
     }
 
-    /// Serves the pods that have waited: the mesh is known.
+    /// Serves the pods that have waited.
     async fn begin(&mut self) -> Result<(), IntakeError> {
         let before = std::mem::replace(&mut self.progress, Progress::Serving);
         if self.draining {
@@ -444,9 +452,9 @@ impl Intake {
     }
 }
 
-/// Returns once the mesh is known.
-async fn known(configured: &mut watch::Receiver<bool>) {
-    if configured.wait_for(|configured| *configured).await.is_err() {
+/// Returns once it is.
+async fn is_true(prepared: &mut watch::Receiver<bool>) {
+    if prepared.wait_for(|prepared| *prepared).await.is_err() {
         // It is never going to be; this process is about to end.
         std::future::pending::<()>().await;
     }

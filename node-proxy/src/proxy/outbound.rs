@@ -37,7 +37,7 @@ use crate::{
     state::{Hop, LocalWorkload, Route, Transport},
     sys::socket::reset_on_close,
     telemetry::{
-        metrics::{ConnectionLabels, End, Reporter},
+        metrics::{ConnectionLabels, End, Outside, Reporter},
         reason::CloseReason,
     },
     tls::{HandshakeFailure, TrustedChain},
@@ -99,7 +99,9 @@ pub(super) fn serve(accepted: Accepted) -> impl Future<Output = ()> {
             }
             Err((workload, reason)) => {
                 let source = End { workload, identity: None };
-                let labels = labels(source, None, None, None);
+                let refused = reason == CloseReason::DestinationUnknown;
+                let outside = refused.then_some(Outside::Refused);
+                let labels = ConnectionLabels { outside, ..labels(source, None, None, None) };
                 let addresses = Addresses { source: client, destination: target, hbone: None };
                 refuse(socket, FlowLog::open(&worker, labels, addresses, started), &reason);
             }
@@ -335,7 +337,10 @@ impl Captured {
             identity: mutual.map(|_| self.pod.identity.clone()),
         };
         let workload = hop.and_then(|hop| hop.workload.clone());
+        let passed = hop.is_some() && workload.is_none() && route.service.is_none();
+        let outside = passed.then_some(Outside::Passed);
         let labels = labels(source, workload, mutual, route.service.clone());
+        let labels = ConnectionLabels { outside, ..labels };
         let addresses = Addresses {
             source: self.client,
             destination: hop.map_or(self.target, Hop::peer_address),
@@ -390,5 +395,6 @@ fn labels(
         source,
         destination: End { workload: destination, identity },
         service,
+        outside: None,
     }
 }

@@ -1,8 +1,8 @@
 //! Answers the DNS queries of enrolled pods: those for services of the mesh itself, all others by the
 //! name server that was asked, whose answers are passed back as they are.
 //!
-//! Nothing is kept: what the mesh knows is at hand, and for the rest clients and name servers have
-//! caches. Queries as datagrams have a thread of their own; those over TCP, which are rare, are served
+//! What name servers say is kept for a short time, for each pod by itself: another pod may be told
+//! something else, or not be allowed to ask. Queries as datagrams have a thread of their own; those over TCP, which are rare, are served
 //! where the connection was accepted.
 
 mod decide;
@@ -50,6 +50,7 @@ impl Resolver {
     pub fn start(node: &Arc<Node>) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
+        node.metrics.runtimes.add("resolver", runtime.metrics());
         let (end, ended) = oneshot::channel::<()>();
         let thread = std::thread::Builder::new().name("resolver".to_owned()).spawn(move || {
             // Ends when the other half is dropped, too.

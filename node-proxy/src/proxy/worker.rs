@@ -115,8 +115,9 @@ impl Workers {
         let views = Spread::of(&commands).into_iter();
         for (index, (receive, spread)) in receivers.into_iter().zip(views).enumerate() {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let node = node.clone();
-            let thread = std::thread::Builder::new().name(format!("proxy-{index}"));
+            let (node, name) = (node.clone(), format!("proxy-{index}"));
+            node.metrics.runtimes.add(name.as_str(), runtime.metrics());
+            let thread = std::thread::Builder::new().name(name);
             threads.push(thread.spawn(move || {
                 LocalSet::new().block_on(&runtime, run(node, spread, receive));
             })?);

@@ -25,10 +25,10 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
     let mut authority = authority.context("nobody decides but operators: see --enrol")?;
     authority.map_files(resolved)?;
     confine(args.enrolment.agent_user, &authority.files(), None, true)?;
-    let _log = logging::init(args.log_format, &args.log_level)?;
+    let log = logging::init(args.log_format, &args.log_level)?;
     on_this_thread(async {
         let mut termination = Termination::catch()?;
-        let links = links_of_supervisor()?.halves;
+        let links = links_of_supervisor(log.levels())?.halves;
         tokio::select! {
             ended = serve(args, authority, links) => ended,
             signal = termination.asked() => {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use fairlead_component::logging;
+use fairlead_component::logging::{self, Guard, Levels};
 use socket2::{Domain, Socket, Type};
 use tokio::{
     sync::mpsc,
@@ -32,6 +32,7 @@ use fairlead_node::{
         listeners::{EndpointListeners, PodListeners},
         message::PodId,
     },
+    supervise::control::Superior,
     sys::socket::{listens, netns_cookie, probe},
 };
 
@@ -81,17 +82,18 @@ struct Left {
 /// Runs this half until SIGTERM, SIGINT, or until a successor has taken over.
 pub(crate) fn run(args: &RunArgs) -> Result<()> {
     raise_descriptor_limit();
-    let _log = logging::init(args.log_format, &args.log_level)?;
+    let log = logging::init(args.log_format, &args.log_level)?;
     on_this_thread(async {
         let termination = Termination::catch()?;
-        serve(args, links_of_supervisor()?, termination).await
+        serve(args, links_of_supervisor(log.levels())?, &log, termination).await
     })
 }
 
 /// Captures pods and gives them to the proxies at the other ends of `links`.
 pub(super) async fn serve(
     args: &RunArgs,
-    Links { halves, agents }: Links,
+    Links { halves, agents, superior }: Links,
+    log: &Guard,
     mut termination: Termination,
 ) -> Result<()> {
     let own = tokio::select! {
@@ -116,7 +118,8 @@ pub(super) async fn serve(
         () = &mut supervised => bail!("the supervisor is gone"),
     };
     let held = first.as_mut().and_then(|proxy| proxy.endpoints.take());
-    let parts = parts(args, programs, arrivals.clone(), (left.endpoints, left.pods), held)?;
+    let others = (arrivals.clone(), superior, log.levels());
+    let parts = parts(args, programs, others, (left.endpoints, left.pods), held)?;
     let control = Control::new(parts, &args.run_dir)
         .with_context(|| format!("cannot keep records in {}", args.run_dir.display()))?;
     tracing::info!(node = args.node_name, "capture started");
@@ -142,13 +145,14 @@ pub(super) async fn serve(
             api.leave();
             handover.leave();
             tracing::info!("a successor has taken over");
-            return Ok(());
         }
-        Ended::Asked(signal) => tracing::info!(signal, "draining"),
+        Ended::Asked(signal) => {
+            tracing::info!(signal, "draining");
+            let at_exit = if args.keep_capture { AtExit::KeepPinned } else { AtExit::Remove };
+            control.shut_down(at_exit).await;
+            tracing::info!("stopped");
+        }
     }
-    let at_exit = if args.keep_capture { AtExit::KeepPinned } else { AtExit::Remove };
-    control.shut_down(at_exit).await;
-    tracing::info!("stopped");
     Ok(())
 }
 
@@ -156,7 +160,7 @@ pub(super) async fn serve(
 fn parts(
     args: &RunArgs,
     programs: Programs,
-    arrivals: Arrivals,
+    (arrivals, superior, levels): (Arrivals, Superior, Levels),
     (endpoints_left, left): (Option<EndpointListeners>, HashMap<PodId, PodListeners>),
     held: Option<EndpointListeners>,
 ) -> Result<Parts> {
@@ -172,6 +176,8 @@ fn parts(
         processes: Processes::in_dirs(proc_dir.clone(), netns_dir.clone()),
         trust_domain: args.trust_domain.clone(),
         drain_timeout: args.drain_timeout,
+        superior,
+        levels,
     })
 }
 

@@ -1,24 +1,29 @@
 //! The proxy half as a process.
 
 use std::{
-    future::Future, net::TcpListener as StdListener, num::NonZeroUsize, os::fd::OwnedFd,
-    path::PathBuf, sync::Arc, time::Duration,
+    future::Future,
+    num::NonZeroUsize,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Result, bail};
 use fairlead_component::{
     clock::Clock,
-    logging::{self, Guard, Levels},
+    logging::{self, Guard},
 };
-use serde_json::json;
-use tokio::{net::TcpListener, runtime::Handle, sync::mpsc, time::timeout};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, mpsc},
+    time::timeout,
+};
 
 use fairlead_node::{
     cli::{Certificates, RunArgs, Sources},
     identity::{CertificateAuthority, IdentityStore, LocalAuthority, LocalCa, RemoteAuthority},
-    link::listeners::EndpointListeners,
     proxy::{
-        dump,
         intake::{Drain, Intake, Parts},
         node::{Node, ProxyOptions},
         resolver::Resolver,
@@ -28,9 +33,8 @@ use fairlead_node::{
     state::{OutboundPolicy, WithoutWaypoint},
     sys::memory,
     telemetry::{
-        metrics::NodeMetrics,
+        metrics::{NodeMetrics, Process},
         readiness::Readiness,
-        server::{Admin, serve_admin, serve_metrics, serve_readiness},
     },
     tls::Revocations,
 };
@@ -39,19 +43,11 @@ use super::{
     Termination,
     configuration::Follower,
     confine::{confine, resolved},
-    links_of_supervisor, raise_descriptor_limit,
+    links_of_supervisor,
+    pages::Pages,
+    raise_descriptor_limit,
 };
 use crate::on_this_thread;
-
-/// What the endpoints for operators show.
-struct Pages<'a> {
-    node_name: &'a str,
-    readiness: &'a Readiness,
-    node: &'a Node,
-    workers: &'a Workers,
-    identities: &'a IdentityStore,
-    levels: Levels,
-}
 
 /// What has to be opened before the process confines itself.
 pub(super) struct Opened {
@@ -59,6 +55,7 @@ pub(super) struct Opened {
     crl_file: Option<PathBuf>,
     authority: Arc<dyn CertificateAuthority>,
     workers: usize,
+    process: Process,
 }
 
 /// Runs this half until it has drained.
@@ -72,7 +69,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
     let log = logging::init(args.log_format, &args.log_level)?;
     on_this_thread(async {
         let mut termination = Termination::catch()?;
-        let links = links_of_supervisor()?.halves;
+        let links = links_of_supervisor(log.levels())?.halves;
         let asked = async {
             termination.asked().await;
         };
@@ -99,14 +96,14 @@ impl Opened {
         };
         let workers = args.workers.or_else(|| std::thread::available_parallelism().ok());
         let workers = workers.map_or(1, NonZeroUsize::get);
-        Ok(Self { sources, crl_file, authority, workers })
+        Ok(Self { sources, crl_file, authority, workers, process: Process::open()? })
     }
 }
 
 /// Serves the pods that come by `links` until capture wants it to end, or `asked` completes.
 pub(super) async fn serve(
     args: &RunArgs,
-    Opened { sources, crl_file, authority, workers }: Opened,
+    Opened { sources, crl_file, authority, workers, process }: Opened,
     log: &Guard,
     links: mpsc::Receiver<OwnedFd>,
     asked: impl Future<Output = ()>,
@@ -115,11 +112,8 @@ pub(super) async fn serve(
     let known = readiness.gate("configuration");
     let recorded = readiness.gate("pods on record");
     let draining = readiness.gate("not draining");
-    let metrics = Arc::new(NodeMetrics::new(log.dropped_lines()));
-    let node = Arc::new(Node::new(options(args), metrics));
-    let revocations = Revocations::none();
-    let revoked = crl_file.map(|file| RevocationFile::start(&file, revocations.clone()));
-    let revoked = revoked.transpose()?;
+    let node = Arc::new(Node::new(options(args), Arc::new(metrics(log, process))));
+    let (revocations, revoked) = revocations(crl_file.as_deref())?;
     let identities = IdentityStore::new(authority, Clock::system(), revocations, Handle::current());
     let (follower, configured) =
         Follower::start(args, sources.configuration, (&node, &identities), known)?;
@@ -127,6 +121,7 @@ pub(super) async fn serve(
     let workers = Arc::new(Workers::start(&node, workers)?);
     let resolver = Arc::new(Resolver::start(&node)?);
     let ((endpoints, given), (drain, mut drains)) = (mpsc::channel(1), mpsc::channel(1));
+    let quit = Arc::<Notify>::default();
     let parts = Parts {
         node: node.clone(),
         configured,
@@ -136,6 +131,7 @@ pub(super) async fn serve(
         trust_domain: args.trust_domain.clone(),
         recorded,
         endpoints,
+        quit: quit.clone(),
         drain,
     };
     let pages = Pages {
@@ -145,7 +141,9 @@ pub(super) async fn serve(
         workers: &workers,
         identities: &identities,
         levels: log.levels(),
-    };
+        quit,
+    }
+    .serve(given);
     tracing::info!(node = args.node_name, "proxy started");
 
     let intake = Intake::run(parts, links);
@@ -156,7 +154,6 @@ pub(super) async fn serve(
             () = follow(revoked) => bail!("the revocation lists are no longer watched"),
         }
     };
-    let pages = pages.serve(given);
     tokio::pin!(work, pages);
     let drain = tokio::select! {
         worked = &mut work => return worked.and_then(|()| bail!("the supervisor is gone")),
@@ -171,6 +168,20 @@ pub(super) async fn serve(
         served = &mut pages, if !drain.succeeded => served,
         () = end(&node, (&workers, &resolver), drain.grace) => Ok(()),
     }
+}
+
+fn metrics(log: &Guard, process: Process) -> NodeMetrics {
+    let mut metrics = NodeMetrics::new(log.dropped_lines());
+    metrics.show_process(process);
+    metrics.runtimes.add("main", Handle::current().metrics());
+    metrics
+}
+
+/// Returns what is revoked, and what follows the lists of it.
+fn revocations(crl_file: Option<&Path>) -> Result<(Revocations, Option<RevocationFile>)> {
+    let revocations = Revocations::none();
+    let file = crl_file.map(|file| RevocationFile::start(file, revocations.clone()));
+    Ok((revocations, file.transpose()?))
 }
 
 /// Applies every further version of the revocation lists. Never returns.
@@ -209,67 +220,4 @@ fn options(args: &RunArgs) -> ProxyOptions {
         },
         naming: args.datagrams.naming(),
     }
-}
-
-// === impl Pages ===
-
-impl Pages<'_> {
-    /// Serves the listening sockets that are given first.
-    async fn serve(self, mut given: mpsc::Receiver<EndpointListeners>) -> Result<()> {
-        let Some(EndpointListeners { metrics, readiness, admin }) = given.recv().await else {
-            return std::future::pending().await;
-        };
-        let (metrics, readiness, admin) = (adopt(metrics)?, adopt(readiness)?, adopt(admin)?);
-        let counters = &*self.node.metrics;
-        tokio::select! {
-            never = serve_metrics(&metrics, counters) => never,
-            never = serve_readiness(&readiness, self.readiness, counters) => never,
-            never = serve_admin(&admin, &self, counters) => never,
-        }
-    }
-}
-
-impl Admin for Pages<'_> {
-    async fn config_dump(&self) -> serde_json::Value {
-        let connections = self.workers.list(dump::MAX_LISTED).await;
-        let state = self.node.state();
-        json!({
-            "node": self.node_name,
-            "version": env!("CARGO_PKG_VERSION"),
-            "workloads": dump::workloads(&state),
-            "services": dump::services(&state),
-            "policies": dump::policies(&state),
-            "certificates": certificates(self.identities),
-            "workloadState": dump::connections(connections),
-        })
-    }
-
-    fn levels(&self) -> &Levels {
-        &self.levels
-    }
-}
-
-fn adopt(listener: StdListener) -> Result<TcpListener> {
-    listener.set_nonblocking(true)?;
-    Ok(TcpListener::from_std(listener)?)
-}
-
-/// Certificates for the admin output: never a key.
-fn certificates(identities: &IdentityStore) -> serde_json::Value {
-    let seconds = |t: std::time::SystemTime| {
-        t.duration_since(std::time::UNIX_EPOCH).map_or(0, |d: Duration| d.as_secs())
-    };
-    identities
-        .certificates()
-        .into_iter()
-        .map(|certificate| {
-            json!({
-                "identity": certificate.identity.to_string(),
-                "serialNumber": certificate.serial,
-                "validFrom": certificate.validity.map(|v| seconds(v.not_before)),
-                "expirationTime": certificate.validity.map(|v| seconds(v.not_after)),
-                "lastError": certificate.last_error,
-            })
-        })
-        .collect()
 }

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use fairlead_ebpf::HBONE_PORT;
 use mesh_api::{
     identity::{Identity, Namespace},
-    workload::{Balancing, Service, TunnelProtocol, Waypoint, Workload},
+    workload::{Balancing, Service, TunnelProtocol, UnknownDestinations, Waypoint, Workload},
 };
 
 use super::{
@@ -22,7 +22,8 @@ use crate::telemetry::reason::CloseReason;
 pub struct OutboundPolicy {
     /// What becomes of a connection whose waypoint is not there.
     pub without_waypoint: WithoutWaypoint,
-    /// What becomes of a connection to an address that the mesh does not know.
+    /// What becomes of a connection to an address that the mesh does not know, if the mesh leaves it
+    /// to this node.
     pub unknown: UnknownDestinations,
 }
 
@@ -34,16 +35,6 @@ pub enum WithoutWaypoint {
     Refuse,
     /// It goes to its destination without them.
     GoDirectly,
-}
-
-/// What becomes of a connection to an address that the mesh does not know.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum UnknownDestinations {
-    /// It passes as it is.
-    #[default]
-    Pass,
-    /// It is refused.
-    Refuse,
 }
 
 /// What the mesh knows of the address of a connection.
@@ -127,7 +118,7 @@ impl MeshState {
                 }
                 hops
             }
-            None if destination.is_refused_by(policy) => {
+            None if destination.is_refused(source, policy) => {
                 return Err(CloseReason::DestinationUnknown);
             }
             None => direct(),
@@ -180,8 +171,8 @@ impl<'a> Destination<'a> {
         }
     }
 
-    fn is_refused_by(self, policy: OutboundPolicy) -> bool {
-        match (self, policy.unknown) {
+    fn is_refused(self, source: &Workload, policy: OutboundPolicy) -> bool {
+        match (self, source.unknown_destinations.unwrap_or(policy.unknown)) {
             (Self::Unknown, UnknownDestinations::Refuse) => true,
             (Self::Unknown, UnknownDestinations::Pass)
             | (Self::Service(_) | Self::Workload(_) | Self::Host, _) => false,

@@ -8,12 +8,10 @@ use std::net::SocketAddr;
 use mesh_api::{
     config::LocalConfig,
     identity::Identity,
-    workload::{Network, Workload},
+    workload::{Network, UnknownDestinations, Workload},
 };
 
-use super::{
-    MeshState, Moment, OutboundPolicy, Route, Transport, UnknownDestinations, WithoutWaypoint,
-};
+use super::{MeshState, Moment, OutboundPolicy, Route, Transport, WithoutWaypoint};
 use crate::telemetry::reason::CloseReason;
 
 const MESH: &str = r#"
@@ -142,6 +140,23 @@ fn where_only_the_registry_may_be_reached_what_is_not_in_it_is_refused() {
         let found = decide(&mesh, &source(&mesh), target, policy, 0);
         let found = found.map(|route| as_text(&route).swap_remove(0));
         assert_eq!(found.as_deref(), expected.as_ref().map(|text| *text), "{what}");
+    }
+}
+
+#[test]
+fn what_the_mesh_says_of_unknown_destinations_counts_before_what_the_node_says() {
+    use UnknownDestinations::{Pass, Refuse};
+    let mesh = mesh();
+    for (by_mesh, by_node, passes) in [
+        (None, Pass, true),
+        (None, Refuse, false),
+        (Some(Pass), Refuse, true),
+        (Some(Refuse), Pass, false),
+    ] {
+        let source = Workload { unknown_destinations: by_mesh, ..source(&mesh) };
+        let policy = OutboundPolicy { unknown: by_node, ..Default::default() };
+        let found = decide(&mesh, &source, "1.2.3.4:80", policy, 0);
+        assert_eq!(found.is_ok(), passes, "{by_mesh:?}, {by_node:?}");
     }
 }
 

@@ -3,19 +3,23 @@
 use std::{
     ffi::OsString,
     fmt, io,
-    os::{fd::OwnedFd, unix::process::CommandExt},
+    os::unix::process::CommandExt,
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
 };
 
+use fairlead_component::logging::LevelChange;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 use tracing::warn;
 
-use super::{Role, control};
-use crate::sys::descriptors;
+use super::{
+    Role,
+    control::{self, Request},
+};
+use crate::sys::descriptors::{self, Channel};
 
 /// Name of the program as processes are listed; the path that it is started by says nothing.
 const NAME: &str = "fairlead-node";
@@ -24,7 +28,9 @@ const NAME: &str = "fairlead-node";
 #[derive(Debug)]
 pub(super) struct Process {
     child: Child,
-    channel: OwnedFd,
+    channel: Channel,
+    /// Whether its end of the channel is closed.
+    is_silent: bool,
 }
 
 /// How a process is asked to end.
@@ -48,7 +54,7 @@ impl Process {
             // A terminal's Ctrl-C is for the supervisor, which ends its children in order.
             .process_group(0)
             .spawn()?;
-        Ok(Self { child, channel })
+        Ok(Self { child, channel: Channel::new(channel)?, is_silent: false })
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -63,6 +69,27 @@ impl Process {
         if let Err(error) = kill(Pid::from_raw(self.pid().cast_signed()), signal) {
             warn!(pid = self.pid(), %signal, %error, "cannot send a signal");
         }
+    }
+
+    /// Waits for what the process asks. `None` says that it asks nothing any more; see
+    /// [`Self::set_silent`].
+    pub(super) async fn asked(&self) -> Option<Request> {
+        if self.is_silent {
+            std::future::pending::<()>().await;
+        }
+        control::asked(&self.channel).await
+    }
+
+    /// Tells the process to change what it logs.
+    pub(super) fn tell_log(&self, change: &LevelChange) {
+        if let Err(error) = control::tell_log(&self.channel, change) {
+            warn!(pid = self.pid(), %error, "cannot tell a process what to log");
+        }
+    }
+
+    /// Notes that the process asks nothing any more: it is about to end.
+    pub(super) fn set_silent(&mut self) {
+        self.is_silent = true;
     }
 
     /// Returns how the process ended, if it has.

@@ -3,6 +3,7 @@
 use std::{
     io::{self, IoSlice, IoSliceMut},
     mem::MaybeUninit,
+    ops::Range,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
 };
 
@@ -19,6 +20,13 @@ use tokio::io::{Interest, unix::AsyncFd};
 /// Most descriptors that the kernel lets one datagram carry (`SCM_MAX_FD`). With room for all of
 /// them none is lost, whatever the sender does.
 pub const MAX_DESCRIPTORS: usize = 253;
+
+/// Descriptors that the kernel is asked about in one call. It may be more than the process may have
+/// open (`RLIMIT_NOFILE`), which is never below this on a node.
+const ASKED_AT_ONCE: usize = 256;
+
+/// Time-out of `poll(2)`, in milliseconds.
+const NO_WAIT: libc::c_int = 0;
 
 /// What one datagram held.
 #[derive(Debug)]
@@ -68,6 +76,12 @@ impl Channel {
     }
 }
 
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.get_ref().as_fd()
+    }
+}
+
 /// Makes two sockets, joined with each other, that keep the bounds of datagrams and tell when the
 /// other end is closed.
 pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
@@ -111,6 +125,26 @@ pub fn close_in_programs() -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Counts the descriptors of this process that are open, among those with these numbers. The kernel
+/// says it of many in one call.
+pub fn count_open(numbers: Range<RawFd>) -> io::Result<usize> {
+    let numbers: Vec<RawFd> = numbers.collect();
+    let mut open = 0;
+    for numbers in numbers.chunks(ASKED_AT_ONCE) {
+        let asked = numbers.iter().map(|fd| libc::pollfd { fd: *fd, events: 0, revents: 0 });
+        let mut asked: Vec<_> = asked.collect();
+        // SAFETY: the array is valid for its length; the call changes no descriptor, and says of
+        // those that are not open that they are not.
+        let result =
+            unsafe { libc::poll(asked.as_mut_ptr(), asked.len() as libc::nfds_t, NO_WAIT) };
+        if result < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        open += asked.iter().filter(|asked| asked.revents & libc::POLLNVAL == 0).count();
+    }
+    Ok(open)
+}
+
 #[cfg(test)]
 mod tests {
     use std::{
@@ -144,6 +178,22 @@ mod tests {
         let all = [left.as_fd(); MAX_DESCRIPTORS];
         send(&left, b"x", &all).unwrap();
         assert_eq!(receive(&right, &mut [0; 1]).unwrap().descriptors.len(), MAX_DESCRIPTORS);
+    }
+
+    #[test]
+    fn open_descriptors_are_counted_and_closed_ones_are_not() {
+        // Other tests open and close, too, in this process, and get the lowest numbers.
+        const FAR: RawFd = 700;
+        assert!(count_open(0..FAR).unwrap() >= 3);
+        let (left, _right) = pair().unwrap();
+        let at_800 = rustix::io::fcntl_dupfd_cloexec(&left, 800).unwrap();
+        let at_900 = rustix::io::fcntl_dupfd_cloexec(&left, 900).unwrap();
+        let above = |limit| count_open(FAR..limit).unwrap();
+        assert_eq!((above(800), above(801), above(1000)), (0, 1, 2));
+        drop(at_800);
+        assert_eq!(above(1000), 1);
+        drop(at_900);
+        assert_eq!(above(1000), 0);
     }
 
     #[test]

@@ -201,6 +201,7 @@ mod tests {
             source: End::default(),
             destination: End::default(),
             service: None,
+            outside: None,
         };
         let reason = CloseReason::DeniedByPolicy { policy: policy_key() };
         let record = ConnectionRecord { hbone_addr: None, ..record(&labels, &reason) };

@@ -38,6 +38,7 @@ pub(crate) fn workload(name: &str) -> Workload {
         health: Health::Healthy,
         network_mode: NetworkMode::Standard,
         application_tunnel: None,
+        unknown_destinations: None,
         capacity: 1,
     }
 }
@@ -73,6 +74,7 @@ pub(crate) fn labels(source: &str) -> ConnectionLabels {
         source: end(source),
         destination: end("cache"),
         service: Some(Arc::new(service())),
+        outside: None,
     }
 }
 

@@ -5,6 +5,8 @@ mod dns;
 mod labels;
 mod paths;
 mod pods;
+mod process;
+mod runtimes;
 mod served;
 mod traffic;
 mod worker;
@@ -22,8 +24,10 @@ use self::traffic::Traffic;
 pub use self::{
     discovery::{DiscoveryMetrics, Termination},
     dns::{DnsMetrics, QueryLabels, QueryProtocol},
-    labels::{ConnectionLabels, End, Reporter},
+    labels::{ConnectionLabels, End, Outside, Reporter},
     pods::PodConnections,
+    process::Process,
+    runtimes::Runtimes,
     served::ServedPods,
     traffic::MAX_SERIES,
     worker::{ConnectionCounters, OpenSocket, WorkerMetrics},
@@ -54,6 +58,8 @@ pub struct NodeMetrics {
     pub pod_connections: PodConnections,
     /// Times that an endpoint was set aside because it kept failing.
     pub endpoints_set_aside: Counter,
+    /// The threads that run tasks.
+    pub runtimes: Runtimes,
     /// HBONE connections open.
     pub tunnels_open: Tunnels,
     limits: Family<Labels<1>, Counter>,
@@ -89,8 +95,9 @@ impl NodeMetrics {
         registry.register_collector(Box::new(Arc::clone(&traffic)));
         registry.register_collector(Box::new(Arc::clone(traffic.paths())));
         registry.register_collector(Box::new(dropped_lines));
-        let pod_connections = PodConnections::default();
+        let (pod_connections, runtimes) = (PodConnections::default(), Runtimes::default());
         registry.register_collector(Box::new(pod_connections.clone()));
+        registry.register_collector(Box::new(runtimes.clone()));
         let registry = &mut registry;
         let build: Family<Labels<2>, Gauge> =
             family(registry, "istio_build", "Component and version of this process");
@@ -123,11 +130,17 @@ impl NodeMetrics {
             connections_waited,
             pod_connections,
             endpoints_set_aside,
+            runtimes,
             tunnels_open: Tunnels::register(registry),
             limits,
             traffic,
             registry: std::mem::take(registry),
         }
+    }
+
+    /// Shows this process, too.
+    pub fn show_process(&mut self, process: Process) {
+        self.registry.register_collector(Box::new(process));
     }
 
     /// Returns the counters of one worker thread.

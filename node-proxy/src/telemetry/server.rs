@@ -29,6 +29,19 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const OPEN_METRICS: &str = "application/openmetrics-text";
 const OPEN_METRICS_FULL: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// What the admin page has.
+const HELP: &str = "\
+GET  /config_dump        what this proxy knows: workloads, services, policies, certificates without
+                         their keys, and its live connections
+GET  /logging            what it logs
+POST /logging?level=L    changes that: a level, or target:level, or several with commas; ?reset
+                         returns to what it was started with (for all processes: `fairlead-node
+                         log-level`)
+POST /quitquitquit       ends the node proxy, as SIGTERM does: connections that are open get the
+                         drain period to finish; new ones of its pods go on without the mesh, or are
+                         refused until it is started again if it runs with --keep-capture
+";
+
 struct MetricsPages<'a>(&'a NodeMetrics);
 
 struct ReadinessPage<'a>(&'a Readiness);
@@ -43,6 +56,9 @@ pub trait Admin {
 
     /// Returns what changes the log.
     fn levels(&self) -> &Levels;
+
+    /// Asks that the node proxy ends, in order.
+    fn quit(&self);
 }
 
 /// Serves `/metrics` and `/stats/prometheus` until dropped.
@@ -61,7 +77,7 @@ pub async fn serve_readiness(
     serve("readiness", listener, &ReadinessPage(readiness), &full).await
 }
 
-/// Serves `/config_dump` and `/logging` until dropped.
+/// Serves the pages of [`HELP`] until dropped.
 pub async fn serve_admin(listener: &TcpListener, admin: &impl Admin, metrics: &NodeMetrics) -> ! {
     let full = metrics.limit("admin_connections");
     serve("admin", listener, &AdminPages(admin), &full).await
@@ -130,7 +146,17 @@ impl<A: Admin> Handler for AdminPages<'_, A> {
             (&Method::POST, "/logging") => {
                 change_levels(self.0.levels(), request.uri().query().unwrap_or_default())
             }
-            _ => pages(&request, &["/config_dump", "/logging"], || in_force(self.0.levels())),
+            (&Method::POST, "/quitquitquit") => {
+                self.0.quit();
+                response(StatusCode::OK, TEXT, "shutting down now\n")
+            }
+            (&Method::GET | &Method::HEAD, "/logging") => in_force(self.0.levels()),
+            (_, "/quitquitquit") => {
+                response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only POST is allowed\n")
+            }
+            _ => pages(&request, &["/", "/config_dump", "/logging"], || {
+                response(StatusCode::OK, TEXT, HELP)
+            }),
         }
     }
 }

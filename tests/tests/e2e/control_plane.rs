@@ -4,6 +4,7 @@ mod absence;
 mod endpoints;
 mod files;
 mod identities;
+mod outside;
 mod policy;
 mod rotation;
 mod waypoints;

@@ -3,6 +3,7 @@
 
 mod absence;
 mod answers;
+mod caching;
 mod forwarding;
 
 use std::{fs, net::IpAddr};

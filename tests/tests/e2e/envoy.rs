@@ -35,7 +35,7 @@ fn a_pod_reaches_envoy_as_the_server_of_a_tunnel() -> Result<()> {
     let scene = Scene::new("envoy-srv")?;
     let _http = scene.peer.serve(python("http_server.py", &[HTTP.to_string()]), HTTP)?;
     let _transfer = serve_transfer(&scene.peer)?;
-    let _envoy = start(&scene, &scene.peer, HBONE, &server(&scene)?)?;
+    let envoy = start(&scene, &scene.peer, HBONE, &server(&scene)?)?;
 
     for address in [scene.peer.v4(HTTP), scene.peer.v6(HTTP)] {
         let body = curl(&scene.pod, address)?;
@@ -47,7 +47,7 @@ fn a_pod_reaches_envoy_as_the_server_of_a_tunnel() -> Result<()> {
         assert!(line.is("dst.identity", &scene.peer.identity()), "{line:?}");
         assert!(line.is("direction", "outbound"), "{line:?}");
     }
-    transfer(&scene.pod, scene.peer.v4(TRANSFER))
+    transfer(&scene.pod, scene.peer.v4(TRANSFER)).with_context(|| said(&scene, &envoy))
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn envoy_as_the_client_of_a_tunnel_reaches_a_pod_that_is_strict() -> Result<()> 
     })?;
     let _http = scene.pod.serve(python("http_server.py", &[HTTP.to_string()]), HTTP)?;
     let _transfer = serve_transfer(&scene.pod)?;
-    let _envoy = start(&scene, &scene.peer, ENTRANCE + HTTP, &client(&scene)?)?;
+    let envoy = start(&scene, &scene.peer, ENTRANCE + HTTP, &client(&scene)?)?;
 
     let direct = scene.peer.run(["curl", "-sS", "-m", "3", &url(scene.pod.v4(HTTP))])?;
     assert!(!direct.success(), "plaintext passes: {}", direct.stdout);
@@ -71,7 +71,7 @@ fn envoy_as_the_client_of_a_tunnel_reaches_a_pod_that_is_strict() -> Result<()> 
     assert!(line.is("dst.identity", &scene.pod.identity()), "{line:?}");
     assert!(line.is("dst.hbone_addr", &scene.pod.v4(HTTP).to_string()), "{line:?}");
     assert!(line.is("direction", "inbound"), "{line:?}");
-    transfer(&scene.peer, entrance(TRANSFER))
+    transfer(&scene.peer, entrance(TRANSFER)).with_context(|| said(&scene, &envoy))
 }
 
 fn curl(pod: &Pod, server: SocketAddr) -> Result<String> {
@@ -89,6 +89,13 @@ fn serve_transfer(pod: &Pod) -> Result<Child> {
 fn transfer(pod: &Pod, server: SocketAddr) -> Result<()> {
     let (host, port) = (server.ip().to_string(), server.port().to_string());
     pod.run(python("transfer.py", &["run", &host, &port, TRANSFER_MIB]))?.checked().map(drop)
+}
+
+/// What both sides of the tunnel say of it: why a test failed.
+fn said(scene: &Scene, envoy: &Child) -> String {
+    // What it is about may not be written yet; if nothing is, the rest is shown all the same.
+    let _ = scene.proxy.wait_for_access(|line| !line.is("reason", "completed"));
+    format!("{}\n{}", scene.proxy.complaints(), envoy.stderr().unwrap_or_default())
 }
 
 /// Starts Envoy in `pod` and waits until it listens on `port`.

@@ -167,7 +167,9 @@ fn serial(node: &FairleadNode, pod: &Pod) -> Result<SerialNumber> {
     let dump: serde_json::Value = serde_json::from_str(&page.body)?;
     let certificates = dump["certificates"].as_array().context("no certificates")?;
     let own = certificates.iter().find(|shown| shown["identity"] == pod.identity());
-    let text = own.and_then(|own| own["serialNumber"].as_str()).context("no certificate")?;
+    let text = own
+        .and_then(|own| own["certChain"][0]["serialNumber"].as_str())
+        .context("no certificate")?;
     let bytes = text.split(':').map(|byte| u8::from_str_radix(byte, 16));
     Ok(SerialNumber::from(bytes.collect::<Result<Vec<_>, _>>()?))
 }

@@ -3,6 +3,7 @@
 mod admin;
 mod drain;
 mod paths;
+mod process;
 
 use std::collections::BTreeSet;
 

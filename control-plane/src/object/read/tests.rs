@@ -142,6 +142,13 @@ fn errors_name_the_field_and_the_remedy() {
             "metadata.name: \"A_b\" is not a name: use lower-case letters, digits, '-' and '.'",
         ),
         (
+            "apiVersion: v1, kind: ConfigMap, metadata: {name: istio}, data: {mesh: \
+             'outboundTrafficPolicy: {mode: NONE}'}"
+                .to_owned(),
+            "data.mesh.outboundTrafficPolicy.mode: unknown variant `NONE`, expected one of \
+             `REGISTRY_ONLY`, `ALLOW_ANY`, `ALLOW_ANY_DYNAMIC_DNS`",
+        ),
+        (
             format!("{pod}, metadata: {{name: x}}, status: {{podIP: 10.0.0}}"),
             "status.podIP: \"10.0.0\" is not an IP address: use one such as 10.0.0.1 or fd00::1",
         ),

@@ -21,6 +21,7 @@ use crate::{
         channel::{MAX_DESCRIPTORS, Received},
         message::{PodId, SocketKind, ToCapture, ToProxy},
     },
+    supervise::control::Request,
 };
 
 /// Time for a proxy to connect one socket.
@@ -168,6 +169,7 @@ impl Shared {
         self.proxies.heard(link, message.clone());
         match message {
             ToCapture::Complete => self.supersede(link),
+            ToCapture::Quit => self.quit(link),
             ToCapture::Idle { pod } if refused => {
                 // One at a time for each pod: until then it is not given, and cannot be refused.
                 tokio::spawn(self.clone().give_again(link.number, pod));
@@ -217,6 +219,18 @@ impl Shared {
             );
             // One that is unreachable has ended, or will when its link is closed.
             let _ = link.tell(ToProxy::Drain { grace_ms, succeeded: true }, Vec::new());
+        }
+    }
+
+    /// Has the node proxy end, since an operator says so to a proxy. One that was taken over from
+    /// shows operators nothing any more: its word does not count.
+    fn quit(&self, link: &Link) {
+        if link.progress().draining {
+            return;
+        }
+        tracing::info!(proxy = link.number.0, "an operator asks the node proxy to end");
+        if let Err(error) = self.superior.ask(Request::Quit) {
+            tracing::error!(%error, "cannot pass on that the node proxy is to end");
         }
     }
 

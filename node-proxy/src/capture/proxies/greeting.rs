@@ -132,6 +132,7 @@ async fn exchange(channel: Channel, arrival: Arrival) -> Result<Greeted, Greetin
             | ToCapture::Silent { .. }
             | ToCapture::Idle { .. }
             | ToCapture::Need { .. }
+            | ToCapture::Quit
             | ToCapture::Pods { .. }
             | ToCapture::Explained { .. }
             | ToCapture::Unknown => continue,

@@ -131,6 +131,7 @@ impl Progress {
             | ToCapture::Holding { .. }
             | ToCapture::HoldingEndpoints
             | ToCapture::Need { .. }
+            | ToCapture::Quit
             | ToCapture::Resolving { .. }
             | ToCapture::RefuseDatagrams { .. }
             | ToCapture::Unknown => {}

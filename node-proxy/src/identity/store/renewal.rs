@@ -7,10 +7,13 @@ use std::{
 
 use fairlead_component::clock::Clock;
 use mesh_api::identity::Identity;
-use tokio::time::{sleep, timeout};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 use tracing::{debug, error, warn};
 
-use super::slot::{Certificate, Slot, State};
+use super::slot::{Certificate, Failure, Slot, State};
 use crate::{
     identity::{
         ca::{CaError, CertificateAuthority},
@@ -42,29 +45,49 @@ enum RenewalError {
     Timeout,
 }
 
-/// Requests certificates for `slot` for ever.
+// === impl RenewalError ===
+
+impl RenewalError {
+    fn is_answer(&self) -> bool {
+        match self {
+            Self::Ca(error) => error.is_answer(),
+            Self::Timeout => false,
+            Self::Tls(_) | Self::WrongIdentity(_) | Self::Expired => true,
+        }
+    }
+}
+
+/// Requests certificates for `slot` for ever. A request that failed is made again at once where
+/// `retry` changes.
 pub(super) async fn keep_renewed(
     slot: Arc<Slot>,
     authority: Arc<dyn CertificateAuthority>,
     revocations: Revocations,
+    mut retry: watch::Receiver<()>,
 ) {
     let mut failures = 0;
     loop {
-        let validity = slot.state().certificate.as_ref().map(|current| current.leaf.validity);
+        let validity = slot.state().certificate.as_ref().map(|current| current.svid.validity());
         let now = slot.clock().now();
         let due = schedule::next_request(now, validity, failures, rand::random());
-        sleep_until(slot.clock(), due).await;
+        tokio::select! {
+            () = sleep_until(slot.clock(), due) => {}
+            Ok(()) = retry.changed(), if failures > 0 => {}
+        }
+        // What changes from here on is missed by this request if that fails.
+        retry.mark_unchanged();
         match request(&slot, authority.as_ref(), &revocations).await {
             Ok(certificate) => {
                 failures = 0;
-                debug!(identity = %slot.identity(), serial = certificate.leaf.serial, "certificate issued");
-                slot.set(State { certificate: Some(certificate), last_error: None });
+                debug!(identity = %slot.identity(), serial = certificate.svid.leaf().serial, "certificate issued");
+                slot.set(State { certificate: Some(certificate), failure: None });
             }
             Err(error) => {
                 failures = failures.saturating_add(1);
                 report(&slot, failures, &error);
                 let State { certificate, .. } = slot.state().as_ref().clone();
-                slot.set(State { certificate, last_error: Some(error.to_string()) });
+                let failure = Failure { message: error.to_string(), is_answer: error.is_answer() };
+                slot.set(State { certificate, failure: Some(failure) });
             }
         }
     }
@@ -87,7 +110,7 @@ async fn request(
     let svid = issue.await.map_err(|_| RenewalError::Timeout)??;
     check(&svid, slot.identity(), slot.clock().now())?;
     let tls = Arc::new(TlsConfigs::new(&svid, slot.clock(), revocations)?);
-    Ok(Certificate { leaf: svid.leaf().clone(), tls })
+    Ok(Certificate { svid, tls })
 }
 
 fn check(svid: &Svid, requested: &Identity, now: SystemTime) -> Result<(), RenewalError> {
@@ -102,7 +125,7 @@ fn check(svid: &Svid, requested: &Identity, now: SystemTime) -> Result<(), Renew
 
 fn report(slot: &Slot, failures: u32, error: &RenewalError) {
     let identity = slot.identity();
-    let validity = slot.state().certificate.as_ref().map(|current| current.leaf.validity);
+    let validity = slot.state().certificate.as_ref().map(|current| current.svid.validity());
     if schedule::is_urgent(slot.clock().now(), validity) {
         error!(%identity, failures, %error, "no certificate, new connections fail or soon will");
     } else {

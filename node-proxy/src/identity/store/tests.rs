@@ -174,3 +174,37 @@ async fn a_certificate_that_arrives_expired_is_not_used() {
     let error = handle.current().unwrap_err().to_string();
     assert!(error.contains("already expired"), "{error}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_failed_is_made_again_at_once_when_the_ca_may_be_back() {
+    let authority = TestAuthority::new(HOUR);
+    authority.down.store(true, SeqCst);
+    let store = authority.store();
+    let handle = store.acquire(&cart());
+    // The wait between two requests is long by then.
+    sleep(HOUR).await;
+    authority.down.store(false, SeqCst);
+    store.retry();
+    timeout(Duration::from_millis(1), handle.wait_ready()).await.unwrap();
+    let before = authority.requests();
+    store.retry();
+    sleep(MINUTE).await;
+    assert_eq!(authority.requests(), before, "what went well is not asked for again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn identities_are_settled_by_certificates_and_by_answers_but_not_by_silence() {
+    let authority = TestAuthority::new(HOUR);
+    authority.hangs.store(true, SeqCst);
+    let store = authority.store();
+    store.wait_settled().await;
+    let _pods = [store.acquire(&cart()), store.acquire(&desk())];
+    assert!(timeout(MINUTE / 2, store.wait_settled()).await.is_err(), "nothing was answered");
+    authority.hangs.store(false, SeqCst);
+    timeout(MINUTE, store.wait_settled()).await.unwrap();
+
+    authority.down.store(true, SeqCst);
+    let refused = store.acquire(&"spiffe://cluster.local/ns/shop/sa/other".parse().unwrap());
+    timeout(MINUTE, store.wait_settled()).await.unwrap();
+    assert!(matches!(refused.current(), Err(NoCertificate::Failed { .. })));
+}

@@ -81,6 +81,7 @@ fn messages_to_capture_are_those_of_version_1() {
             ToCapture::Need { pod, kind: SocketKind::DatagramV4, count: 8 },
             r#"{"type":"need","pod":{"netns":4711,"enrolment":99},"kind":"datagram_v4","count":8}"#,
         ),
+        (ToCapture::Quit, r#"{"type":"quit"}"#),
         (ToCapture::Complete, r#"{"type":"complete"}"#),
         (ToCapture::Silent { pod }, r#"{"type":"silent","pod":{"netns":4711,"enrolment":99}}"#),
         (ToCapture::Idle { pod }, r#"{"type":"idle","pod":{"netns":4711,"enrolment":99}}"#),

@@ -48,6 +48,7 @@ fn what_is_known_is_shown_under_the_names_of_istios_node_proxy() {
         ("authorizationPolicies", json!(["shop/deny"])),
         ("status", json!("Healthy")),
         ("waypoint", json!(null)),
+        ("outboundTrafficPolicy", json!(null)),
     ] {
         assert_eq!(workload[key], value, "{key}");
     }

@@ -37,6 +37,7 @@ fn fixture() -> Fixture {
         trust_domain: TrustDomain::default(),
         recorded: readiness.gate("pods on record"),
         endpoints: mpsc::channel(1).0,
+        quit: Arc::default(),
         drain: mpsc::channel(1).0,
     };
     Fixture { parts, readiness, configured, _ca: ca }
@@ -89,4 +90,19 @@ async fn a_capture_process_that_dies_before_its_answer_is_not_the_end_of_the_pro
     };
     let (served, ()) = tokio::join!(Intake::run(parts, links), capture);
     served.unwrap();
+}
+
+#[tokio::test]
+async fn capture_is_asked_to_end_the_node_proxy_also_if_it_was_away() {
+    let Fixture { parts, readiness: _, configured: _configured, _ca } = fixture();
+    let quit = parts.quit.clone();
+    quit.notify_one();
+    let (ours, theirs) = pair().unwrap();
+    let (links, receiver) = mpsc::channel(1);
+    links.send(theirs).await.unwrap();
+    let _intake = tokio::spawn(Intake::run(parts, receiver));
+    let capture = Channel::new(ours).unwrap();
+    assert_eq!(next(&capture).await, ToCapture::Quit);
+    quit.notify_one();
+    assert_eq!(next(&capture).await, ToCapture::Quit);
 }

@@ -4,7 +4,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     os::fd::OwnedFd,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -21,7 +21,7 @@ use super::{
     upstream::Upstreams,
 };
 use crate::{
-    dns::{Request, failure, known_to_exist, read},
+    dns::{Cache, Request, failure, known_to_exist, read},
     link::resolver::ResolverSockets,
     proxy::{node::Node, pod::Pod},
     sys::datagram::{Arrival, answer, receive},
@@ -45,10 +45,12 @@ struct Server {
     node: Arc<Node>,
     pod: Arc<Pod>,
     upstreams: Upstreams,
+    cache: Mutex<Cache>,
     answers_v4: OwnedFd,
     answers_v6: OwnedFd,
     waiting: Arc<Semaphore>,
     full: Counter,
+    cache_full: Counter,
     lost: Counter,
 }
 
@@ -70,11 +72,18 @@ pub(super) async fn serve(
             return;
         }
     };
-    let (full, lost) = (node.metrics.limit("dns_queries"), node.metrics.limit("dns_answers"));
-    let (upstreams, waiting) = (Upstreams::new(pod.clone()), Semaphore::new(MAX_QUERIES));
-    let waiting = Arc::new(waiting);
-    let server = Server { node, pod, upstreams, answers_v4, answers_v6, waiting, full, lost };
-    let server = Arc::new(server);
+    let server = Arc::new(Server {
+        upstreams: Upstreams::new(pod.clone()),
+        cache: Mutex::default(),
+        answers_v4,
+        answers_v6,
+        waiting: Arc::new(Semaphore::new(MAX_QUERIES)),
+        full: node.metrics.limit("dns_queries"),
+        cache_full: node.metrics.limit("dns_cache"),
+        lost: node.metrics.limit("dns_answers"),
+        node,
+        pod,
+    });
     let mut buffer = vec![0; MAX_QUERY];
     let mut tidy = interval(IDLE_TIME);
     loop {
@@ -88,7 +97,10 @@ pub(super) async fn serve(
                 };
                 server.read_all(read, &mut buffer);
             }
-            _ = tidy.tick() => server.upstreams.tidy(IDLE_TIME),
+            _ = tidy.tick() => {
+                server.upstreams.tidy(IDLE_TIME);
+                server.cache().tidy(Instant::now());
+            }
             _ = stop.changed() => break,
         }
         // One pod among others of this thread.
@@ -133,6 +145,11 @@ impl Server {
             Decision::Answer(answer) => return self.send(&answer, client, server),
             Decision::PassOn { known } => known,
         };
+        let kept = request.may_be_kept().then(|| self.cache().get(server, query, Instant::now()));
+        if let Some(answer) = kept.flatten() {
+            self.node.metrics.dns.found(&labels);
+            return self.pass_back(answer, known, client, server);
+        }
         let Ok(place) = self.waiting.clone().try_acquire_owned() else {
             self.full.inc();
             return self.fail(query, client, server);
@@ -157,17 +174,36 @@ impl Server {
         let answer = self.upstreams.ask(query.clone(), server, request.payload()).await;
         self.node.metrics.dns.answered(&labels, answer.is_ok().then(|| started.elapsed()));
         match answer {
-            Ok(mut answer) => {
-                if known {
-                    known_to_exist(&mut answer);
+            Ok(answer) => {
+                if request.may_be_kept() {
+                    self.keep(&query, &answer, server);
                 }
-                self.send(&answer, client, server);
+                self.pass_back(answer, known, client, server);
             }
             Err(error) => {
                 tracing::debug!(target: "dns", pod = %self.pod.name, %server, %error, "not answered");
                 self.fail(&query, client, server);
             }
         }
+    }
+
+    fn keep(&self, query: &[u8], answer: &[u8], server: IpAddr) {
+        if self.cache().put(server, query, answer, Instant::now()).is_err() {
+            self.cache_full.inc();
+        }
+    }
+
+    /// Sends what a name server said.
+    fn pass_back(&self, mut answer: Vec<u8>, known: bool, client: SocketAddr, server: IpAddr) {
+        if known {
+            known_to_exist(&mut answer);
+        }
+        self.send(&answer, client, server);
+    }
+
+    fn cache(&self) -> MutexGuard<'_, Cache> {
+        // Every change of the cache leaves it whole.
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn fail(&self, query: &[u8], client: SocketAddr, server: IpAddr) {

@@ -18,6 +18,7 @@ const DURATIONS: [f64; 6] = [0.0005, 0.001, 0.01, 0.1, 1.0, 5.0];
 #[derive(Clone, Debug)]
 pub struct DnsMetrics {
     requests: Family<QueryLabels, Counter>,
+    cache_hits: Family<QueryLabels, Counter>,
     upstream_requests: Family<QueryLabels, Counter>,
     upstream_failures: Family<QueryLabels, Counter>,
     upstream_duration: Family<QueryLabels, Histogram>,
@@ -49,6 +50,7 @@ impl DnsMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
             requests: Family::default(),
+            cache_hits: Family::default(),
             upstream_requests: Family::default(),
             upstream_failures: Family::default(),
             upstream_duration: Family::new_with_constructor(|| Histogram::new(DURATIONS)),
@@ -57,6 +59,11 @@ impl DnsMetrics {
             "istio_dns_requests",
             "DNS queries of enrolled pods",
             metrics.requests.clone(),
+        );
+        registry.register(
+            "fairlead_dns_cache_hits",
+            "DNS queries that were answered with what a name server said before",
+            metrics.cache_hits.clone(),
         );
         registry.register(
             "istio_dns_upstream_requests",
@@ -79,6 +86,11 @@ impl DnsMetrics {
     /// Counts a query.
     pub fn asked(&self, labels: &QueryLabels) {
         self.requests.get_or_create(labels).inc();
+    }
+
+    /// Counts a query whose answer was known from before.
+    pub fn found(&self, labels: &QueryLabels) {
+        self.cache_hits.get_or_create(labels).inc();
     }
 
     /// Counts a query that is passed on.

@@ -41,6 +41,15 @@ pub struct End {
     pub identity: Option<Identity>,
 }
 
+/// What became of a connection to an address that the mesh does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outside {
+    /// It passed.
+    Passed,
+    /// It was refused.
+    Refused,
+}
+
 /// What the metrics and the access log say about a connection.
 ///
 /// Equal where the labels are equal: pods of one Deployment share a series.
@@ -54,6 +63,8 @@ pub struct ConnectionLabels {
     pub destination: End,
     /// Service that the client addressed.
     pub service: Option<Arc<Service>>,
+    /// What became of it if the mesh does not know where it goes.
+    pub outside: Option<Outside>,
 }
 
 /// Labels of one sample; `labels` is `None` for the overflow series.
@@ -79,7 +90,7 @@ const LABELS: [Label; 25] = [
     ("source_cluster", |l| l.source.text(|w| &w.cluster_id)),
     ("destination_service", |l| l.service.as_ref().map(|s| &s.key.hostname as _)),
     ("destination_service_namespace", |l| l.service.as_ref().map(|s| &s.key.namespace as _)),
-    ("destination_service_name", |l| l.service.as_ref().map(|s| &s.name as _)),
+    ("destination_service_name", |l| l.service_name()),
     ("destination_workload", |l| l.destination.text(|w| &w.workload_name)),
     ("destination_canonical_service", |l| l.destination.text(|w| &w.canonical_name)),
     ("destination_canonical_revision", |l| l.destination.text(|w| &w.canonical_revision)),
@@ -164,6 +175,18 @@ impl End {
     }
 }
 
+// === impl Outside ===
+
+impl Outside {
+    /// Returns what stands for the name of a service, as Istio's proxies call it.
+    fn name(self) -> &'static dyn Display {
+        match self {
+            Self::Passed => &"PassthroughCluster",
+            Self::Refused => &"BlackHoleCluster",
+        }
+    }
+}
+
 // === impl ConnectionLabels ===
 
 impl ConnectionLabels {
@@ -172,9 +195,16 @@ impl ConnectionLabels {
         self.source.identity.is_some() && self.destination.identity.is_some()
     }
 
+    fn service_name(&self) -> Option<&dyn Display> {
+        match &self.service {
+            Some(service) => Some(&service.name),
+            None => self.outside.map(|outside| outside.name() as _),
+        }
+    }
+
     fn content(&self) -> impl Hash + Eq {
         let service = self.service.as_ref().map(|s| (&s.key, &s.name));
-        (self.reporter, self.source.content(), self.destination.content(), service)
+        (self.reporter, self.source.content(), self.destination.content(), service, self.outside)
     }
 }
 

@@ -4,7 +4,7 @@ use fairlead_component::logging::DroppedLines;
 use mesh_api::workload::{Workload, WorkloadUid};
 
 use super::{
-    ConnectionLabels, End, NodeMetrics, Reporter, traffic::Traffic, worker::WorkerMetrics,
+    ConnectionLabels, End, NodeMetrics, Outside, Reporter, traffic::Traffic, worker::WorkerMetrics,
 };
 use crate::telemetry::{
     fixtures::{end, labels, policy_key, workload},
@@ -77,6 +77,7 @@ fn what_is_not_known_is_labelled_unknown() {
         source: End::default(),
         destination: End { identity: None, ..end("cache") },
         service: None,
+        outside: None,
     };
     metrics.worker().connection(&unknown).opened();
     let text = encoded(&metrics);
@@ -89,6 +90,27 @@ fn what_is_not_known_is_labelled_unknown() {
         "destination_workload=\"cache\"",
     ];
     assert_eq!(value(&text, "istio_tcp_connections_opened_total", &facts), 1);
+}
+
+#[test]
+fn what_the_mesh_does_not_know_has_the_names_that_istios_proxies_give_it() {
+    let metrics = NodeMetrics::new(DroppedLines::default());
+    for outside in [Outside::Passed, Outside::Refused] {
+        let destination = End::default();
+        let labels = ConnectionLabels {
+            destination,
+            service: None,
+            outside: Some(outside),
+            ..labels("cart")
+        };
+        metrics.worker().connection(&labels).opened();
+    }
+    let text = encoded(&metrics);
+    for name in ["PassthroughCluster", "BlackHoleCluster"] {
+        let name = format!("destination_service_name=\"{name}\"");
+        let facts = [name.as_str(), "destination_service=\"unknown\""];
+        assert_eq!(value(&text, "istio_tcp_connections_opened_total", &facts), 1);
+    }
 }
 
 #[test]

@@ -29,7 +29,8 @@ impl CloseReason {
                  pass without it"
             }
             Self::DestinationUnknown => {
-                "make a ServiceEntry for it; --outbound-policy allow-any lets pods connect to any \
+                "make a ServiceEntry for it; ALLOW_ANY of the mesh configuration, or \
+                 --outbound-policy allow-any where that says nothing, lets pods connect to any \
                  address"
             }
             Self::DestinationNotAllowed => "the peer's workload data may be out of date",

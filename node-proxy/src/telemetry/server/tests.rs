@@ -1,4 +1,4 @@
-use std::{future::Future, net::SocketAddr};
+use std::{cell::Cell, future::Future, net::SocketAddr};
 
 use fairlead_component::{
     http::MAX_CONNECTIONS,
@@ -39,7 +39,8 @@ async fn with_server(server: impl Future<Output = std::convert::Infallible>, tes
     }
 }
 
-struct Page(Levels);
+#[derive(Default)]
+struct Page(Levels, Cell<u32>);
 
 impl Admin for Page {
     async fn config_dump(&self) -> Value {
@@ -48,6 +49,10 @@ impl Admin for Page {
 
     fn levels(&self) -> &Levels {
         &self.0
+    }
+
+    fn quit(&self) {
+        self.1.set(self.1.get() + 1);
     }
 }
 
@@ -97,11 +102,16 @@ async fn readiness_names_what_is_pending() {
 #[tokio::test]
 async fn admin_dumps_the_configuration_and_names_its_paths() {
     let (metrics, (listener, address)) = (metrics(), listener().await);
-    let admin = Page(Levels::default());
+    let admin = Page::default();
     let test = async {
         let answer = get(address, "/config_dump", "").await;
         assert!(answer.contains("\"workloads\": []"), "{answer}");
         let answer = get(address, "/", "").await;
+        assert!(
+            answer.starts_with("HTTP/1.1 200") && answer.contains("/logging?level"),
+            "{answer}"
+        );
+        let answer = get(address, "/x", "").await;
         assert!(answer.starts_with("HTTP/1.1 404") && answer.contains("/config_dump"), "{answer}");
         let answer = exchange(address, "POST /config_dump HTTP/1.1\r\nhost: x\r\n\r\n").await;
         assert!(answer.starts_with("HTTP/1.1 405"), "{answer}");
@@ -110,9 +120,24 @@ async fn admin_dumps_the_configuration_and_names_its_paths() {
 }
 
 #[tokio::test]
+async fn who_posts_to_it_ends_the_node_proxy_and_who_looks_does_not() {
+    let (metrics, (listener, address)) = (metrics(), listener().await);
+    let admin = Page::default();
+    let test = async {
+        let answer = get(address, "/quitquitquit", "").await;
+        assert!(answer.starts_with("HTTP/1.1 405"), "{answer}");
+        assert_eq!(admin.1.get(), 0);
+        let answer = exchange(address, "POST /quitquitquit HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert_eq!(admin.1.get(), 1);
+    };
+    with_server(async { serve_admin(&listener, &admin, &metrics).await }, test).await;
+}
+
+#[tokio::test]
 async fn admin_shows_and_changes_what_is_logged() {
     let (metrics, (listener, address)) = (metrics(), listener().await);
-    let admin = Page(Levels::default());
+    let admin = Page::default();
     let test = async {
         let post = async |query: &str| {
             exchange(address, &format!("POST /logging{query} HTTP/1.1\r\nhost: x\r\n\r\n")).await

@@ -153,8 +153,10 @@ fn a_proxy_that_starts_without_the_control_plane_leaves_the_pods_to_its_predeces
     let settings = mesh.plane.settings();
     mesh.plane.kill()?;
     let successor = mesh.n1.settings().start_unready()?;
-    wait_for("the successor looks for the control plane", SOON, || {
-        Ok(successor.log()?.contains("cannot reach the control plane").then_some(()))
+    wait_for("the successor looks for the control plane and for certificates", SOON, || {
+        let log = successor.log()?;
+        let seen = ["cannot reach the control plane", "no certificate, new connections fail"];
+        Ok(seen.iter().all(|message| log.contains(message)).then_some(()))
     })
     .with_context(|| successor.log().unwrap_or_default())?;
     for server in [vip4(10, 80), vip4(20, 80)] {

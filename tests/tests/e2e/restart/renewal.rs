@@ -25,7 +25,8 @@ fn serial(node: &FairleadNode, identity: &str) -> Result<String> {
     let dump = config_dump(node)?;
     let certificates = dump["certificates"].as_array().context("no certificates")?;
     let own = certificates.iter().find(|certificate| certificate["identity"] == identity);
-    Ok(own.with_context(|| format!("{identity} in {dump}"))?["serialNumber"].to_string())
+    Ok(own.with_context(|| format!("{identity} in {dump}"))?["certChain"][0]["serialNumber"]
+        .to_string())
 }
 
 #[test]

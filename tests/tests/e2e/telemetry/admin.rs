@@ -1,7 +1,7 @@
 //! The admin page: what the proxy knows and does, and what it logs.
 
 use anyhow::{Context as _, Result, ensure};
-use fairlead_lab::{FairleadNode, Host as _, wait_for};
+use fairlead_lab::{FairleadNode, Half, Host as _, wait_for};
 use serde_json::Value;
 
 use crate::{
@@ -65,6 +65,26 @@ fn the_admin_page_lists_what_is_known_and_each_live_connection_with_both_identit
 }
 
 #[test]
+fn the_certificates_on_the_admin_page_are_those_of_the_workloads() -> Result<()> {
+    // Verifies the chain `$1` of PEM against the roots `$2`, both in base64.
+    const VERIFY: &str = r#"dir=$(mktemp -d) && echo "$1" | base64 -d > "$dir/own" &&
+        echo "$2" | base64 -d > "$dir/root" && openssl verify -CAfile "$dir/root" "$dir/own" &&
+        openssl x509 -in "$dir/own" -noout -ext subjectAltName; status=$?; rm -r "$dir"; exit $status"#;
+    let mesh = Mesh::new("certs")?;
+    assert!(curl(&mesh.a, mesh.b.v4(HTTP))?.is_ok());
+    let dump = config_dump(&mesh.n1)?;
+    let listed = dump["certificates"].as_array().context("no certificates")?;
+    let own = listed.iter().find(|listed| listed["identity"] == mesh.a.identity());
+    let own = own.with_context(|| format!("{listed:?}"))?;
+    assert_eq!(own["state"], "Available");
+    let pem = |list: &str| own[list][0]["pem"].as_str().context(list.to_owned());
+    let (chain, root) = (pem("certChain")?, pem("rootCerts")?);
+    let said = mesh.n1.node().run(["sh", "-c", VERIFY, "sh", chain, root])?.checked()?.stdout;
+    ensure!(said.contains("OK") && said.contains(&format!("URI:{}", mesh.a.identity())), "{said}");
+    Ok(())
+}
+
+#[test]
 fn what_is_logged_is_changed_while_the_proxy_runs() -> Result<()> {
     let mesh = Mesh::new("levels")?;
     let post = |query: &str| -> Result<String> {
@@ -85,6 +105,49 @@ fn what_is_logged_is_changed_while_the_proxy_runs() -> Result<()> {
     let said = post("level=access:loud")?;
     ensure!(said.contains("access:loud") && said.contains("target=level"), "{said}");
     Ok(())
+}
+
+#[test]
+fn one_command_changes_what_every_process_logs_also_one_that_is_started_later() -> Result<()> {
+    let mesh = Mesh::new("loglevel")?;
+    let change = |argument: &str| -> Result<String> {
+        let program = mesh.n1.binary().to_string_lossy();
+        let run_dir = mesh.n1.run_dir().to_string_lossy();
+        let command = [&*program, "log-level", argument, "--run-dir", &*run_dir];
+        Ok(mesh.n1.node().run(command)?.checked()?.stdout)
+    };
+    // The supervisor has told the proxy, so it has changed what it logs itself.
+    let wait_for_level = |level: &str| {
+        wait_for(level, SOON, || {
+            let page = mesh.n1.node().http_get(ADMIN.parse()?, "/logging");
+            // Nobody answers while the proxy is started again.
+            Ok(page.is_ok_and(|page| page.body.contains(level)).then_some(()))
+        })
+    };
+    let wait_for_a_proxy =
+        || wait_for("a proxy", SOON, || Ok(curl(&mesh.a, mesh.b.v4(HTTP))?.is_ok().then_some(())));
+    // Said at level info: by the supervisor, and by capture.
+    let counts = || -> Result<[usize; 2]> {
+        let log = mesh.n1.log()?;
+        let count = |said: &str| log.lines().filter(|line| line.contains(said)).count();
+        Ok([count(r#""message":"linked""#), count(r#""message":"serving a proxy""#)])
+    };
+    ensure!(change("warn")? == "current log level is warn\n");
+    wait_for_level("is warn")?;
+    let before = counts()?;
+    ensure!(before.iter().all(|count| *count > 0), "{before:?}");
+    mesh.n1.kill_half(Half::Proxy)?;
+    wait_for_a_proxy()?;
+    wait_for_level("is warn")?;
+    assert_eq!(counts()?, before);
+
+    ensure!(change("--reset")?.contains("info"));
+    wait_for_level("info")?;
+    mesh.n1.kill_half(Half::Proxy)?;
+    wait_for_a_proxy()?;
+    wait_for("lines of level info", SOON, || {
+        Ok(counts()?.iter().zip(before).all(|(now, before)| *now > before).then_some(()))
+    })
 }
 
 #[test]

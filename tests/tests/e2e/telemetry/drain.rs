@@ -1,7 +1,7 @@
 //! The end of a proxy that is asked to end.
 
-use anyhow::Result;
-use fairlead_lab::{Host as _, wait_for};
+use anyhow::{Result, ensure};
+use fairlead_lab::{FairleadNode, Host as _, wait_for};
 use nix::sys::signal::Signal;
 
 use crate::{
@@ -11,7 +11,21 @@ use crate::{
 
 #[test]
 fn open_connections_finish_and_new_ones_are_no_longer_captured() -> Result<()> {
-    let mut mesh = Mesh::new("drain")?;
+    finishes("drain", |node| node.signal(Signal::SIGTERM))
+}
+
+#[test]
+fn who_asks_on_the_admin_page_ends_the_node_proxy_in_order() -> Result<()> {
+    finishes("quit", |node| {
+        let url = "http://127.0.0.1:15000/quitquitquit";
+        let answer = node.node().run(["curl", "-s", "-X", "POST", url])?;
+        ensure!(answer.stdout == "shutting down now\n", "{answer:?}");
+        Ok(())
+    })
+}
+
+fn finishes(name: &str, ask: impl FnOnce(&mut FairleadNode) -> Result<()>) -> Result<()> {
+    let mut mesh = Mesh::new(name)?;
     mesh.serve_echo(&mesh.b.clone())?;
     mesh.serve_echo(&mesh.d.clone())?;
     let mut far = talk(&mesh.a, vip4(10, ECHO))?;
@@ -19,7 +33,7 @@ fn open_connections_finish_and_new_ones_are_no_longer_captured() -> Result<()> {
     say(&mut far, "before")?;
     say(&mut near, "before")?;
 
-    mesh.n1.signal(Signal::SIGTERM)?;
+    ask(&mut mesh.n1)?;
     wait_for("a connection that is not captured", SOON, || {
         // The server sees the client's own port on every path; only the log tells them apart.
         let answer = curl(&mesh.a, mesh.b.v4(HTTP))?;
@@ -37,7 +51,7 @@ fn open_connections_finish_and_new_ones_are_no_longer_captured() -> Result<()> {
         client.send_line("shutdown")?;
         assert_eq!(end_of(client)?, "closed");
     }
-    let output = mesh.n1.stop()?;
+    let output = mesh.n1.ended(SOON)?;
     assert!(output.success(), "{}", output.status);
     Ok(())
 }
