@@ -1,8 +1,11 @@
 //! DNS messages, from pods and from name servers.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::{Duration, Instant},
+};
 
-use fairlead_node::dns::{Id, Question, Request, failure, is_answer, known_to_exist, read};
+use fairlead_node::dns::{Cache, Id, Question, Request, failure, is_answer, known_to_exist, read};
 use hickory_proto::op::{Message, ResponseCode};
 
 /// Addresses of each family that a name has: more than fit in the shortest answer.
@@ -25,6 +28,7 @@ pub fn dns_message(data: &[u8]) {
         assert_eq!(failure(message), None);
     }
     passed_on(message, other);
+    kept(message, other);
 }
 
 /// A question that cannot be served is refused with its own number and nothing else.
@@ -69,4 +73,21 @@ fn passed_on(question: &[u8], answer: &[u8]) {
     let differs = |(at, (was, is)): (usize, (&u8, &u8))| (was != is).then_some(at);
     let places: Vec<_> = answer.iter().zip(&changed).enumerate().filter_map(differs).collect();
     assert!(matches!(places[..], [] | [3]), "{places:?}");
+}
+
+/// An answer that is kept answers the same query as before: at once to the byte, later but for its
+/// times to live.
+fn kept(query: &[u8], answer: &[u8]) {
+    if !is_answer(answer, query) {
+        return;
+    }
+    let (server, now) = (IpAddr::from(Ipv4Addr::LOCALHOST), Instant::now());
+    let mut cache = Cache::default();
+    assert_eq!(cache.put(server, query, answer, now), Ok(()));
+    let Some(again) = cache.get(server, query, now) else { return };
+    assert_eq!(again, answer);
+    let later = now + Duration::from_secs(1);
+    if let Some(older) = cache.get(server, query, later) {
+        assert!(older.len() == answer.len() && is_answer(&older, query), "{older:?}");
+    }
 }
