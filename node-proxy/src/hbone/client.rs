@@ -21,6 +21,7 @@ use tokio::{
 
 use super::{
     TunnelError,
+    frames::{Alarm, Guarded},
     keepalive::until_peer_is_gone,
     limits::{
         CLIENT_MAX_HEADER_LIST_BYTES, CLIENT_MAX_STREAMS, CONNECTION_WINDOW_BYTES,
@@ -121,6 +122,7 @@ impl Tunnel {
             .enable_push(false);
         let under = io.under();
         let (io, usage) = Metered::new(io);
+        let (io, alarm) = Guarded::client(io);
         let handshake = timeout(HANDSHAKE_TIMEOUT, builder.handshake(io)).await;
         let (requests, connection) = handshake.map_err(|_| TunnelError::Timeout)??;
         let tunnel = Rc::new(Self {
@@ -133,14 +135,24 @@ impl Tunnel {
             usage,
             under,
         });
-        tokio::task::spawn_local(drive(connection, Rc::downgrade(&tunnel), open_tunnels, distrust));
+        let of = Rc::downgrade(&tunnel);
+        tokio::task::spawn_local(drive(connection, of, alarm, open_tunnels, distrust));
         Ok(tunnel)
     }
 
-    /// Returns whether one more stream may be opened.
-    pub(super) fn has_room(&self) -> bool {
-        let limit = CLIENT_MAX_STREAMS.min(self.requests.current_max_send_streams());
-        self.open.get() && self.streams.get() < limit
+    /// Returns whether one more stream may be opened, of `most` at once.
+    pub(super) fn has_room(&self, most: usize) -> bool {
+        self.open.get() && self.streams.get() < most.min(self.allowed_streams())
+    }
+
+    /// Returns how many streams may be open at once, as far as the peer has said.
+    pub(super) fn allowed_streams(&self) -> usize {
+        CLIENT_MAX_STREAMS.min(self.requests.current_max_send_streams())
+    }
+
+    /// Returns whether the peer has ever answered.
+    pub(super) fn is_proven(&self) -> bool {
+        self.proven.get()
     }
 
     /// Takes a place for a stream.
@@ -237,6 +249,10 @@ impl Slot {
         request: Request<()>,
         ahead: impl AsyncFnOnce(&mut SendStream<Bytes>) -> Infallible,
     ) -> Result<(Response<RecvStream>, SendStream<Bytes>), OpenError> {
+        // The peer has said meanwhile that it allows fewer: here this one would wait for others' ends.
+        if self.0.streams.get() > self.0.allowed_streams() {
+            return Err(OpenError::NotProcessed);
+        }
         let requests = self.0.requests.clone().ready().await;
         let opened = requests.and_then(|mut ready| ready.send_request(request, false));
         let (response, mut send) = opened.map_err(|e| self.close_tunnel(e))?;
@@ -278,8 +294,9 @@ impl Drop for Slot {
 }
 
 async fn drive(
-    mut connection: Connection<Metered<impl Carrier>, Bytes>,
+    mut connection: Connection<Guarded<Metered<impl Carrier>>, Bytes>,
     tunnel: Weak<Tunnel>,
+    alarm: Rc<Alarm>,
     open_tunnels: Gauge,
     distrust: impl Future<Output = ()>,
 ) {
@@ -291,6 +308,7 @@ async fn drive(
                 tracing::debug!(%error, "tunnel closed");
             }
         }
+        excess = alarm.raised() => tracing::debug!("tunnel closed: {excess}"),
         () = gone => tracing::debug!("tunnel closed: the peer does not answer pings"),
         () = distrust => {
             tracing::debug!("tunnel closed: the peer is not trusted any more");
@@ -330,7 +348,7 @@ mod tests {
             tokio::time::pause();
             let opened = tunnel.reserve().open(request, async |_| pending().await).await;
             assert!(matches!(opened, Err(OpenError::Timeout)), "{opened:?}");
-            assert!(!tunnel.has_room());
+            assert!(!tunnel.has_room(CLIENT_MAX_STREAMS));
         };
         LocalSet::new().run_until(work).await;
     }

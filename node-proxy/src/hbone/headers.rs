@@ -30,6 +30,11 @@ pub struct Forwarded {
     pub network: Option<String>,
 }
 
+/// A `forwarded` header that is too long, or no text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the forwarded header cannot be read")]
+pub struct Unreadable;
+
 /// What a CONNECT asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Authority<'a> {
@@ -47,7 +52,8 @@ pub fn connect_request(
     host: Option<&str>,
 ) -> Result<Request<()>, http::Error> {
     let mut forwarded = format!("for=\"{client}\"");
-    if let Some(host) = host {
+    // The peer does without a name that it could take for more than a name.
+    if let Some(host) = host.filter(|host| is_hostname(host)) {
         forwarded.push_str(";host=");
         forwarded.push_str(host);
     }
@@ -93,12 +99,15 @@ pub fn parse_authority(authority: &str) -> Option<Authority<'_>> {
 
 fn parse_name(authority: &str) -> Option<Authority<'_>> {
     let (hostname, port) = authority.split_once(':')?;
-    let is_part = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'.' | b'_');
-    let is_name = !hostname.is_empty() && hostname.len() <= MAX_HOSTNAME_BYTES;
     // What begins otherwise is a number to some, and not to others.
-    let is_plain = !port.starts_with('+') && hostname.bytes().all(is_part);
+    let is_plain = !port.starts_with('+');
     let port = port.parse().ok().filter(|port| *port != 0)?;
-    (is_name && is_plain).then_some(Authority::Name(hostname, port))
+    (is_plain && is_hostname(hostname)).then_some(Authority::Name(hostname, port))
+}
+
+fn is_hostname(text: &str) -> bool {
+    let is_part = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'.' | b'_');
+    (1..=MAX_HOSTNAME_BYTES).contains(&text.len()) && text.bytes().all(is_part)
 }
 
 fn checked(parsed: SocketAddr) -> Option<SocketAddr> {
@@ -107,16 +116,17 @@ fn checked(parsed: SocketAddr) -> Option<SocketAddr> {
         .then(|| SocketAddr::new(parsed.ip().to_canonical(), parsed.port()))
 }
 
-/// Parses the first `forwarded` element (RFC 7239) and the client's network; what is malformed is
-/// left out.
-pub fn parse_forwarded(headers: &HeaderMap) -> Forwarded {
+/// Parses the first `forwarded` element (RFC 7239) and the client's network, if they are there; what
+/// is malformed in the element is left out.
+pub fn parse_forwarded(headers: &HeaderMap) -> Result<Forwarded, Unreadable> {
     let text = |name| {
-        let value: Option<&HeaderValue> = headers.get(name);
-        value.filter(|v| v.len() <= MAX_FORWARDED_BYTES).and_then(|v| v.to_str().ok())
+        let Some(value) = headers.get::<HeaderName>(name) else { return Ok(None) };
+        let readable = Some(value).filter(|value| value.len() <= MAX_FORWARDED_BYTES);
+        readable.and_then(|value| value.to_str().ok()).map(Some).ok_or(Unreadable)
     };
-    let network = text(X_FORWARDED_NETWORK).map(str::to_owned);
+    let network = text(X_FORWARDED_NETWORK)?.map(str::to_owned);
     let mut forwarded = Forwarded { network, ..Forwarded::default() };
-    let Some(text) = text(FORWARDED) else { return forwarded };
+    let Some(text) = text(FORWARDED)? else { return Ok(forwarded) };
     let first = text.split(',').next().unwrap_or_default();
     for pair in first.split(';') {
         let Some((name, value)) = pair.split_once('=') else { continue };
@@ -127,10 +137,11 @@ pub fn parse_forwarded(headers: &HeaderMap) -> Forwarded {
             _ => {}
         }
     }
-    forwarded
+    Ok(forwarded)
 }
 
-/// Describes a workload; empty values are left out and nothing is percent-encoded, as peers expect.
+/// Describes a workload; nothing is percent-encoded, as peers expect. What is empty is left out, and
+/// so is what a peer could take for more than a value.
 fn baggage(workload: &Workload) -> String {
     let owner = match workload.workload_type {
         WorkloadType::Deployment => "k8s.deployment.name",
@@ -148,12 +159,18 @@ fn baggage(workload: &Workload) -> String {
         ("cloud.availability_zone", &workload.locality.zone),
     ];
     let mut baggage = String::with_capacity(192);
-    for (key, value) in entries.iter().filter(|(_, value)| !value.is_empty()) {
+    for (key, value) in entries.iter().filter(|(_, value)| is_baggage(value)) {
         let comma = if baggage.is_empty() { "" } else { "," };
         // Writing to a string cannot fail.
         let _ = write!(baggage, "{comma}{key}={value}");
     }
     baggage
+}
+
+/// W3C baggage section 3.3.1: visible ASCII without separators.
+fn is_baggage(value: &str) -> bool {
+    let separates = |c: u8| matches!(c, b'"' | b',' | b';' | b'\\');
+    !value.is_empty() && value.bytes().all(|c| c.is_ascii_graphic() && !separates(c))
 }
 
 /// W3C trace context: version 00, fresh ids, not sampled.
@@ -229,20 +246,51 @@ mod tests {
         let parse = |text: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(FORWARDED, HeaderValue::from_str(text).unwrap());
-            let Forwarded { client, host, network: _ } = parse_forwarded(&headers);
-            (client.map(|c| c.to_string()), host)
+            let Forwarded { client, host, network: _ } = parse_forwarded(&headers)?;
+            Ok((client.map(|c| c.to_string()), host))
         };
         let client = Some("10.0.0.1:4242".to_owned());
-        assert_eq!(parse("for=\"10.0.0.1:4242\""), (client.clone(), None));
+        assert_eq!(parse("for=\"10.0.0.1:4242\""), Ok((client.clone(), None)));
         let host = Some("web.shop".to_owned());
-        assert_eq!(parse("for=\"10.0.0.1:4242\";host=web.shop"), (client.clone(), host));
-        assert_eq!(parse("For=10.0.0.1:4242, for=1.1.1.1"), (client, None));
+        assert_eq!(parse("for=\"10.0.0.1:4242\";host=web.shop"), Ok((client.clone(), host)));
+        assert_eq!(parse("For=10.0.0.1:4242, for=1.1.1.1"), Ok((client, None)));
         let v6 = Some("[fd00::1]:1".to_owned());
-        assert_eq!(parse("for=\"[fd00::1]:1\""), (v6, None));
+        assert_eq!(parse("for=\"[fd00::1]:1\""), Ok((v6, None)));
         for bad in ["", "for", "for=", "for=unknown", ";;;=", "host"] {
-            assert_eq!(parse(bad).0, None, "{bad}");
+            assert_eq!(parse(bad).unwrap().0, None, "{bad}");
         }
-        assert_eq!(parse(&format!("for=\"10.0.0.1:1\";x={}", "y".repeat(2000))), (None, None));
+        let long = format!("for=\"10.0.0.1:1\";x={}", "y".repeat(2000));
+        assert_eq!(parse(&long), Err(Unreadable));
+        assert_eq!(parse("for=\"10.0.0.1:1\";host=\u{eb}"), Err(Unreadable));
+    }
+
+    #[test]
+    fn a_peer_takes_no_name_for_more_than_a_name() {
+        let address = "10.0.0.1:80".parse().unwrap();
+        let written = |host: &str, cluster: &str| {
+            let wire = mesh_api::proto::workload::Workload {
+                uid: "u".to_owned(),
+                namespace: "shop".to_owned(),
+                service_account: "front".to_owned(),
+                cluster_id: cluster.to_owned(),
+                addresses: vec![vec![10, 0, 0, 1].into()],
+                ..Default::default()
+            };
+            let workload = Workload::try_from(wire).unwrap();
+            let request =
+                connect_request(Authority::Address(address), address, &workload, Some(host))
+                    .unwrap();
+            let text = |name: HeaderName| request.headers()[name].to_str().unwrap().to_owned();
+            (text(FORWARDED), text(BAGGAGE))
+        };
+        let (forwarded, baggage) = written("web.shop", "c1");
+        assert_eq!(forwarded, "for=\"10.0.0.1:80\";host=web.shop");
+        assert!(baggage.starts_with("k8s.cluster.name=c1,k8s.namespace.name=shop"), "{baggage}");
+        for odd in ["a;for=\"10.9.9.9:1\"", "a,for=1.1.1.1", "\"", "a b", "a\nb", "\u{eb}"] {
+            let (forwarded, baggage) = written(odd, odd);
+            assert_eq!(forwarded, "for=\"10.0.0.1:80\"", "{odd:?}");
+            assert!(baggage.starts_with("k8s.namespace.name=shop"), "{baggage}");
+        }
     }
 
     #[test]
@@ -250,14 +298,14 @@ mod tests {
         for network in ["", "west", "a b"] {
             let mut headers = HeaderMap::new();
             from_network(&mut headers, &Network(network.into()));
-            assert_eq!(parse_forwarded(&headers).network.as_deref(), Some(network));
+            assert_eq!(parse_forwarded(&headers).unwrap().network.as_deref(), Some(network));
         }
         let mut headers = HeaderMap::new();
-        assert_eq!(parse_forwarded(&headers).network, None);
+        assert_eq!(parse_forwarded(&headers).unwrap().network, None);
         from_network(&mut headers, &Network("a\nb".into()));
-        assert_eq!(parse_forwarded(&headers).network, None, "no header has that");
+        assert_eq!(parse_forwarded(&headers).unwrap().network, None, "no header has that");
         from_network(&mut headers, &Network("x".repeat(MAX_FORWARDED_BYTES + 1).into()));
-        assert_eq!(parse_forwarded(&headers).network, None, "too long");
+        assert_eq!(parse_forwarded(&headers), Err(Unreadable), "too long");
     }
 
     #[test]

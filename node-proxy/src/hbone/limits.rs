@@ -20,6 +20,18 @@ pub const CLIENT_MAX_HEADER_LIST_BYTES: u32 = 16 << 10;
 /// bounds HPACK bombs (CVE-2016-6581) and CONTINUATION floods (CVE-2024-27316).
 pub const SERVER_MAX_HEADER_LIST_BYTES: u32 = 64 << 10;
 
+/// Longest header block that either end accepts undecoded, in bytes. Past four times the header list
+/// the library ends the connection too, once it has decoded that much; before, it would keep the
+/// parts of one long string.
+pub const MAX_HEADER_BLOCK_BYTES: usize = 4 * SERVER_MAX_HEADER_LIST_BYTES as usize;
+
+/// Frames that carry nothing (PING, SETTINGS and the like) that a peer may send at once.
+pub const CONTROL_FRAMES_AT_ONCE: u32 = 1_000;
+
+/// Such frames that a peer may send in the long run, per second: ten times what a peer sends that
+/// measures its path by PINGs.
+pub const CONTROL_FRAMES_PER_SECOND: u32 = 100;
+
 /// Bytes that one stream may hold unsent.
 pub const SEND_BUFFER_BYTES: usize = 400 << 10;
 

@@ -32,6 +32,9 @@ type Dial<E> = watch::Receiver<Option<Result<Weak<Tunnel>, E>>>;
 struct Peer<E> {
     tunnels: Vec<Rc<Tunnel>>,
     dial: Option<Dial<E>>,
+    /// Streams that the peer allows in a tunnel, as far as it has said: a new tunnel is to carry them
+    /// before it has heard so itself.
+    allows: usize,
 }
 
 /// Why there is no tunnel for a stream.
@@ -147,9 +150,21 @@ impl<K: Clone + Eq + Hash + 'static, E: Clone + 'static> Default for Pool<K, E> 
 impl<E> Peer<E> {
     /// Takes a place in the tunnel that has the least to do.
     fn reserve(&mut self) -> Option<Slot> {
+        self.learn();
         self.tunnels.retain(|tunnel| tunnel.is_open());
-        let with_room = self.tunnels.iter().filter(|tunnel| tunnel.has_room());
+        let most = self.allows;
+        let with_room = self.tunnels.iter().filter(|tunnel| tunnel.has_room(most));
         with_room.min_by_key(|tunnel| (tunnel.is_filled(), tunnel.streams())).map(Tunnel::reserve)
+    }
+
+    /// Notes what the tunnels have heard of the streams that the peer allows: one that has worked has
+    /// heard all, the others may know of less. One stream is tried in any case.
+    fn learn(&mut self) {
+        for tunnel in &self.tunnels {
+            let allowed = tunnel.allowed_streams();
+            let most = if tunnel.is_proven() { allowed } else { allowed.min(self.allows) };
+            self.allows = most.max(1);
+        }
     }
 
     /// Forgets a dial whose task is gone without a result, since it panicked: the next stream dials.
@@ -163,6 +178,7 @@ impl<E> Peer<E> {
     }
 
     fn sweep(&mut self) {
+        self.learn();
         self.tunnels.retain(|tunnel| {
             let idle = tunnel.idle_since().is_some_and(|t| t.elapsed() >= POOL_IDLE_TIMEOUT);
             tunnel.is_open() && !idle
@@ -170,21 +186,21 @@ impl<E> Peer<E> {
         if !self.tunnels.iter().any(|tunnel| tunnel.is_filled()) {
             let streams = self.tunnels.iter().map(|tunnel| tunnel.streams()).sum();
             self.tunnels.sort_by_key(|tunnel| std::cmp::Reverse(tunnel.streams()));
-            self.tunnels.truncate(needed(streams));
+            self.tunnels.truncate(needed(streams, self.allows));
         }
     }
 }
 
 impl<E> Default for Peer<E> {
     fn default() -> Self {
-        Self { tunnels: Vec::new(), dial: None }
+        Self { tunnels: Vec::new(), dial: None, allows: CLIENT_MAX_STREAMS }
     }
 }
 
-/// Returns how many tunnels `streams` need that are not bulk transfers: one more would be opened
-/// for them only when these are full.
-fn needed(streams: usize) -> usize {
-    streams / CLIENT_MAX_STREAMS + 1
+/// Returns how many tunnels of `most` streams `streams` need that are not bulk transfers: one more
+/// would be opened for them only when these are full.
+fn needed(streams: usize, most: usize) -> usize {
+    streams / most.max(1) + 1
 }
 
 #[cfg(test)]
@@ -247,7 +263,8 @@ mod tests {
     #[test]
     fn streams_that_fit_in_fewer_tunnels_keep_no_more() {
         for (streams, tunnels) in [(0, 1), (1, 1), (99, 1), (100, 2), (101, 2), (1_001, 11)] {
-            assert_eq!(needed(streams), tunnels, "{streams}");
+            assert_eq!(needed(streams, CLIENT_MAX_STREAMS), tunnels, "{streams}");
         }
+        assert_eq!((needed(9, 10), needed(10, 10), needed(51, 10)), (1, 2, 6));
     }
 }

@@ -5,13 +5,17 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
+use socket2::Socket;
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 use super::{
     pod::Pod,
     upstream::{connect, socket_failure},
 };
-use crate::telemetry::reason::CloseReason;
+use crate::{
+    sys::socket::{end_on_close, reset_on_close},
+    telemetry::reason::CloseReason,
+};
 
 /// Connects to the application at `to` in the name of `client`, from the client's own port if that
 /// is not 0 and not taken.
@@ -23,19 +27,19 @@ pub(super) async fn deliver(
     if pod.owns(client.ip()) || client.is_ipv4() != to.is_ipv4() {
         // The pod calls itself, or came by its other family: nothing to preserve.
         let socket = pod.outbound_socket(to.ip()).await.map_err(|e| socket_failure(&e))?;
-        return connect(socket, to).await;
+        return join(socket, to).await;
     }
     if client.port() != 0
         && let Ok(socket) = pod.delivery_socket(client).await
     {
-        match connect(socket, to).await {
+        match join(socket, to).await {
             Err(CloseReason::ConnectFailed(kind)) if port_is_taken(kind) => {}
             connected => return connected,
         }
     }
     let any_port = SocketAddr::new(client.ip(), 0);
     let socket = pod.delivery_socket(any_port).await.map_err(|e| socket_failure(&e))?;
-    connect(socket, to).await
+    join(socket, to).await
 }
 
 /// Connects to the application, a proxy, over the loopback address of the family of `to`: only there
@@ -50,10 +54,20 @@ pub(super) async fn deliver_to_proxy(
         SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
     };
     let socket = pod.outbound_socket(loopback).await.map_err(|e| socket_failure(&e))?;
-    let mut stream = connect(socket, SocketAddr::new(loopback, to.port())).await?;
+    let mut stream = join(socket, SocketAddr::new(loopback, to.port())).await?;
     // The buffer of a new socket has room for it.
     let sent = stream.write_all(header).await;
     sent.map(|()| stream).map_err(|error| CloseReason::ConnectFailed(error.kind()))
+}
+
+/// Connects to the application. If the client leaves meanwhile, an application that has accepted
+/// already sees a reset: nobody has said all there was to say.
+async fn join(socket: Socket, to: SocketAddr) -> Result<TcpStream, CloseReason> {
+    // Either fails only on a socket that is already gone.
+    let _ = reset_on_close(&socket);
+    let stream = connect(socket, to).await?;
+    let _ = end_on_close(&stream);
+    Ok(stream)
 }
 
 fn port_is_taken(kind: io::ErrorKind) -> bool {

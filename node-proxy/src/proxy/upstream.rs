@@ -169,6 +169,7 @@ async fn establish<S: Carrier>(
             TunnelError::Timeout => CloseReason::TlsHandshake(HandshakeFailure::Timeout),
             TunnelError::Io(e) => handshake_failure(&e),
             TunnelError::Http2(e) => http2_failure(&e),
+            TunnelError::Excess(_) => CloseReason::Http2,
         }
     })
 }

@@ -183,6 +183,11 @@ pub fn reset_on_close(socket: &impl AsFd) -> io::Result<()> {
     SockRef::from(socket).set_linger(Some(Duration::ZERO))
 }
 
+/// Makes closing the socket an orderly end again.
+pub fn end_on_close(socket: &impl AsFd) -> io::Result<()> {
+    SockRef::from(socket).set_linger(None)
+}
+
 /// Returns whether the next byte to read was sent as urgent.
 pub fn at_urgent_byte(socket: &impl AsFd) -> bool {
     let mut at_mark: libc::c_int = 0;

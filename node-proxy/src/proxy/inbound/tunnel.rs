@@ -29,6 +29,7 @@ use crate::{
         relay::{self, TunnelEnd},
         worker::{Worker, accept::Accepted, cut, dropped, spawn},
     },
+    sys::socket::reset_on_close,
     telemetry::{
         metrics::{End, Reporter},
         reason::CloseReason,
@@ -101,6 +102,9 @@ pub(in crate::proxy) async fn serve_tunnel(accepted: Accepted) {
         Err(error) => Err(error),
     };
     if let Err(error) = served {
+        if error.is_excess() {
+            source.worker.node.metrics.limit("tunnel_frames").inc();
+        }
         tracing::debug!(%client, pod = %source.pod.name, %error, "tunnel closed");
     }
 }
@@ -137,7 +141,10 @@ impl Source {
     /// the rest is not kept for as long as the stream lasts.
     fn serve(self: Rc<Self>, (request, respond): Stream) -> impl Future<Output = ()> {
         let (head, body) = request.into_parts();
-        let forwarded = headers::parse_forwarded(&head.headers);
+        let forwarded = headers::parse_forwarded(&head.headers).unwrap_or_else(|_| {
+            self.worker.node.metrics.limit("forwarded").inc();
+            Forwarded::default()
+        });
         let asked = head.uri.authority().map(http::uri::Authority::as_str);
         let asked = asked.and_then(headers::parse_authority);
         let requested = match asked.filter(|_| head.method == Method::CONNECT) {
@@ -195,6 +202,8 @@ impl Source {
             Err(reason) => return refuse(respond, reason),
         };
         let Ok(send) = respond.send_response(self.acceptance(), false) else {
+            // Fails only on a socket that is already gone.
+            let _ = reset_on_close(&server);
             return CloseReason::ClientReset;
         };
         let (tunnel, closed) = (TunnelEnd { send, recv }, &mut registration.closed);

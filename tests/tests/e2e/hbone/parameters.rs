@@ -3,12 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Result, ensure};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 
 use crate::peer::{
-    App, Frame, HBONE, PREFACE, Scene, block_on, block_on_for, client_config, dial, handshake,
-    read_frame, server_config, write_frame,
+    App, Frame, HBONE, PREFACE, Scene, block_on, block_on_for, dial, read_frame, server_config,
+    write_frame,
 };
 
 const ENABLE_PUSH: u16 = 0x2;
@@ -31,7 +31,7 @@ const FIRST_PING_SECONDS: u64 = 10;
 fn the_server_announces_the_parameters_of_ambient() -> Result<()> {
     let scene = Scene::new("server-par")?;
     block_on(async {
-        let mut io = raw_client(&scene).await?;
+        let mut io = scene.bare_tunnel().await?;
         let settings = read_frame(&mut io).await?.settings();
         for (parameter, value) in [
             (INITIAL_WINDOW_SIZE, 4 << 20),
@@ -74,20 +74,10 @@ fn both_ends_of_a_silent_tunnel_are_pinged() -> Result<()> {
     let _client = dial(&scene.pod, scene.peer.v4(8080))?;
     block_on_for(Duration::from_secs(FIRST_PING_SECONDS + 5), async {
         let (mut from_client, mut from_server) =
-            (raw_server(&scene, &server).await?, raw_client(&scene).await?);
+            (raw_server(&scene, &server).await?, scene.bare_tunnel().await?);
         write_frame(&mut from_client, &Frame::no_settings()).await?;
         tokio::try_join!(ping(&mut from_client), ping(&mut from_server)).map(drop)
     })
-}
-
-/// Opens a tunnel and says no more than a client must.
-async fn raw_client(scene: &Scene) -> Result<impl AsyncRead + AsyncWrite + Unpin + use<>> {
-    let credentials = scene.credentials(&scene.peer)?;
-    let socket = dial(&scene.peer, scene.pod.v4(HBONE))?;
-    let mut io = handshake(socket, client_config(Some(&credentials))?).await?;
-    io.write_all(PREFACE).await?;
-    write_frame(&mut io, &Frame::no_settings()).await?;
-    Ok(io)
 }
 
 /// Accepts a tunnel and reads the client's preface.

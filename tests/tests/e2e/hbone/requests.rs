@@ -6,11 +6,11 @@ use anyhow::{Context as _, Result, ensure};
 use fairlead_lab::{MeshConfig, Pod, Policy, PolicyAction, ServiceEntry};
 use http::{Method, Request};
 use serde_json::json;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::AsyncRead;
 
 use crate::peer::{
-    App, DENIED_ADDRESS_PORT, Frame, HBONE, INTRUDER, PREFACE, Scene, VIP, block_on, client_config,
-    connect_head, dial, handshake, read_frame, write_frame,
+    App, DENIED_ADDRESS_PORT, Frame, HBONE, INTRUDER, Scene, VIP, block_on, connect_head,
+    read_frame, write_frame,
 };
 
 /// Where the application listens.
@@ -231,6 +231,9 @@ fn odd_headers_are_ignored() -> Result<()> {
         let answer = ask(&scene, authority.as_bytes(), &headers)?;
         assert_eq!(answer, Answer::Accepted, "{}", headers[0].0);
     }
+    let labels = [("limit", "forwarded")];
+    let counted = scene.proxy.metrics()?.sum("fairlead_limit_reached_total", &labels);
+    ensure!((1.5..2.5).contains(&counted), "{counted} in place of 2");
     // Past that the request is refused and the tunnel of others is not harmed.
     let longer = vec![b'x'; 70 << 10];
     let answer = ask(&scene, authority.as_bytes(), &[("baggage", &longer)])?;
@@ -271,15 +274,14 @@ enum Answer {
 
 /// Asks for any `authority` on a tunnel of its own.
 fn ask(scene: &Scene, authority: &[u8], headers: &[(&str, &[u8])]) -> Result<Answer> {
-    let credentials = scene.credentials(&scene.peer)?;
     block_on(async {
-        let socket = dial(&scene.peer, scene.pod.v4(HBONE))?;
-        let io = handshake(socket, client_config(Some(&credentials))?).await?;
-        let (mut receive, mut send) = tokio::io::split(io);
+        let (mut receive, mut send) = tokio::io::split(scene.bare_tunnel().await?);
         let request = Frame::headers(1, &connect_head(authority, headers));
         let write = async {
-            // A server that has refused the request already need not read the rest.
-            let _ = write_request(&mut send, &request).await;
+            for frame in &request {
+                // A server that has refused the request already need not read the rest.
+                let _ = write_frame(&mut send, frame).await;
+            }
             pending::<()>().await;
         };
         tokio::select! {
@@ -287,14 +289,6 @@ fn ask(scene: &Scene, authority: &[u8], headers: &[(&str, &[u8])]) -> Result<Ans
             () = write => Ok(Answer::Reset),
         }
     })
-}
-
-async fn write_request(io: &mut (impl AsyncWrite + Unpin), request: &[Frame]) -> Result<()> {
-    io.write_all(PREFACE).await?;
-    for frame in [Frame::no_settings()].iter().chain(request) {
-        write_frame(io, frame).await?;
-    }
-    Ok(())
 }
 
 async fn read_answer(io: &mut (impl AsyncRead + Unpin)) -> Answer {

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use fairlead_lab::wait_for;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::peer::{App, HBONE, Scene, TunnelServer, block_on_for, dial, echo};
+use crate::peer::{App, HBONE, Manner, Scene, TunnelServer, block_on_for, dial, echo};
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -60,6 +60,32 @@ fn a_thousand_and_one_streams_share_as_few_tunnels_as_carry_them() -> Result<()>
         sockets.push(socket);
     }
     assert_eq!(server.tunnels(), MANY.div_ceil(PER_TUNNEL));
+    Ok(())
+}
+
+#[test]
+fn a_peer_that_allows_fewer_streams_gets_more_tunnels_and_no_connection_waits() -> Result<()> {
+    /// Streams that the peer allows in a tunnel.
+    const FEW: u32 = 10;
+    const CONNECTIONS: usize = 51;
+    let scene = Scene::new("few")?;
+    let credentials = scene.credentials(&scene.peer)?;
+    let server = TunnelServer::start_with(Manner::Few(FEW), &scene.peer, &scene.ca, &credentials)?;
+    // At once, before the peer has said what it allows.
+    let sockets = (0..CONNECTIONS).map(|_| dial(&scene.pod, scene.peer.v4(8080)));
+    let mut sockets = sockets.collect::<Result<Vec<_>>>()?;
+    for socket in &mut sockets {
+        echo(socket)?;
+    }
+    for socket in sockets.iter_mut().rev() {
+        echo(socket)?;
+    }
+    let mut streams = vec![0; server.tunnels()];
+    for served in server.requests() {
+        streams[served.tunnel] += 1;
+    }
+    assert_eq!(streams.iter().sum::<u32>(), u32::try_from(CONNECTIONS)?);
+    assert!(streams.iter().all(|n| *n <= FEW), "{streams:?}");
     Ok(())
 }
 

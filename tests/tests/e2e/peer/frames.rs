@@ -11,8 +11,6 @@ pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Largest payload of a frame that a peer must accept without further agreement, in bytes.
 const MAX_PAYLOAD: usize = 16 << 10;
 
-const END_HEADERS: u8 = 0x4;
-
 /// A frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Frame {
@@ -25,20 +23,42 @@ pub(crate) struct Frame {
 // === impl Frame ===
 
 impl Frame {
+    pub(crate) const DATA: u8 = 0x0;
     pub(crate) const HEADERS: u8 = 0x1;
+    pub(crate) const PRIORITY: u8 = 0x2;
     pub(crate) const RST_STREAM: u8 = 0x3;
     pub(crate) const SETTINGS: u8 = 0x4;
+    pub(crate) const PUSH_PROMISE: u8 = 0x5;
     pub(crate) const PING: u8 = 0x6;
     pub(crate) const GOAWAY: u8 = 0x7;
     pub(crate) const WINDOW_UPDATE: u8 = 0x8;
-    const CONTINUATION: u8 = 0x9;
+    pub(crate) const CONTINUATION: u8 = 0x9;
 
     /// The flag of SETTINGS and PING that answers one.
     pub(crate) const ACK: u8 = 0x1;
+    /// Flags of HEADERS, CONTINUATION and DATA.
+    pub(crate) const END_STREAM: u8 = 0x1;
+    pub(crate) const END_HEADERS: u8 = 0x4;
+    pub(crate) const PADDED: u8 = 0x8;
+    pub(crate) const HAS_PRIORITY: u8 = 0x20;
+
+    pub(crate) fn new(kind: u8, flags: u8, stream: u32, payload: impl Into<Vec<u8>>) -> Self {
+        Self { kind, flags, stream, payload: payload.into() }
+    }
 
     /// Returns an empty SETTINGS frame.
     pub(crate) fn no_settings() -> Self {
-        Self { kind: Self::SETTINGS, flags: 0, stream: 0, payload: Vec::new() }
+        Self::new(Self::SETTINGS, 0, 0, [])
+    }
+
+    /// Returns the frame as it is sent.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let length = u32::try_from(self.payload.len()).unwrap_or(u32::MAX).to_be_bytes();
+        let mut bytes = length[1..].to_vec();
+        bytes.extend_from_slice(&[self.kind, self.flags]);
+        bytes.extend_from_slice(&self.stream.to_be_bytes());
+        bytes.extend_from_slice(&self.payload);
+        bytes
     }
 
     /// Returns the parameters of a SETTINGS frame by their numbers.
@@ -61,7 +81,7 @@ impl Frame {
         let last = block.len().div_ceil(MAX_PAYLOAD) - 1;
         let frame = |(index, part): (usize, &[u8])| Self {
             kind: if index == 0 { Self::HEADERS } else { Self::CONTINUATION },
-            flags: if index == last { END_HEADERS } else { 0 },
+            flags: if index == last { Self::END_HEADERS } else { 0 },
             stream,
             payload: part.to_vec(),
         };
@@ -83,12 +103,7 @@ pub(crate) async fn read_frame(io: &mut (impl AsyncRead + Unpin)) -> Result<Fram
 
 /// Writes a frame.
 pub(crate) async fn write_frame(io: &mut (impl AsyncWrite + Unpin), frame: &Frame) -> Result<()> {
-    let length = u32::try_from(frame.payload.len())?.to_be_bytes();
-    let mut bytes = length[1..].to_vec();
-    bytes.extend_from_slice(&[frame.kind, frame.flags]);
-    bytes.extend_from_slice(&frame.stream.to_be_bytes());
-    bytes.extend_from_slice(&frame.payload);
-    io.write_all(&bytes).await?;
+    io.write_all(&frame.to_bytes()).await?;
     Ok(io.flush().await?)
 }
 

@@ -7,8 +7,12 @@ use fairlead_lab::{
     AccessLine, FairleadNode, Lab, MeshConfig, Pod, PodSpec, Policy, PolicyAction, ServiceEntry,
 };
 use serde_json::{Value, json};
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+use tokio_rustls::client::TlsStream;
 
-use super::{Ca, Credentials, HBONE, Tunnel, dial};
+use super::{
+    Ca, Credentials, Frame, HBONE, PREFACE, Tunnel, client_config, dial, handshake, write_frame,
+};
 
 /// Port of the service `web`.
 const WEB_PORT: u16 = 80;
@@ -51,6 +55,15 @@ impl Scene {
 
     /// Starts the proxy with a configuration that `edit` has changed; it also gets the node 1 pod.
     pub(crate) fn configured(name: &str, edit: impl FnOnce(&mut MeshConfig, &Pod)) -> Result<Self> {
+        Self::start(name, &[], edit)
+    }
+
+    /// Starts the proxy with further arguments.
+    pub(crate) fn with_args(name: &str, args: &[&str]) -> Result<Self> {
+        Self::start(name, args, |_, _| {})
+    }
+
+    fn start(name: &str, args: &[&str], edit: impl FnOnce(&mut MeshConfig, &Pod)) -> Result<Self> {
         let lab = Lab::new(name)?;
         let pod = |node: u8, name: &str| {
             let spec = PodSpec::new(name).namespace("shop").service_account(name);
@@ -68,6 +81,7 @@ impl Scene {
         let proxy = FairleadNode::on(lab.node(1))
             .local_config(&path)
             .local_ca(&ca_dir)
+            .args(args)
             .variable("PROXY_WORKER_THREADS", "1")
             .start()?;
         for pod in [&own, &neighbour] {
@@ -90,6 +104,21 @@ impl Scene {
     /// Opens a tunnel from `peer`, in the name that `credentials` prove, to the enrolled pod.
     pub(crate) async fn tunnel_as(&self, credentials: &Credentials) -> Result<Tunnel> {
         Tunnel::open(dial(&self.peer, self.pod.v4(HBONE))?, credentials).await
+    }
+
+    /// Opens a tunnel like [`Self::tunnel`] that says no more than a client must.
+    pub(crate) async fn bare_tunnel(&self) -> Result<TlsStream<TcpStream>> {
+        let mut io = self.silent_tunnel().await?;
+        io.write_all(PREFACE).await?;
+        write_frame(&mut io, &Frame::no_settings()).await?;
+        Ok(io)
+    }
+
+    /// Opens a tunnel like [`Self::tunnel`] that says nothing.
+    pub(crate) async fn silent_tunnel(&self) -> Result<TlsStream<TcpStream>> {
+        let credentials = self.credentials(&self.peer)?;
+        let socket = dial(&self.peer, self.pod.v4(HBONE))?;
+        handshake(socket, client_config(Some(&credentials))?).await
     }
 
     /// Waits for the line about the connection from `client`.

@@ -34,6 +34,8 @@ pub(crate) enum Manner {
     Echo,
     /// Says [`FAREWELL`], ends, and wants no more: `END_STREAM`, then `RST_STREAM` with `NO_ERROR`.
     Leave,
+    /// Sends back what comes, of this many streams of a tunnel at once.
+    Few(u32),
     /// Once there are bytes, does this with every stream but the first of each tunnel, which is
     /// echoed.
     Late(Late),
@@ -153,7 +155,11 @@ async fn serve_tunnel(
     seen: &Mutex<Seen>,
 ) -> Result<()> {
     let io = tls.accept(socket).await.context("TLS")?;
-    let mut connection = server::handshake(io).await.context("HTTP/2")?;
+    let mut builder = server::Builder::new();
+    if let Manner::Few(streams) = manner {
+        builder.max_concurrent_streams(streams);
+    }
+    let mut connection = builder.handshake(io).await.context("HTTP/2")?;
     let leave = Arc::new(Notify::new());
     let tunnel = {
         let mut seen = lock(seen);
@@ -175,7 +181,7 @@ async fn serve_tunnel(
                         Manner::Late(late) if !first => {
                             streams.spawn(serve_late(body, respond, late, vanish.clone()));
                         }
-                        Manner::Echo | Manner::Leave | Manner::Late(_) => {
+                        Manner::Echo | Manner::Few(_) | Manner::Leave | Manner::Late(_) => {
                             streams.spawn(serve_stream(body, respond, manner));
                         }
                     }
@@ -193,7 +199,9 @@ async fn serve_stream(body: RecvStream, mut respond: SendResponse<Bytes>, manner
     let Ok(send) = respond.send_response(Response::new(()), false) else { return };
     // A stream that is reset has no more to be served.
     let _ = match manner {
-        Manner::Echo | Manner::Late(_) => Stream::new(HeaderMap::new(), send, body).echo().await,
+        Manner::Echo | Manner::Few(_) | Manner::Late(_) => {
+            Stream::new(HeaderMap::new(), send, body).echo().await
+        }
         Manner::Leave => leave(send),
     };
 }
