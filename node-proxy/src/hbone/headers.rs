@@ -8,12 +8,11 @@ use std::{
 use http::{HeaderMap, HeaderValue, Method, Request, Version, header::HeaderName};
 use mesh_api::workload::{Workload, WorkloadType};
 
+use crate::limits::tunnel::MAX_FORWARDED_BYTES;
+
 const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
 const FORWARDED: HeaderName = http::header::FORWARDED;
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-
-/// Longest `forwarded` header that is parsed, in bytes; a longer one is ignored.
-const MAX_FORWARDED_BYTES: usize = 1024;
 
 /// Longest host name, in bytes (RFC 1035 section 2.3.4).
 const MAX_HOSTNAME_BYTES: usize = 253;

@@ -20,10 +20,10 @@ use crate::{
     hbone::{
         TunnelError,
         client::{OpenError, Stream, Tunnel},
-        limits::CONNECT_TIMEOUT,
         pool::{Pool, PoolError},
         transport,
     },
+    limits::tunnel::CONNECT_TIMEOUT,
     telemetry::{metrics::NodeMetrics, reason::CloseReason},
     tls::{self, HandshakeFailure},
 };
