@@ -1,11 +1,10 @@
 //! Conversion of wire types into checked domain types.
 //!
-//! What is not supported is refused: a proxy that ignored a gateway or a tunnel would send traffic
-//! past it.
+//! What is not supported is refused: a proxy that ignored a tunnel would send traffic past it.
 
+mod gateway;
 pub mod outbound;
 mod service;
-mod waypoint;
 mod workload;
 
 use std::{fmt, net::IpAddr};
@@ -77,9 +76,9 @@ pub enum Problem {
     /// A range of addresses where one address is needed.
     #[error("a range of addresses: give one address")]
     Range,
-    /// A workload has a host name in place of addresses.
-    #[error("is empty, and resolving a host name instead is not supported: list addresses")]
-    HostnameOnly,
+    /// The text is no name that could be looked up.
+    #[error("\"{0}\" is not a host name: write one such as db.example.com")]
+    Hostname(String),
 }
 
 // === impl InvalidField ===

@@ -97,18 +97,19 @@ pub struct Locality {
     pub subzone: Arc<str>,
 }
 
-/// A waypoint, as what is bound to it names it.
+/// A proxy that takes connections for others, as those name it: a waypoint, or the gateway of a
+/// network.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Waypoint {
+pub struct GatewayAddress {
     /// Where it is found.
-    pub destination: WaypointDestination,
+    pub destination: GatewayDestination,
     /// Port on which it takes HBONE: of its service, or of the workload itself.
     pub hbone_port: u16,
 }
 
-/// Where a waypoint is found.
+/// Where such a proxy is found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum WaypointDestination {
+pub enum GatewayDestination {
     /// Behind a service.
     Service(ServiceKey),
     /// At an address of a service or of a workload.
@@ -119,7 +120,7 @@ pub enum WaypointDestination {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WeightedWaypoint {
     /// The waypoint.
-    pub waypoint: Waypoint,
+    pub waypoint: GatewayAddress,
     /// Its share, compared with those of the others; 0 takes none.
     pub weight: u32,
 }
@@ -133,10 +134,15 @@ pub struct Workload {
     pub name: Arc<str>,
     /// SPIFFE identity; its namespace is the workload's.
     pub identity: Identity,
-    /// Addresses of the workload in `network`.
+    /// Addresses of the workload in `network`; none if it has a host name in their place, or only a
+    /// gateway leads there.
     pub addresses: Vec<IpAddr>,
+    /// Host name by which its addresses are found, if it has none.
+    pub hostname: Option<Arc<str>>,
     /// Network of the addresses.
     pub network: Network,
+    /// Gateway through which other networks reach it.
+    pub network_gateway: Option<GatewayAddress>,
     /// How the workload receives mesh traffic.
     pub tunnel_protocol: TunnelProtocol,
     /// Node the workload runs on.
@@ -156,7 +162,7 @@ pub struct Workload {
     /// Services that select it, with the ports it maps for each: service port to target port.
     pub services: BTreeMap<ServiceKey, BTreeMap<u16, u16>>,
     /// Waypoint that connections to its own addresses pass.
-    pub waypoint: Option<Waypoint>,
+    pub waypoint: Option<GatewayAddress>,
     /// Policies that name it.
     pub authorization_policies: Vec<PolicyKey>,
     /// Whether it takes traffic.
@@ -260,7 +266,7 @@ pub struct Service {
     /// Identities that its endpoints may present besides their own.
     pub subject_alt_names: Vec<Identity>,
     /// Waypoint that connections to the service pass.
-    pub waypoint: Option<Waypoint>,
+    pub waypoint: Option<GatewayAddress>,
     /// Waypoints that share the connections in place of `waypoint`, if any has a weight.
     pub weighted_waypoints: Vec<WeightedWaypoint>,
     /// Address families of its endpoints.

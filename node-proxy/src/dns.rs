@@ -2,11 +2,13 @@
 
 mod cache;
 mod lifetime;
+mod lookup;
 pub mod message;
 mod raw;
 
 pub use self::{
     cache::{Cache, Full},
+    lookup::{addresses, longest_answer, lookup},
     message::{Addresses, Malformed, Question, Request, read},
     raw::{Id, failure, is_answer, known_to_exist},
 };

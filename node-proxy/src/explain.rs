@@ -19,7 +19,7 @@ use crate::{
 pub const MAX_ENDPOINTS_LISTED: usize = 8;
 
 /// Identities that are listed for one attempt.
-pub const MAX_IDENTITIES_LISTED: usize = 4;
+pub const MAX_IDENTITIES_LISTED: usize = 3;
 
 /// Longest name in an answer, in bytes; the rest is cut off. An answer then fits a message between
 /// the halves, all its lists full.
@@ -134,8 +134,9 @@ pub struct LeftOut {
 /// One way to the destination.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
-    /// Address of the application, or what a waypoint is asked for.
-    pub address: SocketAddr,
+    /// Address and port of the application, or what a waypoint is asked for; a name in place of the
+    /// address, if that is looked up for each connection.
+    pub address: String,
     /// Where the bytes go.
     pub peer: SocketAddr,
     /// The workload at the other end, as `namespace/name`.
@@ -143,6 +144,9 @@ pub struct Attempt {
     pub workload: Option<String>,
     /// How the bytes get there.
     pub transport: Means,
+    /// Identities of which the gateway on the way has to prove one, if there is one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gateway: Vec<String>,
     /// Identities of which the other end has to prove one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expected: Vec<String>,
@@ -162,6 +166,8 @@ pub enum Means {
     Hbone,
     /// Through a tunnel to a waypoint.
     Waypoint,
+    /// Through a tunnel to the gateway of another network, and one inside it to the destination.
+    Gateway,
     /// Within the node, after the same checks as a tunnel makes.
     WithinNode,
 }
@@ -227,10 +233,11 @@ mod tests {
             set_aside: false,
         };
         let attempt = Attempt {
-            address: "[ffff::ffff]:65535".parse().unwrap(),
+            address: name(&long),
             peer: "[ffff::ffff]:65535".parse().unwrap(),
             workload: Some(name(&long)),
             transport: Means::WithinNode,
+            gateway: vec![name(&long); MAX_IDENTITIES_LISTED],
             expected: vec![name(&long); MAX_IDENTITIES_LISTED],
             checked_by: name(&long),
             check: outcome(),
@@ -247,7 +254,7 @@ mod tests {
                 service: name(&long),
                 usable: usize::MAX,
                 listed: vec![endpoint; MAX_ENDPOINTS_LISTED],
-                left_out: vec![left_out; 5],
+                left_out: vec![left_out; 7],
             }),
             attempts: vec![attempt; MAX_ATTEMPTS],
             result: outcome(),

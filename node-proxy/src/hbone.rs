@@ -8,6 +8,7 @@ mod frames;
 pub mod headers;
 pub mod keepalive;
 mod metered;
+pub mod nested;
 pub mod pool;
 pub mod server;
 pub mod transport;

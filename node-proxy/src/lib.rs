@@ -21,6 +21,7 @@ pub mod limits;
 pub mod link;
 pub mod local_config;
 pub mod proxy;
+pub mod resolv_conf;
 pub mod revocation_file;
 pub mod sandbox;
 pub mod state;

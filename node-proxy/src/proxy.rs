@@ -19,6 +19,7 @@ pub(crate) mod fixtures;
 mod flow;
 #[cfg(test)]
 mod footprint;
+mod hostnames;
 mod inbound;
 mod outbound;
 mod relay;

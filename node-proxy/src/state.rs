@@ -4,6 +4,7 @@
 
 mod endpoints;
 mod explain;
+mod gateway;
 mod lots;
 mod menu;
 mod names;

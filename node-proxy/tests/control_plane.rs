@@ -133,8 +133,8 @@ async fn a_resource_that_is_refused_is_named_and_does_not_keep_others_out() {
     let mut scene = Scene::start().await;
     let mut stream = scene.istiod.stream().await;
     answer_first(&mut stream, vec![workload("a", [10, 0, 0, 1], "1")]).await;
-    let unsupported =
-        Workload { hostname: "a.example".to_owned(), ..wire_workload("bad", [10, 0, 0, 2]) };
+    let legacy = TunnelProtocol::LegacyIstioMtls.into();
+    let unsupported = Workload { tunnel_protocol: legacy, ..wire_workload("bad", [10, 0, 0, 2]) };
     let resources = vec![
         address("bad", "1", Type::Workload(unsupported.clone())),
         workload("good", [10, 0, 0, 3], "1"),
@@ -145,7 +145,8 @@ async fn a_resource_that_is_refused_is_named_and_does_not_keep_others_out() {
     assert_eq!(answer.response_nonce, "a2");
     assert_eq!(
         answer.error_detail.unwrap().message,
-        "bad: hostname: is not supported: remove it; a: hostname: is not supported: remove it"
+        "bad: tunnel_protocol: the value LEGACY_ISTIO_MTLS is not supported: use another; \
+         a: tunnel_protocol: the value LEGACY_ISTIO_MTLS is not supported: use another"
     );
     scene.until(|state| state.workload_at([10, 0, 0, 3].into()).is_some()).await;
     assert!(scene.knows([10, 0, 0, 1]), "the version before stays");

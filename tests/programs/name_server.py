@@ -3,7 +3,8 @@
 usage: name_server.py PORT
 
 The first label of a name decides: big (does not fit a datagram), silent (no answer), missing (no
-such name), who (TXT with protocol and address of the client); others have the address 192.0.2.1.
+such name), who (TXT with protocol and address of the client), at-10-2-0-2 (that address and no
+other); others have the address 192.0.2.1.
 """
 import socket
 import socketserver
@@ -39,6 +40,9 @@ def answer(message, protocol, client):
         flags |= 0x0200
     elif first == "big" and kind == dns.A:
         records = [record(dns.A, bytes([198, 51, 100, n])) for n in range(BIG)]
+    elif first.startswith("at-"):
+        if kind == dns.A:
+            records = [record(dns.A, bytes(map(int, first.split("-")[1:])))]
     elif kind == dns.A:
         records = [record(dns.A, bytes([192, 0, 2, 1]), 1 if first == "brief" else TTL)]
     elif kind == dns.SRV:

@@ -1,7 +1,9 @@
 """Sends SIZE MiB in both directions at once and compares checksums at both ends.
 
-usage: transfer.py serve PORT
+usage: transfer.py serve PORT [last]
        transfer.py run HOST PORT MIB
+
+With "last" the server closes after the client and not before.
 """
 import socketserver
 import sys
@@ -37,6 +39,8 @@ class Peer(socketserver.BaseRequestHandler):
         size = int.from_bytes(receive(self.request, 8), "big")
         sent, received = both_ways(self.request, size, b"server")
         self.request.sendall(sent + received)
+        if "last" in sys.argv:
+            self.request.recv(1)
 
 
 def run(host, port, mib):

@@ -46,8 +46,8 @@ pub use self::{
     http::{Response, http_get},
     lab::Lab,
     mesh_config::{
-        ApplicationTunnel, MeshConfig, PeerAuthentication, PeerMode, Policy, PolicyAction, Port,
-        PortList, Scope, ServiceEntry, Waypoint, WorkloadEntry,
+        ApplicationTunnel, Gateway, MeshConfig, PeerAuthentication, PeerMode, Policy, PolicyAction,
+        Port, PortList, Scope, ServiceEntry, Waypoint, WorkloadEntry,
     },
     metrics::{Metric, Metrics},
     netns::Netns,

@@ -37,6 +37,9 @@ pub struct WorkloadEntry {
     pub service_account: String,
     /// Addresses.
     pub addresses: Vec<IpAddr>,
+    /// Host name in place of addresses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
     /// Network of the addresses.
     pub network: String,
     /// `HBONE` or `NONE`.
@@ -47,6 +50,9 @@ pub struct WorkloadEntry {
     pub services: BTreeMap<String, PortList>,
     /// Policies that select it, as `namespace/name`.
     pub authorization_policies: Vec<String>,
+    /// Gateway through which other networks reach it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network_gateway: Option<Gateway>,
     /// How it wants connections, if it is a proxy itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub application_tunnel: Option<ApplicationTunnel>,
@@ -59,6 +65,13 @@ pub struct ApplicationTunnel {
     pub protocol: String,
     /// Port that takes them all.
     pub port: u16,
+}
+
+/// The gateway of a network, by its address.
+#[derive(Clone, Debug, Serialize)]
+pub struct Gateway {
+    /// The address, as `network/address`.
+    pub address: String,
 }
 
 /// A waypoint, by the address of its pod.
@@ -81,6 +94,9 @@ pub struct ServiceEntry {
     pub addresses: Vec<IpAddr>,
     /// Ports.
     pub ports: Vec<Port>,
+    /// Identities that its endpoints may present besides their own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub subject_alt_names: Vec<String>,
     /// Waypoint that connections to it pass.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waypoint: Option<Waypoint>,
@@ -225,11 +241,13 @@ impl WorkloadEntry {
             namespace: pod.namespace().to_owned(),
             service_account: pod.service_account().to_owned(),
             addresses: vec![pod.ipv4().into(), pod.ipv6().into()],
+            hostname: None,
             network: String::new(),
             tunnel_protocol: "HBONE".to_owned(),
             node: pod.node().to_owned(),
             services: BTreeMap::new(),
             authorization_policies: Vec::new(),
+            network_gateway: None,
             application_tunnel: None,
         }
     }
@@ -253,6 +271,7 @@ impl ServiceEntry {
             hostname: format!("{name}.{namespace}.svc.cluster.local"),
             addresses: Vec::new(),
             ports: Vec::new(),
+            subject_alt_names: Vec::new(),
             waypoint: None,
         }
     }

@@ -66,12 +66,14 @@ fn workload(number: u32, service: &ServiceEntry) -> WorkloadEntry {
         namespace,
         service_account: service.name.clone(),
         addresses: vec![IpAddr::V4(address)],
+        hostname: None,
         network: String::new(),
         tunnel_protocol: "HBONE".to_owned(),
         node: format!("node-{}", number % NAMESPACES),
         services: [(service.key(), ports)].into(),
         authorization_policies: Vec::new(),
         application_tunnel: None,
+        network_gateway: None,
     }
 }
 

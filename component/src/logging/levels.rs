@@ -36,7 +36,7 @@ pub enum LevelChange {
 
 impl Levels {
     /// Starts with `filter`, such as `info,access=off`.
-    pub(super) fn new(filter: &str) -> Result<Self, LogError> {
+    pub fn new(filter: &str) -> Result<Self, LogError> {
         let at_start = Arc::new(parse(filter)?);
         Ok(Self { in_force: Arc::new(ArcSwap::new(at_start.clone())), at_start })
     }

@@ -166,8 +166,8 @@ const INVALID: &[(&str, &str)] = &[
         "line 4, column 53: workloads[2].addresses[1]: \"10.0.0\" is not an address: write one such as 10.0.0.1 or fd00::1",
     ),
     (
-        "  - {uid: c, namespace: shop, addresses: [10.0.0.3], network_gateway: {address: 10.0.0.9}}",
-        "line 4, column 5: workloads[2].network_gateway: is not supported: remove it",
+        "  - {uid: c, namespace: shop, network_gateway: {address: 10.0.0.0/8}}",
+        "line 4, column 5: workloads[2].network_gateway.address: a range of addresses: give one address",
     ),
     (
         "  - {uid: c, namespace: SHOP/x, addresses: [10.0.0.3]}",

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use super::{
-    InvalidField, Problem, enumeration, list, name, port, range, required, waypoint::waypoint,
+    InvalidField, Problem, enumeration, gateway::gateway, list, name, port, range, required,
 };
 use crate::{
     proto::workload as proto,
@@ -32,7 +32,7 @@ impl TryFrom<proto::Service> for Service {
             subject_alt_names: list("subject_alt_names", wire.subject_alt_names, |text| {
                 name("", &text)
             })?,
-            waypoint: waypoint("waypoint", wire.waypoint)?,
+            waypoint: gateway("waypoint", wire.waypoint)?,
             weighted_waypoints: list(
                 "weighted_waypoints",
                 wire.weighted_waypoints,

@@ -3,12 +3,10 @@ use crate::{
     policy::Policy,
     proto::{security, workload as proto},
     workload::{
-        ApplicationTunnel, Balancing, Network, Scope, Service, Waypoint, WaypointDestination,
+        ApplicationTunnel, Balancing, GatewayAddress, GatewayDestination, Network, Scope, Service,
         WeightedWaypoint, Workload,
     },
 };
-
-const GATEWAY: &str = "{address: 10.0.0.1}";
 
 fn parse<W, T>(yaml: &str) -> Result<T, String>
 where
@@ -69,9 +67,11 @@ fn given_fields_of_a_workload_are_kept() {
 
 #[test]
 fn workloads_that_cannot_be_served_are_refused_with_the_field() {
-    let gateway = |field: &str| format!("{field}: {GATEWAY}");
     for (fields, expected) in [
-        (gateway("network_gateway").as_str(), "network_gateway: is not supported: remove it"),
+        (
+            "network_gateway: {address: 10.0.0.0/8}",
+            "network_gateway.address: a range of addresses: give one address",
+        ),
         (
             "waypoint: {address: 10.0.0.0/8}",
             "waypoint.address: a range of addresses: give one address",
@@ -85,7 +85,6 @@ fn workloads_that_cannot_be_served_are_refused_with_the_field() {
             "application_tunnel: {port: 65536}",
             "application_tunnel.port: 65536 is not a port: use 1 to 65535",
         ),
-        ("hostname: a.example", "hostname: is not supported: remove it"),
         (
             "tunnel_protocol: LEGACY_ISTIO_MTLS",
             "tunnel_protocol: the value LEGACY_ISTIO_MTLS is not supported: use another",
@@ -121,8 +120,8 @@ fn required_fields_of_a_workload_must_be_set() {
     for (yaml, expected) in [
         ("{}", "addresses: is empty: set it"),
         (
-            "{hostname: a}",
-            "addresses: is empty, and resolving a host name instead is not supported: list addresses",
+            "{namespace: a, hostname: 'a..b'}",
+            "hostname: \"a..b\" is not a host name: write one such as db.example.com",
         ),
         ("{addresses: [10.0.0.7]}", "namespace: is empty: set it"),
         ("{addresses: [10.0.0.7], namespace: a}", "uid: is empty: set it"),
@@ -218,8 +217,8 @@ fn a_service_says_what_its_endpoints_are_preferred_for() {
 #[test]
 fn a_waypoint_is_found_by_its_service_or_by_its_address() {
     let bound = workload("waypoint: {hostname: {namespace: shop, hostname: wp.shop}}").unwrap();
-    let by_name = Waypoint {
-        destination: WaypointDestination::Service(service_key("shop/wp.shop").unwrap()),
+    let by_name = GatewayAddress {
+        destination: GatewayDestination::Service(service_key("shop/wp.shop").unwrap()),
         hbone_port: 15008,
     };
     assert_eq!(bound.waypoint, Some(by_name.clone()));
@@ -228,10 +227,30 @@ fn a_waypoint_is_found_by_its_service_or_by_its_address() {
          weighted_waypoints: [{destination: {hostname: {namespace: shop, hostname: wp.shop}}, weight: 7}]",
     )
     .unwrap();
-    let address = WaypointDestination::Address(Network("net".into()), [10, 0, 0, 1].into());
-    assert_eq!(bound.waypoint, Some(Waypoint { destination: address, hbone_port: 1 }));
+    let address = GatewayDestination::Address(Network("net".into()), [10, 0, 0, 1].into());
+    assert_eq!(bound.waypoint, Some(GatewayAddress { destination: address, hbone_port: 1 }));
     assert_eq!(bound.weighted_waypoints, [WeightedWaypoint { waypoint: by_name, weight: 7 }]);
     assert_eq!(workload("").unwrap().waypoint, None);
+}
+
+#[test]
+fn a_host_name_stands_for_addresses_that_are_not_there() {
+    let parse = |fields: &str| {
+        let yaml = format!("{{uid: u, namespace: shop, {fields}}}");
+        parse::<proto::Workload, Workload>(&yaml).unwrap().hostname
+    };
+    assert_eq!(parse("hostname: db_1.Example.com").as_deref(), Some("db_1.Example.com"));
+    assert_eq!(parse("hostname: '*.example'").as_deref(), Some("*.example"));
+    assert_eq!(parse("hostname: db.example, addresses: [10.0.0.7]"), None);
+}
+
+#[test]
+fn what_only_a_gateway_leads_to_needs_no_address() {
+    let yaml = "{uid: u, namespace: shop, network: far, network_gateway: {address: far/10.0.0.1}}";
+    let remote = parse::<proto::Workload, Workload>(yaml).unwrap();
+    let address = GatewayDestination::Address(Network("far".into()), [10, 0, 0, 1].into());
+    let gateway = GatewayAddress { destination: address, hbone_port: 15008 };
+    assert_eq!((remote.addresses, remote.network_gateway), (Vec::new(), Some(gateway)));
 }
 
 #[test]

@@ -1,10 +1,13 @@
 //! Workloads.
 
-use std::collections::{BTreeMap, btree_map::Entry};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
+};
 
 use super::{
-    InvalidField, Problem, address, enumeration, list, name, outbound, policy_key, port, required,
-    service_key, unsupported, waypoint::waypoint,
+    InvalidField, Problem, address, enumeration, gateway::gateway, list, name, outbound,
+    policy_key, port, required, service_key,
 };
 use crate::{
     identity::{Identity, ServiceAccount, TrustDomain},
@@ -19,14 +22,18 @@ const DEFAULT_SERVICE_ACCOUNT: &str = "default";
 const DEFAULT_CLUSTER: &str = "Kubernetes";
 const DEFAULT_CAPACITY: u32 = 1;
 
+/// Longest host name, in bytes, and longest part of one between dots (RFC 1035 section 2.3.4).
+const MAX_HOSTNAME_BYTES: usize = 253;
+const MAX_LABEL_BYTES: usize = 63;
+
 // === impl Workload ===
 
 impl TryFrom<proto::Workload> for Workload {
     type Error = InvalidField;
 
     fn try_from(wire: proto::Workload) -> Result<Self, InvalidField> {
-        refuse_unsupported(&wire)?;
         Ok(Self {
+            hostname: hostname(&wire)?,
             identity: identity(&wire)?,
             tunnel_protocol: tunnel_protocol(&wire)?,
             workload_type: workload_type(&wire)?,
@@ -40,13 +47,14 @@ impl TryFrom<proto::Workload> for Workload {
                 address(&octets).map_err(|problem| problem.at(""))
             })?,
             network: Network(wire.network.into()),
+            network_gateway: gateway("network_gateway", wire.network_gateway)?,
             node: NodeName(wire.node.into()),
             canonical_name: wire.canonical_name.into(),
             canonical_revision: wire.canonical_revision.into(),
             cluster_id: or_default(&wire.cluster_id, DEFAULT_CLUSTER).into(),
             locality: wire.locality.map(Locality::from).unwrap_or_default(),
             services: services(wire.services)?,
-            waypoint: waypoint("waypoint", wire.waypoint)?,
+            waypoint: gateway("waypoint", wire.waypoint)?,
             authorization_policies: list(
                 "authorization_policies",
                 wire.authorization_policies,
@@ -67,14 +75,26 @@ impl From<proto::Locality> for Locality {
     }
 }
 
-fn refuse_unsupported(wire: &proto::Workload) -> Result<(), InvalidField> {
-    if wire.addresses.is_empty() {
-        let problem =
-            if wire.hostname.is_empty() { Problem::Missing } else { Problem::HostnameOnly };
-        return Err(problem.at("addresses"));
+/// Returns the name that stands for the addresses of a workload without any. What only a gateway leads
+/// to needs neither.
+fn hostname(wire: &proto::Workload) -> Result<Option<Arc<str>>, InvalidField> {
+    let name = wire.hostname.as_str();
+    match (wire.addresses.is_empty(), name) {
+        (false, _) => Ok(None),
+        (true, "") if wire.network_gateway.is_some() => Ok(None),
+        (true, "") => Err(Problem::Missing.at("addresses")),
+        (true, _) if is_hostname(name) => Ok(Some(name.into())),
+        (true, _) => Err(Problem::Hostname(name.to_owned()).at("hostname")),
     }
-    unsupported("hostname", !wire.hostname.is_empty())?;
-    unsupported("network_gateway", wire.network_gateway.is_some())
+}
+
+fn is_hostname(name: &str) -> bool {
+    let is_part = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_');
+    let is_label =
+        |label: &str| (1..=MAX_LABEL_BYTES).contains(&label.len()) && label.bytes().all(is_part);
+    // A pattern stands for no address; it is for waypoints, and says so when it is looked up.
+    let labels = name.strip_prefix("*.").unwrap_or(name);
+    name.len() <= MAX_HOSTNAME_BYTES && labels.split('.').all(is_label)
 }
 
 fn application_tunnel(wire: proto::ApplicationTunnel) -> Result<ApplicationTunnel, InvalidField> {

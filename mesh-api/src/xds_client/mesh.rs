@@ -105,11 +105,11 @@ mod tests {
         assert!(matches!(read("u", Type::Workload(workload("u"))), Ok(MeshResource::Workload(_))));
         assert!(matches!(read("shop/web", Type::Service(service())), Ok(MeshResource::Service(_))));
         let gateway = Some(proto::GatewayAddress::default());
-        let unsupported = proto::Workload { network_gateway: gateway, ..workload("u") };
+        let nowhere = proto::Workload { network_gateway: gateway, ..workload("u") };
         for (name, content, expected) in [
             ("v", Type::Workload(workload("u")), "describes u: its name has to be the same"),
             ("web", Type::Service(service()), "describes shop/web: its name has to be the same"),
-            ("u", Type::Workload(unsupported), "network_gateway: is not supported: remove it"),
+            ("u", Type::Workload(nowhere), "network_gateway: is empty: set it"),
         ] {
             assert_eq!(read(name, content).unwrap_err(), expected);
         }

@@ -1,6 +1,6 @@
 //! Options of what becomes of datagrams.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use clap::{ArgAction, Args, ValueEnum};
 use fairlead_ebpf::datagrams::DatagramRules;
@@ -35,6 +35,12 @@ pub struct DatagramArgs {
         default_value = "pass"
     )]
     pub datagrams: DatagramPolicy,
+    /// Name servers that find the addresses of workloads which have a host name in place of
+    /// addresses, such as endpoints of a `ServiceEntry`. They are asked from inside the pod that
+    /// connects. By default those of this process's own /etc/resolv.conf, but for loopback addresses,
+    /// which pods do not reach.
+    #[arg(long, value_name = "ADDRESS,...", env = "FAIRLEAD_NAME_SERVERS", value_delimiter = ',')]
+    pub name_servers: Vec<IpAddr>,
     /// Domain of the cluster, which completes short names of services.
     #[arg(long, value_name = "DOMAIN", env = "CLUSTER_DOMAIN", default_value = "cluster.local")]
     pub cluster_domain: Arc<str>,
@@ -91,6 +97,7 @@ mod tests {
             DatagramArgs {
                 dns_capture,
                 datagrams,
+                name_servers: Vec::new(),
                 cluster_domain,
                 preferred_service_namespace: None,
             }

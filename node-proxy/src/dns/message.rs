@@ -21,7 +21,7 @@ const PLAIN_PAYLOAD: u16 = 512;
 
 /// Longest datagram that is offered to clients: fits the packets of every network (DNS flag day
 /// 2020).
-const OFFERED_PAYLOAD: u16 = 1_232;
+pub(super) const OFFERED_PAYLOAD: u16 = 1_232;
 
 /// A message that asks for something.
 #[derive(Debug)]

@@ -107,7 +107,7 @@ impl Display for Endpoint {
 
 impl Display for Attempt {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Self { address, peer, workload, transport, expected, .. } = self;
+        let Self { address, peer, workload, transport, gateway, expected, .. } = self;
         write!(f, "{address}")?;
         if let Some(workload) = workload {
             write!(f, " {workload}")?;
@@ -116,6 +116,10 @@ impl Display for Attempt {
             Means::Plaintext => f.write_str(", plaintext")?,
             Means::Hbone => write!(f, " through a tunnel to {peer}")?,
             Means::Waypoint => write!(f, " through a tunnel to its waypoint at {peer}")?,
+            Means::Gateway => {
+                let gateway = gateway.join(" or ");
+                write!(f, " through the gateway of its network at {peer} as {gateway}, behind it")?;
+            }
             Means::WithinNode => f.write_str(" within this node")?,
         }
         if expected.is_empty() { Ok(()) } else { write!(f, " as {}", expected.join(" or ")) }

@@ -14,7 +14,10 @@ use h2::{
 };
 use http::{Request, Response, StatusCode};
 use prometheus_client::metrics::gauge::Gauge;
-use tokio::time::{Instant, timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{Instant, timeout},
+};
 
 use super::{
     TunnelError,
@@ -42,7 +45,22 @@ pub struct Tunnel {
     distrusted: Cell<bool>,
     idle_since: Cell<Instant>,
     usage: Rc<Usage>,
-    wire: Rc<Wire>,
+    under: Under,
+}
+
+/// A byte stream that a tunnel may run over.
+pub trait Carrier: AsyncRead + AsyncWrite + Unpin + 'static {
+    /// Returns what it runs over itself.
+    fn under(&self) -> Under;
+}
+
+/// What is under the TLS of a tunnel.
+#[derive(Clone, Debug)]
+pub enum Under {
+    /// A socket.
+    Wire(Rc<Wire>),
+    /// Another tunnel.
+    Tunnel(Rc<Tunnel>),
 }
 
 /// A stream of a tunnel, and its place among the tunnel's streams.
@@ -88,7 +106,7 @@ impl Tunnel {
     ///
     /// The tunnel counts in `open_tunnels` while it lasts, and is cut when `distrust` completes.
     pub async fn connect(
-        io: transport::Stream,
+        io: impl Carrier,
         open_tunnels: Gauge,
         distrust: impl Future<Output = ()> + 'static,
     ) -> Result<Rc<Self>, TunnelError> {
@@ -102,7 +120,7 @@ impl Tunnel {
             .initial_max_send_streams(CLIENT_MAX_STREAMS)
             .data_frame_budget(SMALL_FRAME_BUDGET_BYTES)
             .enable_push(false);
-        let wire = io.wire();
+        let under = io.under();
         let (io, usage) = Metered::new(io);
         let (io, alarm) = Guarded::client(io);
         let handshake = timeout(HANDSHAKE_TIMEOUT, builder.handshake(io)).await;
@@ -115,7 +133,7 @@ impl Tunnel {
             distrusted: Cell::new(false),
             idle_since: Cell::new(Instant::now()),
             usage,
-            wire,
+            under,
         });
         let of = Rc::downgrade(&tunnel);
         tokio::task::spawn_local(drive(connection, of, alarm, open_tunnels, distrust));
@@ -138,7 +156,7 @@ impl Tunnel {
     }
 
     /// Takes a place for a stream.
-    pub(super) fn reserve(self: &Rc<Self>) -> Slot {
+    pub fn reserve(self: &Rc<Self>) -> Slot {
         self.streams.set(self.streams.get() + 1);
         Slot(self.clone())
     }
@@ -158,9 +176,32 @@ impl Tunnel {
         self.open.get()
     }
 
+    fn is_distrusted(&self) -> bool {
+        self.distrusted.get()
+            || match &self.under {
+                Under::Wire(_) => false,
+                Under::Tunnel(outer) => outer.is_distrusted(),
+            }
+    }
+
+    fn path_report(&self) -> PathReport {
+        match &self.under {
+            Under::Wire(wire) => wire.report(),
+            Under::Tunnel(outer) => outer.path_report(),
+        }
+    }
+
     /// Returns since when the tunnel has carried nothing; none while it carries a stream.
     pub(super) fn idle_since(&self) -> Option<Instant> {
         (self.streams.get() == 0).then(|| self.idle_since.get())
+    }
+}
+
+// === impl Carrier ===
+
+impl Carrier for transport::Stream {
+    fn under(&self) -> Under {
+        Under::Wire(self.wire())
     }
 }
 
@@ -169,12 +210,17 @@ impl Tunnel {
 impl Slot {
     /// Returns whether the tunnel was cut because its peer is not trusted any more.
     pub fn is_distrusted(&self) -> bool {
-        self.0.distrusted.get()
+        self.0.is_distrusted()
     }
 
     /// Returns what the kernel has to say of the tunnel that it has not said before.
     pub fn path_report(&self) -> PathReport {
-        self.0.wire.report()
+        self.0.path_report()
+    }
+
+    /// Returns what is under a tunnel inside this stream.
+    pub(super) fn under(&self) -> Under {
+        Under::Tunnel(self.0.clone())
     }
 
     /// Opens a stream in this place.
@@ -248,7 +294,7 @@ impl Drop for Slot {
 }
 
 async fn drive(
-    mut connection: Connection<Guarded<Metered<transport::Stream>>, Bytes>,
+    mut connection: Connection<Guarded<Metered<impl Carrier>>, Bytes>,
     tunnel: Weak<Tunnel>,
     alarm: Rc<Alarm>,
     open_tunnels: Gauge,

@@ -1,35 +1,33 @@
 //! The CONNECT request of a tunnel stream and the headers that describe its ends.
 
 use std::{
-    fmt::Write as _,
+    fmt::{self, Write as _},
     net::{IpAddr, SocketAddr},
 };
 
 use http::{HeaderMap, HeaderValue, Method, Request, Version, header::HeaderName};
-use mesh_api::workload::{Workload, WorkloadType};
+use mesh_api::workload::{Network, Workload, WorkloadType};
 
 use crate::limits::tunnel::MAX_FORWARDED_BYTES;
 
 const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
 const FORWARDED: HeaderName = http::header::FORWARDED;
+const X_FORWARDED_NETWORK: HeaderName = HeaderName::from_static("x-forwarded-network");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Longest host name, in bytes (RFC 1035 section 2.3.4).
 const MAX_HOSTNAME_BYTES: usize = 253;
 
-/// What a `forwarded` header says. Only ever a hint: any peer may write anything.
+/// What the headers say of the client. Only ever a hint: any peer may write anything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Forwarded {
     /// Address of the client's socket.
     pub client: Option<SocketAddr>,
     /// Host name of the service that the client connected to.
     pub host: Option<String>,
+    /// Network of the client, if the stream came through the gateway of another one.
+    pub network: Option<String>,
 }
-
-/// A `forwarded` header that is too long, or no text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the forwarded header cannot be read")]
-pub struct Unreadable;
 
 /// What a CONNECT asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +40,7 @@ pub enum Authority<'a> {
 
 /// Returns the CONNECT request that opens a stream to `authority`.
 pub fn connect_request(
-    authority: SocketAddr,
+    authority: Authority<'_>,
     client: SocketAddr,
     source: &Workload,
     host: Option<&str>,
@@ -61,6 +59,13 @@ pub fn connect_request(
         .header(FORWARDED, never_again(forwarded)?)
         .header(TRACEPARENT, never_again(traceparent())?)
         .body(())
+}
+
+/// Adds the header that says which network the client is on, behind the gateway of another one.
+pub fn from_network(headers: &mut HeaderMap, network: &Network) {
+    if let Ok(value) = HeaderValue::from_str(&network.0) {
+        headers.insert(X_FORWARDED_NETWORK, value);
+    }
 }
 
 /// Makes a value that is left out of the compression table: no other stream will have it, and it
@@ -105,13 +110,13 @@ fn checked(parsed: SocketAddr) -> Option<SocketAddr> {
         .then(|| SocketAddr::new(parsed.ip().to_canonical(), parsed.port()))
 }
 
-/// Parses the first `forwarded` element (RFC 7239), if there is one; what is malformed in it is left
-/// out.
-pub fn parse_forwarded(headers: &HeaderMap) -> Result<Forwarded, Unreadable> {
-    let mut forwarded = Forwarded::default();
-    let Some(value) = headers.get(FORWARDED) else { return Ok(forwarded) };
-    let readable = Some(value).filter(|value| value.len() <= MAX_FORWARDED_BYTES);
-    let text = readable.and_then(|value| value.to_str().ok()).ok_or(Unreadable)?;
+/// Parses the first `forwarded` element (RFC 7239) and the client's network; what is malformed is
+/// left out.
+pub fn parse_forwarded(headers: &HeaderMap) -> Forwarded {
+    let text = |name| headers.get(name).and_then(readable);
+    let network = text(X_FORWARDED_NETWORK).map(str::to_owned);
+    let mut forwarded = Forwarded { network, ..Forwarded::default() };
+    let Some(text) = text(FORWARDED) else { return forwarded };
     let first = text.split(',').next().unwrap_or_default();
     for pair in first.split(';') {
         let Some((name, value)) = pair.split_once('=') else { continue };
@@ -122,7 +127,17 @@ pub fn parse_forwarded(headers: &HeaderMap) -> Result<Forwarded, Unreadable> {
             _ => {}
         }
     }
-    Ok(forwarded)
+    forwarded
+}
+
+/// Returns whether a header that [`parse_forwarded`] takes is too long, or no text.
+pub fn has_unreadable(headers: &HeaderMap) -> bool {
+    let values = [FORWARDED, X_FORWARDED_NETWORK].into_iter().filter_map(|name| headers.get(name));
+    values.map(readable).any(|text| text.is_none())
+}
+
+fn readable(value: &HeaderValue) -> Option<&str> {
+    (value.len() <= MAX_FORWARDED_BYTES).then_some(value)?.to_str().ok()
 }
 
 /// Describes a workload; nothing is percent-encoded, as peers expect. What is empty is left out, and
@@ -173,6 +188,17 @@ pub fn client_address(peer: IpAddr, forwarded: &Forwarded) -> SocketAddr {
     }
 }
 
+// === impl Authority ===
+
+impl fmt::Display for Authority<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => write!(f, "{address}"),
+            Self::Name(hostname, port) => write!(f, "{hostname}:{port}"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,22 +246,28 @@ mod tests {
         let parse = |text: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(FORWARDED, HeaderValue::from_str(text).unwrap());
-            let Forwarded { client, host } = parse_forwarded(&headers)?;
-            Ok((client.map(|c| c.to_string()), host))
+            let Forwarded { client, host, network: _ } = parse_forwarded(&headers);
+            (client.map(|c| c.to_string()), host)
         };
         let client = Some("10.0.0.1:4242".to_owned());
-        assert_eq!(parse("for=\"10.0.0.1:4242\""), Ok((client.clone(), None)));
+        assert_eq!(parse("for=\"10.0.0.1:4242\""), (client.clone(), None));
         let host = Some("web.shop".to_owned());
-        assert_eq!(parse("for=\"10.0.0.1:4242\";host=web.shop"), Ok((client.clone(), host)));
-        assert_eq!(parse("For=10.0.0.1:4242, for=1.1.1.1"), Ok((client, None)));
+        assert_eq!(parse("for=\"10.0.0.1:4242\";host=web.shop"), (client.clone(), host));
+        assert_eq!(parse("For=10.0.0.1:4242, for=1.1.1.1"), (client, None));
         let v6 = Some("[fd00::1]:1".to_owned());
-        assert_eq!(parse("for=\"[fd00::1]:1\""), Ok((v6, None)));
+        assert_eq!(parse("for=\"[fd00::1]:1\""), (v6, None));
         for bad in ["", "for", "for=", "for=unknown", ";;;=", "host"] {
-            assert_eq!(parse(bad).unwrap().0, None, "{bad}");
+            assert_eq!(parse(bad).0, None, "{bad}");
         }
         let long = format!("for=\"10.0.0.1:1\";x={}", "y".repeat(2000));
-        assert_eq!(parse(&long), Err(Unreadable));
-        assert_eq!(parse("for=\"10.0.0.1:1\";host=\u{eb}"), Err(Unreadable));
+        for bad in [&long, "for=\"10.0.0.1:1\";host=\u{eb}"] {
+            assert_eq!(parse(bad), (None, None), "{bad}");
+            for name in [FORWARDED, X_FORWARDED_NETWORK] {
+                let headers = HeaderMap::from_iter([(name, HeaderValue::from_str(bad).unwrap())]);
+                assert!(has_unreadable(&headers), "{bad}");
+            }
+        }
+        assert!(!has_unreadable(&HeaderMap::new()));
     }
 
     #[test]
@@ -251,7 +283,9 @@ mod tests {
                 ..Default::default()
             };
             let workload = Workload::try_from(wire).unwrap();
-            let request = connect_request(address, address, &workload, Some(host)).unwrap();
+            let request =
+                connect_request(Authority::Address(address), address, &workload, Some(host))
+                    .unwrap();
             let text = |name: HeaderName| request.headers()[name].to_str().unwrap().to_owned();
             (text(FORWARDED), text(BAGGAGE))
         };
@@ -266,10 +300,25 @@ mod tests {
     }
 
     #[test]
+    fn the_network_of_a_client_is_read_as_it_was_written() {
+        for network in ["", "west", "a b"] {
+            let mut headers = HeaderMap::new();
+            from_network(&mut headers, &Network(network.into()));
+            assert_eq!(parse_forwarded(&headers).network.as_deref(), Some(network));
+        }
+        let mut headers = HeaderMap::new();
+        assert_eq!(parse_forwarded(&headers).network, None);
+        from_network(&mut headers, &Network("a\nb".into()));
+        assert_eq!(parse_forwarded(&headers).network, None, "no header has that");
+        from_network(&mut headers, &Network("x".repeat(MAX_FORWARDED_BYTES + 1).into()));
+        assert_eq!(parse_forwarded(&headers).network, None, "too long");
+    }
+
+    #[test]
     fn the_client_port_counts_only_for_the_tunnels_own_peer() {
         let peer = "10.0.0.1".parse().unwrap();
-        let own = Forwarded { client: "10.0.0.1:4242".parse().ok(), host: None };
-        let forged = Forwarded { client: "10.0.0.9:4242".parse().ok(), host: None };
+        let from = |client: &str| Forwarded { client: client.parse().ok(), ..Forwarded::default() };
+        let (own, forged) = (from("10.0.0.1:4242"), from("10.0.0.9:4242"));
         assert_eq!(client_address(peer, &own).to_string(), "10.0.0.1:4242");
         assert_eq!(client_address(peer, &forged).to_string(), "10.0.0.1:0");
     }

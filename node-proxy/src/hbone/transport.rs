@@ -27,9 +27,9 @@ pub use self::{
 use crate::limits::tunnel::HANDSHAKE_TIMEOUT;
 
 /// A stream, and who is at its other end.
-pub struct Secured {
+pub struct Secured<S = Stream> {
     /// The stream.
-    pub stream: Stream,
+    pub stream: S,
     /// The certificates that the peer showed, now or when the session that is resumed began.
     pub peer_certificates: Option<Vec<CertificateDer<'static>>>,
 }

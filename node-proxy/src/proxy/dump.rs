@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use mesh_api::{
     policy::{Action, Clause, Condition, Match, Policy, Rule, Scope, StringMatch},
     workload::{
-        Health, NetworkMode, Service, TunnelProtocol, UnknownDestinations, Waypoint,
-        WaypointDestination, Workload,
+        GatewayAddress, GatewayDestination, Health, NetworkMode, Service, TunnelProtocol,
+        UnknownDestinations, Workload,
     },
 };
 use serde_json::{Value, json};
@@ -84,6 +84,7 @@ fn workload(workload: &Workload) -> Value {
         "trustDomain": workload.identity.trust_domain.as_str(),
         "serviceAccount": workload.identity.service_account.as_str(),
         "workloadIps": workload.addresses,
+        "hostname": workload.hostname,
         "network": workload.network.0,
         "networkMode": mode,
         "node": workload.node.0,
@@ -101,7 +102,8 @@ fn workload(workload: &Workload) -> Value {
             "subzone": workload.locality.subzone,
         },
         "services": services,
-        "waypoint": workload.waypoint.as_ref().map(waypoint),
+        "networkGateway": workload.network_gateway.as_ref().map(gateway),
+        "waypoint": workload.waypoint.as_ref().map(gateway),
         "authorizationPolicies": policies,
         "status": match workload.health {
             Health::Healthy => "Healthy",
@@ -129,16 +131,16 @@ fn service(service: &Service) -> Value {
         "ports": Value::Object(ports.collect()),
         "subjectAltNames":
             service.subject_alt_names.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "waypoint": service.waypoint.as_ref().map(waypoint),
+        "waypoint": service.waypoint.as_ref().map(gateway),
     })
 }
 
-fn waypoint(waypoint: &Waypoint) -> Value {
-    let destination = match &waypoint.destination {
-        WaypointDestination::Service(key) => key.to_string(),
-        WaypointDestination::Address(network, address) => format!("{}/{address}", network.0),
+fn gateway(gateway: &GatewayAddress) -> Value {
+    let destination = match &gateway.destination {
+        GatewayDestination::Service(key) => key.to_string(),
+        GatewayDestination::Address(network, address) => format!("{}/{address}", network.0),
     };
-    json!({ "destination": destination, "hboneMtlsPort": waypoint.hbone_port })
+    json!({ "destination": destination, "hboneMtlsPort": gateway.hbone_port })
 }
 
 fn policy(policy: &Policy) -> Value {

@@ -108,11 +108,14 @@ pub(super) fn denial(
 
 impl Check<'_> {
     fn attempt(&self, hop: &Hop, is_neighbour: bool) -> Attempt {
-        let (transport, expected): (_, &[Identity]) = match &hop.transport {
-            Transport::Plaintext => (Means::Plaintext, &[]),
-            Transport::Hbone { expected } if is_neighbour => (Means::WithinNode, expected),
-            Transport::Hbone { expected } => (Means::Hbone, expected),
-            Transport::Waypoint { expected, .. } => (Means::Waypoint, expected),
+        let (transport, gateway, expected): (_, &[Identity], &[Identity]) = match &hop.transport {
+            Transport::Plaintext => (Means::Plaintext, &[], &[]),
+            Transport::Hbone { expected } if is_neighbour => (Means::WithinNode, &[], expected),
+            Transport::Hbone { expected } => (Means::Hbone, &[], expected),
+            Transport::Waypoint { expected, .. } => (Means::Waypoint, &[], expected),
+            Transport::Gateway { expected, service, .. } => {
+                (Means::Gateway, expected, &service.subject_alt_names)
+            }
         };
         let workload = hop.workload.as_deref();
         let (checked_by, check) = match (self.judge(hop), workload) {
@@ -128,21 +131,36 @@ impl Check<'_> {
                 let because = "it applies its policies, which this node does not know";
                 (workload_name(waypoint), Outcome::passes(because))
             }
+            (None, Some(_)) if hop.is_mutual() => {
+                let by = "whoever answers there".to_owned();
+                let because = "the policies there are not known to this node";
+                (by, Outcome::passes(because))
+            }
             (_, _) => ("nobody".to_owned(), Outcome::passes(UNCHECKED)),
         };
+        let list = |identities: &[Identity]| {
+            identities.iter().take(MAX_IDENTITIES_LISTED).map(name).collect()
+        };
         Attempt {
-            address: hop.address,
+            address: match &hop.hostname {
+                Some(hostname) => name(&format_args!("{hostname}:{}", hop.address.port())),
+                None => hop.address.to_string(),
+            },
             peer: hop.peer_address(),
             workload: workload.map(workload_name),
             transport,
-            expected: expected.iter().take(MAX_IDENTITIES_LISTED).map(name).collect(),
+            gateway: list(gateway),
+            expected: list(expected),
             checked_by,
             check,
         }
     }
 
-    /// Judges as the proxy at the other end does, if there is one.
+    /// Judges as the proxy at the other end does, if there is one that this node knows.
     fn judge(&self, hop: &Hop) -> Option<Result<Option<PolicyKey>, CloseReason>> {
+        if hop.hostname.is_some() || matches!(hop.transport, Transport::Gateway { .. }) {
+            return None;
+        }
         let workload = hop.workload.as_deref()?;
         let is_checked = hop.is_mutual() && workload.tunnel_protocol == TunnelProtocol::Hbone;
         let policies = self.state.policies_of(workload).filter(|_| is_checked)?;

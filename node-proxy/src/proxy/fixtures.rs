@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use tokio::{runtime::Handle, sync::mpsc};
 
 use super::{
+    hostnames::Told,
     node::{Node, ProxyOptions},
     pod::{OpenConnections, Pod},
     ready_sockets::ReadySockets,
@@ -28,6 +29,7 @@ pub(crate) fn node() -> Arc<Node> {
         access_log_sample: NonZeroU32::MIN,
         idle_timeout: None,
         naming: None,
+        name_servers: Vec::new(),
     };
     Arc::new(Node::new(options, Arc::new(NodeMetrics::new(DroppedLines::default()))))
 }
@@ -54,6 +56,7 @@ pub(super) fn pod(identities: &IdentityStore, name: &str, number: u64) -> Arc<Po
         identity,
         addresses: Vec::new(),
         sockets: ReadySockets::new(PodId { netns: number, enrolment: 1 }, requests),
+        told: Told::default(),
         connections: OpenConnections::new(),
     })
 }

@@ -42,7 +42,7 @@ pub(super) struct Addresses {
     pub(super) source: SocketAddr,
     /// Where the bytes go; the HBONE port if they go through a tunnel.
     pub(super) destination: SocketAddr,
-    /// What the tunnel was asked for.
+    /// What the tunnel was asked for; a service behind a gateway by its address, not its name.
     pub(super) hbone: Option<SocketAddr>,
 }
 

@@ -251,6 +251,8 @@ fn status(reason: &CloseReason) -> StatusCode {
         | CloseReason::WorkloadUnknown
         | CloseReason::NoHealthyEndpoint
         | CloseReason::WaypointUnavailable
+        | CloseReason::GatewayUnavailable
+        | CloseReason::NameNotResolved
         | CloseReason::DestinationUnknown
         | CloseReason::IllegalPort
         | CloseReason::ConnectRefused

@@ -23,6 +23,7 @@ use tokio::{
 use self::preparation::prepare;
 use super::{
     explain,
+    hostnames::Told,
     node::Node,
     pod::{OpenConnections, Pod},
     ready_sockets::ReadySockets,
@@ -342,6 +343,7 @@ impl Intake {
             identity,
             addresses: pod.addresses,
             sockets: ReadySockets::new(id, self.answers.clone()),
+            told: Told::default(),
             connections: OpenConnections::new(),
         });
         if self.progress == Progress::Serving {

@@ -1,6 +1,7 @@
 //! What all worker threads of the proxy share.
 
 use std::{
+    net::IpAddr,
     num::NonZeroU32,
     sync::Arc,
     time::{Duration, Instant},
@@ -33,6 +34,8 @@ pub struct ProxyOptions {
     pub idle_timeout: Option<Duration>,
     /// How names are completed; none if DNS queries are not answered.
     pub naming: Option<Naming>,
+    /// Name servers that are asked for workloads which have a host name in place of addresses.
+    pub name_servers: Vec<IpAddr>,
 }
 
 /// The proxy of one node.

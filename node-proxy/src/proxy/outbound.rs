@@ -1,5 +1,6 @@
 //! Connections that a pod opens.
 
+mod across;
 mod first_bytes;
 mod retry;
 
@@ -14,7 +15,7 @@ use std::{
 
 use mesh_api::{
     identity::Identity,
-    workload::{Service, Workload},
+    workload::{IpFamilies, Service, Workload},
 };
 use tokio::{io::Interest, net::TcpStream, sync::oneshot};
 
@@ -25,6 +26,7 @@ use super::{
     connections::Registration,
     explain,
     flow::{Addresses, FlowLog, Meter},
+    hostnames,
     inbound::{self, Application, LocalDelivery},
     node::Node,
     pod::Pod,
@@ -33,8 +35,12 @@ use super::{
     worker::{Worker, accept::Accepted},
 };
 use crate::{
-    hbone::{client::Stream, headers::connect_request, transport::PathReport},
-    state::{Hop, LocalWorkload, Route, Transport},
+    hbone::{
+        client::Stream,
+        headers::{Authority, connect_request},
+        transport::PathReport,
+    },
+    state::{Hop, LocalWorkload, Route, Standing, Transport},
     sys::socket::reset_on_close,
     telemetry::{
         metrics::{ConnectionLabels, End, Outside, Reporter},
@@ -62,8 +68,22 @@ enum Onward {
     Plain(TcpStream, Duration),
     /// A stream of a tunnel, and how much of the application's bytes went ahead.
     Tunnel(Stream, usize),
+    /// A stream of a tunnel through a gateway, and who is at its end.
+    Across(Box<(Stream, Identity)>),
     /// A pod of this node, without a tunnel, and the certificates of both.
     Local(Box<(LocalDelivery, [Arc<TrustedChain>; 2])>),
+}
+
+// === impl Onward ===
+
+impl Onward {
+    /// Returns who has proven to be behind a gateway.
+    fn proven(&self) -> Option<&Identity> {
+        match self {
+            Self::Across(end) => Some(&end.1),
+            Self::Plain(..) | Self::Tunnel(..) | Self::Local(_) => None,
+        }
+    }
 }
 
 /// Serves a connection from accept to close. It is registered at once: nothing that ends the
@@ -101,7 +121,8 @@ pub(super) fn serve(accepted: Accepted) -> impl Future<Output = ()> {
                 let source = End { workload, identity: None };
                 let refused = reason == CloseReason::DestinationUnknown;
                 let outside = refused.then_some(Outside::Refused);
-                let labels = ConnectionLabels { outside, ..labels(source, None, None, None) };
+                let nobody = End { workload: None, identity: None };
+                let labels = ConnectionLabels { outside, ..labels(source, nobody, None) };
                 let addresses = Addresses { source: client, destination: target, hbone: None };
                 refuse(socket, FlowLog::open(&worker, labels, addresses, started), &reason);
             }
@@ -147,7 +168,7 @@ impl Captured {
         for hop in &route.hops {
             last = Some(hop);
             // In a box, so that what opening needs is not kept for as long as the relay runs.
-            let open = Box::pin(self.open(hop, route.service.as_ref(), &socket));
+            let open = Box::pin(self.find_and_open(hop, route.service.as_ref(), &socket));
             let opened = tokio::select! {
                 biased;
                 reason = &mut registration.closed => {
@@ -162,17 +183,18 @@ impl Captured {
                 }
             };
             match opened {
-                Ok(onward) => {
+                Ok((onward, found)) => {
                     if let Some(standing) = &hop.standing {
                         standing.succeeded();
                     }
+                    let hop = found.as_deref().unwrap_or(hop);
                     return self.relay(socket, hop, route, onward, registration).await;
                 }
                 Err(Unopened { reason, may_have_delivered }) => {
                     let reason = self.with_denial(reason, hop);
                     let is_its_fault = is_worth_another_endpoint(&reason);
                     if is_its_fault {
-                        self.note_failure(hop, &reason);
+                        self.note_failure(hop.standing.as_deref(), hop, &reason);
                     }
                     let again = !may_have_delivered && is_its_fault;
                     failure = reason;
@@ -182,7 +204,7 @@ impl Captured {
                 }
             }
         }
-        refuse(socket, self.log(last, route), &failure);
+        refuse(socket, self.log(last, route, None), &failure);
     }
 
     /// Adds to a refusal what the policies of the destination say, as far as this node knows them.
@@ -195,9 +217,9 @@ impl Captured {
         CloseReason::RefusedByPeer { status: DENIED, denial }
     }
 
-    /// Counts against the endpoint of `hop` that a connection could not be made.
-    fn note_failure(&self, hop: &Hop, reason: &CloseReason) {
-        let Some(standing) = &hop.standing else { return };
+    /// Counts against what has this standing that a connection could not be made by `hop`.
+    fn note_failure(&self, standing: Option<&Standing>, hop: &Hop, reason: &CloseReason) {
+        let Some(standing) = standing else { return };
         let node = &self.worker.node;
         if let Some(time) = standing.failed(node.moment(Instant::now())) {
             node.metrics.endpoints_set_aside.inc();
@@ -205,6 +227,23 @@ impl Captured {
             let reason = reason.as_str();
             tracing::info!(%endpoint, reason, seconds, "set aside an endpoint that keeps failing");
         }
+    }
+
+    /// Opens a hop; returns it also, if it had a name for which an address was found.
+    async fn find_and_open(
+        &self,
+        hop: &Hop,
+        service: Option<&Arc<Service>>,
+        client: &TcpStream,
+    ) -> Result<(Onward, Option<Box<Hop>>), Unopened> {
+        let Some(hostname) = &hop.hostname else {
+            return Ok((self.open(hop, service, client).await?, None));
+        };
+        let families = service.map_or(IpFamilies::Automatic, |service| service.ip_families);
+        let (node, like) = (&self.worker.node, self.target.ip());
+        let address = hostnames::resolve(node, &self.pod, hostname, like, families).await?;
+        let found = Box::new(hop.found_at(address));
+        Ok((self.open(&found, service, client).await?, Some(found)))
     }
 
     async fn open(
@@ -229,6 +268,9 @@ impl Captured {
             Transport::Waypoint { expected, .. } => {
                 self.open_tunnel(hop, expected, hostname, client).await
             }
+            Transport::Gateway { expected, gateway, service, .. } => {
+                self.open_across(hop, expected, gateway.as_deref(), service).await
+            }
         }
     }
 
@@ -245,14 +287,15 @@ impl Captured {
         hostname: Option<&str>,
         client: &TcpStream,
     ) -> Result<Onward, Unopened> {
-        let request = connect_request(hop.address, self.client, &self.source, hostname)
+        let authority = Authority::Address(hop.address);
+        let request = connect_request(authority, self.client, &self.source, hostname)
             .map_err(|_| CloseReason::BadRequest)?;
         let address = hop.peer_address();
         let peer = Peer { pod: self.pod.id, address, expected: expected.clone() };
         let Worker { tunnels, node, .. } = &*self.worker;
         let first = FirstBytes::of(client);
         let stream =
-            upstream::open(tunnels, &self.pod, &peer, &node.metrics, request, &first).await?;
+            upstream::open(tunnels, &self.pod, &peer, &node.metrics, request, Some(&first)).await?;
         match first.take() {
             Ok(sent) => Ok(Onward::Tunnel(stream, sent)),
             Err(_) => Err(CloseReason::ClientReset.into()),
@@ -306,7 +349,7 @@ impl Captured {
         onward: Onward,
         registration: &mut Registration,
     ) {
-        let log = self.log(Some(hop), route);
+        let log = self.log(Some(hop), route, onward.proven());
         registration.describe(&log);
         let meter = Meter::from(&log);
         let closed = &mut registration.closed;
@@ -318,36 +361,54 @@ impl Captured {
             }
             Onward::Tunnel(stream, sent) => {
                 meter.request(sent as u64);
-                let Stream { send, recv, slot } = stream;
-                let tunnel = TunnelEnd { send, recv };
-                let relay = Box::pin(relay::client_to_tunnel(socket, tunnel, &meter, closed));
-                let reason = relay.await;
-                log.measured(&slot.path_report());
-                reason.in_tunnel(slot.is_distrusted())
+                Box::pin(relay_into(stream, socket, &log, closed)).await
             }
+            Onward::Across(end) => Box::pin(relay_into(end.0, socket, &log, closed)).await,
             Onward::Local(delivery) => Box::pin(relay_local(socket, *delivery, &log, closed)).await,
         };
         log.close(&reason);
     }
 
-    fn log(&self, hop: Option<&Hop>, route: &Route) -> FlowLog {
+    /// Begins the account of the connection. Who is behind a gateway is known once it has `proven` it.
+    fn log(&self, hop: Option<&Hop>, route: &Route, proven: Option<&Identity>) -> FlowLog {
         let mutual = hop.filter(|hop| hop.is_mutual());
+        // Without an address it has gone nowhere.
+        let found = hop.filter(|hop| hop.hostname.is_none());
         let source = End {
             workload: Some(self.source.clone()),
             identity: mutual.map(|_| self.pod.identity.clone()),
         };
         let workload = hop.and_then(|hop| hop.workload.clone());
+        let identity = mutual.and_then(|hop| match &hop.transport {
+            Transport::Gateway { .. } => proven.cloned(),
+            Transport::Plaintext | Transport::Hbone { .. } | Transport::Waypoint { .. } => {
+                workload.as_ref().map(|workload| workload.identity.clone())
+            }
+        });
         let passed = hop.is_some() && workload.is_none() && route.service.is_none();
         let outside = passed.then_some(Outside::Passed);
-        let labels = labels(source, workload, mutual, route.service.clone());
+        let labels = labels(source, End { workload, identity }, route.service.clone());
         let labels = ConnectionLabels { outside, ..labels };
         let addresses = Addresses {
             source: self.client,
-            destination: hop.map_or(self.target, Hop::peer_address),
-            hbone: mutual.map(|hop| hop.address),
+            destination: found.map_or(self.target, Hop::peer_address),
+            hbone: mutual.and(found).map(|hop| hop.address),
         };
         FlowLog::open(&self.worker, labels, addresses, self.started)
     }
+}
+
+async fn relay_into(
+    stream: Stream,
+    socket: TcpStream,
+    log: &FlowLog,
+    closed: &mut oneshot::Receiver<CloseReason>,
+) -> CloseReason {
+    let Stream { send, recv, slot } = stream;
+    let (tunnel, meter) = (TunnelEnd { send, recv }, Meter::from(log));
+    let reason = relay::client_to_tunnel(socket, tunnel, &meter, closed).await;
+    log.measured(&slot.path_report());
+    reason.in_tunnel(slot.is_distrusted())
 }
 
 async fn relay_local(
@@ -383,18 +444,6 @@ async fn relay_local(
     reason
 }
 
-fn labels(
-    source: End,
-    destination: Option<Arc<Workload>>,
-    mutual: Option<&Hop>,
-    service: Option<Arc<Service>>,
-) -> ConnectionLabels {
-    let identity = mutual.and_then(|_| destination.as_ref().map(|w| w.identity.clone()));
-    ConnectionLabels {
-        reporter: Reporter::Source,
-        source,
-        destination: End { workload: destination, identity },
-        service,
-        outside: None,
-    }
+fn labels(source: End, destination: End, service: Option<Arc<Service>>) -> ConnectionLabels {
+    ConnectionLabels { reporter: Reporter::Source, source, destination, service, outside: None }
 }

@@ -15,7 +15,7 @@ use mesh_api::identity::Identity;
 use socket2::Socket;
 use tokio::{sync::watch, time::timeout};
 
-use super::ready_sockets::ReadySockets;
+use super::{hostnames::Told, ready_sockets::ReadySockets};
 use crate::{
     identity::{IdentityHandle, NoCertificate},
     link::message::SocketKind,
@@ -43,6 +43,8 @@ pub struct Pod {
     pub svid: IdentityHandle,
     /// Sockets inside the pod.
     pub sockets: ReadySockets,
+    /// What name servers have told it of workloads that have a host name.
+    pub(super) told: Told,
     /// Connections of the pod that are open.
     pub connections: OpenConnections,
 }

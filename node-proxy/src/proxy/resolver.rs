@@ -8,7 +8,7 @@
 mod decide;
 pub(super) mod tcp;
 mod udp;
-mod upstream;
+pub(super) mod upstream;
 
 use std::{
     collections::HashMap,

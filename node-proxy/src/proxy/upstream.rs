@@ -1,13 +1,16 @@
 //! Tunnels to peers.
 
 use std::{
-    net::SocketAddr,
+    future::pending,
+    net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use fairlead_ebpf::NetnsCookie;
+use bytes::Bytes;
+use fairlead_ebpf::{HBONE_PORT, NetnsCookie};
+use h2::SendStream;
 use http::Request;
 use mesh_api::identity::Identity;
 use tokio::{
@@ -19,13 +22,14 @@ use super::{outbound::FirstBytes, pod::Pod};
 use crate::{
     hbone::{
         TunnelError,
-        client::{OpenError, Stream, Tunnel},
+        client::{Carrier, OpenError, Stream, Tunnel},
+        nested,
         pool::{Pool, PoolError},
-        transport,
+        transport::{self, Secured},
     },
     limits::tunnel::CONNECT_TIMEOUT,
     telemetry::{metrics::NodeMetrics, reason::CloseReason},
-    tls::{self, HandshakeFailure},
+    tls::{self, HandshakeFailure, TlsConfigs},
 };
 
 /// Times that a stream moves on to another tunnel because the one it got had just closed.
@@ -50,30 +54,35 @@ pub(super) struct Unopened {
     pub(super) may_have_delivered: bool,
 }
 
-/// Opens a stream to `peer` in the name of `pod`, and sends `first` ahead.
+/// Opens a stream to `peer` in the name of `pod`, and sends `first` ahead, if there is something.
 pub(super) async fn open(
     tunnels: &Tunnels,
     pod: &Arc<Pod>,
     peer: &Peer,
     metrics: &Arc<NodeMetrics>,
     request: Request<()>,
-    first: &FirstBytes<'_>,
+    first: Option<&FirstBytes<'_>>,
 ) -> Result<Stream, Unopened> {
+    let are_sent = || first.is_some_and(FirstBytes::are_sent);
     let mut tried = 1;
     loop {
         let dial = || dial(pod.clone(), peer.clone(), metrics.clone());
         let slot = tunnels.reserve(peer, dial).await.map_err(Unopened::no_tunnel)?;
-        first.start();
-        let opened = slot.open(request.clone(), async |send| first.send(send).await).await;
+        let ahead = async |send: &mut SendStream<Bytes>| match first {
+            Some(first) => first.send(send).await,
+            None => pending().await,
+        };
+        first.inspect(|first| first.start());
+        let opened = slot.open(request.clone(), ahead).await;
         let again = match &opened {
             Err(OpenError::NotProcessed) => true,
-            Err(OpenError::TunnelLost) => !first.are_sent(),
+            Err(OpenError::TunnelLost) => !are_sent(),
             Err(OpenError::Http2(_) | OpenError::Refused(_) | OpenError::Timeout) | Ok(_) => false,
         };
         if again && tried < MAX_TUNNELS_TRIED {
             tried += 1;
         } else {
-            return opened.map_err(|e| Unopened::new(&e, peer.address.port(), first.are_sent()));
+            return opened.map_err(|e| Unopened::new(&e, peer.address.port(), are_sent()));
         }
     }
 }
@@ -115,14 +124,47 @@ async fn dial(
         handshake_failure(&error)
     })?;
     secured.stream.wire().connected_in(connect_time);
-    let shown = secured.peer_certificates.as_deref();
-    let chain = configs.check_server(shown, &peer.expected);
+    establish(&configs, secured, &peer.expected, &metrics).await
+}
+
+/// Opens a stream of its own tunnel inside `outer`, where one of `expected` must answer; returns also
+/// who does. `name` is the one by which its sessions are known.
+pub(super) async fn open_inside(
+    outer: Stream,
+    pod: &Pod,
+    (name, expected): (IpAddr, &[Identity]),
+    metrics: &NodeMetrics,
+    request: Request<()>,
+) -> Result<(Stream, Identity), Unopened> {
+    let configs = pod.certificate().await?;
+    let connecting = nested::connect(configs.client(expected), tls::server_name(name), outer);
+    let secured = connecting.await.map_err(|error| {
+        tracing::debug!(%error, "TLS handshake behind a gateway failed");
+        handshake_failure(&error)
+    })?;
+    let identity = tls::peer_identity(secured.peer_certificates.as_deref());
+    let identity = identity.map_err(|e| peer_failure((&e).into()))?;
+    let tunnel = establish(&configs, secured, expected, metrics).await?;
+    // Nothing is sent ahead: in a new tunnel that is a risk.
+    let opened = tunnel.reserve().open(request, async |_| pending().await).await;
+    let stream = opened.map_err(|e| Unopened::new(&e, HBONE_PORT, false))?;
+    Ok((stream, identity))
+}
+
+/// Makes a tunnel of what a handshake has left, with one of `expected`.
+async fn establish<S: Carrier>(
+    configs: &TlsConfigs,
+    secured: Secured<S>,
+    expected: &[Identity],
+    metrics: &NodeMetrics,
+) -> Result<Rc<Tunnel>, CloseReason> {
+    let chain = configs.check_server(secured.peer_certificates.as_deref(), expected);
     let chain = chain.map_err(|e| peer_failure((&e).into()))?;
     let (open, distrust) = (metrics.tunnels_open.outbound.clone(), async move {
         chain.revoked().await;
     });
     Tunnel::connect(secured.stream, open, distrust).await.map_err(|error| {
-        tracing::debug!(peer = %peer.address, %error, "HTTP/2 handshake failed");
+        tracing::debug!(%error, "HTTP/2 handshake failed");
         match error {
             TunnelError::Timeout => CloseReason::TlsHandshake(HandshakeFailure::Timeout),
             TunnelError::Io(e) => handshake_failure(&e),

@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    net::IpAddr,
     num::NonZeroUsize,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
@@ -29,6 +30,7 @@ use fairlead_node::{
         resolver::Resolver,
         worker::Workers,
     },
+    resolv_conf::name_servers,
     revocation_file::RevocationFile,
     state::{OutboundPolicy, WithoutWaypoint},
     sys::memory,
@@ -49,11 +51,15 @@ use super::{
 };
 use crate::on_this_thread;
 
+/// Where this process is told of its name servers.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
 /// What has to be opened before the process confines itself.
 pub(super) struct Opened {
     sources: Sources,
     crl_file: Option<PathBuf>,
     authority: Arc<dyn CertificateAuthority>,
+    name_servers: Vec<IpAddr>,
     workers: usize,
     process: Process,
 }
@@ -96,14 +102,20 @@ impl Opened {
         };
         let workers = args.workers.or_else(|| std::thread::available_parallelism().ok());
         let workers = workers.map_or(1, NonZeroUsize::get);
-        Ok(Self { sources, crl_file, authority, workers, process: Process::open()? })
+        let name_servers = match &*args.datagrams.name_servers {
+            // A node without the file has none.
+            [] => name_servers(&std::fs::read_to_string(RESOLV_CONF).unwrap_or_default()),
+            given => given.to_vec(),
+        };
+        let process = Process::open()?;
+        Ok(Self { sources, crl_file, authority, name_servers, workers, process })
     }
 }
 
 /// Serves the pods that come by `links` until capture wants it to end, or `asked` completes.
 pub(super) async fn serve(
     args: &RunArgs,
-    Opened { sources, crl_file, authority, workers, process }: Opened,
+    Opened { sources, crl_file, authority, name_servers, workers, process }: Opened,
     log: &Guard,
     links: mpsc::Receiver<OwnedFd>,
     asked: impl Future<Output = ()>,
@@ -112,7 +124,7 @@ pub(super) async fn serve(
     let known = readiness.gate("configuration");
     let recorded = readiness.gate("pods on record");
     let draining = readiness.gate("not draining");
-    let node = Arc::new(Node::new(options(args), Arc::new(metrics(log, process))));
+    let node = Arc::new(Node::new(options(args, name_servers), Arc::new(metrics(log, process))));
     let (revocations, revoked) = revocations(crl_file.as_deref())?;
     let identities = IdentityStore::new(authority, Clock::system(), revocations, Handle::current());
     let (follower, configured) =
@@ -205,7 +217,7 @@ async fn end(node: &Node, (workers, resolver): (&Workers, &Resolver), grace: Dur
     tracing::info!("drained");
 }
 
-fn options(args: &RunArgs) -> ProxyOptions {
+fn options(args: &RunArgs, name_servers: Vec<IpAddr>) -> ProxyOptions {
     ProxyOptions {
         access_log_sample: args.access_log_sample,
         idle_timeout: args.idle_timeout,
@@ -219,5 +231,6 @@ fn options(args: &RunArgs) -> ProxyOptions {
             unknown: args.outbound_policy.into(),
         },
         naming: args.datagrams.naming(),
+        name_servers,
     }
 }

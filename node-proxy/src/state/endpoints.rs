@@ -11,10 +11,10 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use mesh_api::workload::{Service, Workload};
+use mesh_api::workload::{Network, Service, Workload};
 
 use super::{
-    menu::{Choice, Menu, Purpose},
+    menu::{Access, Choice, Menu, Purpose, Way},
     proximity::{Preference, is_same_place, value},
     snapshot::ServiceEntry,
     standing::{Moment, Standing},
@@ -63,7 +63,7 @@ pub(super) struct Candidate {
     /// The endpoint.
     pub(super) choice: Choice,
     /// Where it takes the connection.
-    pub(super) address: SocketAddr,
+    pub(super) way: Way,
 }
 
 /// What a service without endpoints has.
@@ -167,6 +167,7 @@ impl Members {
         &self,
         service: &Arc<Service>,
         client: &Workload,
+        network: &Network,
         port: u16,
         purpose: Purpose,
     ) -> Arc<Menu> {
@@ -180,7 +181,7 @@ impl Members {
         if let Some(kept) = self.menus.load().iter().find(fits) {
             return kept.menu.clone();
         }
-        let menu = Arc::new(Menu::new(service, &self.places, client, port, purpose));
+        let menu = Arc::new(Menu::new(service, &self.places, client, network, port, purpose));
         // A port that nobody serves is asked for by mistake, and any number may be.
         if !menu.tiers().is_empty() {
             let place = scopes.iter().map(|scope| value(*scope, client).clone()).collect();
@@ -210,14 +211,17 @@ impl ServiceEntry<'_> {
     ) -> Vec<Candidate> {
         let menu = self.menu(client, target.port(), purpose);
         let candidate = |choice: &Choice| {
-            let address = menu.address(choice, target.ip())?;
-            Some(Candidate { choice: choice.clone(), address })
+            Some(Candidate { choice: choice.clone(), way: menu.way(choice, target.ip())? })
         };
-        menu.choose(now, pick).into_iter().filter_map(candidate).collect()
+        let is_reachable = |choice: &Choice| match choice.access {
+            Access::Port(_) | Access::Name(_) => true,
+            Access::Gateway => self.state.is_reachable(&choice.workload, client),
+        };
+        menu.choose(now, pick, is_reachable).into_iter().filter_map(candidate).collect()
     }
 
     /// Returns what `client` may choose from.
     pub(super) fn menu(self, client: &Workload, port: u16, purpose: Purpose) -> Arc<Menu> {
-        self.members.menu(self.service, client, port, purpose)
+        self.members.menu(self.service, client, self.state.network(), port, purpose)
     }
 }

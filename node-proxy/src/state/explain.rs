@@ -2,14 +2,14 @@
 
 use std::net::SocketAddr;
 
-use mesh_api::workload::{Balancing, Waypoint, WaypointDestination, Workload};
+use mesh_api::workload::{Balancing, GatewayAddress, GatewayDestination, Workload};
 
 use super::{
+    gateway::Instances,
     menu::{LeftOut, Purpose},
     outbound::Destination,
     snapshot::{MeshState, ServiceEntry},
     standing::Moment,
-    waypoint::Instances,
 };
 use crate::explain::{self, DestinationKind, Endpoint, Endpoints, MAX_ENDPOINTS_LISTED, name};
 
@@ -106,12 +106,22 @@ impl ServiceEntry<'_> {
 
 impl LeftOut {
     fn describe(self) -> Vec<explain::LeftOut> {
-        let Self { unhealthy, without_share, without_port, without_address, elsewhere } = self;
+        let Self {
+            unhealthy,
+            without_share,
+            without_port,
+            without_address,
+            without_gateway,
+            without_identity,
+            elsewhere,
+        } = self;
         let causes = [
             (unhealthy, "not ready"),
             (without_share, "of capacity 0"),
             (without_port, "without that port"),
             (without_address, "without an address of a family that the service allows"),
+            (without_gateway, "on another network that has no gateway"),
+            (without_identity, "on another network, of a service that names no identities"),
             (elsewhere, "not where the service wants connections of this pod to go"),
         ];
         let some = causes.into_iter().filter(|(count, _)| *count > 0);
@@ -125,10 +135,10 @@ pub fn workload_name(workload: &Workload) -> String {
     name(&format_args!("{}/{}", workload.namespace(), workload.name))
 }
 
-fn describe(waypoint: &Waypoint) -> String {
+fn describe(waypoint: &GatewayAddress) -> String {
     let port = waypoint.hbone_port;
     match &waypoint.destination {
-        WaypointDestination::Service(key) => name(&format_args!("{key}:{port}")),
-        WaypointDestination::Address(_, address) => name(&SocketAddr::new(*address, port)),
+        GatewayDestination::Service(key) => name(&format_args!("{key}:{port}")),
+        GatewayDestination::Address(_, address) => name(&SocketAddr::new(*address, port)),
     }
 }

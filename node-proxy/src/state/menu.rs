@@ -9,7 +9,7 @@ use std::{
 
 use mesh_api::{
     identity::Identity,
-    workload::{Health, IpFamilies, Service, Workload},
+    workload::{Health, IpFamilies, Network, Service, Workload},
 };
 
 use super::{
@@ -37,6 +37,9 @@ pub(super) enum Purpose {
     Serve,
     /// To take, as a waypoint, connections to what is bound to it.
     StandIn,
+    /// To take, as the gateway of a network, connections into that: it is reached by its address
+    /// whatever its own network is.
+    LeadOut,
 }
 
 /// What the clients of a place may choose from for one port of a service.
@@ -66,7 +69,29 @@ pub(super) struct Choice {
     pub(super) standing: Arc<Standing>,
     /// Identities of which it must present one.
     pub(super) expected: Arc<[Identity]>,
-    port: u16,
+    pub(super) access: Access,
+}
+
+/// Where an endpoint takes a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// At its address.
+    At(SocketAddr),
+    /// At a port of an address that this name stands for.
+    Named(Arc<str>, u16),
+    /// Behind the gateway of its network.
+    Across,
+}
+
+/// How an endpoint is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// At this port of its address.
+    Port(u16),
+    /// At this port of an address that its name stands for.
+    Name(u16),
+    /// Through the gateway of its network.
+    Gateway,
 }
 
 /// Numbers of endpoints that cannot be chosen.
@@ -80,6 +105,10 @@ pub(super) struct LeftOut {
     pub(super) without_port: usize,
     /// Without an address of a family that the service allows.
     pub(super) without_address: usize,
+    /// On another network that no gateway leads to.
+    pub(super) without_gateway: usize,
+    /// On another network, where nobody could prove to be one.
+    pub(super) without_identity: usize,
     /// Where the service wants none of its clients to go.
     pub(super) elsewhere: usize,
 }
@@ -96,6 +125,7 @@ impl Menu {
         service: &Arc<Service>,
         places: &[Place],
         client: &Workload,
+        network: &Network,
         port: u16,
         purpose: Purpose,
     ) -> Self {
@@ -111,12 +141,20 @@ impl Menu {
             };
             let choices = tiers.entry(rank).or_default();
             for endpoint in place.endpoints() {
-                match target_port(endpoint, service, port, purpose) {
-                    Ok(port) => choices.push(Choice {
+                let remote = purpose != Purpose::LeadOut && endpoint.workload.network != *network;
+                let access = target_port(endpoint, service, port, purpose).and_then(|port| {
+                    if remote {
+                        access_across(&endpoint.workload, service, purpose)
+                    } else {
+                        access_at(port, &endpoint.workload, service, purpose)
+                    }
+                });
+                match access {
+                    Ok(access) => choices.push(Choice {
                         workload: endpoint.workload.clone(),
                         standing: endpoint.standing.clone(),
                         expected: expected.of(&endpoint.workload, service),
-                        port,
+                        access,
                     }),
                     Err(cause) => *cause(&mut left_out) += 1,
                 }
@@ -140,11 +178,16 @@ impl Menu {
 
     /// Chooses up to [`MAX_ATTEMPTS`] endpoints, in the order to try them: of the better tiers
     /// before others, of equals a random one by capacity first, as `pick` says, and after all others
-    /// what is set aside.
-    pub(super) fn choose(&self, now: Moment, pick: impl Fn(u64) -> u64) -> Vec<&Choice> {
+    /// what is set aside. Those that are not reachable are left out.
+    pub(super) fn choose(
+        &self,
+        now: Moment,
+        pick: impl Fn(u64) -> u64,
+        is_reachable: impl Fn(&Choice) -> bool,
+    ) -> Vec<&Choice> {
         let (mut chosen, mut aside) = (Vec::with_capacity(MAX_ATTEMPTS), Vec::new());
         for tier in &self.tiers {
-            tier.choose(now, &pick, &mut chosen, &mut aside);
+            tier.choose(now, &pick, &is_reachable, &mut chosen, &mut aside);
         }
         let room = MAX_ATTEMPTS.saturating_sub(chosen.len());
         chosen.extend(aside.into_iter().take(room));
@@ -152,9 +195,17 @@ impl Menu {
     }
 
     /// Returns where `choice` takes a connection to `target`.
-    pub(super) fn address(&self, choice: &Choice, target: IpAddr) -> Option<SocketAddr> {
-        let address = choose_address(&choice.workload.addresses, self.service.ip_families, target)?;
-        Some(SocketAddr::new(address, choice.port))
+    pub(super) fn way(&self, choice: &Choice, target: IpAddr) -> Option<Way> {
+        let Choice { workload, access, .. } = choice;
+        match access {
+            Access::Port(port) => {
+                let address =
+                    choose_address(&workload.addresses, self.service.ip_families, target)?;
+                Some(Way::At(SocketAddr::new(address, *port)))
+            }
+            Access::Name(port) => Some(Way::Named(workload.hostname.clone()?, *port)),
+            Access::Gateway => Some(Way::Across),
+        }
     }
 }
 
@@ -171,6 +222,7 @@ impl Tier {
         &'a self,
         now: Moment,
         pick: impl Fn(u64) -> u64,
+        is_reachable: impl Fn(&Choice) -> bool,
         chosen: &mut Vec<&'a Choice>,
         aside: &mut Vec<&'a Choice>,
     ) {
@@ -185,7 +237,7 @@ impl Tier {
                 if by_chance { self.lots.draw(&pick) } else { (index + 1) % self.choices.len() };
             let choice = &self.choices[index];
             let is_same = |other: &&Choice| std::ptr::eq(*other, choice);
-            if chosen.iter().any(is_same) || aside.iter().any(is_same) {
+            if chosen.iter().any(is_same) || aside.iter().any(is_same) || !is_reachable(choice) {
                 continue;
             }
             if choice.standing.is_set_aside(now) { aside.push(choice) } else { chosen.push(choice) }
@@ -203,14 +255,16 @@ impl Expected {
     }
 }
 
-/// Returns the port at which `endpoint` takes connections to `port` of `service`, or what of it is
-/// in the way.
+/// What is in the way of an endpoint.
+type Obstacle = fn(&mut LeftOut) -> &mut usize;
+
+/// Returns the port at which `endpoint` takes connections to `port` of `service`.
 fn target_port(
     endpoint: &Endpoint,
     service: &Service,
     port: u16,
     purpose: Purpose,
-) -> Result<u16, fn(&mut LeftOut) -> &mut usize> {
+) -> Result<u16, Obstacle> {
     let workload = &endpoint.workload;
     if workload.health == Health::Unhealthy && !service.allow_unhealthy {
         return Err(|left_out| &mut left_out.unhealthy);
@@ -228,17 +282,45 @@ fn target_port(
         None => None,
     };
     let target = target.or_else(|| tunnel.and_then(|tunnel| tunnel.port).map(|_| port));
-    let target = target.ok_or::<fn(&mut LeftOut) -> &mut usize>(|l| &mut l.without_port)?;
+    target.ok_or(|left_out| &mut left_out.without_port)
+}
+
+/// Returns how an endpoint of this network is reached that takes connections at `port`.
+fn access_at(
+    port: u16,
+    workload: &Workload,
+    service: &Service,
+    purpose: Purpose,
+) -> Result<Access, Obstacle> {
+    if workload.hostname.is_some() && purpose == Purpose::Serve {
+        return Ok(Access::Name(port));
+    }
     // Its own address may be that of the service, too.
     let usable = |address: &IpAddr| {
         allows(service.ip_families, *address)
             || service.addresses.iter().any(|vip| vip.address.contains(address))
     };
     if workload.addresses.iter().any(usable) {
-        Ok(target)
+        Ok(Access::Port(port))
     } else {
         Err(|left_out| &mut left_out.without_address)
     }
+}
+
+/// Returns how an endpoint of another network is reached. Who answers for it there is chosen there,
+/// and proves to be of the service that the connection is for.
+fn access_across(
+    workload: &Workload,
+    service: &Service,
+    purpose: Purpose,
+) -> Result<Access, Obstacle> {
+    if workload.network_gateway.is_none() {
+        return Err(|left_out| &mut left_out.without_gateway);
+    }
+    if purpose == Purpose::Serve && service.subject_alt_names.is_empty() {
+        return Err(|left_out| &mut left_out.without_identity);
+    }
+    Ok(Access::Gateway)
 }
 
 /// Prefers the target's own address, then its family, then any that the service allows.

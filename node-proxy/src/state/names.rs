@@ -99,7 +99,7 @@ impl<'a> Named<'a> {
             IpFamilies::V6Only => address.is_ipv6(),
         };
         if service.addresses.is_empty() {
-            let usable = |w: &&Arc<_>| is_usable(w, service);
+            let usable = |w: &&Arc<_>| is_usable(w, service) && !self.state.is_remote(w);
             let workloads = self.entry.members.workloads().filter(usable);
             return workloads.flat_map(|w| w.addresses.iter().copied()).filter(allowed).collect();
         }

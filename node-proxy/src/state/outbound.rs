@@ -1,21 +1,28 @@
 //! Where a pod's connection goes.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
 
 use fairlead_ebpf::HBONE_PORT;
 use mesh_api::{
     identity::{Identity, Namespace},
-    workload::{Balancing, Service, TunnelProtocol, UnknownDestinations, Waypoint, Workload},
+    workload::{Balancing, GatewayAddress, Service, TunnelProtocol, UnknownDestinations, Workload},
 };
 
 use super::{
     endpoints::Candidate,
-    menu::Purpose,
+    menu::{Choice, MAX_ATTEMPTS, Purpose, Way},
     snapshot::{MeshState, ServiceEntry},
     standing::{Moment, Standing},
     waypoint,
 };
 use crate::telemetry::reason::CloseReason;
+
+/// What stands for an address that is not known yet.
+const V4_NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+const V6_NOWHERE: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
 /// What this node's operator decides about connections that pods open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,7 +58,7 @@ pub(super) enum Destination<'a> {
 }
 
 /// How bytes travel to the next hop.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Transport {
     /// As they are.
     Plaintext,
@@ -67,13 +74,40 @@ pub enum Transport {
         /// Identities of which the waypoint must present one.
         expected: Arc<[Identity]>,
     },
+    /// Through an HBONE tunnel to the gateway of another network, and in that through one of its own
+    /// to whom the gateway gives it.
+    Gateway {
+        /// Where the gateway takes tunnels.
+        address: SocketAddr,
+        /// Identities of which the gateway must present one.
+        expected: Arc<[Identity]>,
+        /// How the gateway has been doing, if it is one of several.
+        gateway: Option<Arc<Standing>>,
+        /// What the gateway is asked for. Who is behind it must present one of its identities.
+        service: Arc<Service>,
+    },
+}
+
+/// A connection that a way is asked for.
+#[derive(Clone, Copy)]
+pub(super) struct Inquiry<'a> {
+    /// Who connects.
+    pub(super) source: &'a Workload,
+    /// Where to.
+    pub(super) target: SocketAddr,
+    /// When.
+    pub(super) now: Moment,
+    /// Returns a random number below its argument.
+    pub(super) pick: &'a dyn Fn(u64) -> u64,
 }
 
 /// One way to reach the destination.
 #[derive(Clone, Debug)]
 pub struct Hop {
-    /// Address of the application, or what the waypoint is asked for.
+    /// Address of the application, or the one that a waypoint or a gateway stands in for.
     pub address: SocketAddr,
+    /// Name by which the address is to be found, of which only the port is known.
+    pub hostname: Option<Arc<str>>,
     /// Workload at the other end of the hop, if the mesh knows it.
     pub workload: Option<Arc<Workload>>,
     /// How to get there.
@@ -104,11 +138,12 @@ impl MeshState {
         now: Moment,
         pick: impl Fn(u64) -> u64,
     ) -> Result<Route, CloseReason> {
+        let inquiry = Inquiry { source, target, now, pick: &pick };
         let destination = self.destination(target, source.namespace());
-        let direct = || direct_hops(destination, source, target, now, &pick);
+        let direct = || self.direct_hops(destination, inquiry);
         let hops = match self.binding(destination, source, &pick) {
             Some(waypoint) => {
-                let mut hops = self.hops_through(waypoint, source, target, now, &pick);
+                let mut hops = self.hops_through(waypoint, destination.service(), inquiry);
                 match policy.without_waypoint {
                     WithoutWaypoint::GoDirectly => hops.extend(direct()),
                     WithoutWaypoint::Refuse if hops.is_empty() => {
@@ -124,7 +159,7 @@ impl MeshState {
             None => direct(),
         };
         if hops.is_empty() {
-            return Err(CloseReason::NoHealthyEndpoint);
+            return Err(destination.unavailable(inquiry));
         }
         Ok(Route { hops, service: destination.service().cloned() })
     }
@@ -149,7 +184,7 @@ impl MeshState {
         destination: Destination<'a>,
         source: &Workload,
         pick: impl FnOnce(u64) -> u64,
-    ) -> Option<&'a Waypoint> {
+    ) -> Option<&'a GatewayAddress> {
         match destination {
             Destination::Service(entry) => waypoint::choose(entry.service, pick),
             Destination::Workload(workload) => {
@@ -157,6 +192,42 @@ impl MeshState {
                 (!self.is_instance(source, waypoint)).then_some(waypoint)
             }
             Destination::Host | Destination::Unknown => None,
+        }
+    }
+
+    /// Returns the ways that pass no waypoint.
+    fn direct_hops(&self, destination: Destination<'_>, inquiry: Inquiry<'_>) -> Vec<Hop> {
+        let Inquiry { source, target, now, pick } = inquiry;
+        match destination {
+            Destination::Service(entry) if entry.service.balancing == Balancing::Passthrough => {
+                vec![Hop::unknown(target)]
+            }
+            Destination::Service(entry) => {
+                let hops = |Candidate { choice, way }: Candidate| match way {
+                    Way::At(address) => vec![Hop::to_endpoint(choice, address, None)],
+                    Way::Named(hostname, port) => {
+                        // Of the family that is looked for first.
+                        let nowhere = if target.is_ipv4() { V4_NOWHERE } else { V6_NOWHERE };
+                        let address = SocketAddr::new(nowhere, port);
+                        vec![Hop::to_endpoint(choice, address, Some(hostname))]
+                    }
+                    Way::Across => self.hops_across(
+                        &choice.workload,
+                        Some(&choice.standing),
+                        entry.service,
+                        inquiry,
+                    ),
+                };
+                let candidates = entry.candidates(source, target, Purpose::Serve, now, pick);
+                candidates.into_iter().flat_map(hops).take(MAX_ATTEMPTS).collect()
+            }
+            Destination::Workload(workload) => {
+                let expected = [workload.identity.clone()].into();
+                let transport = Transport::to(workload.tunnel_protocol, expected);
+                let workload = Some(workload.clone());
+                vec![Hop { address: target, hostname: None, workload, transport, standing: None }]
+            }
+            Destination::Host | Destination::Unknown => vec![Hop::unknown(target)],
         }
     }
 }
@@ -171,38 +242,27 @@ impl<'a> Destination<'a> {
         }
     }
 
+    /// Returns why there is no way to it.
+    fn unavailable(self, Inquiry { source, target, .. }: Inquiry<'_>) -> CloseReason {
+        match self {
+            // Those that there are cannot be reached.
+            Self::Service(entry)
+                if !entry.menu(source, target.port(), Purpose::Serve).tiers().is_empty() =>
+            {
+                CloseReason::GatewayUnavailable
+            }
+            Self::Service(_) | Self::Workload(_) | Self::Host | Self::Unknown => {
+                CloseReason::NoHealthyEndpoint
+            }
+        }
+    }
+
     fn is_refused(self, source: &Workload, policy: OutboundPolicy) -> bool {
         match (self, source.unknown_destinations.unwrap_or(policy.unknown)) {
             (Self::Unknown, UnknownDestinations::Refuse) => true,
             (Self::Unknown, UnknownDestinations::Pass)
             | (Self::Service(_) | Self::Workload(_) | Self::Host, _) => false,
         }
-    }
-}
-
-/// Returns the ways that pass no waypoint.
-fn direct_hops(
-    destination: Destination<'_>,
-    source: &Workload,
-    target: SocketAddr,
-    now: Moment,
-    pick: impl Fn(u64) -> u64,
-) -> Vec<Hop> {
-    match destination {
-        Destination::Service(entry) if entry.service.balancing == Balancing::Passthrough => {
-            vec![Hop::unknown(target)]
-        }
-        Destination::Service(entry) => {
-            let candidates = entry.candidates(source, target, Purpose::Serve, now, pick);
-            candidates.into_iter().map(Hop::to_endpoint).collect()
-        }
-        Destination::Workload(workload) => {
-            let expected = [workload.identity.clone()].into();
-            let transport = Transport::to(workload.tunnel_protocol, expected);
-            let workload = Some(workload.clone());
-            vec![Hop { address: target, workload, transport, standing: None }]
-        }
-        Destination::Host | Destination::Unknown => vec![Hop::unknown(target)],
     }
 }
 
@@ -220,20 +280,27 @@ impl Transport {
 // === impl Hop ===
 
 impl Hop {
+    /// Returns the hop once its name is known to stand for `address`.
+    #[must_use]
+    pub fn found_at(&self, address: IpAddr) -> Self {
+        let address = SocketAddr::new(address, self.address.port());
+        Self { address, hostname: None, ..self.clone() }
+    }
+
     /// Returns where the bytes of this hop are sent.
     pub fn peer_address(&self) -> SocketAddr {
         match &self.transport {
             Transport::Plaintext => self.address,
             Transport::Hbone { .. } => SocketAddr::new(self.address.ip(), HBONE_PORT),
-            Transport::Waypoint { address, .. } => *address,
+            Transport::Waypoint { address, .. } | Transport::Gateway { address, .. } => *address,
         }
     }
 
-    /// Returns the endpoint: the application's address, or the waypoint's.
+    /// Returns the endpoint: the application's address, or that of the proxy which stands in for it.
     pub fn endpoint_address(&self) -> SocketAddr {
         match &self.transport {
             Transport::Plaintext | Transport::Hbone { .. } => self.address,
-            Transport::Waypoint { address, .. } => *address,
+            Transport::Waypoint { address, .. } | Transport::Gateway { address, .. } => *address,
         }
     }
 
@@ -241,17 +308,20 @@ impl Hop {
     pub fn is_mutual(&self) -> bool {
         match &self.transport {
             Transport::Plaintext => false,
-            Transport::Hbone { .. } | Transport::Waypoint { .. } => true,
+            Transport::Hbone { .. } | Transport::Waypoint { .. } | Transport::Gateway { .. } => {
+                true
+            }
         }
     }
 
     fn unknown(address: SocketAddr) -> Self {
-        Self { address, workload: None, transport: Transport::Plaintext, standing: None }
+        let (hostname, workload, standing) = (None, None, None);
+        Self { address, hostname, workload, transport: Transport::Plaintext, standing }
     }
 
-    fn to_endpoint(Candidate { choice, address }: Candidate) -> Self {
+    fn to_endpoint(choice: Choice, address: SocketAddr, hostname: Option<Arc<str>>) -> Self {
         let transport = Transport::to(choice.workload.tunnel_protocol, choice.expected);
         let (workload, standing) = (Some(choice.workload), Some(choice.standing));
-        Self { address, workload, transport, standing }
+        Self { address, hostname, workload, transport, standing }
     }
 }

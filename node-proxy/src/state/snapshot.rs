@@ -50,6 +50,8 @@ pub struct ServiceEntry<'a> {
     pub service: &'a Arc<Service>,
     /// Its endpoints.
     pub(super) members: &'a Members,
+    /// What they are part of.
+    pub(super) state: &'a MeshState,
 }
 
 /// A workload of this node with the policies that guard it.
@@ -70,6 +72,8 @@ pub struct MeshState {
     by_address: HashTrieMapSync<IpAddr, Namesakes>,
     /// Workloads that share the address of their node.
     by_host: HashTrieMapSync<IpAddr, Namesakes>,
+    /// Workloads of other networks, such as the gateways that lead there.
+    pub(super) by_remote_address: HashTrieMapSync<(Network, IpAddr), Namesakes>,
     services: HashTrieMapSync<ServiceKey, Arc<Service>>,
     /// Also of services that are not known (yet): either may come first.
     endpoints: HashTrieMapSync<ServiceKey, Endpoints>,
@@ -104,7 +108,7 @@ impl MeshState {
     }
 
     /// Returns the network that this is seen from.
-    pub(super) fn network(&self) -> &Network {
+    pub fn network(&self) -> &Network {
         &self.network
     }
 
@@ -253,10 +257,14 @@ impl MeshState {
     }
 
     /// Adds a workload, in place of the one with its uid. How that has been doing is remembered while
-    /// its addresses are the same.
+    /// it is reached in the same way.
     pub fn insert_workload(&mut self, workload: Workload) {
         let before = self.take_workload(&workload.uid);
-        let mut standings = before.filter(|(before, _)| before.addresses == workload.addresses);
+        let mut standings = before.filter(|(before, _)| {
+            before.addresses == workload.addresses
+                && before.hostname == workload.hostname
+                && before.network_gateway == workload.network_gateway
+        });
         let mut standing = |key| {
             let known = standings.as_mut().and_then(|(_, standings)| standings.remove(key));
             known.unwrap_or_default()
@@ -272,15 +280,16 @@ impl MeshState {
         if let Some(names) = self.by_name.get_mut(namespace) {
             enlist(names, workload.name.clone(), &entry, &self.network);
         }
-        // What is on another network is reached through gateways, if at all.
-        if workload.network != self.network {
-            return;
-        }
-        let by_address = match workload.network_mode {
-            NetworkMode::Standard => &mut self.by_address,
-            NetworkMode::HostNetwork => &mut self.by_host,
-        };
         for address in &workload.addresses {
+            if workload.network != self.network {
+                let key = (workload.network.clone(), *address);
+                enlist(&mut self.by_remote_address, key, &entry, &self.network);
+                continue;
+            }
+            let by_address = match workload.network_mode {
+                NetworkMode::Standard => &mut self.by_address,
+                NetworkMode::HostNetwork => &mut self.by_host,
+            };
             enlist(by_address, *address, &entry, &self.network);
         }
         for (key, ports) in &workload.services {
@@ -312,6 +321,7 @@ impl MeshState {
         for address in &workload.addresses {
             delist(&mut self.by_address, address, &entry);
             delist(&mut self.by_host, address, &entry);
+            delist(&mut self.by_remote_address, &(workload.network.clone(), *address), &entry);
         }
         let mut standings = Standings::new();
         for key in workload.services.keys() {
@@ -372,7 +382,7 @@ impl MeshState {
             Some(endpoints) => endpoints.members(),
             None => Members::none(),
         };
-        ServiceEntry { service, members }
+        ServiceEntry { service, members, state: self }
     }
 
     pub(super) fn visible<'a>(

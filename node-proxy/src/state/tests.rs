@@ -1,4 +1,6 @@
 mod choice;
+mod gateways;
+mod hostnames;
 mod preferences;
 mod vectors;
 mod waypoints;
@@ -80,14 +82,23 @@ fn decide(
 }
 
 /// Returns the hops as text: `h` for HBONE, `t` for plain TCP, and the address; `w` for a waypoint,
-/// its address and what it is asked for.
+/// its address and what it is asked for; `g` for a gateway and the same.
 fn as_text(route: &Route) -> Vec<String> {
     let text = |address: SocketAddr, transport: &Transport| match transport {
         Transport::Hbone { .. } => format!("h {address}"),
         Transport::Plaintext => format!("t {address}"),
         Transport::Waypoint { address: waypoint, .. } => format!("w {waypoint} {address}"),
+        Transport::Gateway { address: gateway, service, .. } => {
+            format!("g {gateway} {}:{}", service.key.hostname, address.port())
+        }
     };
-    route.hops.iter().map(|hop| text(hop.address, &hop.transport)).collect()
+    let of_hop = |hop: &crate::state::Hop| match &hop.hostname {
+        Some(hostname) => {
+            text(hop.address, &hop.transport).replace(&hop.address.ip().to_string(), hostname)
+        }
+        None => text(hop.address, &hop.transport),
+    };
+    route.hops.iter().map(of_hop).collect()
 }
 
 fn hops(target: &str, pick: u64) -> Vec<String> {
@@ -174,7 +185,7 @@ fn a_peer_may_be_the_workload_or_what_the_service_allows() {
         Transport::Hbone { expected } | Transport::Waypoint { expected, .. } => {
             expected.iter().map(Identity::to_string).collect()
         }
-        Transport::Plaintext => Vec::new(),
+        Transport::Plaintext | Transport::Gateway { .. } => Vec::new(),
     };
     let own = "spiffe://cluster.local/ns/shop/sa/b";
     assert_eq!(expected("10.2.0.2:80"), [own]);

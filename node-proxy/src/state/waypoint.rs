@@ -1,64 +1,48 @@
-//! Waypoints: where they are, and for whom they stand in.
+//! Waypoints: for whom they stand in, and the ways through them.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::{net::IpAddr, sync::Arc};
 
-use mesh_api::{
-    identity::Namespace,
-    workload::{Service, Waypoint, WaypointDestination, Workload},
-};
+use mesh_api::workload::{GatewayAddress, Service, Workload};
 
 use super::{
-    endpoints::Candidate,
-    menu::Purpose,
-    outbound::{Hop, Transport},
-    snapshot::{MeshState, ServiceEntry},
-    standing::Moment,
+    gateway::{Instance, Instances},
+    menu::{MAX_ATTEMPTS, Purpose},
+    outbound::{Hop, Inquiry, Transport},
+    snapshot::MeshState,
 };
-
-/// What a reference to a waypoint leads to.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Instances<'a> {
-    /// The endpoints of a service.
-    Of(ServiceEntry<'a>),
-    /// One workload.
-    One(&'a Arc<Workload>),
-}
 
 // === impl MeshState ===
 
 impl MeshState {
-    /// Returns the ways of `source` to `target` through `waypoint`, best first; none if no instance
-    /// of it is known and healthy.
+    /// Returns the ways through `waypoint`, best first; none if no instance of it is known and
+    /// healthy. One on another network is reached through the gateway there, for `service` only.
     pub(super) fn hops_through(
         &self,
-        waypoint: &Waypoint,
-        source: &Workload,
-        target: SocketAddr,
-        now: Moment,
-        pick: impl Fn(u64) -> u64,
+        waypoint: &GatewayAddress,
+        service: Option<&Arc<Service>>,
+        inquiry: Inquiry<'_>,
     ) -> Vec<Hop> {
-        let port = waypoint.hbone_port;
-        // The family of the client where there is a choice.
-        let at = match &waypoint.destination {
-            WaypointDestination::Service(_) => SocketAddr::new(target.ip(), port),
-            WaypointDestination::Address(_, address) => SocketAddr::new(*address, port),
-        };
-        match self.instances(waypoint, source.namespace()) {
-            Some(Instances::Of(entry)) => {
-                let candidates = entry.candidates(source, at, Purpose::StandIn, now, pick);
-                let hop = |candidate| Hop::through(candidate, target);
-                candidates.into_iter().map(hop).collect()
+        let hops = |instance: Instance| {
+            let Instance { workload, address, expected, standing } = instance;
+            match (address, service) {
+                (Some(address), _) => {
+                    let transport = Transport::Waypoint { address, expected };
+                    let (address, workload) = (inquiry.target, Some(workload));
+                    vec![Hop { address, hostname: None, workload, transport, standing }]
+                }
+                (None, Some(service)) => {
+                    self.hops_across(&workload, standing.as_ref(), service, inquiry)
+                }
+                // Pods are reached by their addresses in their own network only.
+                (None, None) => Vec::new(),
             }
-            Some(Instances::One(workload)) => vec![Hop::through_only(workload, at, target)],
-            None => Vec::new(),
-        }
+        };
+        let instances = self.instances_for(waypoint, Purpose::StandIn, inquiry);
+        instances.into_iter().flat_map(hops).take(MAX_ATTEMPTS).collect()
     }
 
     /// Returns whether `workload` is an instance of `waypoint`.
-    pub(super) fn is_instance(&self, workload: &Workload, waypoint: &Waypoint) -> bool {
+    pub(super) fn is_instance(&self, workload: &Workload, waypoint: &GatewayAddress) -> bool {
         match self.instances(waypoint, workload.namespace()) {
             Some(Instances::Of(entry)) => workload.services.contains_key(&entry.service.key),
             Some(Instances::One(instance)) => {
@@ -79,43 +63,11 @@ impl MeshState {
         let waypoint = of_workload.or_else(of_service).flatten();
         waypoint.is_some_and(|waypoint| self.is_instance(local, waypoint))
     }
-
-    /// Returns what the reference leads to.
-    pub(super) fn instances(
-        &self,
-        waypoint: &Waypoint,
-        client: &Namespace,
-    ) -> Option<Instances<'_>> {
-        match &waypoint.destination {
-            WaypointDestination::Service(key) => self.service(key).map(Instances::Of),
-            WaypointDestination::Address(network, address) if network == self.network() => {
-                let service = self.service_at(*address, client).map(Instances::Of);
-                service.or_else(|| self.workload_at(*address).map(Instances::One))
-            }
-            WaypointDestination::Address(..) => None,
-        }
-    }
-}
-
-// === impl Hop ===
-
-impl Hop {
-    fn through(Candidate { choice, address }: Candidate, target: SocketAddr) -> Self {
-        let transport = Transport::Waypoint { address, expected: choice.expected };
-        let (workload, standing) = (Some(choice.workload), Some(choice.standing));
-        Self { address: target, workload, transport, standing }
-    }
-
-    fn through_only(waypoint: &Arc<Workload>, address: SocketAddr, target: SocketAddr) -> Self {
-        let expected = [waypoint.identity.clone()].into();
-        let transport = Transport::Waypoint { address, expected };
-        Self { address: target, workload: Some(waypoint.clone()), transport, standing: None }
-    }
 }
 
 /// Returns the waypoint that a connection to `service` passes: one by weight, as `pick` says, or
 /// else the only one.
-pub(super) fn choose(service: &Service, pick: impl FnOnce(u64) -> u64) -> Option<&Waypoint> {
+pub(super) fn choose(service: &Service, pick: impl FnOnce(u64) -> u64) -> Option<&GatewayAddress> {
     let weighted = &service.weighted_waypoints;
     let total: u64 = weighted.iter().map(|w| u64::from(w.weight)).sum();
     if total == 0 {

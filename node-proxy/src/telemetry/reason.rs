@@ -45,6 +45,10 @@ pub enum CloseReason {
     NoHealthyEndpoint,
     /// When the destination is bound to a waypoint of which no instance is there.
     WaypointUnavailable,
+    /// When the service has endpoints on other networks only, and no gateway to those is there.
+    GatewayUnavailable,
+    /// When the destination has a host name in place of addresses, for which none was found.
+    NameNotResolved,
     /// When the mesh does not know the destination and this node lets nothing else pass.
     DestinationUnknown,
     /// When a peer asked by CONNECT for an address that is not the pod's.
@@ -131,6 +135,8 @@ impl CloseReason {
             Self::WorkloadUnknown => "workload_unknown",
             Self::NoHealthyEndpoint => "no_healthy_endpoint",
             Self::WaypointUnavailable => "waypoint_unavailable",
+            Self::GatewayUnavailable => "gateway_unavailable",
+            Self::NameNotResolved => "name_not_resolved",
             Self::DestinationUnknown => "destination_unknown",
             Self::DestinationNotAllowed => "destination_not_allowed",
             Self::IllegalPort => "illegal_port",
@@ -170,6 +176,8 @@ impl CloseReason {
             Self::WorkloadUnknown
             | Self::NoHealthyEndpoint
             | Self::WaypointUnavailable
+            | Self::GatewayUnavailable
+            | Self::NameNotResolved
             | Self::DestinationNotAllowed
             | Self::IllegalPort
             | Self::ConnectRefused
@@ -202,6 +210,8 @@ impl CloseReason {
             | Self::WorkloadUnknown
             | Self::NoHealthyEndpoint
             | Self::WaypointUnavailable
+            | Self::GatewayUnavailable
+            | Self::NameNotResolved
             | Self::DestinationUnknown
             | Self::DestinationNotAllowed
             | Self::IllegalPort

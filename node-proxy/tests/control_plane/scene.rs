@@ -64,6 +64,7 @@ impl Scene {
         let identities = IdentityStore::new(authority, clock, revocations, Handle::current());
         let options = ProxyOptions {
             naming: None,
+            name_servers: Vec::new(),
             same_node_encryption: false,
             outbound: OutboundPolicy::default(),
             access_log_sample: NonZeroU32::MIN,

@@ -1,4 +1,7 @@
-//! Envoy, which nobody here wrote, as the client and as the server of a tunnel.
+//! Envoy, which nobody here wrote, as the client and as the server of a tunnel, and as the gateway of
+//! a network.
+
+mod gateway;
 
 use std::{
     env, fs,
@@ -35,7 +38,9 @@ fn a_pod_reaches_envoy_as_the_server_of_a_tunnel() -> Result<()> {
     let scene = Scene::new("envoy-srv")?;
     let _http = scene.peer.serve(python("http_server.py", &[HTTP.to_string()]), HTTP)?;
     let _transfer = serve_transfer(&scene.peer)?;
-    let envoy = start(&scene, &scene.peer, HBONE, &server(&scene)?)?;
+    // One pod, so the port alone tells the application.
+    let route = |port: u16| (format!(r".*:{port}"), SocketAddr::from(([127, 0, 0, 1], port)));
+    let envoy = start(&scene, &scene.peer, HBONE, &server(&scene, &[HTTP, TRANSFER].map(route))?)?;
 
     for address in [scene.peer.v4(HTTP), scene.peer.v6(HTTP)] {
         let body = curl(&scene.pod, address)?;
@@ -82,8 +87,11 @@ fn url(server: SocketAddr) -> String {
     format!("http://{server}/through-envoy")
 }
 
+/// Where a server closes first, Envoy resets the stream without what it still holds for a reader
+/// that is slower than its server.
 fn serve_transfer(pod: &Pod) -> Result<Child> {
-    pod.serve(python("transfer.py", &["serve".to_owned(), TRANSFER.to_string()]), TRANSFER)
+    let server = python("transfer.py", &["serve", &TRANSFER.to_string(), "last"]);
+    pod.serve(server, TRANSFER)
 }
 
 fn transfer(pod: &Pod, server: SocketAddr) -> Result<()> {
@@ -119,11 +127,11 @@ fn binary() -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Envoy terminates the tunnels of its pod and checks that the client is the enrolled pod.
-fn server(scene: &Scene) -> Result<Value> {
-    let route = |port: u16| {
-        // One pod, so the port alone tells the application.
-        let authority = format!(r".*:{port}");
+/// Envoy terminates the tunnels of its pod and checks that the client is the enrolled pod. What they
+/// ask for, as a regular expression, decides where the bytes go.
+fn server(scene: &Scene, routes: &[(String, SocketAddr)]) -> Result<Value> {
+    let clusters: Vec<_> = routes.iter().map(|(_, to)| static_cluster(*to)).collect();
+    let route = |(authority, to): &(String, SocketAddr)| {
         json!({
             "match": {
                 "connect_matcher": {},
@@ -133,7 +141,7 @@ fn server(scene: &Scene) -> Result<Value> {
                 }],
             },
             "route": {
-                "cluster": cluster_name(port),
+                "cluster": cluster_name(to.port()),
                 "upgrade_configs": [{ "upgrade_type": "CONNECT", "connect_config": {} }],
             },
         })
@@ -148,7 +156,7 @@ fn server(scene: &Scene) -> Result<Value> {
             "virtual_hosts": [{
                 "name": "pod",
                 "domains": ["*"],
-                "routes": [route(HTTP), route(TRANSFER)],
+                "routes": routes.iter().map(route).collect::<Vec<_>>(),
             }],
         },
         "http_filters": [{
@@ -159,7 +167,6 @@ fn server(scene: &Scene) -> Result<Value> {
     let mut tls = tls_context(scene, &scene.pod)?;
     tls["@type"] = json!(type_url("transport_sockets.tls.v3.DownstreamTlsContext"));
     tls["require_client_certificate"] = json!(true);
-    let applications = [HTTP, TRANSFER].map(|port| cluster(port, &address("127.0.0.1", port)));
     Ok(json!({
         "listeners": [{
             "name": "tunnels",
@@ -169,7 +176,7 @@ fn server(scene: &Scene) -> Result<Value> {
                 "transport_socket": { "name": "tls", "typed_config": tls },
             }],
         }],
-        "clusters": applications,
+        "clusters": clusters,
     }))
 }
 
@@ -190,7 +197,7 @@ fn client(scene: &Scene) -> Result<Value> {
     };
     let mut tls = tls_context(scene, &scene.pod)?;
     tls["@type"] = json!(type_url("transport_sockets.tls.v3.UpstreamTlsContext"));
-    let mut tunnels = cluster(HBONE, &address(&scene.pod.ipv4().to_string(), HBONE));
+    let mut tunnels = static_cluster(scene.pod.v4(HBONE));
     tunnels["transport_socket"] = json!({ "name": "tls", "typed_config": tls });
     tunnels["typed_extension_protocol_options"] = json!({
         "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
@@ -232,6 +239,10 @@ fn tls_context(scene: &Scene, expected: &Pod) -> Result<Value> {
 
 fn text(path: &Path) -> Result<&str> {
     path.to_str().context("a path that is no text")
+}
+
+fn static_cluster(to: SocketAddr) -> Value {
+    cluster(to.port(), &address(&to.ip().to_string(), to.port()))
 }
 
 fn cluster(port: u16, endpoint: &Value) -> Value {

@@ -2,5 +2,6 @@
 
 mod endpoints;
 mod explain;
+mod hostnames;
 mod proxied;
 mod registry;

@@ -41,6 +41,11 @@ impl Pair {
         Self { client, server: configs(DESK).server() }
     }
 
+    /// Returns the configurations of the client and of the server.
+    pub(in crate::hbone) fn configs(self) -> (Arc<ClientConfig>, Arc<ServerConfig>) {
+        (self.client, self.server)
+    }
+
     /// Returns both ends of a stream.
     pub(in crate::hbone) async fn streams(self) -> (Stream, Secured) {
         let (client, server) = sockets().await;

@@ -141,10 +141,10 @@ impl Source {
     /// the rest is not kept for as long as the stream lasts.
     fn serve(self: Rc<Self>, (request, respond): Stream) -> impl Future<Output = ()> {
         let (head, body) = request.into_parts();
-        let forwarded = headers::parse_forwarded(&head.headers).unwrap_or_else(|_| {
+        let forwarded = headers::parse_forwarded(&head.headers);
+        if headers::has_unreadable(&head.headers) {
             self.worker.node.metrics.limit("forwarded").inc();
-            Forwarded::default()
-        });
+        }
         let asked = head.uri.authority().map(http::uri::Authority::as_str);
         let asked = asked.and_then(headers::parse_authority);
         let requested = match asked.filter(|_| head.method == Method::CONNECT) {
@@ -214,7 +214,9 @@ impl Source {
         let client = headers::client_address(self.client.ip(), &forwarded);
         let known = client.port() != 0;
         let state = self.worker.node.state();
-        let workload = state.workload_at(self.client.ip()).cloned();
+        // Behind a gateway the address is the gateway's.
+        let is_remote = forwarded.network.as_deref().is_some_and(|n| state.is_other_network(n));
+        let workload = state.workload_at(self.client.ip()).filter(|_| !is_remote).cloned();
         let application = Application::of(&state, &self.pod, self.target.ip(), requested);
         Arrival {
             client: if known { client } else { self.client },

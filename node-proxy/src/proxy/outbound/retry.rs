@@ -8,6 +8,7 @@ pub(super) fn is_worth_another_endpoint(reason: &CloseReason) -> bool {
         CloseReason::ConnectRefused
         | CloseReason::ConnectTimeout { .. }
         | CloseReason::ConnectFailed(_)
+        | CloseReason::NameNotResolved
         | CloseReason::TlsHandshake(_)
         | CloseReason::CertificateRevoked
         | CloseReason::PeerIdentityMismatch
@@ -24,6 +25,7 @@ pub(super) fn is_worth_another_endpoint(reason: &CloseReason) -> bool {
         | CloseReason::WorkloadUnknown
         | CloseReason::NoHealthyEndpoint
         | CloseReason::WaypointUnavailable
+        | CloseReason::GatewayUnavailable
         | CloseReason::DestinationUnknown
         | CloseReason::DestinationNotAllowed
         | CloseReason::IllegalPort

@@ -25,7 +25,7 @@ const MAX_DATAGRAM: usize = 65_535;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Unanswered {
+pub(in crate::proxy) enum Unanswered {
     /// There is no socket, or nobody at the other end.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -36,7 +36,7 @@ pub(super) enum Unanswered {
 
 /// The ways from one pod to its name servers.
 #[derive(Debug)]
-pub(super) struct Upstreams {
+pub(in crate::proxy) struct Upstreams {
     pod: Arc<Pod>,
     idle: Mutex<HashMap<IpAddr, Vec<Upstream>>>,
 }
@@ -52,12 +52,12 @@ struct Upstream {
 // === impl Upstreams ===
 
 impl Upstreams {
-    pub(super) fn new(pod: Arc<Pod>) -> Self {
+    pub(in crate::proxy) fn new(pod: Arc<Pod>) -> Self {
         Self { pod, idle: Mutex::default() }
     }
 
     /// Returns the answer of `server` to `query`, which may be up to `payload` bytes long.
-    pub(super) async fn ask(
+    pub(in crate::proxy) async fn ask(
         &self,
         mut query: Vec<u8>,
         server: IpAddr,

@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     state::{
         endpoints::Candidate,
-        menu::{LeftOut, MAX_ATTEMPTS, Purpose},
+        menu::{LeftOut, MAX_ATTEMPTS, Purpose, Way},
     },
     telemetry::fixtures,
 };
@@ -128,6 +128,7 @@ fn what_cannot_be_chosen_is_counted_by_its_cause() {
         with(2, |w| w.health = Health::Unhealthy),
         with(3, |w| w.capacity = 0),
         with(4, |w| w.addresses = vec!["fd00::4".parse().unwrap()]),
+        with(6, |w| w.network = Network("far".into())),
         workload(5, 9),
     ]);
     let mut service = Service::clone(mesh.service(&fixtures::service().key).unwrap().service);
@@ -143,11 +144,20 @@ fn what_cannot_be_chosen_is_counted_by_its_cause() {
         without_address: 1,
         elsewhere: 1,
         without_port: 0,
+        without_gateway: 1,
+        without_identity: 0,
     };
     assert_eq!(menu.left_out, expected);
     let menu = entry.menu(&workload(0, 0), 81, Purpose::Serve);
-    assert_eq!(menu.left_out.without_port, 2);
+    assert_eq!(menu.left_out.without_port, 3);
     assert!(menu.tiers().is_empty());
+}
+
+fn address_of(candidate: &Candidate) -> SocketAddr {
+    match candidate.way {
+        Way::At(address) => address,
+        Way::Named(..) | Way::Across => panic!("{candidate:?}"),
+    }
 }
 
 #[test]
@@ -162,7 +172,7 @@ fn a_proxy_that_takes_everything_at_one_port_stands_in_at_ports_that_its_service
     let found = |port, purpose| {
         let target = SocketAddr::new([10, 96, 0, 1].into(), port);
         let found = entry.candidates(&workload(0, 0), target, purpose, Moment::default(), |_| 0);
-        found.iter().map(|candidate| candidate.address.to_string()).collect::<Vec<_>>()
+        found.iter().map(|candidate| address_of(candidate).to_string()).collect::<Vec<_>>()
     };
     assert_eq!(found(80, Purpose::StandIn), ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"]);
     assert_eq!(found(15008, Purpose::StandIn), ["10.0.0.3:15008"]);
@@ -192,7 +202,7 @@ proptest! {
         for choice in menu.tiers().iter().flat_map(|tier| &tier.choices) {
             let number: usize = choice.workload.uid.0.parse().unwrap();
             if endpoints[number - 1].1 {
-                fail(&Candidate { choice: choice.clone(), address: TARGET.parse().unwrap() }, now);
+                fail(&Candidate { choice: choice.clone(), way: Way::At(TARGET.parse().unwrap()) }, now);
             }
         }
         let turn = std::cell::Cell::new(0);

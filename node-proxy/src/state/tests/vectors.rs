@@ -1,6 +1,5 @@
 //! The decision vectors of the reference, in its order (section 3.7), seen from a pod with both
-//! address families. Where it says that a connection crosses networks there is no way here: gateways
-//! between networks are not supported, and a workload that names one is refused.
+//! address families.
 
 use super::*;
 
@@ -9,6 +8,14 @@ workloads:
 - {uid: Kubernetes//Pod/ns1/source, name: source, namespace: ns1, service_account: source, node: local, addresses: ["127.0.0.1", "::1"], tunnel_protocol: HBONE, waypoint: {address: 127.0.0.10}}
 - {uid: Kubernetes//Pod/ns1/waypoint, name: waypoint, namespace: ns1, service_account: waypoint, node: remote, addresses: ["127.0.0.10"]}
 - {uid: far, name: far, namespace: ns1, network: remote, addresses: ["127.0.2.1"], tunnel_protocol: HBONE, services: {ns1/far.com: {}, ns1/near-first.com: {}}}
+- {uid: gw, name: gw, namespace: ns1, service_account: gw, network: remote, addresses: ["127.0.2.10"]}
+- {uid: gw-pod, name: gw-pod, namespace: ns1, service_account: gw, network: remote, addresses: ["127.0.2.11"], services: {ns1/gw.com: {}}}
+- {uid: gated, name: gated, namespace: ns1, network: remote, network_gateway: {address: remote/127.0.2.10, hbone_mtls_port: 15009}, services: {ns1/gated.com: {}, ns1/gated-near-first.com: {}}}
+- {uid: gated-by-name, name: gated-by-name, namespace: ns1, network: remote, network_gateway: {hostname: {namespace: ns1, hostname: gw.com}, hbone_mtls_port: 15009}, services: {ns1/gated-by-name.com: {}}}
+- {uid: far-wp, name: far-wp, namespace: ns1, network: remote, addresses: ["127.0.0.10"], network_gateway: {address: remote/127.0.2.10, hbone_mtls_port: 15009}}
+- {uid: sick, name: sick, namespace: ns1, addresses: ["127.0.2.3"], status: UNHEALTHY, tunnel_protocol: HBONE, services: {ns1/sick-near-first.com: {}}}
+- {uid: gated-2, name: gated-2, namespace: ns1, network: remote, network_gateway: {address: remote/127.0.2.10, hbone_mtls_port: 15009}, services: {ns1/sick-near-first.com: {}}}
+- {uid: gated-near, name: gated-near, namespace: ns1, addresses: ["127.0.2.4"], tunnel_protocol: HBONE, services: {ns1/gated-near-first.com: {}}}
 - {uid: near, name: near, namespace: ns1, addresses: ["127.0.2.2"], tunnel_protocol: HBONE, services: {ns1/near-first.com: {}}}
 - {uid: plain-local, name: plain-local, namespace: ns1, node: local, addresses: ["127.0.3.1"]}
 - {uid: plain-remote, name: plain-remote, namespace: ns1, node: remote, addresses: ["127.0.3.2"]}
@@ -26,7 +33,12 @@ services:
 - {name: far, namespace: ns1, hostname: far.com, addresses: ["127.10.0.1"], ports: [{service_port: 80, target_port: 8080}]}
 - {name: near-first, namespace: ns1, hostname: near-first.com, addresses: ["127.10.0.2"], ports: [{service_port: 80, target_port: 8080}], load_balancing: {mode: FAILOVER, routing_preference: [NETWORK]}}
 - {name: bound, namespace: ns1, hostname: bound.com, addresses: ["127.10.0.3"], ports: [{service_port: 80, target_port: 8080}], waypoint: {address: 127.0.0.10}}
-- {name: far-waypoint, namespace: ns1, hostname: far-waypoint.com, addresses: ["127.10.0.4"], ports: [{service_port: 80, target_port: 8080}], waypoint: {address: remote/127.0.0.10}}
+- {name: far-waypoint, namespace: ns1, hostname: far-waypoint.com, addresses: ["127.10.0.4"], ports: [{service_port: 80, target_port: 8080}], waypoint: {address: remote/127.0.0.10}, subject_alt_names: ["spiffe://cluster.local/ns/ns1/sa/far"]}
+- {name: gw, namespace: ns1, hostname: gw.com, ports: [{service_port: 15009, target_port: 15008}]}
+- {name: gated, namespace: ns1, hostname: gated.com, addresses: ["127.10.0.12"], ports: [{service_port: 80, target_port: 8080}], subject_alt_names: ["spiffe://cluster.local/ns/ns1/sa/far"]}
+- {name: gated-by-name, namespace: ns1, hostname: gated-by-name.com, addresses: ["127.10.0.13"], ports: [{service_port: 80, target_port: 8080}], subject_alt_names: ["spiffe://cluster.local/ns/ns1/sa/far"]}
+- {name: gated-near-first, namespace: ns1, hostname: gated-near-first.com, addresses: ["127.10.0.14"], ports: [{service_port: 80, target_port: 8080}], load_balancing: {mode: FAILOVER, routing_preference: [NETWORK]}, subject_alt_names: ["spiffe://cluster.local/ns/ns1/sa/far"]}
+- {name: sick-near-first, namespace: ns1, hostname: sick-near-first.com, addresses: ["127.10.0.15"], ports: [{service_port: 80, target_port: 8080}], load_balancing: {mode: FAILOVER, routing_preference: [NETWORK]}, subject_alt_names: ["spiffe://cluster.local/ns/ns1/sa/far"]}
 - {name: empty, namespace: ns1, hostname: empty.com, addresses: ["127.10.0.5"], ports: [{service_port: 80, target_port: 80}]}
 - {name: named, namespace: ns1, hostname: named.com, addresses: ["127.10.0.6"], ports: [{service_port: 80}]}
 - {name: host, namespace: ns1, hostname: host.com, addresses: ["127.10.0.7"], ports: [{service_port: 80, target_port: 80}]}
@@ -44,10 +56,22 @@ fn the_vectors_of_the_reference_hold() {
     for (what, target, expected) in [
         ("unknown address", "1.2.3.4:80", Ok("t 1.2.3.4:80")),
         ("only endpoint on another network", "127.10.0.1:80", no_endpoint()),
+        ("gateway by address", "127.10.0.12:80", Ok("g 127.0.2.10:15009 gated.com:80")),
+        ("gateway by name", "127.10.0.13:80", Ok("g 127.0.2.11:15008 gated-by-name.com:80")),
         (
             "service waypoint on another network",
             "127.10.0.4:80",
-            Err(CloseReason::WaypointUnavailable),
+            Ok("g 127.0.2.10:15009 far-waypoint.com:80"),
+        ),
+        (
+            "own network first, though a gateway is there",
+            "127.10.0.14:80",
+            Ok("h 127.0.2.4:8080, g 127.0.2.10:15009 gated-near-first.com:80"),
+        ),
+        (
+            "own network first, of which nothing is healthy",
+            "127.10.0.15:80",
+            Ok("g 127.0.2.10:15009 sick-near-first.com:80"),
         ),
         ("own network first", "127.10.0.2:80", Ok("h 127.0.2.2:8080")),
         ("no tunnel, own node", "127.0.3.1:80", Ok("t 127.0.3.1:80")),

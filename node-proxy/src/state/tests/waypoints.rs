@@ -142,7 +142,10 @@ fn a_waypoint_proves_to_be_one() {
             Transport::Waypoint { expected, .. } => {
                 expected.iter().map(Identity::to_string).collect::<Vec<_>>()
             }
-            other @ (Transport::Plaintext | Transport::Hbone { .. }) => panic!("{other:?}"),
+            other
+            @ (Transport::Plaintext | Transport::Hbone { .. } | Transport::Gateway { .. }) => {
+                panic!("{other:?}")
+            }
         }
     };
     let own = "spiffe://cluster.local/ns/shop/sa/wp";

@@ -28,6 +28,12 @@ impl CloseReason {
                 "check that the waypoint's pods are ready; --waypoint-fallback lets connections \
                  pass without it"
             }
+            Self::GatewayUnavailable => {
+                "check that the gateway's workload or service is known, and that its pods are ready"
+            }
+            Self::NameNotResolved => {
+                "check the name, and that the name servers (--name-servers) answer this pod"
+            }
             Self::DestinationUnknown => {
                 "make a ServiceEntry for it; ALLOW_ANY of the mesh configuration, or \
                  --outbound-policy allow-any where that says nothing, lets pods connect to any \
@@ -100,6 +106,10 @@ impl CloseReason {
             Self::WorkloadUnknown => "no configuration describes this pod",
             Self::NoHealthyEndpoint => "the service has no healthy endpoint",
             Self::WaypointUnavailable => "no instance of the destination's waypoint is there",
+            Self::GatewayUnavailable => {
+                "no gateway to the network of the service's endpoints is there"
+            }
+            Self::NameNotResolved => "no address was found for the host name of the destination",
             Self::DestinationUnknown => "the mesh does not know the destination",
             Self::DestinationNotAllowed => "a peer asked for an address that is not this pod's",
             Self::IllegalPort => "the connection was for a port of the mesh itself",

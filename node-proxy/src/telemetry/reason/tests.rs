@@ -13,12 +13,7 @@ fn table() -> Vec<(R, &'static str, F, &'static str)> {
         (R::Completed, "completed", F::None, "completed"),
         (R::ClientReset, "client_reset", F::None, "client"),
         (R::ServerReset, "server_reset", F::None, "server"),
-        (
-            R::DeniedByPolicy { policy: Arc::clone(&policy) },
-            "denied_by_policy",
-            F::Deny,
-            "shop/deny-all",
-        ),
+        (denied.clone(), "denied_by_policy", F::Deny, "shop/deny-all"),
         (R::NotAllowed { policy: not_allowed }, "not_allowed", F::Deny, "no ALLOW policy"),
         (R::UnknownPolicy { policy }, "unknown_policy", F::Deny, "shop/deny-all"),
         (
@@ -29,6 +24,9 @@ fn table() -> Vec<(R, &'static str, F, &'static str)> {
         ),
         (R::WorkloadUnknown, "workload_unknown", F::Connect, "workloads"),
         (R::NoHealthyEndpoint, "no_healthy_endpoint", F::Connect, "ready"),
+        (R::WaypointUnavailable, "waypoint_unavailable", F::Connect, "--waypoint-fallback"),
+        (R::GatewayUnavailable, "gateway_unavailable", F::Connect, "no gateway"),
+        (R::NameNotResolved, "name_not_resolved", F::Connect, "--name-servers"),
         (R::DestinationUnknown, "destination_unknown", F::Deny, "ServiceEntry"),
         (R::DestinationNotAllowed, "destination_not_allowed", F::Connect, "not this pod's"),
         (R::IllegalPort, "illegal_port", F::Connect, "port"),
@@ -79,7 +77,7 @@ fn every_reason_has_its_name_flags_and_sentence() {
         assert!(!sentence.contains("  ") && !sentence.contains('\n'), "{name}: {sentence}");
     }
     let names: HashSet<_> = table().iter().map(|(_, name, ..)| *name).collect();
-    assert_eq!(names.len(), 28);
+    assert_eq!(names.len(), 31);
 }
 
 #[test]

@@ -76,9 +76,11 @@ fn a_nodes_token_gets_the_identities_of_pods_on_that_node_only() -> Result<()> {
             let message = format!("no running pod of {} is known on node", pod.identity());
             assert!(status.message().contains(&message), "{status}");
             assert!(refusals()? > before);
-            let log = mesh.plane.log()?;
             let told = |line: &str| line.contains("refused") && line.contains(&pod.identity());
-            assert!(log.lines().any(told), "{log}");
+            // Lines are written a moment after the answer.
+            wait_for("a line about the refusal", SOON, || {
+                Ok(mesh.plane.log()?.lines().any(told).then_some(()))
+            })?;
         }
     }
     let nobody = mesh.lab.dir().join("stolen");

@@ -26,8 +26,12 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use fairlead_component::logging::Levels;
 use fairlead_node::{
-    supervise::{self, RoleSpec, Supervisor, control::Control},
+    supervise::{
+        self, RoleSpec, Supervisor,
+        control::{Control, Told},
+    },
     sys::descriptors::Channel,
 };
 use nix::time::{ClockId, clock_gettime};
@@ -55,7 +59,7 @@ fn main() -> Result<ExitCode> {
     let arguments: Vec<_> = env::args().skip(1).collect();
     match arguments.as_slice() {
         [directory] => {
-            runtime.block_on(supervise::run(spec(Path::new(directory))))?;
+            runtime.block_on(supervise::run(spec(Path::new(directory))?))?;
             Ok(ExitCode::SUCCESS)
         }
         [name, directory] => {
@@ -66,18 +70,19 @@ fn main() -> Result<ExitCode> {
     }
 }
 
-fn spec(directory: &Path) -> Supervisor {
+fn spec(directory: &Path) -> Result<Supervisor> {
     let half = |name: &str| RoleSpec {
         program: "/proc/self/exe".into(),
         program_on_disk: directory.join("next"),
         arguments: vec![name.into(), directory.into()],
     };
-    Supervisor {
+    Ok(Supervisor {
+        levels: Levels::new("info")?,
         capture: half("capture"),
         proxy: half("proxy"),
         agent: None,
         drain_timeout: DRAIN_TIMEOUT,
-    }
+    })
 }
 
 // === impl Half ===
@@ -99,13 +104,17 @@ impl Half {
         let mut links: Vec<Rc<Channel>> = Vec::new();
         loop {
             tokio::select! {
-                link = control.next_link() => {
-                    let Some(link) = link else {
+                told = control.next() => match told {
+                    Some(Told::Link(link)) => {
+                        links.push(half.join(link.socket, drain.clone()).await?);
+                    }
+                    // It logs nothing.
+                    Some(Told::Log(_)) => {}
+                    None => {
                         half.say("orphan")?;
                         break;
-                    };
-                    links.push(half.join(link.socket, drain.clone()).await?);
-                }
+                    }
+                },
                 _ = terminate.recv() => {
                     half.say("term")?;
                     if half.name == "capture" {

@@ -1,22 +1,22 @@
-//! References to waypoints.
+//! References to proxies that take connections for others.
 
 use super::{InvalidField, Problem, address, name, port, required};
 use crate::{
     proto::workload::{self as proto, gateway_address::Destination},
-    workload::{Network, ServiceKey, Waypoint, WaypointDestination, WeightedWaypoint},
+    workload::{GatewayAddress, GatewayDestination, Network, ServiceKey, WeightedWaypoint},
 };
 
-/// Port of a waypoint that names none.
+/// Port of a gateway that names none.
 const DEFAULT_HBONE_PORT: u16 = 15008;
 
-// === impl Waypoint ===
+// === impl GatewayAddress ===
 
-impl TryFrom<proto::GatewayAddress> for Waypoint {
+impl TryFrom<proto::GatewayAddress> for GatewayAddress {
     type Error = InvalidField;
 
     fn try_from(wire: proto::GatewayAddress) -> Result<Self, InvalidField> {
         let destination = match wire.destination {
-            Some(Destination::Hostname(hostname)) => WaypointDestination::Service(ServiceKey {
+            Some(Destination::Hostname(hostname)) => GatewayDestination::Service(ServiceKey {
                 namespace: name("hostname.namespace", &hostname.namespace)?,
                 hostname: required("hostname.hostname", hostname.hostname)?.into(),
             }),
@@ -27,7 +27,7 @@ impl TryFrom<proto::GatewayAddress> for Waypoint {
                     return Err(at_address(Problem::Range));
                 }
                 let ip = address(&at.address).map_err(at_address)?;
-                WaypointDestination::Address(Network(at.network.into()), ip)
+                GatewayDestination::Address(Network(at.network.into()), ip)
             }
             None => return Err(Problem::Missing.at("")),
         };
@@ -45,17 +45,17 @@ impl TryFrom<proto::WeightedWaypoint> for WeightedWaypoint {
     type Error = InvalidField;
 
     fn try_from(wire: proto::WeightedWaypoint) -> Result<Self, InvalidField> {
-        let waypoint = waypoint("destination", wire.destination)?;
+        let waypoint = gateway("destination", wire.destination)?;
         let waypoint = waypoint.ok_or_else(|| Problem::Missing.at("destination"))?;
         Ok(Self { waypoint, weight: wire.weight })
     }
 }
 
-/// Returns the waypoint that `field` refers to, if it is set.
-pub(super) fn waypoint(
+/// Returns the gateway that `field` refers to, if it is set.
+pub(super) fn gateway(
     field: &str,
     wire: Option<proto::GatewayAddress>,
-) -> Result<Option<Waypoint>, InvalidField> {
-    let waypoint = wire.map(Waypoint::try_from).transpose();
-    waypoint.map_err(|error| error.within(field))
+) -> Result<Option<GatewayAddress>, InvalidField> {
+    let gateway = wire.map(GatewayAddress::try_from).transpose();
+    gateway.map_err(|error| error.within(field))
 }
