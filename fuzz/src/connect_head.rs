@@ -64,7 +64,7 @@ fn hint(value: &[u8]) {
     let Ok(value) = HeaderValue::from_bytes(value) else { return };
     let mut headers = HeaderMap::new();
     headers.insert(FORWARDED, value);
-    let forwarded = parse_forwarded(&headers).unwrap_or_default();
+    let forwarded = parse_forwarded(&headers);
     assert_eq!(client_address(PEER, &forwarded).ip(), PEER);
 }
 
@@ -76,7 +76,7 @@ fn head(workload: &Workload, host: Option<&str>) {
     let request = request.unwrap_or_else(|error| panic!("{workload:?}: {error}"));
     let asked = request.uri().authority().map(http::uri::Authority::as_str);
     assert_eq!(asked.and_then(parse_authority), Some(Authority::Address(target)));
-    let forwarded = parse_forwarded(request.headers()).unwrap_or_default();
+    let forwarded = parse_forwarded(request.headers());
     assert_eq!(forwarded.client, Some(client), "{host:?}");
     assert!(forwarded.host.is_none() || forwarded.host.as_deref() == host, "{forwarded:?}");
     let baggage = request.headers().get(BAGGAGE).map(HeaderValue::to_str);

@@ -7,7 +7,6 @@ pub mod client;
 mod frames;
 pub mod headers;
 pub mod keepalive;
-pub mod limits;
 mod metered;
 pub mod nested;
 pub mod pool;

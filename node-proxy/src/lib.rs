@@ -17,6 +17,7 @@ pub mod dns;
 pub mod explain;
 pub mod hbone;
 pub mod identity;
+pub mod limits;
 pub mod link;
 pub mod local_config;
 pub mod proxy;

@@ -11,20 +11,9 @@ use super::{
     lifetime::{Lifetime, lifetime},
     raw::Id,
 };
-
-/// Answers that are kept for one pod. With [`MAX_ANSWER`] and [`MAX_QUERY`] that is 400 KiB at
-/// most; `limit_reached{limit="dns_cache"}` counts those that found no place.
-const MAX_ANSWERS: usize = 256;
-
-/// Longest answer that is kept, in bytes: what fits a packet of every network.
-const MAX_ANSWER: usize = 1_232;
-
-/// Longest query whose answer is kept, in bytes: a name of full length and what clients add to it.
-const MAX_QUERY: usize = 320;
-
-/// Longest time for which an answer is kept, whatever it says: as long as clients keep what the
-/// mesh itself answers, so that a name that changes is not wrong for longer in here than there.
-const MAX_TIME: Duration = Duration::from_secs(30);
+use crate::limits::dns::{
+    MAX_CACHE_TIME, MAX_CACHED_ANSWER_BYTES, MAX_CACHED_ANSWERS, MAX_CACHED_QUERY_BYTES,
+};
 
 /// The answers to one pod's queries.
 #[derive(Debug, Default)]
@@ -76,15 +65,15 @@ impl Cache {
         answer: &[u8],
         now: Instant,
     ) -> Result<(), Full> {
-        if answer.len() > MAX_ANSWER {
+        if answer.len() > MAX_CACHED_ANSWER_BYTES {
             return Ok(());
         }
         let (Some(key), Some(lifetime)) = (Key::new(server, query), lifetime(answer)) else {
             return Ok(());
         };
-        if self.answers.len() >= MAX_ANSWERS && !self.answers.contains_key(&key) {
+        if self.answers.len() >= MAX_CACHED_ANSWERS && !self.answers.contains_key(&key) {
             self.tidy(now);
-            if self.answers.len() >= MAX_ANSWERS {
+            if self.answers.len() >= MAX_CACHED_ANSWERS {
                 return Err(Full);
             }
         }
@@ -102,7 +91,8 @@ impl Cache {
 
 impl Key {
     fn new(server: IpAddr, query: &[u8]) -> Option<Self> {
-        let question = query.get(size_of::<Id>()..).filter(|_| query.len() <= MAX_QUERY)?.into();
+        let question =
+            query.get(size_of::<Id>()..).filter(|_| query.len() <= MAX_CACHED_QUERY_BYTES)?.into();
         Some(Self { server, question })
     }
 }
@@ -111,7 +101,7 @@ impl Key {
 
 impl Kept {
     fn time(&self) -> Duration {
-        self.lifetime.time().min(MAX_TIME)
+        self.lifetime.time().min(MAX_CACHE_TIME)
     }
 }
 

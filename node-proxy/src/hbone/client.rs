@@ -23,13 +23,13 @@ use super::{
     TunnelError,
     frames::{Alarm, Guarded},
     keepalive::until_peer_is_gone,
-    limits::{
-        CLIENT_MAX_HEADER_LIST_BYTES, CLIENT_MAX_STREAMS, CONNECTION_WINDOW_BYTES,
-        HANDSHAKE_TIMEOUT, MAX_FRAME_BYTES, RESPONSE_TIMEOUT, SEND_BUFFER_BYTES,
-        SMALL_FRAME_BUDGET_BYTES, STREAM_WINDOW_BYTES,
-    },
     metered::{Metered, Usage},
     transport::{self, PathReport, Wire},
+};
+use crate::limits::tunnel::{
+    CLIENT_MAX_HEADER_LIST_BYTES, CLIENT_MAX_STREAMS, CONNECTION_WINDOW_BYTES, HANDSHAKE_TIMEOUT,
+    MAX_FRAME_BYTES, RESPONSE_TIMEOUT, SEND_BUFFER_BYTES, SMALL_FRAME_BUDGET_BYTES,
+    STREAM_WINDOW_BYTES,
 };
 
 /// The client's end of a tunnel. Lives on one thread.

@@ -18,7 +18,9 @@ use tokio::{
     time::Instant,
 };
 
-use super::limits::{CONTROL_FRAMES_AT_ONCE, CONTROL_FRAMES_PER_SECOND, MAX_HEADER_BLOCK_BYTES};
+use crate::limits::tunnel::{
+    CONTROL_FRAMES_AT_ONCE, CONTROL_FRAMES_PER_SECOND, MAX_HEADER_BLOCK_BYTES,
+};
 
 /// Bytes of a frame's head (RFC 9113 section 4.1).
 const HEAD_BYTES: usize = 9;

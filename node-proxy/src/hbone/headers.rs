@@ -8,13 +8,12 @@ use std::{
 use http::{HeaderMap, HeaderValue, Method, Request, Version, header::HeaderName};
 use mesh_api::workload::{Network, Workload, WorkloadType};
 
+use crate::limits::tunnel::MAX_FORWARDED_BYTES;
+
 const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
 const FORWARDED: HeaderName = http::header::FORWARDED;
 const X_FORWARDED_NETWORK: HeaderName = HeaderName::from_static("x-forwarded-network");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-
-/// Longest `forwarded` header that is parsed, in bytes; a longer one is ignored.
-const MAX_FORWARDED_BYTES: usize = 1024;
 
 /// Longest host name, in bytes (RFC 1035 section 2.3.4).
 const MAX_HOSTNAME_BYTES: usize = 253;
@@ -29,11 +28,6 @@ pub struct Forwarded {
     /// Network of the client, if the stream came through the gateway of another one.
     pub network: Option<String>,
 }
-
-/// A `forwarded` header that is too long, or no text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the forwarded header cannot be read")]
-pub struct Unreadable;
 
 /// What a CONNECT asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,17 +110,13 @@ fn checked(parsed: SocketAddr) -> Option<SocketAddr> {
         .then(|| SocketAddr::new(parsed.ip().to_canonical(), parsed.port()))
 }
 
-/// Parses the first `forwarded` element (RFC 7239) and the client's network, if they are there; what
-/// is malformed in the element is left out.
-pub fn parse_forwarded(headers: &HeaderMap) -> Result<Forwarded, Unreadable> {
-    let text = |name| {
-        let Some(value) = headers.get::<HeaderName>(name) else { return Ok(None) };
-        let readable = Some(value).filter(|value| value.len() <= MAX_FORWARDED_BYTES);
-        readable.and_then(|value| value.to_str().ok()).map(Some).ok_or(Unreadable)
-    };
-    let network = text(X_FORWARDED_NETWORK)?.map(str::to_owned);
+/// Parses the first `forwarded` element (RFC 7239) and the client's network; what is malformed is
+/// left out.
+pub fn parse_forwarded(headers: &HeaderMap) -> Forwarded {
+    let text = |name| headers.get(name).and_then(readable);
+    let network = text(X_FORWARDED_NETWORK).map(str::to_owned);
     let mut forwarded = Forwarded { network, ..Forwarded::default() };
-    let Some(text) = text(FORWARDED)? else { return Ok(forwarded) };
+    let Some(text) = text(FORWARDED) else { return forwarded };
     let first = text.split(',').next().unwrap_or_default();
     for pair in first.split(';') {
         let Some((name, value)) = pair.split_once('=') else { continue };
@@ -137,7 +127,17 @@ pub fn parse_forwarded(headers: &HeaderMap) -> Result<Forwarded, Unreadable> {
             _ => {}
         }
     }
-    Ok(forwarded)
+    forwarded
+}
+
+/// Returns whether a header that [`parse_forwarded`] takes is too long, or no text.
+pub fn has_unreadable(headers: &HeaderMap) -> bool {
+    let values = [FORWARDED, X_FORWARDED_NETWORK].into_iter().filter_map(|name| headers.get(name));
+    values.map(readable).any(|text| text.is_none())
+}
+
+fn readable(value: &HeaderValue) -> Option<&str> {
+    (value.len() <= MAX_FORWARDED_BYTES).then_some(value)?.to_str().ok()
 }
 
 /// Describes a workload; nothing is percent-encoded, as peers expect. What is empty is left out, and
@@ -246,22 +246,28 @@ mod tests {
         let parse = |text: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(FORWARDED, HeaderValue::from_str(text).unwrap());
-            let Forwarded { client, host, network: _ } = parse_forwarded(&headers)?;
-            Ok((client.map(|c| c.to_string()), host))
+            let Forwarded { client, host, network: _ } = parse_forwarded(&headers);
+            (client.map(|c| c.to_string()), host)
         };
         let client = Some("10.0.0.1:4242".to_owned());
-        assert_eq!(parse("for=\"10.0.0.1:4242\""), Ok((client.clone(), None)));
+        assert_eq!(parse("for=\"10.0.0.1:4242\""), (client.clone(), None));
         let host = Some("web.shop".to_owned());
-        assert_eq!(parse("for=\"10.0.0.1:4242\";host=web.shop"), Ok((client.clone(), host)));
-        assert_eq!(parse("For=10.0.0.1:4242, for=1.1.1.1"), Ok((client, None)));
+        assert_eq!(parse("for=\"10.0.0.1:4242\";host=web.shop"), (client.clone(), host));
+        assert_eq!(parse("For=10.0.0.1:4242, for=1.1.1.1"), (client, None));
         let v6 = Some("[fd00::1]:1".to_owned());
-        assert_eq!(parse("for=\"[fd00::1]:1\""), Ok((v6, None)));
+        assert_eq!(parse("for=\"[fd00::1]:1\""), (v6, None));
         for bad in ["", "for", "for=", "for=unknown", ";;;=", "host"] {
-            assert_eq!(parse(bad).unwrap().0, None, "{bad}");
+            assert_eq!(parse(bad).0, None, "{bad}");
         }
         let long = format!("for=\"10.0.0.1:1\";x={}", "y".repeat(2000));
-        assert_eq!(parse(&long), Err(Unreadable));
-        assert_eq!(parse("for=\"10.0.0.1:1\";host=\u{eb}"), Err(Unreadable));
+        for bad in [&long, "for=\"10.0.0.1:1\";host=\u{eb}"] {
+            assert_eq!(parse(bad), (None, None), "{bad}");
+            for name in [FORWARDED, X_FORWARDED_NETWORK] {
+                let headers = HeaderMap::from_iter([(name, HeaderValue::from_str(bad).unwrap())]);
+                assert!(has_unreadable(&headers), "{bad}");
+            }
+        }
+        assert!(!has_unreadable(&HeaderMap::new()));
     }
 
     #[test]
@@ -298,14 +304,14 @@ mod tests {
         for network in ["", "west", "a b"] {
             let mut headers = HeaderMap::new();
             from_network(&mut headers, &Network(network.into()));
-            assert_eq!(parse_forwarded(&headers).unwrap().network.as_deref(), Some(network));
+            assert_eq!(parse_forwarded(&headers).network.as_deref(), Some(network));
         }
         let mut headers = HeaderMap::new();
-        assert_eq!(parse_forwarded(&headers).unwrap().network, None);
+        assert_eq!(parse_forwarded(&headers).network, None);
         from_network(&mut headers, &Network("a\nb".into()));
-        assert_eq!(parse_forwarded(&headers).unwrap().network, None, "no header has that");
+        assert_eq!(parse_forwarded(&headers).network, None, "no header has that");
         from_network(&mut headers, &Network("x".repeat(MAX_FORWARDED_BYTES + 1).into()));
-        assert_eq!(parse_forwarded(&headers), Err(Unreadable), "too long");
+        assert_eq!(parse_forwarded(&headers).network, None, "too long");
     }
 
     #[test]

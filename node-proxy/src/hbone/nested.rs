@@ -19,9 +19,9 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{
     client::{self, Carrier, Slot, Under},
-    limits::HANDSHAKE_TIMEOUT,
     transport::Secured,
 };
+use crate::limits::tunnel::HANDSHAKE_TIMEOUT;
 
 /// The stream of a tunnel as a byte stream.
 #[derive(Debug)]

@@ -10,14 +10,10 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{
-    client::{Slot, Tunnel},
-    limits::{CLIENT_MAX_STREAMS, MAX_BULK_TUNNELS, POOL_IDLE_TIMEOUT},
+use super::client::{Slot, Tunnel};
+use crate::limits::tunnel::{
+    CLIENT_MAX_STREAMS, MAX_BULK_TUNNELS, MAX_VAIN_DIALS, POOL_IDLE_TIMEOUT,
 };
-
-/// Tunnels that a stream waits for in vain before it is given up: nobody got a place in them, since
-/// they closed at once or their peer allows no streams.
-const MAX_VAIN_DIALS: usize = 8;
 
 /// Tunnels by peer.
 pub struct Pool<K, E> {

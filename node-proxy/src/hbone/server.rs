@@ -17,11 +17,11 @@ use super::{
     TunnelError,
     frames::{Alarm, Guarded},
     keepalive::until_peer_is_gone,
-    limits::{
-        CONNECTION_WINDOW_BYTES, HANDSHAKE_TIMEOUT, MAX_FRAME_BYTES, MAX_PENDING_RESETS,
-        MAX_PROVOKED_RESETS, SEND_BUFFER_BYTES, SERVER_MAX_HEADER_LIST_BYTES, SERVER_MAX_STREAMS,
-        SMALL_FRAME_BUDGET_BYTES, STREAM_WINDOW_BYTES,
-    },
+};
+use crate::limits::tunnel::{
+    CONNECTION_WINDOW_BYTES, HANDSHAKE_TIMEOUT, MAX_FRAME_BYTES, MAX_PENDING_RESETS,
+    MAX_PROVOKED_RESETS, SEND_BUFFER_BYTES, SERVER_MAX_HEADER_LIST_BYTES, SERVER_MAX_STREAMS,
+    SMALL_FRAME_BUDGET_BYTES, STREAM_WINDOW_BYTES,
 };
 
 /// A stream that a peer opened: the request with the bytes it sends, and the answer.
@@ -156,7 +156,7 @@ mod tests {
             let tunnel = Tunnel::accept(server).await.unwrap();
             tunnel.run(pending(), |stream| unread.push(stream)).await
         };
-        let ((), served) = tokio::join!(write, serve);
-        assert!(served.is_err_and(|error| error.is_excess()));
+        let ((), ended) = tokio::join!(write, serve);
+        assert!(ended.is_err_and(|error| error.is_excess()));
     }
 }

@@ -23,11 +23,11 @@ use crate::{
     hbone::{
         TunnelError,
         client::{Carrier, OpenError, Stream, Tunnel},
-        limits::CONNECT_TIMEOUT,
         nested,
         pool::{Pool, PoolError},
         transport::{self, Secured},
     },
+    limits::tunnel::CONNECT_TIMEOUT,
     telemetry::{metrics::NodeMetrics, reason::CloseReason},
     tls::{self, HandshakeFailure, TlsConfigs},
 };

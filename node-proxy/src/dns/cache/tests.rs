@@ -136,12 +136,12 @@ fn a_full_cache_takes_nothing_until_something_is_stale() {
         message.add_query(Query::query(name, RecordType::A));
         bytes(&message)
     };
-    for number in 0..MAX_ANSWERS {
+    for number in 0..MAX_CACHED_ANSWERS {
         cache.put(SERVER, &asked(number), &said, start).unwrap();
     }
-    assert_eq!(cache.put(SERVER, &asked(MAX_ANSWERS), &said, start), Err(Full));
+    assert_eq!(cache.put(SERVER, &asked(MAX_CACHED_ANSWERS), &said, start), Err(Full));
     cache.put(SERVER, &asked(0), &said, start + seconds(10)).unwrap();
-    cache.put(SERVER, &asked(MAX_ANSWERS), &said, start + seconds(20)).unwrap();
+    cache.put(SERVER, &asked(MAX_CACHED_ANSWERS), &said, start + seconds(20)).unwrap();
     assert_eq!(cache.answers.len(), 2);
 }
 

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     adaptive_read::{ReadSize, poll_read},
-    hbone::limits::{TLS_UNSENT_BYTES, TLS_WRITE_BYTES},
+    limits::tunnel::{TLS_UNSENT_BYTES, TLS_WRITE_BYTES},
 };
 
 /// The byte stream of a tunnel.

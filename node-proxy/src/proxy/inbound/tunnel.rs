@@ -141,10 +141,10 @@ impl Source {
     /// the rest is not kept for as long as the stream lasts.
     fn serve(self: Rc<Self>, (request, respond): Stream) -> impl Future<Output = ()> {
         let (head, body) = request.into_parts();
-        let forwarded = headers::parse_forwarded(&head.headers).unwrap_or_else(|_| {
+        let forwarded = headers::parse_forwarded(&head.headers);
+        if headers::has_unreadable(&head.headers) {
             self.worker.node.metrics.limit("forwarded").inc();
-            Forwarded::default()
-        });
+        }
         let asked = head.uri.authority().map(http::uri::Authority::as_str);
         let asked = asked.and_then(headers::parse_authority);
         let requested = match asked.filter(|_| head.method == Method::CONNECT) {

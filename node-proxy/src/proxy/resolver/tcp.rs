@@ -1,13 +1,6 @@
 //! Queries over TCP.
 
-use std::{
-    future::Future,
-    io,
-    net::SocketAddr,
-    rc::Rc,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{future::Future, io, net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional},
@@ -15,12 +8,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::{
-    decide::{Decision, decide, labels},
-    upstream::TIMEOUT,
-};
+use super::decide::{Decision, decide, labels};
 use crate::{
     dns::{failure, known_to_exist, read},
+    limits::dns::{ANSWER_TIMEOUT, CLIENT_IDLE_TIME},
     proxy::{
         node::Node,
         pod::Pod,
@@ -29,9 +20,6 @@ use crate::{
     },
     telemetry::metrics::QueryProtocol,
 };
-
-/// Time that a client has for its next query (as ztunnel).
-const IDLE_TIME: Duration = Duration::from_secs(5);
 
 /// Why a connection ends before its client ends it.
 type Ended = io::Error;
@@ -82,7 +70,7 @@ pub(in crate::proxy) fn serve(accepted: Accepted) -> impl Future<Output = ()> {
 impl Connection {
     async fn serve(&mut self) -> Result<(), Ended> {
         loop {
-            let query = match timeout(IDLE_TIME, read_message(&mut self.client)).await {
+            let query = match timeout(CLIENT_IDLE_TIME, read_message(&mut self.client)).await {
                 Ok(Ok(query)) => query,
                 Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
                 Ok(Err(error)) => return Err(error),
@@ -104,7 +92,7 @@ impl Connection {
                 return self.converse(&query).await;
             }
             let started = Instant::now();
-            let answer = timeout(TIMEOUT, self.ask(&query)).await;
+            let answer = timeout(ANSWER_TIMEOUT, self.ask(&query)).await;
             let answer = answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
             let took = answer.is_ok().then(|| started.elapsed());
             self.node.metrics.dns.answered(&labels, took);

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     os::fd::OwnedFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use prometheus_client::metrics::counter::Counter;
@@ -22,22 +22,12 @@ use super::{
 };
 use crate::{
     dns::{Cache, Request, failure, known_to_exist, read},
+    limits::dns::{MAX_QUERIES, MAX_QUERY_BYTES, SOCKET_IDLE_TIME},
     link::resolver::ResolverSockets,
     proxy::{node::Node, pod::Pod},
     sys::datagram::{Arrival, answer, receive},
     telemetry::metrics::{QueryLabels, QueryProtocol},
 };
-
-/// Queries of a pod that may wait for name servers at once. A thousand answers a second from a server
-/// that takes half a second; more are told that the server fails, which they count as reason to try
-/// another.
-const MAX_QUERIES: usize = 512;
-
-/// Longest query, in bytes. They are some hundred; nobody fragments them.
-const MAX_QUERY: usize = 4_096;
-
-/// Time after which sockets to name servers that are not used are closed.
-const IDLE_TIME: Duration = Duration::from_secs(30);
 
 /// What the tasks of one pod share.
 #[derive(Debug)]
@@ -84,8 +74,8 @@ pub(super) async fn serve(
         node,
         pod,
     });
-    let mut buffer = vec![0; MAX_QUERY];
-    let mut tidy = interval(IDLE_TIME);
+    let mut buffer = vec![0; MAX_QUERY_BYTES];
+    let mut tidy = interval(SOCKET_IDLE_TIME);
     loop {
         tokio::select! {
             ready = queries.readable() => {
@@ -98,7 +88,7 @@ pub(super) async fn serve(
                 server.read_all(read, &mut buffer);
             }
             _ = tidy.tick() => {
-                server.upstreams.tidy(IDLE_TIME);
+                server.upstreams.tidy(SOCKET_IDLE_TIME);
                 server.cache().tidy(Instant::now());
             }
             _ = stop.changed() => break,

@@ -16,22 +16,9 @@ use tokio::{
 
 use crate::{
     dns::{Id, is_answer},
+    limits::dns::{ANSWER_TIMEOUT, MAX_IDLE_SOCKETS, MAX_SERVERS, MAX_SOCKET_USES},
     proxy::pod::Pod,
 };
-
-/// Time that a name server has for an answer: that of the C library's resolver, which then asks
-/// another one.
-pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Sockets that are kept for the next queries to a name server. More only serve a burst.
-const MAX_IDLE: usize = 16;
-
-/// Name servers that sockets are kept for; resolv.conf names up to three.
-const MAX_SERVERS: usize = 8;
-
-/// Queries that one socket is used for. Its port is one of the secrets that protect an answer from
-/// being forged, so it is changed now and then.
-const MAX_USES: u32 = 32;
 
 /// Longest datagram, in bytes.
 const MAX_DATAGRAM: usize = 65_535;
@@ -76,7 +63,7 @@ impl Upstreams {
         server: IpAddr,
         payload: usize,
     ) -> Result<Vec<u8>, Unanswered> {
-        let deadline = Instant::now() + TIMEOUT;
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
         let asked = async {
             let mut upstream = self.take(server).await?;
             upstream.uses += 1;
@@ -112,7 +99,7 @@ impl Upstreams {
     }
 
     fn put(&self, server: IpAddr, upstream: Upstream) {
-        if upstream.uses >= MAX_USES {
+        if upstream.uses >= MAX_SOCKET_USES {
             return;
         }
         let mut idle = self.idle();
@@ -120,7 +107,7 @@ impl Upstreams {
             return;
         }
         let idle = idle.entry(server).or_default();
-        if idle.len() < MAX_IDLE {
+        if idle.len() < MAX_IDLE_SOCKETS {
             idle.push(Upstream { since: Instant::now(), ..upstream });
         }
     }

@@ -14,16 +14,13 @@ use super::{
     Ending, Worker, dropped, spawn,
     spread::{CONNECTION_SLACK, Share, TUNNEL_WEIGHT},
 };
-use crate::{link::listeners::PodListeners, sys::socket::reset_on_close};
+use crate::{
+    limits::tunnel::MAX_HANDSHAKES, link::listeners::PodListeners, sys::socket::reset_on_close,
+};
 
 /// Pause after a failed accept. Out of descriptors, an attempt at once would fail again and take
 /// the processor from the connections that will free some.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(50);
-
-/// TLS handshakes of a pod at once; more peers wait in the kernel's queue. As many as dial when a
-/// large cluster restarts; peers that say nothing hold some 20 MiB, and each no longer than
-/// [`HANDSHAKE_TIMEOUT`](crate::hbone::limits::HANDSHAKE_TIMEOUT).
-const MAX_HANDSHAKES: usize = 1_024;
 
 /// What becomes of the connections of a listening socket.
 #[derive(Clone, Copy, Debug)]

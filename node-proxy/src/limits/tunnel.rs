@@ -1,4 +1,4 @@
-//! Every bound of the tunnel protocol. What a peer can see has ztunnel's values, but for the receive
+//! Bounds of tunnels, HBONE, at both ends. What a peer can see has ztunnel's values, but for the receive
 //! window of a connection, which is larger.
 
 use std::time::Duration;
@@ -86,3 +86,16 @@ pub const TLS_UNSENT_BYTES: usize = 64 << 10;
 /// Memory that buffered small DATA frames of one connection may cost, in bytes, before the peer is
 /// told to calm down. An application that writes single bytes to a slow reader is legitimate.
 pub const SMALL_FRAME_BUDGET_BYTES: usize = 64 << 20;
+
+/// TLS handshakes of a pod at once; more peers wait in the kernel's queue. As many as dial when a
+/// large cluster restarts; peers that say nothing hold some 20 MiB, and each no longer than
+/// [`HANDSHAKE_TIMEOUT`].
+pub const MAX_HANDSHAKES: usize = 1_024;
+
+/// Longest `forwarded` header that is parsed, in bytes; a longer one is ignored, and
+/// counted under `forwarded`.
+pub const MAX_FORWARDED_BYTES: usize = 1024;
+
+/// Tunnels that a stream waits for in vain before it is given up: nobody got a place in them, since
+/// they closed at once or their peer allows no streams.
+pub const MAX_VAIN_DIALS: usize = 8;
