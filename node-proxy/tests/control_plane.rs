@@ -181,7 +181,11 @@ async fn a_control_plane_is_not_talked_to_before_its_root_is_trusted() {
 
 #[tokio::test]
 async fn a_ca_that_refuses_is_asked_again_and_its_reason_is_shown() {
-    let scene = Scene::start().await;
+    let mut scene = Scene::start().await;
+    let mut stream = scene.istiod.stream().await;
+    // From here on nothing but its failure makes the proxy ask again.
+    answer_first(&mut stream, vec![workload("a", [10, 0, 0, 1], "1")]).await;
+    scene.until(|state| state.workload_at([10, 0, 0, 1].into()).is_some()).await;
     let handle = scene.identities.acquire(&CART.parse().unwrap());
     let error = timeout(SOON, async {
         loop {
