@@ -117,6 +117,9 @@ async fn send_all(
     while !data.is_empty() {
         stream.reserve_capacity(data.len());
         let room = match poll_fn(|cx| stream.poll_capacity(cx)).await {
+            // Told when there is room, which something else may have taken by then. An empty frame
+            // would be no harm but to peers that count them.
+            Some(Ok(0)) => continue,
             Some(Ok(room)) => room.min(data.len()),
             Some(Err(e)) => return Err(broken(&e, far)),
             None => return Err(Broken::Reset(far)),
