@@ -27,7 +27,10 @@ pub use self::{
     probes::ProbeArgs,
     sources::{Certificates, Configuration, Sources, SourcesError},
 };
-use crate::api::{PodKey, PodName};
+use crate::{
+    api::{PodKey, PodName},
+    limits::DEFAULT_MAX_POD_CONNECTIONS,
+};
 
 /// Fairlead's node proxy: captures the traffic of enrolled pods and carries it over mutual TLS.
 ///
@@ -180,6 +183,12 @@ pub struct RunArgs {
     /// that are gone are found by TCP keepalive and PING without it.
     #[arg(long, value_name = "SECONDS", env = "FAIRLEAD_IDLE_TIMEOUT", value_parser = seconds)]
     pub idle_timeout: Option<Duration>,
+    /// Connections that a pod may have open through the proxy, those that it opens and those that come
+    /// to it. One more is reset, or refused with status 503 in a tunnel, and the log says so: a pod
+    /// that loses count of its connections takes no descriptors and memory from the others.
+    #[arg(long, value_name = "N", env = "FAIRLEAD_MAX_POD_CONNECTIONS",
+          default_value_t = DEFAULT_MAX_POD_CONNECTIONS)]
+    pub max_pod_connections: std::num::NonZeroUsize,
     /// User and group, as numbers, that the proxy process becomes. It needs to read the
     /// configuration, and nothing else.
     #[arg(long, value_name = "UID[:GID]", default_value = "65532", value_parser = user)]

@@ -7,6 +7,7 @@
 //! | `accept` | descriptors of the process, when a connection comes |
 //! | `descriptors` | descriptors of the process, when a pod or a socket in one is handed over |
 //! | `pods` | [`MAX_PODS`](fairlead_ebpf::MAX_PODS) |
+//! | `pod_connections` | [`DEFAULT_MAX_POD_CONNECTIONS`], or `--max-pod-connections` |
 //! | `handshakes` | [`MAX_HANDSHAKES`](tunnel::MAX_HANDSHAKES) |
 //! | `tunnel_frames` | what a peer may send through a tunnel: control frames, header blocks and lists, CONTINUATION, resets, empty and tiny DATA |
 //! | `forwarded` | [`MAX_FORWARDED_BYTES`](tunnel::MAX_FORWARDED_BYTES) |
@@ -20,5 +21,11 @@
 //! what [`MAX_QUEUED_LINES`](fairlead_component::logging::MAX_QUEUED_LINES) leaves no room for; series
 //! past [`MAX_SERIES`](crate::telemetry::metrics::MAX_SERIES) are one that is called `overflow`.
 
+use std::num::NonZeroUsize;
+
 pub mod dns;
 pub mod tunnel;
+
+/// Connections that one pod may have open unless an operator wants otherwise: more than it has ports
+/// for to one server, and some 100 MiB of ours if they do nothing.
+pub const DEFAULT_MAX_POD_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(1 << 16).unwrap();

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     identity::{DEFAULT_SVID_TTL, IdentityStore, LocalAuthority, LocalCa},
+    limits::DEFAULT_MAX_POD_CONNECTIONS,
     link::{listeners::PodListeners, message::PodId},
     state::OutboundPolicy,
     telemetry::metrics::NodeMetrics,
@@ -28,6 +29,7 @@ pub(crate) fn node() -> Arc<Node> {
         outbound: OutboundPolicy::default(),
         access_log_sample: NonZeroU32::MIN,
         idle_timeout: None,
+        max_pod_connections: DEFAULT_MAX_POD_CONNECTIONS,
         naming: None,
         name_servers: Vec::new(),
     };

@@ -211,6 +211,7 @@ impl Arrival {
             if PROXY_PORTS.contains(&self.requested.port()) {
                 return Err(CloseReason::IllegalPort);
             }
+            pod.admit(&worker.node)?;
             let local = worker.node.local_workload(&pod.name, &pod.identity).await;
             self.inbound().admit(&local.ok_or(CloseReason::WorkloadUnknown)?)?;
             if self.application.proxy_header {

@@ -2,7 +2,7 @@
 
 use std::{
     net::IpAddr,
-    num::NonZeroU32,
+    num::{NonZeroU32, NonZeroUsize},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -32,6 +32,8 @@ pub struct ProxyOptions {
     pub access_log_sample: NonZeroU32,
     /// Time without a byte after which a connection is ended; none for never.
     pub idle_timeout: Option<Duration>,
+    /// Connections that a pod may have open.
+    pub max_pod_connections: NonZeroUsize,
     /// How names are completed; none if DNS queries are not answered.
     pub naming: Option<Naming>,
     /// Name servers that are asked for workloads which have a host name in place of addresses.

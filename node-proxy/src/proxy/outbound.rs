@@ -105,7 +105,10 @@ pub(super) fn serve(accepted: Accepted) -> impl Future<Output = ()> {
         let routed = match known {
             Ok(LocalWorkload { workload, .. }) => {
                 let pick = |below| rand::random_range(0..below);
-                match route(&worker.node, &pod, &workload, target, started, pick) {
+                let routed = pod
+                    .admit(&worker.node)
+                    .and_then(|()| route(&worker.node, &pod, &workload, target, started, pick));
+                match routed {
                     Ok(route) => Ok((workload, route)),
                     Err(reason) => Err((Some(workload), reason)),
                 }

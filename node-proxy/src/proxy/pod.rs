@@ -15,7 +15,7 @@ use mesh_api::identity::Identity;
 use socket2::Socket;
 use tokio::{sync::watch, time::timeout};
 
-use super::{hostnames::Told, ready_sockets::ReadySockets};
+use super::{hostnames::Told, node::Node, ready_sockets::ReadySockets};
 use crate::{
     identity::{IdentityHandle, NoCertificate},
     link::message::SocketKind,
@@ -62,6 +62,16 @@ impl Pod {
     /// Returns how the pod is named to operators: `namespace/name`.
     pub(super) fn key(&self) -> String {
         format!("{}/{}", self.identity.namespace, self.name)
+    }
+
+    /// Returns whether a connection that is counted already is not one too many.
+    pub(super) fn admit(&self, node: &Node) -> Result<(), CloseReason> {
+        const LIMIT: &str = "pod_connections";
+        if self.connections.open() <= node.options.max_pod_connections.get() {
+            return Ok(());
+        }
+        node.metrics.limit(LIMIT).inc();
+        Err(CloseReason::LimitReached { limit: LIMIT })
     }
 
     /// Returns whether `address` is the pod's own.

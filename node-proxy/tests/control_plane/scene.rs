@@ -6,6 +6,7 @@ use fairlead_component::{clock::Clock, logging::DroppedLines};
 use fairlead_node::{
     discovery::{self, Discovery, EVENT_QUEUE, Introduction, introduce},
     identity::{IdentityStore, RemoteAuthority},
+    limits::DEFAULT_MAX_POD_CONNECTIONS,
     proxy::node::{Node, ProxyOptions},
     state::{MeshState, OutboundPolicy},
     telemetry::{metrics::NodeMetrics, readiness::Readiness},
@@ -69,6 +70,7 @@ impl Scene {
             outbound: OutboundPolicy::default(),
             access_log_sample: NonZeroU32::MIN,
             idle_timeout: None,
+            max_pod_connections: DEFAULT_MAX_POD_CONNECTIONS,
         };
         let metrics = Arc::new(NodeMetrics::new(DroppedLines::default()));
         let node = Arc::new(Node::new(options, metrics));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use fairlead_lab::{FairleadNode, Half, Host as _, Netns, Resources, python, wait_for};
+use fairlead_lab::{AccessLine, FairleadNode, Half, Host as _, Netns, Resources, python, wait_for};
 
 use crate::{
     bpf::Entries,
@@ -116,4 +116,38 @@ fn out_of_descriptors_open_connections_go_on_and_the_proxy_recovers() -> Result<
     let labels = [("limit", "accept")];
     assert!(mesh.n1.metrics()?.sum("fairlead_limit_reached_total", &labels) > 0.0);
     Ok(())
+}
+
+#[test]
+fn a_pod_has_as_many_connections_as_it_may_and_others_have_theirs() -> Result<()> {
+    let mut mesh = Mesh::with_args("podlimit", &["--max-pod-connections", "3"])?;
+    for server in [mesh.b.clone(), mesh.d.clone()] {
+        mesh.serve_echo(&server)?;
+    }
+    let to_b = mesh.b.v4(ECHO);
+    let mut open: Vec<_> = (0..3).map(|_| talk(&mesh.a, to_b)).collect::<Result<_>>()?;
+    for client in &mut open {
+        say(client, "one of three")?;
+    }
+    let is_limit = |line: &AccessLine, direction| {
+        line.is("direction", direction)
+            && line.is("reason", "limit_reached")
+            && line.get("error").is_some_and(|error| error.contains("pod_connections"))
+    };
+    // The client has enough; so has the server, whoever the client is.
+    assert!(curl(&mesh.a, mesh.d.v6(ECHO))?.is_refused());
+    mesh.n1.wait_for_access(|line| is_limit(line, "outbound"))?;
+    assert!(curl(&mesh.d, to_b)?.is_refused());
+    mesh.n2.wait_for_access(|line| is_limit(line, "inbound"))?;
+    for node in [&mesh.n1, &mesh.n2] {
+        let labels = [("limit", "pod_connections")];
+        assert!(node.metrics()?.sum("fairlead_limit_reached_total", &labels) > 0.0);
+    }
+    say(&mut open[0], "still here")?;
+
+    open.pop();
+    wait_for("room for another connection", SOON, || {
+        let another = talk(&mesh.d, to_b).and_then(|mut client| say(&mut client, "in its place"));
+        Ok(another.is_ok().then_some(()))
+    })
 }
