@@ -103,9 +103,7 @@ impl<C: PodControl> Api<'_, C> {
         }
         Err(Failure::no_such_request())
     }
-}
 
-impl<C: PodControl> Api<'_, C> {
     /// Says what is logged, and changes it.
     async fn log(&self, method: &Method, body: Incoming) -> Result<Response<Full<Bytes>>, Failure> {
         let change = match *method {

@@ -74,7 +74,7 @@ pub(super) async fn keep_renewed(
             () = sleep_until(slot.clock(), due) => {}
             Ok(()) = retry.changed(), if failures > 0 => {}
         }
-        // What changes from here on is missed by this request if that fails.
+        // A change from here on may come too late for this request: if it fails, the next one is due.
         retry.mark_unchanged();
         match request(&slot, authority.as_ref(), &revocations).await {
             Ok(certificate) => {
