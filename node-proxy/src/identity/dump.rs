@@ -8,25 +8,26 @@ use x509_parser::{certificate::X509Certificate, prelude::FromDer as _, time::ASN
 
 use super::{CertificateInfo, Validity};
 
-/// Returns what there is to be seen of the certificates of workloads.
-pub fn certificates(infos: &[CertificateInfo]) -> Value {
-    infos.iter().map(certificate).collect()
+/// Returns what there is to be seen of the certificates of workloads at this time.
+pub fn certificates(infos: &[CertificateInfo], now: SystemTime) -> Value {
+    infos.iter().map(|info| certificate(info, now)).collect()
 }
 
-fn certificate(info: &CertificateInfo) -> Value {
+fn certificate(info: &CertificateInfo, now: SystemTime) -> Value {
     json!({
         "identity": info.identity.to_string(),
-        "state": state(info),
+        "state": state(info, now),
         "certChain": info.chain.iter().map(described).collect::<Value>(),
         "rootCerts": info.roots.iter().map(described).collect::<Value>(),
         "lastError": info.last_error,
     })
 }
 
-fn state(info: &CertificateInfo) -> String {
+fn state(info: &CertificateInfo, now: SystemTime) -> String {
     match (&info.validity, &info.last_error) {
-        (Some(_), _) => "Available".to_owned(),
-        (None, Some(error)) => format!("Unavailable: {error}"),
+        (Some(validity), _) if now < validity.not_after => "Available".to_owned(),
+        (Some(_), None) => "Unavailable: it has expired".to_owned(),
+        (_, Some(error)) => format!("Unavailable: {error}"),
         (None, None) => "Initializing".to_owned(),
     }
 }
@@ -79,7 +80,10 @@ mod tests {
         let handle = store.acquire(&identity);
         handle.wait_ready().await;
         let info = store.certificates().remove(0);
-        let shown = certificates(std::slice::from_ref(&info));
+        let end = info.validity.unwrap().not_after;
+        let expired = certificates(std::slice::from_ref(&info), end);
+        assert_eq!(expired[0]["state"], "Unavailable: it has expired");
+        let shown = certificates(std::slice::from_ref(&info), SystemTime::now());
         let shown = &shown[0];
         assert_eq!(shown["identity"], identity.to_string());
         assert_eq!(shown["state"], "Available");
@@ -93,14 +97,14 @@ mod tests {
             }
         }
         assert_eq!(shown["certChain"][0]["serialNumber"].as_str(), info.serial.as_deref());
-        let end = rfc_3339(info.validity.unwrap().not_after);
+        let end = rfc_3339(end);
         assert_eq!(shown["certChain"][0]["expirationTime"].as_str(), end.as_deref());
     }
 
     #[test]
     fn without_a_certificate_the_reason_is_shown() {
         let failed = CertificateInfo { last_error: Some("no route".to_owned()), ..info() };
-        let shown = certificates(&[info(), failed]);
+        let shown = certificates(&[info(), failed], SystemTime::now());
         assert_eq!(
             [&shown[0]["state"], &shown[1]["state"]],
             ["Initializing", "Unavailable: no route"]

@@ -1,6 +1,6 @@
 //! What the proxy shows operators.
 
-use std::{net::TcpListener as StdListener, sync::Arc};
+use std::{net::TcpListener as StdListener, sync::Arc, time::SystemTime};
 
 use anyhow::Result;
 use fairlead_component::logging::Levels;
@@ -59,7 +59,10 @@ impl Admin for Pages<'_> {
             "workloads": dump::workloads(&state),
             "services": dump::services(&state),
             "policies": dump::policies(&state),
-            "certificates": identity::dump::certificates(&self.identities.certificates()),
+            "certificates": identity::dump::certificates(
+                &self.identities.certificates(),
+                SystemTime::now(),
+            ),
             "workloadState": dump::connections(connections),
         })
     }
