@@ -82,7 +82,7 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Say what the running node proxy logs, or change it in all of its processes.
     ///
-    /// Example: fairlead-node log-level info,hbone=debug
+    /// Example: `fairlead-node log-level info,fairlead_tunnel=debug`
     ///
     /// Processes that are started later, as after a crash, log the same. The admin page changes what
     /// the proxy process alone logs.

@@ -5,13 +5,14 @@ use std::{
     time::Duration,
 };
 
+use fairlead_tunnel::identity::DEFAULT_SVID_TTL;
 use mesh_api::{
     control_plane::{Address, ControlPlane, server_name},
     workload::{Network, NodeName},
 };
 
 use super::{ControlPlaneArgs, RunArgs};
-use crate::{discovery::Introduction, identity::DEFAULT_SVID_TTL};
+use crate::discovery::Introduction;
 
 /// Roots of the control plane, where Istio's charts mount them.
 const DEFAULT_ROOTS: &str = "/var/run/secrets/istio/root-cert.pem";

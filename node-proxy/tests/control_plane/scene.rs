@@ -5,11 +5,13 @@ use std::{num::NonZeroU32, path::PathBuf, sync::Arc};
 use fairlead_component::{clock::Clock, logging::DroppedLines};
 use fairlead_node::{
     discovery::{self, Discovery, EVENT_QUEUE, Introduction, introduce},
-    identity::{IdentityStore, RemoteAuthority},
     limits::DEFAULT_MAX_POD_CONNECTIONS,
     proxy::node::{Node, ProxyOptions},
     state::{MeshState, OutboundPolicy},
     telemetry::{metrics::NodeMetrics, readiness::Readiness},
+};
+use fairlead_tunnel::{
+    identity::{IdentityStore, RemoteAuthority},
     tls::Revocations,
 };
 use mesh_api::{

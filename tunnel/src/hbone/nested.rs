@@ -21,7 +21,7 @@ use super::{
     client::{self, Carrier, Slot, Under},
     transport::Secured,
 };
-use crate::limits::tunnel::HANDSHAKE_TIMEOUT;
+use crate::limits::HANDSHAKE_TIMEOUT;
 
 /// The stream of a tunnel as a byte stream.
 #[derive(Debug)]

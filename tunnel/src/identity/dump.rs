@@ -60,7 +60,7 @@ mod tests {
     use mesh_api::identity::Identity;
 
     use super::*;
-    use crate::proxy::fixtures;
+    use crate::testing;
 
     fn info() -> CertificateInfo {
         CertificateInfo {
@@ -75,7 +75,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_whole_chain_and_the_roots_are_shown_and_no_key() {
-        let (store, _dir) = fixtures::identities();
+        let (store, _dir) = testing::identities();
         let identity: Identity = "spiffe://cluster.local/ns/shop/sa/cart".parse().unwrap();
         let handle = store.acquire(&identity);
         handle.wait_ready().await;

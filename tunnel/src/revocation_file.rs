@@ -6,10 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{
-    tls::{RevocationLists, Revocations, revocation::InvalidLists},
-    watched_file::WatchedFile,
-};
+use fairlead_component::watched_file::WatchedFile;
+
+use crate::tls::{RevocationLists, Revocations, revocation::InvalidLists};
 
 /// Largest file read, in bytes: a hundred thousand revoked certificates, and more than a config map
 /// holds.

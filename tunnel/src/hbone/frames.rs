@@ -18,9 +18,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::limits::tunnel::{
-    CONTROL_FRAMES_AT_ONCE, CONTROL_FRAMES_PER_SECOND, MAX_HEADER_BLOCK_BYTES,
-};
+use crate::limits::{CONTROL_FRAMES_AT_ONCE, CONTROL_FRAMES_PER_SECOND, MAX_HEADER_BLOCK_BYTES};
 
 /// Bytes of a frame's head (RFC 9113 section 4.1).
 const HEAD_BYTES: usize = 9;

@@ -5,7 +5,7 @@ use std::future::pending;
 use h2::{Ping, PingPong};
 use tokio::time::{sleep, timeout};
 
-use crate::limits::tunnel::{PING_INTERVAL, PING_TIMEOUT};
+use crate::limits::{PING_INTERVAL, PING_TIMEOUT};
 
 /// Pings until the peer does not answer; returns then, and never while the peer is alive.
 ///

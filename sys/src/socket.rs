@@ -33,10 +33,10 @@ const SOURCE_PORTS: (u16, u16) = (1024, 32767);
 const SO_NETNS_COOKIE: i32 = 71;
 
 /// `SIOCATMARK` of `asm-generic/sockios.h`.
-pub(crate) const SIOCATMARK: libc::Ioctl = 0x8905;
+pub const SIOCATMARK: libc::Ioctl = 0x8905;
 
 /// `IP_LOCAL_PORT_RANGE` of `linux/in.h` (Linux 6.3).
-pub(crate) const IP_LOCAL_PORT_RANGE: i32 = 51;
+pub const IP_LOCAL_PORT_RANGE: i32 = 51;
 
 /// Address family of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 
 use std::{fs, io, os::fd::AsFd};
 
-use fairlead_node::sys::descriptors::{pair, receive, send};
+use fairlead_sys::descriptors::{pair, receive, send};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 fn open_descriptors() -> usize {

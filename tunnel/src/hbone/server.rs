@@ -18,7 +18,7 @@ use super::{
     frames::{Alarm, Guarded},
     keepalive::until_peer_is_gone,
 };
-use crate::limits::tunnel::{
+use crate::limits::{
     CONNECTION_WINDOW_BYTES, HANDSHAKE_TIMEOUT, MAX_FRAME_BYTES, MAX_PENDING_RESETS,
     MAX_PROVOKED_RESETS, SEND_BUFFER_BYTES, SERVER_MAX_HEADER_LIST_BYTES, SERVER_MAX_STREAMS,
     SMALL_FRAME_BUDGET_BYTES, STREAM_WINDOW_BYTES,

@@ -14,7 +14,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::limits::tunnel::{BULK_BYTES_PER_SECOND, BULK_LOOK_INTERVAL};
+use crate::limits::{BULK_BYTES_PER_SECOND, BULK_LOOK_INTERVAL};
 
 /// How a byte stream is used.
 #[derive(Debug)]

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     adaptive_read::{ReadSize, poll_read},
-    limits::tunnel::{TLS_UNSENT_BYTES, TLS_WRITE_BYTES},
+    limits::{TLS_UNSENT_BYTES, TLS_WRITE_BYTES},
 };
 
 /// The byte stream of a tunnel.
@@ -52,7 +52,7 @@ impl Stream {
         let mut stream = Self {
             socket: Watched::new(socket),
             session,
-            read_size: ReadSize::new(),
+            read_size: ReadSize::default(),
             records,
             content,
             unsent: BytesMut::new(),

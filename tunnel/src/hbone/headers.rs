@@ -8,7 +8,7 @@ use std::{
 use http::{HeaderMap, HeaderValue, Method, Request, Version, header::HeaderName};
 use mesh_api::workload::{Network, Workload, WorkloadType};
 
-use crate::limits::tunnel::MAX_FORWARDED_BYTES;
+use crate::limits::MAX_FORWARDED_BYTES;
 
 const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
 const FORWARDED: HeaderName = http::header::FORWARDED;

@@ -24,7 +24,6 @@ use rustls::{
     sign::SingleCertAndKey,
     version::TLS13,
 };
-
 use webpki::KeyUsage;
 
 use super::{

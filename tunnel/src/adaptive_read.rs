@@ -18,15 +18,11 @@ const LARGEST_READ_BYTES: usize = 256 << 10;
 /// Size of the next read: grows while reads fill their buffer, so that bulk transfers make few
 /// system calls and interactive connections hold little memory.
 #[derive(Debug)]
-pub(crate) struct ReadSize(usize);
+pub struct ReadSize(usize);
 
 // === impl ReadSize ===
 
 impl ReadSize {
-    pub(crate) fn new() -> Self {
-        Self(SMALLEST_READ_BYTES)
-    }
-
     fn adapt(&mut self, read: usize) {
         if read == self.0 {
             self.0 = (self.0 * 4).min(LARGEST_READ_BYTES);
@@ -36,11 +32,17 @@ impl ReadSize {
     }
 }
 
+impl Default for ReadSize {
+    fn default() -> Self {
+        Self(SMALLEST_READ_BYTES)
+    }
+}
+
 /// Appends what the socket has to `buffer`; 0 means the end of the stream.
 ///
 /// Takes memory only once there is something to read. `stopped_early` tells whether the socket may
 /// hold more after a read that did not fill its buffer.
-pub(crate) fn poll_read(
+pub fn poll_read(
     socket: &TcpStream,
     cx: &mut Context<'_>,
     size: &mut ReadSize,
@@ -83,7 +85,7 @@ mod tests {
 
     #[test]
     fn reads_grow_with_bulk_and_shrink_with_small_messages() {
-        let mut size = ReadSize::new();
+        let mut size = ReadSize::default();
         for grown in [32 << 10, 128 << 10, LARGEST_READ_BYTES, LARGEST_READ_BYTES] {
             size.adapt(size.0);
             assert_eq!(size.0, grown);

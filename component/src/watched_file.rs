@@ -14,7 +14,7 @@ const SETTLE_TIME: Duration = Duration::from_millis(20);
 
 /// A file that may change, or come and go.
 #[derive(Debug)]
-pub(crate) struct WatchedFile {
+pub struct WatchedFile {
     path: PathBuf,
     changes: mpsc::Receiver<()>,
     _watcher: RecommendedWatcher,
@@ -24,7 +24,7 @@ pub(crate) struct WatchedFile {
 
 impl WatchedFile {
     /// Notices what happens to the file from now on. Its directory must exist.
-    pub(crate) fn new(path: &Path) -> notify::Result<Self> {
+    pub fn new(path: &Path) -> notify::Result<Self> {
         // Room for one: what counts is that something changed.
         let (send, changes) = mpsc::channel(1);
         let watcher = watch(path, send)?;
@@ -32,13 +32,13 @@ impl WatchedFile {
     }
 
     /// Returns where the file is.
-    pub(crate) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// Waits until the file may have changed since the last call; returns whether it is still
     /// watched.
-    pub(crate) async fn changed(&mut self) -> bool {
+    pub async fn changed(&mut self) -> bool {
         if self.changes.recv().await.is_none() {
             return false;
         }

@@ -24,7 +24,7 @@ pub use self::{
     stream::Stream,
     wire::{PathReport, Wire},
 };
-use crate::limits::tunnel::HANDSHAKE_TIMEOUT;
+use crate::limits::HANDSHAKE_TIMEOUT;
 
 /// A stream, and who is at its other end.
 pub struct Secured<S = Stream> {

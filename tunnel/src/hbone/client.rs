@@ -26,7 +26,7 @@ use super::{
     metered::{Metered, Usage},
     transport::{self, PathReport, Wire},
 };
-use crate::limits::tunnel::{
+use crate::limits::{
     CLIENT_MAX_HEADER_LIST_BYTES, CLIENT_MAX_STREAMS, CONNECTION_WINDOW_BYTES, HANDSHAKE_TIMEOUT,
     MAX_FRAME_BYTES, RESPONSE_TIMEOUT, SEND_BUFFER_BYTES, SMALL_FRAME_BUDGET_BYTES,
     STREAM_WINDOW_BYTES,

@@ -6,9 +6,8 @@ use std::{
     time::Duration,
 };
 
+use fairlead_sys::socket::{PathStats, path_stats};
 use tokio::net::TcpStream;
-
-use crate::sys::socket::{PathStats, path_stats};
 
 /// The socket under a tunnel, which may be asked about while it is open and is closed without
 /// regard to this value. What has been told is not told again: the streams of a tunnel share it.

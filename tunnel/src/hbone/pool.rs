@@ -11,9 +11,7 @@ use std::{
 use tokio::sync::watch;
 
 use super::client::{Slot, Tunnel};
-use crate::limits::tunnel::{
-    CLIENT_MAX_STREAMS, MAX_BULK_TUNNELS, MAX_VAIN_DIALS, POOL_IDLE_TIMEOUT,
-};
+use crate::limits::{CLIENT_MAX_STREAMS, MAX_BULK_TUNNELS, MAX_VAIN_DIALS, POOL_IDLE_TIMEOUT};
 
 /// Tunnels by peer.
 pub struct Pool<K, E> {
