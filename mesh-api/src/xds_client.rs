@@ -17,7 +17,7 @@ use tonic::Status;
 
 pub use self::{
     backoff::Backoff,
-    mesh::{ADDRESS_TYPE, AUTHORIZATION_TYPE, MeshResource, mesh_subscriptions},
+    mesh::{ADDRESS_TYPE, AUTHORIZATION_TYPE, L7_TYPE, MeshResource, mesh_subscriptions},
     session::{Answer, Session, UnknownType},
     stream::run,
 };
