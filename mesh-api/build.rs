@@ -9,13 +9,14 @@ use prost_types::{
 };
 
 const PROTO_DIR: &str = "proto";
-const PROTO_FILES: [&str; 6] = [
+const PROTO_FILES: [&str; 7] = [
     "workload.proto",
     "authorization.proto",
     "discovery.proto",
     "ca.proto",
     "mesh_config.proto",
     "service_entry.proto",
+    "l7.proto",
 ];
 
 /// Messages written in the configuration file as a mapping of their fields.

@@ -12,6 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use fairlead_component::logging::LevelChange;
+use fairlead_sys::descriptors::Channel;
 use http::{Method, Request, StatusCode, header::HOST};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
@@ -23,7 +24,7 @@ use super::{
     EXPLAIN_PATH, INVENTORY_PATH, Inventory, LOGGING_PATH, Logging, NOTES_PATH, Note, PODS_PATH,
     PodKey, PodSpec, PodStatus, passed::Passing, socket_path, types::ErrorBody,
 };
-use crate::{explain::Explanation, sys::descriptors::Channel};
+use crate::explain::Explanation;
 
 /// Time for a whole request; more than the server takes before it gives up.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(35);

@@ -10,6 +10,7 @@ use fairlead_component::{
     http::Listener as _,
     logging::{LevelChange, Levels},
 };
+use fairlead_sys::descriptors::{self, pair};
 use http::StatusCode;
 use tempfile::TempDir;
 use tokio::{
@@ -26,11 +27,7 @@ use super::{
     server::MAX_BODY_BYTES,
     socket_path,
 };
-use crate::{
-    explain::Explanation,
-    supervise::control::MAX_FILTER_BYTES,
-    sys::descriptors::{self, pair},
-};
+use crate::{explain::Explanation, supervise::control::MAX_FILTER_BYTES};
 
 /// Keeps pods and levels in memory.
 #[derive(Default)]
