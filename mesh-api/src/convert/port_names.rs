@@ -28,9 +28,8 @@ pub fn extension(ports: Vec<ServicePort>) -> Extension {
 /// Returns the names of ports that the extensions of a service tell; none if there are none.
 pub(super) fn read(extensions: &[Extension]) -> Result<Vec<PortName>, InvalidField> {
     match extension::content::<ServiceEntry>(extensions, TYPE_URL)? {
-        Some((ServiceEntry { ports }, field)) => {
-            list("ports", ports, PortName::try_from).map_err(|error| error.within(&field))
-        }
+        // As the configuration file calls them, too.
+        Some((ServiceEntry { ports }, _)) => list(NAME, ports, PortName::try_from),
         None => Ok(Vec::new()),
     }
 }
@@ -79,11 +78,8 @@ mod tests {
     #[test]
     fn a_name_has_a_port() {
         for (port, expected) in [
-            (named("", 80, ""), "extensions[0].config.ports[0].name: is empty: set it"),
-            (
-                named("p", 65536, ""),
-                "extensions[0].config.ports[0].number: 65536 is not a port: use 1 to 65535",
-            ),
+            (named("", 80, ""), "port_names[0].name: is empty: set it"),
+            (named("p", 65536, ""), "port_names[0].number: 65536 is not a port: use 1 to 65535"),
         ] {
             let found = read(&[extension(vec![port])]);
             assert_eq!(found.unwrap_err().to_string(), expected);
