@@ -12,6 +12,7 @@
 //! | `tunnel_frames` | what a peer may send through a tunnel: control frames, header blocks and lists, CONTINUATION, resets, empty and tiny DATA |
 //! | `forwarded` | [`MAX_FORWARDED_BYTES`](fairlead_tunnel::limits::MAX_FORWARDED_BYTES) |
 //! | `dns_queries` | [`MAX_QUERIES`](dns::MAX_QUERIES) |
+//! | `dns_lookups` | [`MAX_LOOKUPS`](dns::MAX_LOOKUPS) |
 //! | `dns_cache` | [`MAX_CACHED_ANSWERS`](dns::MAX_CACHED_ANSWERS) |
 //! | `dns_answers` | the socket of a pod takes no more answers |
 //! | `metrics_connections`, `readiness_connections`, `admin_connections` | [`MAX_CONNECTIONS`](fairlead_component::http::MAX_CONNECTIONS) |
