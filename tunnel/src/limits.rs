@@ -32,6 +32,24 @@ pub const CONTROL_FRAMES_AT_ONCE: u32 = 1_000;
 /// measures its path by PINGs.
 pub const CONTROL_FRAMES_PER_SECOND: u32 = 100;
 
+/// Bytes written to a peer for each window update or reset that they explain. The smallest DATA frame
+/// has 10, and a peer that sees to its windows with the least thought answers it with two updates:
+/// one for the stream and one for the tunnel. What is not explained counts as a control frame, so
+/// that honest peers need none of that allowance, whatever they carry.
+pub const BYTES_WRITTEN_PER_UPDATE: u64 = 5;
+
+/// Window updates and resets that a header block of a peer explains: the window of a new stream, and
+/// its reset.
+pub const UPDATES_PER_HEADER_BLOCK: u64 = 2;
+
+/// Streams that a client may open, send nothing through and reset, at once: ten times those that it
+/// may have open. Each has made us connect to the application. One that is used allows another one.
+pub const ABANDONED_STREAMS_AT_ONCE: u32 = 10 * SERVER_MAX_STREAMS;
+
+/// Such streams in the long run, per second: all that a client may have open, given up twice, as when
+/// the application has stopped answering and impatient clients go away.
+pub const ABANDONED_STREAMS_PER_SECOND: u32 = 2 * SERVER_MAX_STREAMS;
+
 /// Bytes that one stream may hold unsent.
 pub const SEND_BUFFER_BYTES: usize = 400 << 10;
 
