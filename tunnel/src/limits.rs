@@ -110,9 +110,31 @@ pub const SMALL_FRAME_BUDGET_BYTES: usize = 64 << 20;
 /// [`HANDSHAKE_TIMEOUT`].
 pub const MAX_HANDSHAKES: usize = 1_024;
 
+/// Of these, handshakes with one address: four peers that stall all of theirs are needed to make others
+/// wait. A peer that has none stalled needs a few at once, and one more is refused.
+pub const MAX_PEER_HANDSHAKES: usize = MAX_HANDSHAKES / 4;
+
 /// Longest `forwarded` header that is parsed, in bytes; a longer one is ignored, and
 /// counted under `forwarded`.
 pub const MAX_FORWARDED_BYTES: usize = 1024;
+
+/// Most intermediate certificates accepted from a peer: plugged-in CAs use one to three, and building
+/// paths through many costs processor time that the peer does not pay for.
+pub const MAX_INTERMEDIATES: usize = 8;
+
+/// Longest message accepted after a TLS handshake, in bytes: a session ticket.
+pub const MAX_MESSAGE_BYTES: usize = 1 << 16;
+
+/// TLS records and such messages in a row that may carry nothing for the application: more would
+/// only keep us busy. A record has room for a thousand messages, and each costs a key or a ticket.
+pub const MAX_FRUITLESS: u8 = 32;
+
+/// Peers whose TLS sessions are kept for one set of expected identities: as many as a large service
+/// has endpoints. A session takes about 3 KiB.
+pub const MAX_SESSION_PEERS: usize = 64;
+
+/// TLS sessions kept for a peer: each is used once, and two threads may dial at the same time.
+pub const MAX_SESSIONS: usize = 2;
 
 /// Tunnels that a stream waits for in vain before it is given up: nobody got a place in them, since
 /// they closed at once or their peer allows no streams.
