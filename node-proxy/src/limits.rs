@@ -15,6 +15,8 @@
 //! | `handshakes` | [`MAX_HANDSHAKES`](fairlead_tunnel::limits::MAX_HANDSHAKES) |
 //! | `tunnel_frames` | what a peer may send through a tunnel: control frames, window updates, header blocks and lists, CONTINUATION, resets, empty and tiny DATA |
 //! | `forwarded` | [`MAX_FORWARDED_BYTES`](fairlead_tunnel::limits::MAX_FORWARDED_BYTES) |
+//! | `baggage` | [`MAX_BAGGAGE_BYTES`](fairlead_tunnel::limits::MAX_BAGGAGE_BYTES) |
+//! | `traceparent` | [`MAX_TRACEPARENT_BYTES`](fairlead_tunnel::limits::MAX_TRACEPARENT_BYTES) |
 //! | `dns_queries` | [`MAX_QUERIES`](dns::MAX_QUERIES) |
 //! | `dns_cache` | [`MAX_CACHED_ANSWERS`](dns::MAX_CACHED_ANSWERS) |
 //! | `dns_answers` | the socket of a pod takes no more answers |
@@ -44,7 +46,7 @@ pub const DEFAULT_MAX_POD_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(1 << 16)
 pub const DEFAULT_MAX_PEER_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(1 << 15).unwrap();
 
 /// Tunnels from one address to all pods of this node unless an operator wants otherwise: sixteen of a
-/// gateway to each of 256 pods.
+/// gateway to each of 256 pods, and some 140 MiB if they do nothing, at 34 KiB each.
 pub const DEFAULT_MAX_PEER_TUNNELS: NonZeroUsize = NonZeroUsize::new(1 << 12).unwrap();
 
 /// Label sets of the metrics of connections. A scrape spends about 4 KiB on each, so this many make

@@ -118,6 +118,14 @@ pub const MAX_PEER_HANDSHAKES: usize = MAX_HANDSHAKES / 4;
 /// counted under `forwarded`.
 pub const MAX_FORWARDED_BYTES: usize = 1024;
 
+/// Longest `baggage` header that is read, in bytes: seven names as long as they come. A longer one is
+/// ignored, and counted under `baggage`.
+pub const MAX_BAGGAGE_BYTES: usize = 2_048;
+
+/// Longest `traceparent` header that counts as one, in bytes: later versions may append to the 55 of
+/// today's. It is ignored in any case: there is nothing that traces.
+pub const MAX_TRACEPARENT_BYTES: usize = 256;
+
 /// Most intermediate certificates accepted from a peer: plugged-in CAs use one to three, and building
 /// paths through many costs processor time that the peer does not pay for.
 pub const MAX_INTERMEDIATES: usize = 8;

@@ -21,7 +21,7 @@ use fairlead_tunnel::{
 };
 use h2::{RecvStream, server::SendResponse};
 use http::{Method, Response};
-use mesh_api::identity::Identity;
+use mesh_api::{identity::Identity, workload::Network};
 use tokio::net::TcpStream;
 
 use super::{Application, Arrival, status};
@@ -161,8 +161,8 @@ impl Source {
     fn serve(self: Rc<Self>, (request, respond): Stream) -> impl Future<Output = ()> {
         let (head, body) = request.into_parts();
         let forwarded = headers::parse_forwarded(&head.headers);
-        if headers::has_unreadable(&head.headers) {
-            self.worker.node.metrics.limit("forwarded").inc();
+        for limit in headers::unreadable(&head.headers) {
+            self.worker.node.metrics.limit(limit).inc();
         }
         let asked = head.uri.authority().map(http::uri::Authority::as_str);
         let asked = asked.and_then(headers::parse_authority);
@@ -234,8 +234,13 @@ impl Source {
         let known = client.port() != 0;
         let state = self.worker.node.state();
         // Behind a gateway the address is the gateway's.
-        let is_remote = forwarded.network.as_deref().is_some_and(|n| state.is_other_network(n));
-        let workload = state.workload_at(self.client.ip()).filter(|_| !is_remote).cloned();
+        let remote = forwarded.network.filter(|network| state.is_other_network(network));
+        let workload = match (remote, forwarded.baggage) {
+            (Some(network), baggage) => baggage.map(|baggage| {
+                Arc::new(baggage.workload(self.identity.clone(), Network(network.into())))
+            }),
+            (None, _) => state.workload_at(self.client.ip()).cloned(),
+        };
         let application = Application::of(&state, &self.pod, self.target.ip(), requested);
         Arrival {
             client: if known { client } else { self.client },

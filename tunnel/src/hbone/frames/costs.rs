@@ -17,7 +17,7 @@ const PUSH_PROMISE: u8 = 0x5;
 const WINDOW_UPDATE: u8 = 0x8;
 const CONTINUATION: u8 = 0x9;
 
-/// Flag of DATA and HEADERS that ends a stream's direction.
+/// Flag of HEADERS that ends a stream's direction.
 const END_STREAM: u8 = 0x1;
 
 /// A frame's head (RFC 9113 section 4.1).
@@ -80,11 +80,10 @@ impl From<[u8; HEAD_BYTES]> for Head {
 }
 
 impl Head {
-    fn ends_stream(self) -> bool {
-        match self.kind {
-            DATA | HEADERS => self.flags & END_STREAM != 0,
-            kind => kind == RST_STREAM,
-        }
+    /// Returns whether a server refuses a stream with it: an answer and nothing more, or a reset.
+    fn refuses_stream(self) -> bool {
+        let is_whole_answer = self.kind == HEADERS && self.flags & END_STREAM != 0;
+        is_whole_answer || self.kind == RST_STREAM
     }
 }
 
@@ -107,10 +106,9 @@ impl Costs {
         self.explained = self.explained.saturating_add(bytes as u64);
     }
 
-    /// Notes a frame that was sent to the peer. What this end has ended itself, such as a stream that
-    /// it refuses, a client may reset.
+    /// Notes a frame that was sent to the peer. A stream that this end refuses, a client may reset.
     pub(super) fn note_sent(&mut self, head: Head) {
-        if let Some(streams) = self.streams.as_mut().filter(|_| head.ends_stream()) {
+        if let Some(streams) = self.streams.as_mut().filter(|_| head.refuses_stream()) {
             streams.unused.remove(head.stream);
         }
     }
