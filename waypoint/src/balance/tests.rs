@@ -210,6 +210,24 @@ fn a_request_outlives_its_cluster() {
     assert_eq!(picked.finish(Outcome::Response(200), scene.now), None);
 }
 
+#[test]
+fn an_endpoint_that_is_given_twice_is_one() {
+    let outlier = Policy::try_from(&mesh_api::proto::l7::Variant {
+        outlier_detection: Some(mesh_api::proto::l7::OutlierDetection {
+            consecutive_5xx: 1,
+            ..Default::default()
+        }),
+        ..Default::default()
+    });
+    let twice = || [endpoints(&[1]), endpoints(&[1])].concat();
+    let mut scene = Scene::new(outlier.unwrap(), twice());
+    assert_eq!(scene.cluster.len(), 1);
+    scene.answer(&[0], 500, 1);
+    assert_eq!(scene.choose(&Context::default()).err(), Some(NoEndpoint::Usable));
+    scene.update(Policy::default(), Vec::new());
+    assert_eq!(scene.cluster.statistics().ejections_active, 0);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

@@ -239,6 +239,19 @@ fn what_fails_for_a_request_from_before_an_update_is_noticed_after_it() {
 }
 
 #[test]
+fn what_fails_for_a_request_from_before_detection_ended_ejects_nobody() {
+    let mut scene = Scene::new(policy(detection()), endpoints(&[1, 1]));
+    let late: Vec<_> = (0..6).map(|_| scene.choose(&Context::default()).unwrap()).collect();
+    scene.update(algorithm(Algorithm::RoundRobin), endpoints(&[1, 1]));
+    for picked in late {
+        picked.finish(Outcome::Timeout, scene.now);
+    }
+    assert_eq!(scene.counts(2, 10), [5, 5]);
+    scene.cluster.tick(scene.now);
+    assert_eq!(scene.cluster.statistics().ejections_active, 0);
+}
+
+#[test]
 fn threads_together_eject_an_endpoint_once() {
     let outlier = OutlierDetection { max_ejection_percent: 50, ..detection() };
     let scene = Scene::new(policy(outlier), endpoints(&[1; 8]));
