@@ -1,6 +1,5 @@
 //! The command line.
 
-mod control_plane;
 mod datagrams;
 mod enrol;
 mod probes;
@@ -15,13 +14,13 @@ use std::{
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fairlead_component::logging::LogFormat;
 use mesh_api::{
+    control_plane::ControlPlaneArgs,
     identity::{Namespace, ServiceAccount, TrustDomain},
     workload::UnknownDestinations,
 };
 use nix::unistd::{Gid, Uid};
 
 pub use self::{
-    control_plane::ControlPlaneArgs,
     datagrams::DatagramArgs,
     enrol::{Authority, Enrol, EnrolArgs, EnrolError},
     probes::ProbeArgs,
