@@ -73,7 +73,7 @@ impl Cluster {
     /// `balancing` is what the service says where the policy says nothing. It takes over from
     /// `previous`, which counts no more.
     ///
-    /// This takes about a microsecond for each endpoint: it is not for the path of a request.
+    /// This takes a microsecond or two for each endpoint: it is not for the path of a request.
     pub fn new(
         policy: Arc<Policy>,
         balancing: &Balancing,

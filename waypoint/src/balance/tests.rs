@@ -280,6 +280,34 @@ proptest! {
 }
 
 #[test]
+fn a_choice_does_not_allocate() {
+    for policy in every_policy() {
+        let outlier = OutlierDetection {
+            consecutive_errors: Some(2),
+            consecutive_gateway_errors: Some(2),
+            consecutive_local_failures: Some(2),
+            interval: Duration::from_secs(10),
+            base_ejection_time: Duration::from_secs(30),
+            max_ejection_percent: 50,
+            min_health_percent: 50,
+            error_statuses: [].into(),
+        };
+        let scene = Scene::new(Policy { outlier: Some(outlier), ..policy }, endpoints(&[1, 2, 3]));
+        let counted = allocation_counter::measure(|| {
+            for random in 0..100 {
+                let _permit = scene.cluster.request().unwrap();
+                let first = scene.cluster.choose(&Context::default(), random, scene.now).unwrap();
+                let tried = [first.tried()];
+                first.finish(Outcome::Response(500), scene.now);
+                let context = Context { tried: &tried, ..Default::default() };
+                drop(scene.cluster.choose(&context, random, scene.now).unwrap());
+            }
+        });
+        assert_eq!(counted.count_total, 0, "{:?}", scene.cluster.policy());
+    }
+}
+
+#[test]
 fn numbers_of_endpoints_do_not_matter() {
     for policy in every_policy() {
         let all = (0..3000).map(|number| endpoint(number, "r/z/s", 1 + u32::from(number % 3)));
