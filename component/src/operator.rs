@@ -12,6 +12,7 @@ use tracing::error;
 
 use crate::{
     http::{Handler, response, serve},
+    logging::Levels,
     readiness::Readiness,
 };
 
@@ -54,6 +55,30 @@ pub fn pages(
         return response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET is allowed\n");
     }
     page()
+}
+
+/// Changes what is logged as the query says, `level=info,access:off` or `reset`, and answers with what
+/// is in force then.
+pub fn change_levels(levels: &Levels, query: &str) -> Response<Full<Bytes>> {
+    for (key, value) in form_urlencoded::parse(query.as_bytes()) {
+        let changed = match &*key {
+            "level" => levels.change(&value).map_err(|error| error.to_string()),
+            "reset" => {
+                levels.reset();
+                Ok(())
+            }
+            other => Err(format!("unknown parameter \"{other}\"; use level=LEVEL or reset")),
+        };
+        if let Err(error) = changed {
+            return response(StatusCode::BAD_REQUEST, TEXT, error + "\n");
+        }
+    }
+    levels_in_force(levels)
+}
+
+/// Answers with what is logged.
+pub fn levels_in_force(levels: &Levels) -> Response<Full<Bytes>> {
+    response(StatusCode::OK, TEXT, format!("current log level is {levels}\n"))
 }
 
 // === impl MetricsPages ===

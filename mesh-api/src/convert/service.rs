@@ -3,7 +3,8 @@
 use std::{collections::HashSet, sync::Arc};
 
 use super::{
-    InvalidField, Problem, enumeration, gateway::gateway, list, name, port, range, required,
+    InvalidField, Problem, enumeration, gateway::gateway, list, name, port, port_names, range,
+    required,
 };
 use crate::{
     proto::workload as proto,
@@ -29,6 +30,7 @@ impl TryFrom<proto::Service> for Service {
             name: wire.name.into(),
             addresses: list("addresses", wire.addresses, ServiceAddress::try_from)?,
             ports: ports(&wire.ports)?,
+            port_names: port_names::read(&wire.extensions)?,
             subject_alt_names: list("subject_alt_names", wire.subject_alt_names, |text| {
                 name("", &text)
             })?,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use fairlead_component::{
     http::{Handler, response, serve},
     logging::Levels,
-    operator::{self, TEXT, pages},
+    operator::{self, TEXT, change_levels, levels_in_force, pages},
 };
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
@@ -91,7 +91,7 @@ impl<A: Admin> Handler for AdminPages<'_, A> {
                 self.0.quit();
                 response(StatusCode::OK, TEXT, "shutting down now\n")
             }
-            (&Method::GET | &Method::HEAD, "/logging") => in_force(self.0.levels()),
+            (&Method::GET | &Method::HEAD, "/logging") => levels_in_force(self.0.levels()),
             (_, "/quitquitquit") => {
                 response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only POST is allowed\n")
             }
@@ -100,28 +100,6 @@ impl<A: Admin> Handler for AdminPages<'_, A> {
             }),
         }
     }
-}
-
-/// Does what the query says: `level=info,hbone:debug`, or `reset`.
-fn change_levels(levels: &Levels, query: &str) -> Response<Full<Bytes>> {
-    for (key, value) in form_urlencoded::parse(query.as_bytes()) {
-        let changed = match &*key {
-            "level" => levels.change(&value).map_err(|error| error.to_string()),
-            "reset" => {
-                levels.reset();
-                Ok(())
-            }
-            other => Err(format!("unknown parameter \"{other}\"; use level=LEVEL or reset")),
-        };
-        if let Err(error) = changed {
-            return response(StatusCode::BAD_REQUEST, TEXT, error + "\n");
-        }
-    }
-    in_force(levels)
-}
-
-fn in_force(levels: &Levels) -> Response<Full<Bytes>> {
-    response(StatusCode::OK, TEXT, format!("current log level is {levels}\n"))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::{num::NonZeroU32, path::PathBuf, sync::Arc};
 use fairlead_component::{clock::Clock, logging::DroppedLines};
 use fairlead_node::{
     discovery::{self, Discovery, EVENT_QUEUE},
-    limits::DEFAULT_MAX_POD_CONNECTIONS,
+    limits::{DEFAULT_MAX_PEER_CONNECTIONS, DEFAULT_MAX_PEER_TUNNELS, DEFAULT_MAX_POD_CONNECTIONS},
     proxy::node::{Node, ProxyOptions},
     state::{MeshState, OutboundPolicy},
     telemetry::{metrics::NodeMetrics, readiness::Readiness},
@@ -73,6 +73,8 @@ impl Scene {
             access_log_sample: NonZeroU32::MIN,
             idle_timeout: None,
             max_pod_connections: DEFAULT_MAX_POD_CONNECTIONS,
+            max_peer_connections: DEFAULT_MAX_PEER_CONNECTIONS,
+            max_peer_tunnels: DEFAULT_MAX_PEER_TUNNELS,
         };
         let metrics = Arc::new(NodeMetrics::new(DroppedLines::default()));
         let node = Arc::new(Node::new(options, metrics));
