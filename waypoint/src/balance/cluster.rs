@@ -296,6 +296,8 @@ impl Successor<'_> {
         };
         let known = self.previous.and_then(|previous| previous.hosts.get(vacancy.key()));
         self.kept += usize::from(known.is_some());
+        // Another cluster may have taken over from the same one, and let go of it.
+        let known = known.filter(|host| !host.standing.is_gone());
         let is_same =
             |host: &&Arc<Host>| host.endpoint == endpoint && Arc::ptr_eq(&host.policy, self.policy);
         if let Some(host) = known.filter(is_same) {
