@@ -4,7 +4,7 @@
 //! gets sockets and has all the parsing; [`link`] is what they say to each other. [`agent`] decides
 //! which pods are enrolled where that is not left to operators. [`hbone`] is the tunnel protocol, [`state`] what the node
 //! knows of the mesh, [`local_config`] and [`discovery`] where it knows it from, [`identity`] and [`tls`] its certificates, [`telemetry`] and [`explain`] what operators see,
-//! [`api`] how pods are enrolled.
+//! [`profile`] what it spends time and memory on, [`api`] how pods are enrolled.
 #![deny(unsafe_code)]
 
 mod adaptive_read;
@@ -20,6 +20,7 @@ pub mod identity;
 pub mod limits;
 pub mod link;
 pub mod local_config;
+pub mod profile;
 pub mod proxy;
 pub mod resolv_conf;
 pub mod revocation_file;

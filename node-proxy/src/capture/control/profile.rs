@@ -1,0 +1,72 @@
+//! Profiles of the proxy, one at a time.
+
+use fairlead_ebpf::ProxyProcess;
+use tokio::{sync::oneshot, task::spawn_blocking, time::sleep};
+
+use super::Shared;
+use crate::{
+    api::{ApiError, ApiErrorKind},
+    capture::profiler::{ProfileError, Session},
+    profile::{Kind, Window},
+};
+
+/// What is to be done where the kernel or the process is in the way.
+const REMEDY: &str = "profiles need a kernel with CONFIG_BPF_EVENTS and, of the heap, \
+                      CONFIG_UPROBE_EVENTS; capture needs CAP_SYS_ADMIN, CAP_SYS_PTRACE and the \
+                      node's PID namespace (hostPID)";
+
+// === impl Shared ===
+
+impl Shared {
+    /// Takes a profile of the proxy that accepts connections. Ends early, without one, if this is
+    /// dropped.
+    pub(super) async fn profile(&self, kind: Kind, window: Window) -> Result<Vec<u8>, ApiError> {
+        let busy = |_| {
+            ApiError::new(
+                ApiErrorKind::Conflict,
+                "another profile is being taken",
+                "one at a time: try again when it is done",
+            )
+        };
+        let turn = self.profiling.clone().try_lock_owned().map_err(busy)?;
+        let ProxyProcess { tgid, .. } = self.proxies.accepting().ok_or_else(|| {
+            let remedy = "wait for it: see the log of fairlead-node";
+            ApiError::new(ApiErrorKind::NotFound, "no proxy is running", remedy)
+        })?;
+        let (mut answer, taken) = oneshot::channel();
+        // Attaching and detaching take their time in the kernel. What has begun is undone there,
+        // too, before it is another's turn.
+        tokio::spawn(async move {
+            let _turn = turn;
+            let result = take(kind, tgid, window, &mut answer).await;
+            // Nobody may want it any more.
+            let _ = answer.send(result);
+        });
+        taken.await.unwrap_or_else(|error| Err(failed(&error)))
+    }
+}
+
+async fn take(
+    kind: Kind,
+    process: u32,
+    window: Window,
+    answer: &mut oneshot::Sender<Result<Vec<u8>, ApiError>>,
+) -> Result<Vec<u8>, ApiError> {
+    let begun = spawn_blocking(move || Session::begin(kind, process)).await;
+    let session = begun.map_err(|error| failed(&error))?.map_err(|error| refused(&error))?;
+    tracing::info!(%kind, pid = process, seconds = %window, "taking a profile of the proxy");
+    tokio::select! {
+        () = sleep(window.duration()) => {}
+        () = answer.closed() => tracing::info!(%kind, "nobody waits for the profile any more"),
+    }
+    let finished = spawn_blocking(move || session.finish()).await;
+    finished.map_err(|error| failed(&error))?.map_err(|error| refused(&error))
+}
+
+fn refused(error: &ProfileError) -> ApiError {
+    ApiError::new(ApiErrorKind::Internal, error.to_string(), REMEDY)
+}
+
+fn failed(error: &dyn std::fmt::Display) -> ApiError {
+    ApiError::new(ApiErrorKind::Internal, error.to_string(), "see the log of fairlead-node")
+}
