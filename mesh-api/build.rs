@@ -9,8 +9,14 @@ use prost_types::{
 };
 
 const PROTO_DIR: &str = "proto";
-const PROTO_FILES: [&str; 5] =
-    ["workload.proto", "authorization.proto", "discovery.proto", "ca.proto", "mesh_config.proto"];
+const PROTO_FILES: [&str; 6] = [
+    "workload.proto",
+    "authorization.proto",
+    "discovery.proto",
+    "ca.proto",
+    "mesh_config.proto",
+    "l7.proto",
+];
 
 /// Messages written in the configuration file as a mapping of their fields.
 const MAPPINGS: [&str; 14] = [

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use fairlead_node::hbone::headers::{
+use fairlead_tunnel::hbone::headers::{
     Authority, client_address, connect_request, parse_authority, parse_forwarded,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, header::FORWARDED};

@@ -3,7 +3,7 @@
 use std::{future::pending, time::Duration};
 
 use bytes::Bytes;
-use fairlead_node::hbone::server::{Stream, Tunnel};
+use fairlead_tunnel::hbone::server::{Stream, Tunnel};
 use http::Response;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream},

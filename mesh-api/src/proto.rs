@@ -63,3 +63,15 @@ pub mod ca {
 pub mod mesh_config {
     include!(concat!(env!("OUT_DIR"), "/istio.mesh.v1alpha1.rs"));
 }
+
+/// What waypoints are told (`fairlead.l7`).
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::pedantic,
+    reason = "generated code; its documentation is in proto/l7.proto"
+)]
+pub mod l7 {
+    include!(concat!(env!("OUT_DIR"), "/fairlead.l7.rs"));
+}

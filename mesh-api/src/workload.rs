@@ -207,6 +207,26 @@ pub struct ServicePort {
     pub service_port: u16,
     /// Port of the endpoints; `None` where each endpoint maps a named port itself.
     pub target_port: Option<u16>,
+    /// What is spoken there.
+    pub protocol: AppProtocol,
+}
+
+/// What is spoken on a port of a service, as far as that is declared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AppProtocol {
+    /// Not declared: the first bytes tell.
+    #[default]
+    Unknown,
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+    /// gRPC.
+    Grpc,
+    /// Bytes.
+    Tcp,
+    /// TLS of the application.
+    Tls,
 }
 
 /// Address families a service may be reached by.

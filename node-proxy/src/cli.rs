@@ -1,6 +1,5 @@
 //! The command line.
 
-mod control_plane;
 mod datagrams;
 mod enrol;
 mod probes;
@@ -16,13 +15,13 @@ use std::{
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fairlead_component::logging::LogFormat;
 use mesh_api::{
+    control_plane::ControlPlaneArgs,
     identity::{Namespace, ServiceAccount, TrustDomain},
     workload::UnknownDestinations,
 };
 use nix::unistd::{Gid, Uid};
 
 pub use self::{
-    control_plane::ControlPlaneArgs,
     datagrams::DatagramArgs,
     enrol::{Authority, Enrol, EnrolArgs, EnrolError},
     probes::ProbeArgs,
@@ -84,7 +83,7 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Say what the running node proxy logs, or change it in all of its processes.
     ///
-    /// Example: fairlead-node log-level info,hbone=debug
+    /// Example: `fairlead-node log-level info,fairlead_tunnel=debug`
     ///
     /// Processes that are started later, as after a crash, log the same. The admin page changes what
     /// the proxy process alone logs.

@@ -5,7 +5,6 @@
 //! without its policies a workload would admit too much.
 
 mod apply;
-mod introduce;
 mod prefetch;
 
 use std::sync::Arc;
@@ -16,10 +15,8 @@ use mesh_api::{
 };
 use tokio::sync::{mpsc, watch};
 
-pub use self::introduce::{Introduction, introduce};
 use self::{apply::apply, prefetch::Prefetch};
 use crate::{
-    identity::IdentityStore,
     proxy::node::Node,
     state::MeshState,
     telemetry::{
@@ -27,6 +24,7 @@ use crate::{
         readiness::Gate,
     },
 };
+use fairlead_tunnel::identity::IdentityStore;
 
 /// Updates that may wait to be applied; the control plane is not answered before.
 pub const EVENT_QUEUE: usize = 4;

@@ -6,12 +6,13 @@ use std::{
     sync::Arc,
 };
 
+use fairlead_component::watched_file::WatchedFile;
 use mesh_api::{
     config::{ConfigError, LocalConfig, MAX_CONFIG_BYTES, MeshConfig},
     workload::Network,
 };
 
-use crate::{proxy::node::Node, state::MeshState, watched_file::WatchedFile};
+use crate::{proxy::node::Node, state::MeshState};
 
 /// Why a configuration was not applied.
 #[derive(Debug, thiserror::Error)]

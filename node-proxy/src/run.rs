@@ -12,12 +12,6 @@ use std::{env, ffi::OsString, io, os::fd::OwnedFd};
 
 use anyhow::{Context as _, Result};
 use fairlead_component::logging::{self, Levels};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    sync::mpsc,
-};
-
 use fairlead_node::{
     cli::{Authority, RunArgs, Sources},
     link::channel::pair,
@@ -25,7 +19,12 @@ use fairlead_node::{
         self, RoleSpec, Supervisor,
         control::{Control, Link, LinkedTo, Superior, Told},
     },
-    sys::memory,
+};
+use fairlead_sys::memory;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
 };
 
 use crate::on_this_thread;

@@ -24,6 +24,7 @@ use std::{
 };
 
 use fairlead_component::logging::{LevelChange, Levels};
+use fairlead_sys::descriptors::close_in_programs;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -36,7 +37,6 @@ use self::{
     plan::{Action, ChildId, End, Event, Plan, Program},
     process::Process,
 };
-use crate::sys::descriptors::close_in_programs;
 
 /// Exit status by which a process says that it cannot serve as it was asked to, such as with a
 /// configuration that is broken (`EX_CONFIG` of `sysexits.h`). From the first process of its role, soon

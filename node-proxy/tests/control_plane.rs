@@ -10,7 +10,7 @@ mod scene;
 
 use std::time::{Duration, Instant};
 
-use fairlead_node::identity::NoCertificate;
+use fairlead_tunnel::identity::NoCertificate;
 use mesh_api::{
     proto::{
         discovery::Resource,

@@ -19,6 +19,9 @@ pub const ADDRESS_TYPE: &str = "type.googleapis.com/istio.workload.Address";
 /// Type of L4 policies.
 pub const AUTHORIZATION_TYPE: &str = "type.googleapis.com/istio.security.Authorization";
 
+/// Type of what only waypoints are told.
+pub const L7_TYPE: &str = "type.googleapis.com/fairlead.l7.Resource";
+
 /// A resource that describes a part of a mesh.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MeshResource {

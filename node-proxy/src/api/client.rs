@@ -12,6 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use fairlead_component::logging::LevelChange;
+use fairlead_sys::descriptors::Channel;
 use http::{Method, Request, StatusCode, header::HOST};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
@@ -26,7 +27,6 @@ use super::{
 use crate::{
     explain::Explanation,
     profile::{Kind, Window},
-    sys::descriptors::Channel,
 };
 
 /// Time for a whole request; more than the server takes before it gives up.

@@ -14,13 +14,12 @@ use std::{
 };
 
 use fairlead_component::http::Listener;
+use fairlead_sys::descriptors::{Channel, Datagram};
 use nix::sys::socket::{SockType, getsockopt, sockopt};
 use tokio::{
     net::UnixStream,
     sync::{Mutex, mpsc, watch},
 };
-
-use crate::sys::descriptors::{Channel, Datagram};
 
 /// What the datagram says that brings a connection.
 const CONNECTION: &[u8] = b"connection";

@@ -10,6 +10,7 @@ use fairlead_component::{
     http::Listener as _,
     logging::{LevelChange, Levels},
 };
+use fairlead_sys::descriptors::{self, pair};
 use http::StatusCode;
 use tempfile::TempDir;
 use tokio::{
@@ -31,7 +32,6 @@ use crate::{
     explain::Explanation,
     profile::{Kind, Window},
     supervise::control::MAX_FILTER_BYTES,
-    sys::descriptors::{self, pair},
 };
 
 /// Keeps pods and levels in memory.

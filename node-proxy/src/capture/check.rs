@@ -10,13 +10,14 @@ use aya::{
     programs::ProgramType,
     sys::{is_map_supported, is_program_supported},
 };
+use fairlead_sys::socket;
 use nix::{
     mount::{MsFlags, mount},
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
 
 use super::kubelet::{Kubelet, KubeletCgroup};
-use crate::{cli::ProbeArgs, sys::socket};
+use crate::cli::ProbeArgs;
 
 /// Where a BPF file system is mounted by convention.
 const BPF_FS: &str = "/sys/fs/bpf";

@@ -9,21 +9,19 @@ use fairlead_ebpf::{
     HBONE_PORT, Listener, PodAddresses, PodConfig,
     datagrams::{DatagramRules, RESOLVER_PORT},
 };
+use fairlead_sys::{
+    datagram::{answers, queries},
+    netns::Netns,
+    socket::{Family, netns_cookie, probe, transparent_listener},
+};
 
 use super::{
     programs::{Programs, ProgramsError},
     routing::{PodRouting, RoutingError, Sysctls},
 };
-use crate::{
-    link::{
-        listeners::{INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT, PodListeners},
-        resolver::ResolverSockets,
-    },
-    sys::{
-        datagram::{answers, queries},
-        netns::Netns,
-        socket::{Family, netns_cookie, probe, transparent_listener},
-    },
+use crate::link::{
+    listeners::{INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT, PodListeners},
+    resolver::ResolverSockets,
 };
 
 /// Why a pod could not be enrolled or released.

@@ -25,7 +25,8 @@ use aya::{
 };
 use fairlead_ebpf::profiles::{CpuStack, HeapCounts, NO_STACK};
 
-use self::memory::{Memory, MemoryError};
+use self::memory::Memory;
+pub(super) use self::memory::MemoryError;
 use super::programs::{ProgramsError, map_error, program, program_error, take_map};
 use crate::profile::{
     Kind,

@@ -31,7 +31,6 @@ use super::{
     counts::{COUNTS, PodCounts},
     links,
 };
-use crate::sys;
 
 /// Layout of the pinned maps. A release that changes a key, value or name counts it up, and finds
 /// nothing of its predecessor's under the new name.
@@ -291,7 +290,7 @@ impl Programs {
         }
         let io = |cause| ProgramsError::Io { what: "registering a proxy process", cause };
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).map_err(io)?;
-        let cookie = sys::socket::cookie(&socket).map_err(io)?;
+        let cookie = fairlead_sys::socket::cookie(&socket).map_err(io)?;
         self.registrations.insert(cookie, 1, 0).map_err(map_error("REGISTRATIONS"))?;
         Ok(Registration { socket, cookie })
     }

@@ -7,16 +7,14 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use fairlead_sys::netns::Netns;
 use serde::{Deserialize, Serialize};
 
 use super::{
     records::{Keyed, OnDisk, Records},
     vanish,
 };
-use crate::{
-    api::{PodKey, PodSpec},
-    sys::netns::Netns,
-};
+use crate::api::{PodKey, PodSpec};
 
 /// Directory of the registrations, in the run directory.
 const DIRECTORY: &str = "registered";

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fs, io, net::IpAddr};
 
 use fairlead_ebpf::{CAPTURE_MARK, datagrams::RESOLVER_PORT};
+use fairlead_sys::netns::Netns;
 use futures_util::TryStreamExt;
 use rtnetlink::{
     Handle, RouteMessageBuilder, new_connection,
@@ -13,8 +14,6 @@ use rtnetlink::{
         rule::{RuleAction, RuleAttribute, RuleMessage, RulePortRange},
     },
 };
-
-use crate::sys::netns::Netns;
 
 /// Routing table of the marked packets, in the pod's namespace.
 const TABLE: u32 = 15001;

@@ -2,14 +2,13 @@
 
 use std::{io, os::fd::OwnedFd};
 
-use crate::{
-    link::message::SocketKind,
-    sys::{
-        datagram::upstream,
-        netns::Netns,
-        socket::{Family, delivery, outbound},
-    },
+use fairlead_sys::{
+    datagram::upstream,
+    netns::Netns,
+    socket::{Family, delivery, outbound},
 };
+
+use crate::link::message::SocketKind;
 
 /// Sockets of each kind that a proxy is given with a pod: a few connections at once.
 pub(super) const AHEAD: usize = 4;

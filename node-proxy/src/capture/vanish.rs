@@ -5,9 +5,8 @@
 
 use std::{fs, io, os::fd::AsFd, os::unix::fs::MetadataExt, path::Path, time::Duration};
 
+use fairlead_sys::netns::Netns;
 use nix::sys::stat::fstat;
-
-use crate::sys::netns::Netns;
 
 /// Pause between looks at the paths of all pods: how long a vanished pod may keep its listeners.
 pub(super) const INTERVAL: Duration = Duration::from_secs(1);

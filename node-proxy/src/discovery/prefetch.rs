@@ -2,12 +2,11 @@
 
 use std::{collections::HashMap, fmt};
 
+use fairlead_tunnel::identity::{IdentityHandle, IdentityStore};
 use mesh_api::{
     workload::{NodeName, TunnelProtocol, Workload, WorkloadUid},
     xds_client::{Change, MeshResource},
 };
-
-use crate::identity::{IdentityHandle, IdentityStore};
 
 /// The certificates in use or soon to be: each is kept as long as a workload has its identity.
 pub(super) struct Prefetch {
@@ -56,7 +55,7 @@ mod tests {
     use mesh_api::identity::Identity;
 
     use super::*;
-    use crate::{proxy::fixtures, telemetry::fixtures::workload};
+    use crate::telemetry::fixtures::workload;
 
     fn updated(uid: &str, edit: impl FnOnce(&mut Workload)) -> Change<MeshResource> {
         let mut workload = workload("cart");
@@ -68,7 +67,7 @@ mod tests {
     #[tokio::test]
     async fn identities_of_this_node_are_held_while_a_workload_has_them() {
         let own: Identity = "spiffe://cluster.local/ns/shop/sa/cart".parse().unwrap();
-        let (store, _dir) = fixtures::identities();
+        let (store, _dir) = fairlead_tunnel::testing::identities();
         let mut prefetch = Prefetch::new(store.clone(), NodeName("n1".into()));
         let held = || store.certificates().into_iter().map(|c| c.identity).collect::<Vec<_>>();
 

@@ -1,5 +1,6 @@
 use std::net::IpAddr;
 
+use fairlead_tunnel::testing::identities;
 use mesh_api::{
     config::LocalConfig,
     xds_client::{ADDRESS_TYPE, AUTHORIZATION_TYPE, Change},
@@ -18,7 +19,7 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        let (identities, dir) = fixtures::identities();
+        let (identities, dir) = identities();
         let node = fixtures::node();
         let readiness = Readiness::default();
         let (send, configured) = watch::channel(false);

@@ -7,8 +7,8 @@ use std::{
 
 use serde::{Serialize, de::DeserializeOwned};
 
-pub use crate::sys::descriptors::pair;
-use crate::sys::descriptors::{self, Datagram};
+pub use fairlead_sys::descriptors::pair;
+use fairlead_sys::descriptors::{self, Datagram};
 
 /// Longest message, in bytes. The largest has the state of [`MAX_PODS_PER_MESSAGE`] pods.
 ///

@@ -48,12 +48,12 @@ pub fn functions(file: File, places: &[u64]) -> Result<HashMap<u64, String>, Unr
     Ok(places.iter().filter_map(|place| Some((*place, name(*place)?))).collect())
 }
 
-/// Returns where in a file these functions are that it has for others, or for itself.
+/// Returns where in a file these functions are, of those that it has for other files.
 pub fn places<'n>(file: File, names: &[&'n str]) -> Result<HashMap<&'n str, u64>, Unreadable> {
     let data = ReadCache::new(file);
     let elf = Elf::parse(&data)?;
     let mut found = HashMap::new();
-    for symbol in elf.dynamic_symbols().chain(elf.symbols()) {
+    for symbol in elf.dynamic_symbols() {
         if symbol.kind() == SymbolKind::Text
             && symbol.is_definition()
             && let Ok(name) = symbol.name()

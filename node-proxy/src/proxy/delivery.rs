@@ -5,6 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
+use fairlead_sys::socket::{end_on_close, reset_on_close};
 use socket2::Socket;
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
@@ -12,10 +13,7 @@ use super::{
     pod::Pod,
     upstream::{connect, socket_failure},
 };
-use crate::{
-    sys::socket::{end_on_close, reset_on_close},
-    telemetry::reason::CloseReason,
-};
+use crate::telemetry::reason::CloseReason;
 
 /// Connects to the application at `to` in the name of `client`, from the client's own port if that
 /// is not 0 and not taken.

@@ -2,10 +2,10 @@
 
 use std::{net::TcpListener, num::NonZeroU32, sync::Arc};
 
-use fairlead_component::{clock::Clock, logging::DroppedLines};
+use fairlead_component::logging::DroppedLines;
 use fairlead_ebpf::NetnsCookie;
-use tempfile::TempDir;
-use tokio::{runtime::Handle, sync::mpsc};
+use fairlead_tunnel::identity::IdentityStore;
+use tokio::sync::mpsc;
 
 use super::{
     hostnames::Told,
@@ -14,12 +14,10 @@ use super::{
     ready_sockets::ReadySockets,
 };
 use crate::{
-    identity::{DEFAULT_SVID_TTL, IdentityStore, LocalAuthority, LocalCa},
     limits::DEFAULT_MAX_POD_CONNECTIONS,
     link::{listeners::PodListeners, message::PodId},
     state::OutboundPolicy,
     telemetry::metrics::NodeMetrics,
-    tls::Revocations,
 };
 
 /// Returns a proxy that knows nothing.
@@ -34,17 +32,6 @@ pub(crate) fn node() -> Arc<Node> {
         name_servers: Vec::new(),
     };
     Arc::new(Node::new(options, Arc::new(NodeMetrics::new(DroppedLines::default()))))
-}
-
-/// Returns certificates of a CA that lives as long as the directory.
-pub(crate) fn identities() -> (IdentityStore, TempDir) {
-    let dir = tempfile::tempdir().unwrap();
-    let clock = Clock::system();
-    let ca = LocalCa::open_or_create(dir.path(), &"cluster.local".parse().unwrap()).unwrap();
-    let authority =
-        LocalAuthority { ca: Arc::new(ca), ttl: DEFAULT_SVID_TTL, clock: clock.clone() };
-    let none = Revocations::none();
-    (IdentityStore::new(Arc::new(authority), clock, none, Handle::current()), dir)
 }
 
 /// Returns a pod of namespace `shop` that is enrolled under this name.

@@ -2,17 +2,15 @@
 
 use std::{cell::Cell, net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
 
+use fairlead_sys::socket::path_stats;
+use fairlead_tunnel::hbone::transport::PathReport;
 use tokio::net::TcpStream;
 
 use super::worker::Worker;
-use crate::{
-    hbone::transport::PathReport,
-    sys::socket::path_stats,
-    telemetry::{
-        access_log::ConnectionRecord,
-        metrics::{ConnectionCounters, ConnectionLabels, Reporter},
-        reason::CloseReason,
-    },
+use crate::telemetry::{
+    access_log::ConnectionRecord,
+    metrics::{ConnectionCounters, ConnectionLabels, Reporter},
+    reason::CloseReason,
 };
 
 /// One side's account of a connection, from its start to its one line in the access log.

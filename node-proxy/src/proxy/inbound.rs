@@ -27,12 +27,12 @@ use super::{
 };
 use crate::{
     state::MeshState,
-    sys::socket::reset_on_close,
     telemetry::{
         metrics::{ConnectionLabels, End, Reporter},
         reason::CloseReason,
     },
 };
+use fairlead_sys::socket::reset_on_close;
 
 /// A connection that has reached its pod and awaits judgement.
 #[derive(Debug)]

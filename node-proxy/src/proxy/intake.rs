@@ -13,6 +13,8 @@ use std::{
 };
 
 use fairlead_ebpf::{MAX_PODS, REGISTRATION_ADDRESS};
+use fairlead_sys::socket::waiting;
+use fairlead_tunnel::identity::IdentityStore;
 use mesh_api::identity::{Identity, TrustDomain};
 use socket2::Socket;
 use tokio::{
@@ -31,7 +33,6 @@ use super::{
     worker::Workers,
 };
 use crate::{
-    identity::IdentityStore,
     link::{
         VERSION,
         channel::{Channel, ChannelError, Received},
@@ -43,7 +44,6 @@ use crate::{
         resolver::ResolverSockets,
         understands,
     },
-    sys::socket::waiting,
     telemetry::readiness::Gate,
 };
 

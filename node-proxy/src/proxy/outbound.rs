@@ -35,19 +35,19 @@ use super::{
     worker::{Worker, accept::Accepted},
 };
 use crate::{
-    hbone::{
-        client::Stream,
-        headers::{Authority, connect_request},
-        transport::PathReport,
-    },
     state::{Hop, LocalWorkload, Route, Standing, Transport},
-    sys::socket::reset_on_close,
     telemetry::{
         metrics::{ConnectionLabels, End, Outside, Reporter},
         reason::CloseReason,
     },
-    tls::{HandshakeFailure, TrustedChain},
 };
+use fairlead_sys::socket::reset_on_close;
+use fairlead_tunnel::hbone::{
+    client::Stream,
+    headers::{Authority, connect_request},
+    transport::PathReport,
+};
+use fairlead_tunnel::tls::{HandshakeFailure, TrustedChain};
 
 /// Status by which a peer says that a policy denies the connection.
 const DENIED: u16 = 401;

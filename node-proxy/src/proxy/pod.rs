@@ -11,18 +11,17 @@ use std::{
 };
 
 use fairlead_ebpf::NetnsCookie;
+use fairlead_sys::socket::bind_delivery;
+use fairlead_tunnel::{
+    identity::{IdentityHandle, NoCertificate},
+    tls::TlsConfigs,
+};
 use mesh_api::identity::Identity;
 use socket2::Socket;
 use tokio::{sync::watch, time::timeout};
 
 use super::{hostnames::Told, node::Node, ready_sockets::ReadySockets};
-use crate::{
-    identity::{IdentityHandle, NoCertificate},
-    link::message::SocketKind,
-    sys::socket::bind_delivery,
-    telemetry::reason::CloseReason,
-    tls::TlsConfigs,
-};
+use crate::{link::message::SocketKind, telemetry::reason::CloseReason};
 
 /// Time that a connection waits for the pod's first certificate; half of what a peer's handshake
 /// waits.

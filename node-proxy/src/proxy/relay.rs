@@ -10,10 +10,11 @@ use std::{
     pin::{Pin, pin},
 };
 
+use fairlead_sys::socket::reset_on_close;
 use tokio::{io::Interest, net::TcpStream, sync::oneshot};
 
 use super::flow::Meter;
-use crate::{sys::socket::reset_on_close, telemetry::reason::CloseReason};
+use crate::telemetry::reason::CloseReason;
 
 pub(super) use self::tunnel::{TunnelEnd, client_to_tunnel, tunnel_to_server};
 

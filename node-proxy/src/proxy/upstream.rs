@@ -10,6 +10,17 @@ use std::{
 
 use bytes::Bytes;
 use fairlead_ebpf::{HBONE_PORT, NetnsCookie};
+use fairlead_tunnel::{
+    hbone::{
+        TunnelError,
+        client::{Carrier, OpenError, Stream, Tunnel},
+        nested,
+        pool::{Pool, PoolError},
+        transport::{self, Secured},
+    },
+    limits::CONNECT_TIMEOUT,
+    tls::{self, HandshakeFailure, TlsConfigs},
+};
 use h2::SendStream;
 use http::Request;
 use mesh_api::identity::Identity;
@@ -19,18 +30,7 @@ use tokio::{
 };
 
 use super::{outbound::FirstBytes, pod::Pod};
-use crate::{
-    hbone::{
-        TunnelError,
-        client::{Carrier, OpenError, Stream, Tunnel},
-        nested,
-        pool::{Pool, PoolError},
-        transport::{self, Secured},
-    },
-    limits::tunnel::CONNECT_TIMEOUT,
-    telemetry::{metrics::NodeMetrics, reason::CloseReason},
-    tls::{self, HandshakeFailure, TlsConfigs},
-};
+use crate::telemetry::{metrics::NodeMetrics, reason::CloseReason};
 
 /// Times that a stream moves on to another tunnel because the one it got had just closed.
 const MAX_TUNNELS_TRIED: usize = 3;

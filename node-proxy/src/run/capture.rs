@@ -10,12 +10,6 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use fairlead_component::logging::{self, Guard, Levels};
-use socket2::{Domain, Socket, Type};
-use tokio::{
-    sync::mpsc,
-    time::{sleep, timeout},
-};
-
 use fairlead_node::{
     api::{self, ApiSocket, PassedConnections},
     capture::{
@@ -33,7 +27,12 @@ use fairlead_node::{
         message::PodId,
     },
     supervise::control::Superior,
-    sys::socket::{listens, netns_cookie, probe},
+};
+use fairlead_sys::socket::{listens, netns_cookie, probe};
+use socket2::{Domain, Socket, Type};
+use tokio::{
+    sync::mpsc,
+    time::{sleep, timeout},
 };
 
 use super::{Links, Termination, links_of_supervisor, raise_descriptor_limit};

@@ -3,21 +3,20 @@
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
-use mesh_api::{
-    control_plane::ControlPlane,
-    workload::{Network, NodeName},
-    xds_client::{self, MeshResource, Session, mesh_subscriptions},
-};
-use tokio::sync::{mpsc, watch};
-
 use fairlead_node::{
     cli::{Configuration, RunArgs},
-    discovery::{self, Discovery, EVENT_QUEUE, introduce},
-    identity::IdentityStore,
+    discovery::{self, Discovery, EVENT_QUEUE},
     local_config::WatchedConfig,
     proxy::node::Node,
     telemetry::readiness::Gate,
 };
+use fairlead_tunnel::identity::IdentityStore;
+use mesh_api::{
+    control_plane::ControlPlane,
+    workload::{Network, NodeName},
+    xds_client::{self, MeshResource, Session, introduce, mesh_subscriptions},
+};
+use tokio::sync::{mpsc, watch};
 
 /// What follows the changes of the mesh.
 pub(super) enum Follower {

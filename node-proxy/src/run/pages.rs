@@ -4,20 +4,19 @@ use std::{net::TcpListener as StdListener, sync::Arc, time::SystemTime};
 
 use anyhow::Result;
 use fairlead_component::logging::Levels;
-use serde_json::json;
-use tokio::{
-    net::TcpListener,
-    sync::{Notify, mpsc},
-};
-
 use fairlead_node::{
-    identity::{self, IdentityStore},
     link::listeners::EndpointListeners,
     proxy::{dump, node::Node, worker::Workers},
     telemetry::{
         readiness::Readiness,
         server::{Admin, serve_admin, serve_metrics, serve_readiness},
     },
+};
+use fairlead_tunnel::identity::{self, IdentityStore};
+use serde_json::json;
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, mpsc},
 };
 
 /// What the endpoints for operators show.

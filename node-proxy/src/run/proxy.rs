@@ -15,15 +15,8 @@ use fairlead_component::{
     clock::Clock,
     logging::{self, Guard},
 };
-use tokio::{
-    runtime::Handle,
-    sync::{Notify, mpsc},
-    time::timeout,
-};
-
 use fairlead_node::{
     cli::{Certificates, RunArgs, Sources},
-    identity::{CertificateAuthority, IdentityStore, LocalAuthority, LocalCa, RemoteAuthority},
     proxy::{
         intake::{Drain, Intake, Parts},
         node::{Node, ProxyOptions},
@@ -31,14 +24,22 @@ use fairlead_node::{
         worker::Workers,
     },
     resolv_conf::name_servers,
-    revocation_file::RevocationFile,
     state::{OutboundPolicy, WithoutWaypoint},
-    sys::memory,
     telemetry::{
         metrics::{NodeMetrics, Process},
         readiness::Readiness,
     },
+};
+use fairlead_sys::memory;
+use fairlead_tunnel::{
+    identity::{CertificateAuthority, IdentityStore, LocalAuthority, LocalCa, RemoteAuthority},
+    revocation_file::RevocationFile,
     tls::Revocations,
+};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, mpsc},
+    time::timeout,
 };
 
 use super::{

@@ -5,9 +5,8 @@ mod tests;
 
 use std::collections::BTreeMap;
 
+use fairlead_sys::socket::{IP_LOCAL_PORT_RANGE, SIOCATMARK};
 use nix::libc::{self, c_int, c_long};
-
-use crate::sys::socket::{IP_LOCAL_PORT_RANGE, SIOCATMARK};
 
 /// What an argument, by its index, has to be. Only its lower 32 bits count: all of these are `int`
 /// or flags below 2^32.

@@ -7,6 +7,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+use fairlead_sys::mount::make_read_only;
 use nix::{
     libc,
     mount::{MntFlags, MsFlags, mount, umount2},
@@ -16,7 +17,6 @@ use nix::{
 };
 
 use super::{SandboxError, failed};
-use crate::sys::mount::make_read_only;
 
 /// Where the new root is built: a directory that every Linux system has. It is covered for this
 /// process only, and what is to be shown is opened before.

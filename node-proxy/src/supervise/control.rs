@@ -13,6 +13,7 @@ use std::{
 };
 
 use fairlead_component::logging::LevelChange;
+use fairlead_sys::descriptors::{self, Channel, Datagram};
 use nix::sys::{
     signal::{Signal, raise},
     socket::{SockType, getsockopt, sockopt},
@@ -20,7 +21,6 @@ use nix::sys::{
 use tracing::{error, warn};
 
 use super::Role;
-use crate::sys::descriptors::{self, Channel, Datagram};
 
 /// What the datagram says that brings a link between the halves.
 const LINK: &[u8] = b"link";

@@ -9,6 +9,7 @@ use std::{
 };
 
 use fairlead_component::logging::LevelChange;
+use fairlead_sys::descriptors::{self, Channel};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -19,7 +20,6 @@ use super::{
     Role,
     control::{self, Request},
 };
-use crate::sys::descriptors::{self, Channel};
 
 /// Name of the program as processes are listed; the path that it is started by says nothing.
 const NAME: &str = "fairlead-node";

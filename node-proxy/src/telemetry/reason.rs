@@ -6,9 +6,8 @@ mod explain;
 use std::{io, sync::Arc};
 
 use fairlead_ebpf::HBONE_PORT;
+use fairlead_tunnel::tls::HandshakeFailure;
 use mesh_api::workload::PolicyKey;
-
-use crate::tls::HandshakeFailure;
 
 /// Why a connection was closed.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,18 +4,20 @@ use std::{num::NonZeroU32, path::PathBuf, sync::Arc};
 
 use fairlead_component::{clock::Clock, logging::DroppedLines};
 use fairlead_node::{
-    discovery::{self, Discovery, EVENT_QUEUE, Introduction, introduce},
-    identity::{IdentityStore, RemoteAuthority},
+    discovery::{self, Discovery, EVENT_QUEUE},
     limits::DEFAULT_MAX_POD_CONNECTIONS,
     proxy::node::{Node, ProxyOptions},
     state::{MeshState, OutboundPolicy},
     telemetry::{metrics::NodeMetrics, readiness::Readiness},
+};
+use fairlead_tunnel::{
+    identity::{IdentityStore, RemoteAuthority},
     tls::Revocations,
 };
 use mesh_api::{
     control_plane::ControlPlane,
     workload::{Network, NodeName},
-    xds_client::{self, Session, mesh_subscriptions},
+    xds_client::{self, Introduction, Role, Session, introduce, mesh_subscriptions},
 };
 use tempfile::TempDir;
 use tokio::{
@@ -77,6 +79,7 @@ impl Scene {
         let readiness = Readiness::default();
         let (node_name, network) = (NodeName("n1".into()), Network::default());
         let introduction = Introduction {
+            role: Role::NodeProxy,
             node_name: node_name.clone(),
             pod_name: "p".to_owned(),
             pod_namespace: "istio-system".to_owned(),

@@ -6,14 +6,21 @@ use tokio::{sync::oneshot, task::spawn_blocking, time::sleep};
 use super::Shared;
 use crate::{
     api::{ApiError, ApiErrorKind},
-    capture::profiler::{ProfileError, Session},
+    capture::profiler::{MemoryError, ProfileError, Session},
     profile::{Kind, Window},
 };
 
-/// What is to be done where the kernel or the process is in the way.
-const REMEDY: &str = "profiles need a kernel with CONFIG_BPF_EVENTS and, of the heap, \
-                      CONFIG_UPROBE_EVENTS; capture needs CAP_SYS_ADMIN, CAP_SYS_PTRACE and the \
-                      node's PID namespace (hostPID)";
+/// What the kernel has to offer.
+const KERNEL: &str = "`fairlead-node check` says which profiles the kernel offers; capture needs \
+                      CAP_SYS_ADMIN, or CAP_BPF and CAP_PERFMON";
+
+/// What capture has to see.
+const SIGHT: &str = "capture needs CAP_SYS_PTRACE, CAP_SYS_ADMIN and the node's PID namespace \
+                     (hostPID), and the proxy the C library that capture has";
+
+/// What is the matter during an upgrade.
+const RENEWAL: &str = "if the node proxy is being renewed, try again when that is done; otherwise \
+                       capture needs the node's PID namespace (hostPID)";
 
 // === impl Shared ===
 
@@ -64,7 +71,18 @@ async fn take(
 }
 
 fn refused(error: &ProfileError) -> ApiError {
-    ApiError::new(ApiErrorKind::Internal, error.to_string(), REMEDY)
+    let remedy = match error {
+        ProfileError::Programs(_) => KERNEL,
+        ProfileError::Memory(MemoryError::OtherProgram(_)) => RENEWAL,
+        ProfileError::Memory(
+            MemoryError::Hidden { .. }
+            | MemoryError::File { .. }
+            | MemoryError::Form { .. }
+            | MemoryError::NoAllocator,
+        ) => SIGHT,
+        ProfileError::Compression(_) => "see the log of fairlead-node",
+    };
+    ApiError::new(ApiErrorKind::Internal, error.to_string(), remedy)
 }
 
 fn failed(error: &dyn std::fmt::Display) -> ApiError {

@@ -246,7 +246,8 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::{capture::handover::Predecessor, link::channel::pair, sys::descriptors};
+    use crate::{capture::handover::Predecessor, link::channel::pair};
+    use fairlead_sys::descriptors;
 
     fn channels() -> (Channel, Predecessor) {
         let (ours, theirs) = pair().unwrap();

@@ -10,17 +10,15 @@ use std::{
 };
 
 use fairlead_ebpf::{HBONE_PORT, MAX_PODS};
+use fairlead_sys::socket::listens;
 use tokio::{sync::watch, time::timeout};
 
-use crate::{
-    link::{
-        VERSION,
-        channel::{Channel, ChannelError},
-        listeners::{EndpointListeners, INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT, PodListeners},
-        message::{PodId, ToCapture, ToProxy},
-        understands,
-    },
-    sys::socket::listens,
+use crate::link::{
+    VERSION,
+    channel::{Channel, ChannelError},
+    listeners::{EndpointListeners, INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT, PodListeners},
+    message::{PodId, ToCapture, ToProxy},
+    understands,
 };
 
 /// Time that the first words may take: a proxy that is just starting reads its configuration first.
@@ -191,10 +189,8 @@ mod tests {
     };
 
     use super::*;
-    use crate::{
-        link::channel::pair,
-        sys::socket::{netns_cookie, probe},
-    };
+    use crate::link::channel::pair;
+    use fairlead_sys::socket::{netns_cookie, probe};
 
     fn hello(holding: usize) -> ToCapture {
         ToCapture::Hello { version: VERSION, holding, draining: false }

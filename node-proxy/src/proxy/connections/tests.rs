@@ -1,3 +1,4 @@
+use fairlead_tunnel::testing::identities;
 use mesh_api::{
     config::LocalConfig,
     workload::{Network, Workload},
@@ -34,7 +35,7 @@ fn verdict(registration: &mut Registration) -> Option<CloseReason> {
 
 #[tokio::test]
 async fn open_connections_are_judged_by_the_policies_of_their_own_pod() {
-    let (identities, _dir) = fixtures::identities();
+    let (identities, _dir) = identities();
     let [a, b] = [("a", 1), ("b", 2)].map(|(name, id)| fixtures::pod(&identities, name, id));
     let table = Connections::new(fixtures::node());
     let mut into_a = table.register(table.count(&a), Some(inbound()));
@@ -51,7 +52,7 @@ async fn open_connections_are_judged_by_the_policies_of_their_own_pod() {
 
 #[tokio::test]
 async fn a_workload_that_comes_back_is_judged_anew() {
-    let (identities, _dir) = fixtures::identities();
+    let (identities, _dir) = identities();
     let a = fixtures::pod(&identities, "a", 1);
     let table = Connections::new(fixtures::node());
     let mut into_a = table.register(table.count(&a), Some(inbound()));
@@ -64,7 +65,7 @@ async fn a_workload_that_comes_back_is_judged_anew() {
 
 #[tokio::test]
 async fn a_change_elsewhere_judges_nobody() {
-    let (identities, _dir) = fixtures::identities();
+    let (identities, _dir) = identities();
     let a = fixtures::pod(&identities, "a", 1);
     let table = Connections::new(fixtures::node());
     let registration = table.register(table.count(&a), Some(inbound()));

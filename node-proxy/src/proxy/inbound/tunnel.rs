@@ -10,17 +10,21 @@ use std::{
 };
 
 use bytes::Bytes;
+use fairlead_sys::socket::reset_on_close;
+use fairlead_tunnel::{
+    hbone::{
+        headers::{self, Authority, Forwarded},
+        server::{Stream, Tunnel},
+        transport::{self, Wire},
+    },
+    tls::HandshakeFailure,
+};
 use h2::{RecvStream, server::SendResponse};
 use http::{Method, Response};
 use mesh_api::identity::Identity;
 
 use super::{Application, Arrival, status};
 use crate::{
-    hbone::{
-        headers::{self, Authority, Forwarded},
-        server::{Stream, Tunnel},
-        transport::{self, Wire},
-    },
     proxy::{
         connections::{Counted, Registration},
         flow::{FlowLog, Meter},
@@ -29,12 +33,10 @@ use crate::{
         relay::{self, TunnelEnd},
         worker::{Worker, accept::Accepted, cut, dropped, spawn},
     },
-    sys::socket::reset_on_close,
     telemetry::{
         metrics::{End, Reporter},
         reason::CloseReason,
     },
-    tls::HandshakeFailure,
 };
 
 /// What the streams of a tunnel have in common.

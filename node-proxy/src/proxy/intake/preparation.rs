@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
+use fairlead_tunnel::identity::IdentityStore;
 use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
 };
-
-use crate::identity::IdentityStore;
 
 /// Longest wait for certificates once the mesh is known. The CA is mostly the same process as what
 /// told of the mesh, and answers within milliseconds; without one the pods' plaintext waits as

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use fairlead_tunnel::testing::identities;
 use tempfile::TempDir;
 use tokio::time::timeout;
 
@@ -24,7 +25,7 @@ struct Fixture {
 }
 
 fn fixture() -> Fixture {
-    let (identities, ca) = fixtures::identities();
+    let (identities, ca) = identities();
     let node = fixtures::node();
     let readiness = Readiness::default();
     let (configured, is_configured) = watch::channel(false);

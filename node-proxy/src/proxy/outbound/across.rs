@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
+use fairlead_tunnel::hbone::headers::{Authority, connect_request, from_network};
 use mesh_api::{identity::Identity, workload::Service};
 
 use super::{Captured, Onward, retry::is_worth_another_endpoint};
 use crate::{
-    hbone::headers::{Authority, connect_request, from_network},
     proxy::{
         upstream::{self, Peer, Unopened},
         worker::Worker,

@@ -41,7 +41,7 @@ pub(super) fn is_worth_another_endpoint(reason: &CloseReason) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tls::HandshakeFailure;
+    use fairlead_tunnel::tls::HandshakeFailure;
 
     #[test]
     fn a_refusal_counts_for_all_endpoints_and_a_broken_one_for_itself() {

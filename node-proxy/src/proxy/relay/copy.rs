@@ -3,13 +3,10 @@
 use std::{future::poll_fn, io, net::Shutdown};
 
 use bytes::{Buf, BytesMut};
+use fairlead_sys::socket::at_urgent_byte;
+use fairlead_tunnel::adaptive_read::{ReadSize, poll_read};
 use socket2::SockRef;
 use tokio::net::TcpStream;
-
-use crate::{
-    adaptive_read::{ReadSize, poll_read},
-    sys::socket::at_urgent_byte,
-};
 
 /// Reads what the socket has; empty at the end of the stream. Holds no buffer while it waits.
 pub(super) async fn read(socket: &TcpStream, size: &mut ReadSize) -> io::Result<BytesMut> {

@@ -2,15 +2,13 @@
 
 use std::io;
 
+use fairlead_sys::{pipe::Pipe, socket::at_urgent_byte};
+use fairlead_tunnel::adaptive_read::ReadSize;
 use tokio::{io::Interest, net::TcpStream};
 
 use super::{
     Broken, Side,
     copy::{finish, read, write},
-};
-use crate::{
-    adaptive_read::ReadSize,
-    sys::{pipe::Pipe, socket::at_urgent_byte},
 };
 
 /// Bytes that a direction moves through user space before it gets a pipe: most connections never
@@ -42,7 +40,7 @@ async fn copy_with(
     (to, sink): (&TcpStream, Side),
     moved: impl Fn(u64),
 ) -> Result<(), Broken> {
-    let mut size = ReadSize::new();
+    let mut size = ReadSize::default();
     let mut unspliced = 0;
     let pipe = loop {
         let data = read(from, &mut size).await.map_err(|_| Broken::Reset(source))?;
@@ -75,7 +73,7 @@ async fn splice(
             Filled::Bytes => {}
             Filled::End => return finish(to).map_err(|_| Broken::Reset(sink)),
             Filled::Urgent => {
-                let data = read(from, &mut ReadSize::new()).await;
+                let data = read(from, &mut ReadSize::default()).await;
                 let data = data.map_err(|_| Broken::Reset(source))?;
                 write(to, data, &moved).await.map_err(|_| Broken::Reset(sink))?;
             }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use fairlead_tunnel::adaptive_read::ReadSize;
 use h2::{Reason, RecvStream, SendStream};
 use tokio::{
     net::TcpStream,
@@ -17,7 +18,7 @@ use super::{
     copy::{finish, read, write},
     reset,
 };
-use crate::{adaptive_read::ReadSize, proxy::flow::Meter, telemetry::reason::CloseReason};
+use crate::{proxy::flow::Meter, telemetry::reason::CloseReason};
 
 /// The tunnel's end of a connection.
 #[derive(Debug)]
@@ -89,7 +90,7 @@ async fn send(
     far: Side,
     moved: impl Fn(u64),
 ) -> Result<(), Broken> {
-    let mut size = ReadSize::new();
+    let mut size = ReadSize::default();
     loop {
         let data = tokio::select! {
             biased;

@@ -8,6 +8,7 @@ use std::{
     time::Instant,
 };
 
+use fairlead_sys::datagram::{Arrival, answer, receive};
 use prometheus_client::metrics::counter::Counter;
 use tokio::{
     io::Interest,
@@ -25,7 +26,6 @@ use crate::{
     limits::dns::{MAX_QUERIES, MAX_QUERY_BYTES, SOCKET_IDLE_TIME},
     link::resolver::ResolverSockets,
     proxy::{node::Node, pod::Pod},
-    sys::datagram::{Arrival, answer, receive},
     telemetry::metrics::{QueryLabels, QueryProtocol},
 };
 

@@ -2,6 +2,8 @@
 
 use std::{io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
+use fairlead_sys::socket::reset_on_close;
+use fairlead_tunnel::limits::MAX_HANDSHAKES;
 use prometheus_client::metrics::counter::Counter;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -14,9 +16,7 @@ use super::{
     Ending, Worker, dropped, spawn,
     spread::{CONNECTION_SLACK, Share, TUNNEL_WEIGHT},
 };
-use crate::{
-    limits::tunnel::MAX_HANDSHAKES, link::listeners::PodListeners, sys::socket::reset_on_close,
-};
+use crate::link::listeners::PodListeners;
 
 /// Pause after a failed accept. Out of descriptors, an attempt at once would fail again and take
 /// the processor from the connections that will free some.

@@ -3,8 +3,10 @@ use std::{
     net::{TcpListener, TcpStream},
 };
 
+use fairlead_tunnel::testing::identities;
+
 use super::*;
-use crate::proxy::fixtures::{identities, listeners, node, pod};
+use crate::proxy::fixtures::{listeners, node, pod};
 
 /// Clients of each kind: enough that the home thread gives some of them away.
 const CLIENTS: usize = 40;

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use fairlead_tunnel::hbone::transport::PathReport;
 use mesh_api::identity::Namespace;
 use prometheus_client::{
     collector::Collector,
@@ -18,7 +19,6 @@ use prometheus_client::{
 };
 
 use super::labels::{ConnectionLabels, End, OVERFLOW, Reporter, UNKNOWN};
-use crate::hbone::transport::PathReport;
 
 /// Pairs of workloads whose paths are told apart. A scrape spends about 6 KiB on each; what exceeds
 /// the bound is counted in one pair whose labels are all `overflow`.

@@ -9,6 +9,10 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use fairlead_sys::{
+    descriptors::count_open,
+    memory::{HeapUse, heap_use},
+};
 use nix::sys::{
     resource::{Resource, UsageWho, getrlimit, getrusage},
     time::TimeVal,
@@ -17,11 +21,6 @@ use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeGaugeValue, NoLabelSet},
     metrics::MetricType,
-};
-
-use crate::sys::{
-    descriptors::count_open,
-    memory::{HeapUse, heap_use},
 };
 
 /// Room for the file below, in bytes; it has some 1,500, and more with many processors.

@@ -9,15 +9,14 @@ use std::{
     },
 };
 
+use fairlead_tunnel::hbone::transport::PathReport;
+
 use super::{
     labels::{ConnectionLabels, Reporter},
     paths::Path,
     traffic::Traffic,
 };
-use crate::{
-    hbone::transport::PathReport,
-    telemetry::reason::{CloseReason, ResponseFlags},
-};
+use crate::telemetry::reason::{CloseReason, ResponseFlags};
 
 /// Counters of one worker thread; only a label set that is new to the thread takes a lock.
 #[derive(Debug)]

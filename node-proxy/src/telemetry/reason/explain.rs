@@ -2,8 +2,9 @@
 
 use std::fmt;
 
+use fairlead_tunnel::tls::HandshakeFailure;
+
 use super::{CloseReason, HBONE_PORT};
-use crate::tls::HandshakeFailure;
 
 // === impl CloseReason ===
 

@@ -1,8 +1,9 @@
 use std::{collections::HashSet, io::ErrorKind, sync::Arc};
 
+use fairlead_tunnel::tls::HandshakeFailure;
+
 use super::{CloseReason as R, ResponseFlags as F};
 use crate::telemetry::fixtures::policy_key;
-use crate::tls::HandshakeFailure;
 
 /// Every variant, with its name, its flags and a part of its sentence.
 fn table() -> Vec<(R, &'static str, F, &'static str)> {

@@ -26,7 +26,7 @@ const LONG: &str = "60";
 const BPF_PROG_TYPE_PERF_EVENT: &str = "7";
 
 /// Time in which a profile has to find the proxy at work: many profiles, if one finds it idle.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What of `profile.proto` of github.com/google/pprof the tests look at.
 #[derive(Clone, PartialEq, Message)]

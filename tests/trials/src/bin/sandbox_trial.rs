@@ -22,6 +22,8 @@ use std::{
     time::Duration,
 };
 
+use fairlead_node::sandbox::{Sandbox, SandboxError};
+use fairlead_sys::descriptors;
 use nix::{
     errno::Errno,
     fcntl::{SpliceFFlags, splice},
@@ -36,11 +38,6 @@ use nix::{
 };
 use notify::{RecursiveMode, Watcher};
 use socket2::{Domain, Protocol, Socket, Type};
-
-use fairlead_node::{
-    sandbox::{Sandbox, SandboxError},
-    sys::descriptors,
-};
 
 /// A trial that hangs has failed.
 const SOON: Duration = Duration::from_secs(20);

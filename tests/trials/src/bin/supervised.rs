@@ -27,13 +27,11 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use fairlead_component::logging::Levels;
-use fairlead_node::{
-    supervise::{
-        self, RoleSpec, Supervisor,
-        control::{Control, Told},
-    },
-    sys::descriptors::Channel,
+use fairlead_node::supervise::{
+    self, RoleSpec, Supervisor,
+    control::{Control, Told},
 };
+use fairlead_sys::descriptors::Channel;
 use nix::time::{ClockId, clock_gettime};
 use tokio::{
     signal::unix::{SignalKind, signal},

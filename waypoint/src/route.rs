@@ -1,0 +1,1 @@
+//! What is done with a request: pure decisions over compiled routes.
