@@ -95,7 +95,8 @@ pub enum Command {
     ///
     /// Capture looks at the proxy from outside, by BPF programs that are loaded for the time of the
     /// profile; one is taken at a time. The functions are those of the symbol table: what the compiler
-    /// has put into another function counts as that one.
+    /// has put into another function counts as that one. Stacks are whole in builds that keep frame
+    /// pointers, as `cargo xtask build --release` does; in others and in the C library they have gaps.
     Profile(ProfileArgs),
     /// Say what this node's kernel offers of what capture needs. Fails if something is missing.
     Check(CheckArgs),

@@ -45,28 +45,31 @@ impl Shared {
         // too, before it is another's turn.
         tokio::spawn(async move {
             let _turn = turn;
-            let result = take(kind, tgid, window, &mut answer).await;
-            // Nobody may want it any more.
-            let _ = answer.send(result);
+            if let Some(result) = take(kind, tgid, window, &mut answer).await.transpose() {
+                // Who waited may have gone meanwhile.
+                let _ = answer.send(result);
+            }
         });
         taken.await.unwrap_or_else(|error| Err(failed(&error)))
     }
 }
 
+/// Returns none if nobody waits for the profile any more.
 async fn take(
     kind: Kind,
     process: u32,
     window: Window,
     answer: &mut oneshot::Sender<Result<Vec<u8>, ApiError>>,
-) -> Result<Vec<u8>, ApiError> {
+) -> Result<Option<Vec<u8>>, ApiError> {
     let begun = spawn_blocking(move || Session::begin(kind, process)).await;
     let session = begun.map_err(|error| failed(&error))?.map_err(|error| refused(&error))?;
     tracing::info!(%kind, pid = process, seconds = %window, "taking a profile of the proxy");
-    tokio::select! {
-        () = sleep(window.duration()) => {}
-        () = answer.closed() => tracing::info!(%kind, "nobody waits for the profile any more"),
-    }
-    let finished = spawn_blocking(move || session.finish()).await;
+    let is_wanted = tokio::select! {
+        () = sleep(window.duration()) => true,
+        () = answer.closed() => false,
+    };
+    let finish = move || if is_wanted { session.finish().map(Some) } else { Ok(None) };
+    let finished = spawn_blocking(finish).await;
     finished.map_err(|error| failed(&error))?.map_err(|error| refused(&error))
 }
 

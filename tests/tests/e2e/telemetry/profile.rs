@@ -8,7 +8,6 @@ use flate2::read::GzDecoder;
 use prost::Message;
 
 use crate::{
-    clients::SOON,
     mesh::{ECHO, Mesh},
     traffic::{Target, Traffic, open_connections, serve_echo},
 };
@@ -25,7 +24,8 @@ const LONG: &str = "60";
 /// `BPF_PROG_TYPE_PERF_EVENT` of `linux/bpf.h`.
 const BPF_PROG_TYPE_PERF_EVENT: &str = "7";
 
-/// Time in which a profile has to find the proxy at work: many profiles, if one finds it idle.
+/// Time in which a profile has to begin, to end, or to find the proxy at work: many profiles, if one
+/// finds it idle.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What of `profile.proto` of github.com/google/pprof the tests look at.
@@ -193,14 +193,14 @@ fn one_profile_is_taken_at_a_time_and_ends_with_who_wants_it() -> Result<()> {
     let node = &mesh.n1;
     ensure!(!is_looking(node)?, "a program is loaded without a profile");
     let first = node.node().spawn(command(node, &["cpu", "--seconds", LONG])?)?;
-    wait_for("the profile begins", SOON, || Ok(is_looking(node)?.then_some(())))?;
+    wait_for("the profile begins", PATIENCE, || Ok(is_looking(node)?.then_some(())))?;
     let second = profile(node, &["heap", "--seconds", "1"])?;
     ensure!(!second.status.success(), "{second:?}");
     ensure!(second.stderr.contains("another profile is being taken"), "{second:?}");
 
     drop(first);
-    wait_for("the profile ends", SOON, || Ok((!is_looking(node)?).then_some(())))?;
-    wait_for("the next profile", SOON, || {
+    wait_for("the profile ends", PATIENCE, || Ok((!is_looking(node)?).then_some(())))?;
+    wait_for("the next profile", PATIENCE, || {
         let next = profile(node, &["cpu", "--seconds", "1"])?;
         Ok(next.status.success().then_some(()))
     })?;
