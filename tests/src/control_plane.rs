@@ -165,6 +165,19 @@ impl ControlPlane {
         self.settings.token_of(node)
     }
 
+    /// Makes a token that says that its bearer runs on `node` as the account `NAMESPACE/NAME`; returns
+    /// the file that holds it.
+    pub fn token_for(&self, bearer: &str, node: &str, account: &str) -> Result<PathBuf> {
+        let token = format!("{}-secret-of-{bearer}", self.settings.host.netns().name());
+        let tokens = self.settings.dir.join("tokens");
+        let known = fs::read_to_string(&tokens)?;
+        whole_file::write(&tokens, &format!("{known}{token} {node} {account}\n"))?;
+        let path = self.settings.token_of(bearer);
+        fs::create_dir_all(path.with_file_name(""))?;
+        whole_file::write(&path, &token)?;
+        Ok(path)
+    }
+
     /// Returns the directory of the configuration.
     pub fn config_dir(&self) -> PathBuf {
         self.settings.config_dir()

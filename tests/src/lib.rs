@@ -32,6 +32,7 @@ mod programs;
 mod resources;
 mod socket_table;
 mod wait;
+mod waypoint;
 mod whole_file;
 
 pub use self::{
@@ -59,4 +60,5 @@ pub use self::{
     resources::Resources,
     socket_table::{TcpSocket, TcpState},
     wait::wait_for,
+    waypoint::WaypointProxy,
 };

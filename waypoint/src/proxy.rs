@@ -4,6 +4,7 @@ mod body;
 mod detect;
 mod exchange;
 mod forward;
+mod hash;
 mod http;
 mod inbound;
 mod local_executor;

@@ -27,5 +27,6 @@ mod streams;
 mod telemetry;
 mod traffic;
 mod trust;
+mod waypoint;
 
 use fairlead_lab::mesh;

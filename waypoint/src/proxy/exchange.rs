@@ -20,7 +20,7 @@ use hyper::body::Frame;
 
 use super::{inbound::Connection, replay::Replay};
 use crate::{
-    balance::Instance,
+    balance::{Instance, Permit, Picked},
     mesh::Target,
     route::{Facts, Flag, Flags, LocalReply, authority},
     telemetry::{RequestLabels, RequestRecord, Side},
@@ -60,6 +60,17 @@ pub(super) struct Exchange {
     pub(super) upstream_time: Option<Duration>,
     /// Why there is no connection to it.
     pub(super) failure: Option<String>,
+    /// What is taken for as long as the answer takes.
+    pub(super) held: Held,
+}
+
+/// Places that a request takes until the last byte of its answer.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    /// Among the requests to the endpoint.
+    pub(super) picked: Option<Picked>,
+    /// Among the requests to the destination.
+    pub(super) active: Option<Permit>,
 }
 
 /// Ends the exchange when it is dropped.
@@ -107,6 +118,7 @@ impl Exchange {
             endpoint: None,
             upstream_time: None,
             failure: None,
+            held: Held::default(),
         })
     }
 

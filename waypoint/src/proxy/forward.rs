@@ -16,6 +16,7 @@ use tokio::time::{sleep, timeout};
 use super::{
     body::Body,
     exchange::Exchange,
+    hash,
     http::SCHEME,
     inbound::Connection,
     replay::Replay,
@@ -26,8 +27,8 @@ use crate::{
     balance::{self, Cluster, Context, NoEndpoint, Permit, Picked, Tried},
     mesh::Backend,
     route::{
-        Destination, Forward, HttpRoute, LocalReply, Means, Mirror, Next, Outcome, RequestHead,
-        ResetReason, Tries, authority, set_authority,
+        Destination, Flag, Forward, HttpRoute, LocalReply, Means, Mirror, Next, Outcome,
+        RequestHead, ResetReason, Tries, authority, set_authority,
     },
 };
 
@@ -80,15 +81,17 @@ impl Forwarding<'_> {
         self.forward
             .prepare(&mut request, destination, SCHEME, &exchange.facts())
             .map_err(|_| LocalReply::InvalidPath)?;
-        let _active = backend.cluster().request().map_err(|_| LocalReply::Overflow)?;
+        let active = backend.cluster().request().map_err(|_| LocalReply::Overflow)?;
+        let cluster = backend.cluster().clone();
+        let hash = hash::of(cluster.policy(), &original, self.connection.client.ip());
         let attempts = Attempts {
             connection: self.connection,
             forward: self.forward,
-            cluster: backend.cluster().clone(),
+            cluster,
             version: version_to(&backend, original.version),
             backend,
             body: &body,
-            hash: None,
+            hash,
             request: &request,
             tried: Vec::new(),
             tries: Tries::default(),
@@ -101,6 +104,7 @@ impl Forwarding<'_> {
         };
         self.mirror(&request, &body);
         let (mut parts, incoming) = response?.into_parts();
+        exchange.held.active = Some(active);
         let head = RequestHead::of(&original, SCHEME);
         self.route.finish(&mut parts, Some(destination), head, &exchange.facts());
         Ok(Response::from_parts(parts, Body::Passed(incoming)))
@@ -195,25 +199,38 @@ impl Attempts<'_> {
             let began = Instant::now();
             let ended = self.attempt(&picked).await?;
             exchange.upstream_time = Some(began.elapsed());
-            picked.finish(ended.outcome(), Instant::now());
-            let Some(policy) = &self.forward.retry else { return ended.into_answer(exchange) };
-            // The retry that has just ended counts no more; the next one does until it has ended.
-            self.retrying = None;
-            let permit = self.cluster.retry();
-            let means = Means { replayable: self.body.is_whole(), admitted: permit.is_ok() };
-            match self.tries.next(policy, ended.as_outcome(), means, rand::random()) {
-                Next::Done => return ended.into_answer(exchange),
+            picked.report(ended.outcome(), Instant::now());
+            match self.next(&ended) {
+                Next::Done => return ended.into_answer(exchange, picked),
                 Next::GiveUp(flag) => {
                     exchange.flags.insert(flag);
-                    return ended.into_answer(exchange);
+                    return ended.into_answer(exchange, picked);
                 }
                 Next::Retry { pause } => {
-                    drop(ended);
-                    self.retrying = permit.ok();
+                    drop((ended, picked));
                     sleep(pause).await;
                 }
             }
         }
+    }
+
+    /// Decides what follows a try, and takes a place among the retries if it is another one.
+    fn next(&mut self, ended: &Ended) -> Next {
+        let Some(policy) = &self.forward.retry else { return Next::Done };
+        // The retry that has just ended counts no more; the next one does until it has ended.
+        self.retrying = None;
+        let (outcome, random) = (ended.as_outcome(), rand::random());
+        let means = Means { replayable: self.body.is_whole(), admitted: true };
+        let mut tries = self.tries.clone();
+        let next = tries.next(policy, outcome, means, random);
+        if let Next::Retry { .. } = next {
+            match self.cluster.retry() {
+                Ok(permit) => self.retrying = Some(permit),
+                Err(_) => return Next::GiveUp(Flag::UpstreamOverflow),
+            }
+        }
+        self.tries = tries;
+        next
     }
 
     fn choose(&self) -> Result<Picked, NoEndpoint> {
@@ -337,9 +354,17 @@ impl Ended {
         }
     }
 
-    fn into_answer(self, exchange: &mut Exchange) -> Result<Response<Incoming>, LocalReply> {
+    /// Returns the answer; the endpoint has it in hand until its last byte.
+    fn into_answer(
+        self,
+        exchange: &mut Exchange,
+        picked: Picked,
+    ) -> Result<Response<Incoming>, LocalReply> {
         match self {
-            Self::Answered(response) => Ok(response),
+            Self::Answered(response) => {
+                exchange.held.picked = Some(picked);
+                Ok(response)
+            }
             Self::TimedOut => Err(LocalReply::PerTryTimeout),
             Self::Failed(error) => {
                 exchange.failure = Some(error.to_string());

@@ -97,7 +97,10 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener) {
         tokio::select! {
             _ = sweeps.tick() => worker.upstreams.sweep(),
             accepted = listener.accept() => match accepted {
-                Ok((socket, client)) => spawn(begin(worker.clone(), socket, client)),
+                Ok((socket, client)) => {
+                    let client = SocketAddr::new(client.ip().to_canonical(), client.port());
+                    spawn(begin(worker.clone(), socket, client));
+                }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
                     sleep(ACCEPT_PAUSE).await;
