@@ -1,0 +1,81 @@
+//! Conditions on requests.
+
+use mesh_api::{
+    crd::{Text, VirtualMatch},
+    proto::l7::{
+        HeaderMatch, HttpMatch, PathMatch, QueryMatch, StringMatch, path_match, string_match::Kind,
+    },
+};
+
+/// An expression that the API has stand for any value.
+const ANY: &str = "*";
+/// Expressions that match every path.
+const EVERY_PATH: [&str; 2] = [ANY, ".*"];
+
+/// Returns whether an entry matches every request of its port.
+pub(super) fn is_catch_all(matched: &VirtualMatch) -> bool {
+    let VirtualMatch { uri, scheme, method, authority, headers, .. } = matched;
+    let every_path = uri.as_ref().is_none_or(|uri| {
+        let regex = uri.regex.as_deref();
+        is_presence(uri)
+            || uri.prefix.as_deref() == Some("/")
+            || regex.is_some_and(|regex| EVERY_PATH.contains(&regex))
+    });
+    every_path
+        && scheme.is_none()
+        && method.is_none()
+        && authority.is_none()
+        && headers.is_empty()
+        && matched.without_headers.is_empty()
+        && matched.query_params.is_empty()
+}
+
+/// Returns the conditions of an entry.
+pub(super) fn lower(matched: &VirtualMatch) -> HttpMatch {
+    let header = |invert: bool| {
+        move |(name, text): (&String, &Text)| HeaderMatch {
+            name: name.to_ascii_lowercase(),
+            value: Some(string(text)),
+            invert,
+        }
+    };
+    let headers = matched.headers.iter().map(header(false));
+    let query = matched.query_params.iter();
+    HttpMatch {
+        path: matched.uri.as_ref().and_then(|uri| path(uri, matched.ignore_uri_case)),
+        method: matched.method.as_ref().map(string),
+        scheme: matched.scheme.as_ref().map(string),
+        authority: matched.authority.as_ref().map(string),
+        headers: headers.chain(matched.without_headers.iter().map(header(true))).collect(),
+        query: query
+            .map(|(name, text)| QueryMatch { name: name.clone(), value: Some(string(text)) })
+            .collect(),
+    }
+}
+
+/// Returns a condition on a text.
+pub(super) fn string(text: &Text) -> StringMatch {
+    let Text { exact, prefix, regex } = text;
+    let kind = match (exact, prefix, regex.as_deref()) {
+        (Some(exact), _, _) => Kind::Exact(exact.clone()),
+        (None, Some(prefix), _) => Kind::Prefix(prefix.clone()),
+        (None, None, Some(ANY) | None) => Kind::Present(true),
+        (None, None, Some(regex)) => Kind::Regex(regex.to_owned()),
+    };
+    StringMatch { kind: Some(kind) }
+}
+
+fn is_presence(text: &Text) -> bool {
+    matches!(string(text).kind, Some(Kind::Present(_)))
+}
+
+fn path(text: &Text, ignore_case: bool) -> Option<PathMatch> {
+    let kind = match string(text).kind? {
+        Kind::Exact(exact) => path_match::Kind::Exact(exact),
+        Kind::Prefix(prefix) => path_match::Kind::Prefix(prefix),
+        Kind::Regex(regex) => path_match::Kind::Regex(regex),
+        // There always is a path.
+        Kind::Suffix(_) | Kind::Present(_) => return None,
+    };
+    Some(PathMatch { kind: Some(kind), ignore_case })
+}
