@@ -45,7 +45,7 @@ struct Scope {
 }
 
 /// A service that a host name stands for.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Target {
     service: ServiceRef,
     ports: Vec<u32>,
@@ -95,13 +95,17 @@ fn aliases<'a>(waypoints: impl IntoIterator<Item = &'a ObjectName>) -> Box<[Box<
 /// Notes which services the waypoints of a service send its traffic to.
 fn note_uses(context: &mut Context<'_>, waypoints: &[ObjectName], scope: &Scope, routes: &[Route]) {
     let targets = routes.iter().flat_map(targets).chain([&scope.service]);
-    for ServiceRef { namespace, hostname } in targets.filter(|target| !target.namespace.is_empty())
-    {
+    for ServiceRef { namespace, hostname } in targets {
+        let (namespace, hostname): (Arc<str>, Arc<str>) =
+            (namespace.as_str().into(), hostname.as_str().into());
+        if hosts::owner(context, &namespace, &hostname).is_none() {
+            continue;
+        }
         for waypoint in waypoints {
             let used = Use {
                 consumer: waypoint.namespace.clone(),
-                namespace: namespace.as_str().into(),
-                hostname: hostname.as_str().into(),
+                namespace: namespace.clone(),
+                hostname: hostname.clone(),
             };
             context.depends_on.uses.insert((used, waypoint.clone()));
         }
@@ -139,6 +143,12 @@ fn target(context: &mut Context<'_>, consumer: &Arc<str>, host: &Arc<str>) -> Op
     let service =
         ServiceRef { namespace: key.name.namespace.to_string(), hostname: host.to_string() };
     Some(Target { service, ports })
+}
+
+/// Returns a target that is not there, as a rule of a namespace names it.
+fn nowhere(namespace: &Arc<str>, host: &str) -> Target {
+    let service = ServiceRef { namespace: namespace.to_string(), hostname: host.to_owned() };
+    Target { service, ports: Vec::new() }
 }
 
 #[cfg(test)]

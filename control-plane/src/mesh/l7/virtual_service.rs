@@ -13,8 +13,7 @@ use std::{
 use mesh_api::{
     crd::{VirtualMatch, VirtualRoute},
     proto::l7::{
-        Forward, HttpRoute, Route, ServiceRef, WeightedDestination, http_route::Action,
-        route::Traffic,
+        Forward, HttpRoute, Route, WeightedDestination, http_route::Action, route::Traffic,
     },
 };
 
@@ -244,9 +243,4 @@ fn name(route: &VirtualRoute, matched: &VirtualMatch) -> String {
         "" => route.name.clone(),
         name => format!("{}.{name}", route.name),
     }
-}
-
-/// Returns a reference to a service that is not there: nobody is in its namespace.
-fn nowhere(host: &str) -> ServiceRef {
-    ServiceRef { namespace: String::new(), hostname: host.to_owned() }
 }

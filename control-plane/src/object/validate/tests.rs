@@ -179,6 +179,7 @@ fn workload_entries_are_checked() {
     );
 }
 
+const DESTINATION_RULE: &str = "networking.istio.io/v1alpha3, kind: DestinationRule";
 const VIRTUAL_SERVICE: &str = "networking.istio.io/v1, kind: VirtualService";
 
 #[test]
@@ -196,23 +197,49 @@ fn virtual_services_are_checked() {
         (format!("hosts: [a], exportTo: ['*', b], http: [{{{to}}}]"), "spec.exportTo[0]: does not"),
         (format!("gateways: [g], http: [{{{to}}}]"), "spec.gateways: needs a list of hosts"),
         (format!("tcp: [{{{to}}}]"), "spec.hosts: is missing"),
-        ("http: [{delegate: {name: b}}]".to_owned(), "spec.http[0].delegate: needs a list of hosts"),
+        (
+            "http: [{delegate: {name: b}}]".to_owned(),
+            "spec.http[0].delegate: needs a list of hosts",
+        ),
         ("hosts: [a], http: [{}]".to_owned(), "spec.http[0].route: is missing"),
         (http("redirect: {uri: /}"), "spec.http[0].redirect: does not go together with route"),
         (http("directResponse: {status: 200}"), "spec.http[0].directResponse: does not go"),
         (http("delegate: {name: b}"), "spec.http[0].delegate: does not go together with route"),
-        (http("mirror: {host: a}, mirrors: [{destination: {host: a}}]"), "spec.http[0].mirrors: does"),
+        (
+            http("mirror: {host: a}, mirrors: [{destination: {host: a}}]"),
+            "spec.http[0].mirrors: does",
+        ),
         (http("retries: {retryOn: 5xx}"), "spec.http[0].retries.attempts: is missing"),
         (http("retries: {attempts: -1}"), "spec.http[0].retries.attempts: \"-1\" is not valid"),
-        (http("retries: {attempts: 1, retryOn: '503,x'}"), "spec.http[0].retries.retryOn: \"x\" is"),
+        (
+            http("retries: {attempts: 1, retryOn: '503,x'}"),
+            "spec.http[0].retries.retryOn: \"x\" is",
+        ),
         (http("timeout: 0s"), ""),
-        (http("timeout: 10us"), "spec.http[0].timeout: \"10\u{b5}s\" is not valid: use 1ms or longer"),
+        (
+            http("timeout: 10us"),
+            "spec.http[0].timeout: \"10\u{b5}s\" is not valid: use 1ms or longer",
+        ),
         (http("timeout: 5"), "spec.http[0].timeout: invalid type"),
         (http("timeout: 5 min"), "spec.http[0].timeout: \"5 min\" is not a time"),
         (http("fault: {delay: {percent: 100}}"), "spec.http[0].fault.delay.fixedDelay: is missing"),
         (http("fault: {abort: {}}"), "spec.http[0].fault.abort.httpStatus: is missing"),
         (http("fault: {abort: {httpStatus: 600}}"), "spec.http[0].fault.abort.httpStatus: \"600\""),
-        (http("fault: {abort: {grpcStatus: NO}}"), "spec.http[0].fault.abort.grpcStatus: \"NO\" is"),
+        (
+            http("fault: {abort: {grpcStatus: NO}}"),
+            "spec.http[0].fault.abort.grpcStatus: \"NO\" is",
+        ),
+    ];
+    for (spec, expected) in cases {
+        check_all(VIRTUAL_SERVICE, &[(&spec, expected)]);
+    }
+}
+
+#[test]
+fn matches_and_actions_of_virtual_services_are_checked() {
+    let to = "route: [{destination: {host: a}}]";
+    let http = |fields: &str| format!("hosts: [a], http: [{{{to}, {fields}}}]");
+    let cases = [
         (http("mirrorPercentage: {value: 101}"), "spec.http[0].mirrorPercentage.value: \"101\" is"),
         (http("match: [{uri: {exact: a, prefix: b}}]"), "spec.http[0].match[0].uri.exact: does not"),
         (http("match: [{uri: {regex: '('}}]"), "spec.http[0].match[0].uri.regex: \"(\" is not valid"),
@@ -295,6 +322,17 @@ fn destination_rules_are_checked() {
             balancer("localityLbSetting: {distribute: [{from: a, to: {b: 50}}]}"),
             format!("{at}.loadBalancer.localityLbSetting.distribute[0].to: \"50\" is not valid"),
         ),
+    ];
+    for (spec, expected) in cases {
+        check_all(DESTINATION_RULE, &[(&spec, &expected)]);
+    }
+}
+
+#[test]
+fn limits_and_tls_of_destination_rules_are_checked() {
+    let policy = |fields: &str| format!("host: a, trafficPolicy: {{{fields}}}");
+    let at = "spec.trafficPolicy";
+    let cases = [
         (
             policy("connectionPool: {http: {useClientProtocol: true, h2UpgradePolicy: UPGRADE}}"),
             format!("{at}.connectionPool.http.useClientProtocol: does not go"),
@@ -315,6 +353,6 @@ fn destination_rules_are_checked() {
         (policy("http: {}"), format!("{at}.http: unknown field")),
     ];
     for (spec, expected) in cases {
-        check_all("networking.istio.io/v1alpha3, kind: DestinationRule", &[(&spec, &expected)]);
+        check_all(DESTINATION_RULE, &[(&spec, &expected)]);
     }
 }

@@ -2,8 +2,8 @@
 
 use mesh_api::{
     crd::{
-        PortDerivation, VirtualHeaders, VirtualMatch, VirtualRedirect, VirtualResponse,
-        VirtualRewrite, VirtualRoute,
+        PortDerivation, VirtualMatch, VirtualRedirect, VirtualResponse, VirtualRewrite,
+        VirtualRoute,
     },
     proto::l7::{
         DirectResponse, Forward, HttpRoute, PathMatch, PortOrigin, Redirect, RegexRewrite, Rewrite,
@@ -38,7 +38,10 @@ pub(super) fn lower(
         (Some(redirect), _) => Action::Redirect(lower_redirect(redirect)),
         (None, Some(response)) => Action::DirectResponse(lower_response(response)),
         (None, None) => Action::Forward(Forward {
-            rewrite: lower_rewrite(route.rewrite.as_ref(), headers, conditions.path.as_ref()),
+            rewrite: route
+                .rewrite
+                .as_ref()
+                .and_then(|rewrite| lower_rewrite(rewrite, conditions.path.as_ref())),
             ..traffic::forward(context, source, route)
         }),
     };
@@ -87,16 +90,9 @@ fn lower_response(written: &VirtualResponse) -> DirectResponse {
     DirectResponse { status: written.status, body: body.unwrap_or_default().into() }
 }
 
-/// Returns what is written anew: the authority by the rewrite, otherwise by headers of the route.
-fn lower_rewrite(
-    written: Option<&VirtualRewrite>,
-    headers: Option<&VirtualHeaders>,
-    path: Option<&PathMatch>,
-) -> Option<Rewrite> {
-    let by_header = headers.and_then(|headers| traffic::authority(&headers.request));
-    let own = written.map(|written| written.authority.clone()).filter(|text| !text.is_empty());
-    let authority = own.or(by_header).unwrap_or_default();
-    let rewrite = Rewrite { path: written.and_then(|w| rewritten_path(w, path)), authority };
+fn lower_rewrite(written: &VirtualRewrite, path: Option<&PathMatch>) -> Option<Rewrite> {
+    let authority = written.authority.clone();
+    let rewrite = Rewrite { path: rewritten_path(written, path), authority };
     (rewrite != Rewrite::default()).then_some(rewrite)
 }
 

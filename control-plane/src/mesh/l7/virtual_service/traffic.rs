@@ -13,10 +13,10 @@ use mesh_api::{
     },
 };
 
-use super::{Source, nowhere};
+use super::Source;
 use crate::mesh::{
     context::Context,
-    l7::{Target, matching, target},
+    l7::{Target, matching, nowhere, target},
 };
 use crate::object::grpc_status;
 
@@ -33,8 +33,6 @@ const DEFAULT_CONDITIONS: [RetryOn; 4] = [
 const WHOLE: u32 = 1_000_000;
 /// Millionths of a percent.
 const PERCENT: u32 = 10_000;
-/// What the authority of a request is called among its headers.
-const AUTHORITY: &str = ":authority";
 
 /// Returns where the requests of a route are forwarded to, without what is written anew.
 pub(super) fn forward(
@@ -45,13 +43,10 @@ pub(super) fn forward(
     let is_only = route.route.len() == 1;
     let destinations = route.route.iter().map(|to| {
         let headers = to.headers.as_ref();
-        let mut request = headers.map(|headers| mutation(&headers.request)).unwrap_or_default();
-        if let Some(value) = headers.and_then(|headers| authority(&headers.request)) {
-            request.set.insert(0, Header { name: AUTHORITY.to_owned(), value });
-        }
+        let request = headers.map(|headers| mutation(&headers.request));
         let response = headers.map(|headers| mutation(&headers.response));
         WeightedDestination {
-            request_headers: Some(request).filter(does_something),
+            request_headers: request.filter(does_something),
             response_headers: response.filter(does_something),
             ..destination(context, source, &to.destination, to.weight, is_only)
         }
@@ -94,7 +89,7 @@ fn resolve(
     let namespace = source.service.metadata.namespace();
     let host = context.store.expanded(namespace, &written.host);
     let found = target(context, &source.scope.consumer, &host);
-    let target = found.unwrap_or_else(|| Target { service: nowhere(&host), ports: Vec::new() });
+    let target = found.unwrap_or_else(|| nowhere(namespace, &host));
     let port = match (written.port.number, target.ports.as_slice()) {
         (0, [only]) => *only,
         (number, _) => number,
@@ -224,11 +219,11 @@ pub(in crate::mesh::l7) fn exact_origin(origin: &str) -> StringMatch {
     StringMatch { kind: Some(kind) }
 }
 
-/// Returns what is done with headers, without what changes the authority.
+/// Returns what is done with headers; `host` among those of requests stands for the authority.
 pub(super) fn mutation(written: &HeaderOperations) -> HeaderMutation {
     let headers = |headers: &std::collections::BTreeMap<String, String>| {
-        let others = headers.iter().filter(|(name, _)| !is_authority(name));
-        others
+        let headers = headers.iter();
+        headers
             .map(|(name, value)| Header { name: name.to_ascii_lowercase(), value: value.clone() })
             .collect()
     };
@@ -239,19 +234,9 @@ pub(super) fn mutation(written: &HeaderOperations) -> HeaderMutation {
     }
 }
 
-/// Returns the authority that headers of requests set.
-pub(super) fn authority(written: &HeaderOperations) -> Option<String> {
-    let mut headers = written.set.iter().chain(&written.add);
-    headers.find(|(name, _)| is_authority(name)).map(|(_, value)| value.clone())
-}
-
 /// Returns whether headers are changed at all.
 pub(super) fn does_something(mutation: &HeaderMutation) -> bool {
     *mutation != HeaderMutation::default()
-}
-
-fn is_authority(name: &str) -> bool {
-    name.eq_ignore_ascii_case("host") || name == AUTHORITY
 }
 
 /// Returns a share in millionths.
