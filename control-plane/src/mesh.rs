@@ -319,7 +319,9 @@ fn of_object(context: &mut Context<'_>, object: &Object) -> Vec<Resource> {
             resources
         }
         Object::AuthorizationPolicy(object) => {
-            policy::of_authorization_policy(context, object).into_iter().collect()
+            let for_nodes = policy::of_authorization_policy(context, object);
+            let for_waypoints = l7::of_policy(context, object);
+            for_nodes.into_iter().chain(for_waypoints).collect()
         }
         Object::PeerAuthentication(object) => {
             policy::of_peer_authentication(context, object).into_iter().collect()

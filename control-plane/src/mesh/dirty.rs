@@ -128,6 +128,7 @@ impl Dirty<'_> {
 
     fn service_entry(&mut self, key: &ObjectKey, entry: &ServiceEntry) {
         self.unit(key);
+        self.all(self.store.policies_of_entry.get(&key.name));
         for host in &entry.spec.hosts {
             self.claimants(host);
         }

@@ -5,7 +5,9 @@
 //! are its own or a route of another service names it. A service without routes is none that
 //! refuses: its waypoint forwards everything to it, with the usual retries.
 
+mod authorization;
 mod destination;
+mod gateway_api;
 mod labels;
 mod matching;
 mod order;
@@ -21,7 +23,7 @@ use mesh_api::proto::{
     workload,
 };
 
-pub(super) use self::{destination::destination, labels::labels};
+pub(super) use self::{authorization::of_policy, destination::destination, labels::labels};
 use super::{context::Context, dependency::Use, hosts};
 use crate::{
     object::{ObjectKey, ObjectName},
@@ -54,7 +56,7 @@ struct Target {
 /// Returns the routes of a service that is declared by `key`, unless no waypoint is for it.
 pub(super) fn routes(
     context: &mut Context<'_>,
-    _key: &ObjectKey,
+    key: &ObjectKey,
     service: &workload::Service,
 ) -> Vec<Resource> {
     let waypoints = context.waypoints.clone();
@@ -68,7 +70,8 @@ pub(super) fn routes(
         addresses: service.addresses.iter().filter_map(super::wire::address).collect(),
         consumer: primary.namespace.clone(),
     };
-    let mut routes = virtual_service::routes(context, &scope);
+    let mut routes = gateway_api::routes(context, key, &scope);
+    routes.extend(virtual_service::routes(context, &scope));
     if routes.is_empty() && context.settings.default_retries.is_some() {
         routes.push(virtual_service::default_route(context, &scope));
     }

@@ -51,6 +51,8 @@ pub(super) struct Store {
     pub(super) destination_rules: MultiMap<(Arc<str>, Arc<str>), ObjectName>,
     /// Routes of the Gateway API by the service or service entry that they are attached to.
     pub(super) routes_of: MultiMap<ObjectKey, ObjectKey>,
+    /// Authorization policies by the service entry that they are attached to.
+    pub(super) policies_of_entry: MultiMap<ObjectName, ObjectKey>,
     virtual_addresses: VirtualAddresses,
 }
 
@@ -88,6 +90,7 @@ impl Store {
             delegators: MultiMap::default(),
             destination_rules: MultiMap::default(),
             routes_of: MultiMap::default(),
+            policies_of_entry: MultiMap::default(),
             virtual_addresses: VirtualAddresses::default(),
         }
     }
@@ -108,6 +111,7 @@ impl Store {
         service: Service(Service);
         endpoint_slice: EndpointSlice(EndpointSlice);
         pod: Pod(Pod);
+        service_entry: ServiceEntry(ServiceEntry);
         virtual_service: VirtualService(VirtualService);
         destination_rule: DestinationRule(DestinationRule);
     }
@@ -179,8 +183,12 @@ impl Store {
                 return self.index_addresses(op, entry);
             }
             Object::EndpointSlice(slice) => self.index_slice(op, &key, slice),
-            Object::AuthorizationPolicy(_) => {
+            Object::AuthorizationPolicy(policy) => {
                 self.policy_selectors.apply(op, &key, &selector);
+                for target in policy.spec.targets().filter(|target| target.kind == "ServiceEntry") {
+                    let entry = ObjectName::new(key.name.namespace.clone(), target.name.as_str());
+                    self.policies_of_entry.apply(op, entry, key.clone());
+                }
             }
             Object::PeerAuthentication(_) => {
                 self.policy_selectors.apply(op, &key, &selector);

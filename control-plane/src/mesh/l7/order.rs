@@ -16,6 +16,12 @@ impl Order {
         self
     }
 
+    /// Appends a number; more comes first.
+    pub(super) fn descending(self, number: usize) -> Self {
+        let number = u32::try_from(number).unwrap_or(u32::MAX);
+        self.number(usize::try_from(u32::MAX - number).unwrap_or(usize::MAX))
+    }
+
     /// Appends what is decided by; true comes first.
     pub(super) fn first(mut self, holds: bool) -> Self {
         self.0.push(u8::from(!holds));
@@ -54,11 +60,11 @@ mod tests {
         let order = Order::default;
         let ascending = [
             order().first(true).number(7),
-            order().first(false).number(1).object(&named(Some("2025"), "z")).number(9),
-            order().first(false).number(1).object(&named(Some("2026"), "a")).number(1),
-            order().first(false).number(1).object(&named(Some("2026"), "a")).number(256),
-            order().first(false).number(1).object(&named(Some("2026"), "a-b")),
-            order().first(false).number(256).object(&named(None, "a")),
+            order().first(false).descending(300).object(&named(Some("2025"), "z")).number(9),
+            order().first(false).descending(300).object(&named(Some("2026"), "a")).number(1),
+            order().first(false).descending(300).object(&named(Some("2026"), "a")).number(256),
+            order().first(false).descending(300).object(&named(Some("2026"), "a-b")),
+            order().first(false).descending(2).object(&named(None, "a")),
         ];
         let bytes = ascending.map(Order::into_bytes);
         assert!(bytes.is_sorted(), "{bytes:?}");

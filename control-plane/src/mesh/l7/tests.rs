@@ -1,4 +1,6 @@
+mod authorization;
 mod destinations;
+mod gateway_api;
 mod reach;
 mod virtual_services;
 

@@ -32,7 +32,7 @@ const MESH: &str = "mesh";
 /// Name of the route of a service that has no other.
 const DEFAULT_ROUTE: &str = "default";
 /// Where routes of virtual services are in the order: behind those of the Gateway API.
-const CLASS: usize = 1;
+const CLASS: usize = 2;
 
 /// A virtual service that counts, and how it is seen.
 struct Applicable<'a> {

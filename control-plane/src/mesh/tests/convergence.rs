@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Objects that depend on each other in many ways, each in some versions.
-const UNIVERSE: [&[&str]; 30] = [
+const UNIVERSE: [&[&str]; 34] = [
     &[
         "v1, kind: Namespace, metadata: {name: shop}",
         "v1, kind: Namespace, metadata: {name: shop, labels: {istio.io/dataplane-mode: ambient, \
@@ -194,6 +194,31 @@ const UNIVERSE: [&[&str]; 30] = [
     ],
     &["networking.istio.io/v1, kind: DestinationRule, metadata: {name: r, namespace: \
          istio-system}, spec: {host: '*', trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}}"],
+    &[
+        "gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: h, namespace: shop}, spec: \
+         {parentRefs: [{group: '', kind: Service, name: cart}], rules: [{backendRefs: [{group: \
+         networking.istio.io, kind: Hostname, name: a.b, port: 80}]}]}",
+        "gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: h, namespace: shop}, spec: \
+         {parentRefs: [{group: networking.istio.io, kind: ServiceEntry, name: e}, {group: '', kind: \
+         Service, name: till, namespace: bank}], rules: [{matches: [{method: GET}]}]}",
+    ],
+    &[
+        "gateway.networking.k8s.io/v1, kind: GRPCRoute, metadata: {name: g, namespace: bank}, spec: \
+         {parentRefs: [{group: '', kind: Service, name: till}], rules: [{backendRefs: [{name: cart, \
+         namespace: shop, port: 80}]}]}",
+    ],
+    &[
+        "security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: t, namespace: shop}, spec: \
+         {targetRefs: [{group: networking.istio.io, kind: ServiceEntry, name: e}]}",
+        "security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: t, namespace: shop}, spec: \
+         {targetRefs: [{group: '', kind: Service, name: cart}], action: AUDIT}",
+        "security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: t, namespace: shop}, spec: \
+         {selector: {matchLabels: {app: cart}}}",
+    ],
+    &[
+        "security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: c, namespace: bank}, spec: \
+         {targetRefs: [{group: gateway.networking.k8s.io, kind: GatewayClass, name: istio-waypoint}]}",
+    ],
 ];
 
 static OBJECTS: LazyLock<Vec<Vec<Object>>> = LazyLock::new(|| {

@@ -23,7 +23,7 @@ use crate::object::grpc_status;
 /// Retries where nobody says how many.
 const DEFAULT_ATTEMPTS: u32 = 2;
 /// When requests are tried again where nobody says when.
-const DEFAULT_CONDITIONS: [RetryOn; 4] = [
+pub(in crate::mesh::l7) const DEFAULT_CONDITIONS: [RetryOn; 4] = [
     RetryOn::ConnectFailure,
     RetryOn::RefusedStream,
     RetryOn::GrpcUnavailable,
@@ -116,7 +116,10 @@ fn mirrors(context: &mut Context<'_>, source: &Source<'_>, route: &VirtualRoute)
 }
 
 /// Returns when and how requests are tried again.
-pub(super) fn retry(context: &Context<'_>, written: Option<&VirtualRetries>) -> Option<Retry> {
+pub(in crate::mesh::l7) fn retry(
+    context: &Context<'_>,
+    written: Option<&VirtualRetries>,
+) -> Option<Retry> {
     let Some(written) = written.or(context.settings.default_retries.as_ref()) else {
         let on = DEFAULT_CONDITIONS.map(i32::from).to_vec();
         return Some(Retry { attempts: DEFAULT_ATTEMPTS, on, ..Retry::default() });
