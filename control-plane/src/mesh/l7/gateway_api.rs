@@ -13,7 +13,7 @@ use mesh_api::{
     },
     proto::l7::{
         DirectResponse, Forward, HttpMatch, HttpRoute, Retry, Route, http_route::Action,
-        route::Traffic,
+        path_match, redirect, rewrite, route::Traffic,
     },
 };
 
@@ -125,7 +125,7 @@ fn http(
         let matches = if rule.matches.is_empty() { &everything } else { &*rule.matches };
         for (j, matched) in matches.iter().enumerate() {
             let order = matching::http_order(Order::default().number(HTTP_CLASS), matched);
-            let conditions = matching::http(matched);
+            let Some(conditions) = matching::http(matched) else { continue };
             routes.push(source.route([i, j], order, common.name, with_match(&route, conditions)));
         }
     }
@@ -150,24 +150,42 @@ fn grpc(
         let matches = if rule.matches.is_empty() { &everything } else { &*rule.matches };
         for (j, matched) in matches.iter().enumerate() {
             let order = matching::grpc_order(Order::default().number(GRPC_CLASS), matched);
-            let conditions = matching::grpc(matched);
+            let Some(conditions) = matching::grpc(matched) else { continue };
             routes.push(source.route([i, j], order, common.name, with_match(&route, conditions)));
         }
     }
 }
 
+/// Returns what is done with requests of which conditions hold.
 fn with_match(route: &HttpRoute, conditions: HttpMatch) -> HttpRoute {
-    HttpRoute { r#match: Some(conditions), ..route.clone() }
+    let by_expression = conditions
+        .path
+        .as_ref()
+        .is_some_and(|path| matches!(path.kind, Some(path_match::Kind::Regex(_))));
+    let replaces_prefix = match &route.action {
+        Some(Action::Forward(Forward { rewrite: Some(rewrite), .. })) => {
+            matches!(rewrite.path, Some(rewrite::Path::Prefix(_)))
+        }
+        Some(Action::Redirect(redirect)) => {
+            matches!(redirect.path, Some(redirect::Path::Prefix(_)))
+        }
+        Some(Action::Forward(_) | Action::DirectResponse(_)) | None => false,
+    };
+    // An expression matches no prefix that could be replaced.
+    let route = if by_expression && replaces_prefix { unusable() } else { route.clone() };
+    HttpRoute { r#match: Some(conditions), ..route }
+}
+
+/// Returns a route of which nothing can be forwarded as it is written.
+fn unusable() -> HttpRoute {
+    let response = DirectResponse { status: UNUSABLE, body: bytes::Bytes::new() };
+    HttpRoute { action: Some(Action::DirectResponse(response)), ..HttpRoute::default() }
 }
 
 /// Returns what a rule does, with whatever matches.
 fn action(context: &mut Context<'_>, source: &Source<'_>, rule: &Rule<'_>) -> HttpRoute {
     let Some(filters) = filter::lower(context, source, rule.filters) else {
-        let response = DirectResponse { status: UNUSABLE, body: bytes::Bytes::new() };
-        return HttpRoute {
-            action: Some(Action::DirectResponse(response)),
-            ..HttpRoute::default()
-        };
+        return unusable();
     };
     let action = match filters.redirect {
         Some(redirect) => Action::Redirect(redirect),

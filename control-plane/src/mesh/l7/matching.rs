@@ -12,6 +12,9 @@ const ANY: &str = "*";
 /// Expressions that match every path.
 const EVERY_PATH: [&str; 2] = [ANY, ".*"];
 
+/// What headers begin with that stand for claims of a token.
+const CLAIMS: &str = "@request.auth.claims";
+
 /// Returns whether an entry matches every request of its port.
 pub(super) fn is_catch_all(matched: &VirtualMatch) -> bool {
     let VirtualMatch { uri, scheme, method, authority, headers, .. } = matched;
@@ -30,27 +33,59 @@ pub(super) fn is_catch_all(matched: &VirtualMatch) -> bool {
         && matched.query_params.is_empty()
 }
 
-/// Returns the conditions of an entry.
-pub(super) fn lower(matched: &VirtualMatch) -> HttpMatch {
-    let header = |invert: bool| {
-        move |(name, text): (&String, &Text)| HeaderMatch {
-            name: name.to_ascii_lowercase(),
-            value: Some(string(text)),
-            invert,
-        }
-    };
-    let headers = matched.headers.iter().map(header(false));
+/// Returns the conditions of an entry; none if they cannot hold.
+pub(super) fn lower(matched: &VirtualMatch) -> Option<HttpMatch> {
     let query = matched.query_params.iter();
-    HttpMatch {
+    let mut conditions = HttpMatch {
         path: matched.uri.as_ref().and_then(|uri| path(uri, matched.ignore_uri_case)),
         method: matched.method.as_ref().map(string),
         scheme: matched.scheme.as_ref().map(string),
         authority: matched.authority.as_ref().map(string),
-        headers: headers.chain(matched.without_headers.iter().map(header(true))).collect(),
+        headers: Vec::new(),
         query: query
             .map(|(name, text)| QueryMatch { name: name.clone(), value: Some(string(text)) })
             .collect(),
+    };
+    for (name, text) in &matched.headers {
+        if name.starts_with(CLAIMS) {
+            // No token is looked at before a request is routed.
+            return None;
+        }
+        if name.starts_with(':') {
+            add_pseudo(&mut conditions, name, text)?;
+        } else {
+            conditions.headers.push(header(name, text, false));
+        }
     }
+    for (name, text) in &matched.without_headers {
+        if name.starts_with(':') {
+            return None;
+        }
+        if !name.starts_with(CLAIMS) {
+            conditions.headers.push(header(name, text, true));
+        }
+    }
+    Some(conditions)
+}
+
+/// Adds a condition on what is a header in HTTP/2 only; none if there is another one on it.
+fn add_pseudo(conditions: &mut HttpMatch, name: &str, text: &Text) -> Option<()> {
+    let value = string(text);
+    let place = match name {
+        ":method" => &mut conditions.method,
+        ":scheme" => &mut conditions.scheme,
+        ":authority" => &mut conditions.authority,
+        _ => {
+            let is_free = name == ":path" && conditions.path.is_none();
+            conditions.path = path(text, false);
+            return is_free.then_some(());
+        }
+    };
+    place.replace(value).is_none().then_some(())
+}
+
+fn header(name: &str, text: &Text, invert: bool) -> HeaderMatch {
+    HeaderMatch { name: name.to_ascii_lowercase(), value: Some(string(text)), invert }
 }
 
 /// Returns a condition on a text.

@@ -227,8 +227,9 @@ fn http(context: &mut Context<'_>, source: &Source<'_>, routes: &mut Vec<Route>)
                 continue;
             }
             let Some(ports) = taken.left(scope, matched.port) else { continue };
+            let Some(conditions) = matching::lower(matched) else { continue };
             let is_last = matching::is_catch_all(matched);
-            let traffic = Traffic::Http(action::lower(context, source, route, matched));
+            let traffic = Traffic::Http(action::lower(context, source, route, conditions));
             routes.push(source.route([i, j], is_last, ports, name(route, matched), traffic));
             if is_last {
                 taken.take(scope, matched.port);

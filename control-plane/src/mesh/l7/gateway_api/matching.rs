@@ -19,11 +19,11 @@ const ROOT: &str = "/";
 /// Expression for one element of a path.
 const ELEMENT: &str = "[^/]+";
 
-/// Returns the conditions of an entry.
-pub(super) fn http(matched: &HttpRouteMatch) -> HttpMatch {
+/// Returns the conditions of an entry; none if they cannot hold.
+pub(super) fn http(matched: &HttpRouteMatch) -> Option<HttpMatch> {
     let exact = |text: &String| StringMatch { kind: Some(string_match::Kind::Exact(text.clone())) };
     let query = of_first(&matched.query_params, str::to_owned);
-    HttpMatch {
+    valid(HttpMatch {
         path: Some(path(matched.path.as_ref())),
         method: matched.method.as_ref().map(exact),
         headers: headers(&matched.headers),
@@ -31,7 +31,7 @@ pub(super) fn http(matched: &HttpRouteMatch) -> HttpMatch {
             .map(|(name, written)| QueryMatch { name, value: Some(value(written)) })
             .collect(),
         ..HttpMatch::default()
-    }
+    })
 }
 
 /// Appends what decides between entries: the closest path, then as many conditions as there are.
@@ -51,13 +51,13 @@ pub(super) fn http_order(order: Order, matched: &HttpRouteMatch) -> Order {
         .descending(matched.query_params.len())
 }
 
-/// Returns the conditions of an entry.
-pub(super) fn grpc(matched: &GrpcRouteMatch) -> HttpMatch {
-    HttpMatch {
+/// Returns the conditions of an entry; none if they cannot hold.
+pub(super) fn grpc(matched: &GrpcRouteMatch) -> Option<HttpMatch> {
+    valid(HttpMatch {
         path: matched.method.as_ref().and_then(grpc_path),
         headers: headers(&matched.headers),
         ..HttpMatch::default()
-    }
+    })
 }
 
 /// Appends what decides between entries.
@@ -69,6 +69,27 @@ pub(super) fn grpc_order(order: Order, matched: &GrpcRouteMatch) -> Order {
         .descending(length(|method| method.service.as_ref()))
         .descending(length(|method| method.method.as_ref()))
         .descending(matched.headers.len())
+}
+
+/// Returns conditions unless one of their expressions is none: nothing matches it.
+fn valid(conditions: HttpMatch) -> Option<HttpMatch> {
+    let path = conditions.path.iter().filter_map(|path| match &path.kind {
+        Some(path_match::Kind::Regex(regex)) => Some(regex),
+        Some(
+            path_match::Kind::Exact(_)
+            | path_match::Kind::Prefix(_)
+            | path_match::Kind::Elements(_),
+        )
+        | None => None,
+    });
+    let headers = conditions.headers.iter().filter_map(|header| header.value.as_ref());
+    let values = headers.chain(conditions.query.iter().filter_map(|query| query.value.as_ref()));
+    let values = values.filter_map(|value| match &value.kind {
+        Some(string_match::Kind::Regex(regex)) => Some(regex),
+        _ => None,
+    });
+    let mut expressions = path.chain(values);
+    expressions.all(|regex| regex_syntax::parse(regex).is_ok()).then_some(conditions)
 }
 
 fn path_text(path: Option<&RoutePath>) -> &str {

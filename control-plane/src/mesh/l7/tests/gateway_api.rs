@@ -223,7 +223,15 @@ fn redirects_are_told_and_what_is_not_understood_is_refused() {
         redirected(&format!("port: 8443, {path}")),
         (redirect::Port::Number(8443), 302, full)
     );
+    let regex = "path: {type: RegularExpression, value: '/a.*'}";
+    let prefix = "path: {type: ReplacePrefixMatch, replacePrefixMatch: /}";
+    let unusable = format!(
+        "matches: [{{{regex}}}], filters: [{{type: URLRewrite, urlRewrite: {{{prefix}}}}}]"
+    );
+    let broken = format!("rules: [{{matches: [{{{}}}], {TILL}}}]", regex.replace(".*", "("));
+    assert!(told(&route("HTTPRoute", "r", &broken)).is_empty());
     let refused = [
+        &unusable,
         "filters: [{type: ExtensionRef}]",
         "filters: [{type: RequestMirror}]",
         "filters: [{type: RequestRedirect, requestRedirect: {}}, {type: URLRewrite, urlRewrite: {}}]",

@@ -98,6 +98,12 @@ fn conditions_that_are_decided_beforehand_drop_their_entries() {
         ("gateways: [g]", 0),
         ("sourceNamespace: shop", 1),
         ("sourceNamespace: bank", 0),
+        ("headers: {'@request.auth.claims.a': {exact: b}}", 0),
+        ("withoutHeaders: {'@request.auth.claims.a': {exact: b}}", 1),
+        ("headers: {':method': {exact: GET}}", 1),
+        ("headers: {':method': {exact: GET}}, method: {exact: GET}", 0),
+        ("headers: {':path': {prefix: /a}}", 1),
+        ("withoutHeaders: {':method': {exact: GET}}", 0),
         ("port: 80", 1),
         ("port: 81", 0),
     ];

@@ -1,30 +1,26 @@
 //! What is done with HTTP requests.
 
 use mesh_api::{
-    crd::{
-        PortDerivation, VirtualMatch, VirtualRedirect, VirtualResponse, VirtualRewrite,
-        VirtualRoute,
-    },
+    crd::{PortDerivation, VirtualRedirect, VirtualResponse, VirtualRewrite, VirtualRoute},
     proto::l7::{
-        DirectResponse, Forward, HttpRoute, PathMatch, PortOrigin, Redirect, RegexRewrite, Rewrite,
-        http_route::Action, path_match, redirect, rewrite,
+        DirectResponse, Forward, HttpMatch, HttpRoute, PathMatch, PortOrigin, Redirect,
+        RegexRewrite, Rewrite, http_route::Action, path_match, redirect, rewrite,
     },
 };
 
-use super::{Source, matching, traffic};
+use super::{Source, traffic};
 use crate::{mesh::context::Context, object::base64};
 
 /// Status of redirects that name none.
 const MOVED: u32 = 301;
 
-/// Returns a route for the requests of one entry.
+/// Returns a route for the requests of which `conditions` hold.
 pub(super) fn lower(
     context: &mut Context<'_>,
     source: &Source<'_>,
     route: &VirtualRoute,
-    matched: &VirtualMatch,
+    mut conditions: HttpMatch,
 ) -> HttpRoute {
-    let mut conditions = matching::lower(matched);
     let replaces_prefix = route.rewrite.as_ref().is_some_and(|rewrite| !rewrite.uri.is_empty())
         || route.redirect.as_ref().is_some_and(|redirect| redirect.prefix_rewrite.is_some());
     if replaces_prefix && conditions.path.is_none() {
