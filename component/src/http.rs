@@ -27,8 +27,7 @@ const MAX_HEADER_BYTES: usize = 16 * 1024;
 /// Time to send the request line and headers.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Time for everything, from accept to the last byte of the response: a peer that reads nothing
-/// does not hold its connection for longer.
+/// Time for an exchange whose answer is there at once or after seconds.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Pause after a failed accept, which is most often for want of file descriptors.
@@ -45,6 +44,10 @@ pub trait Listener {
 
 /// What answers requests.
 pub trait Handler {
+    /// Time for everything, from accept to the last byte of the response: a peer that reads nothing
+    /// does not hold its connection for longer.
+    const EXCHANGE_TIMEOUT: Duration = EXCHANGE_TIMEOUT;
+
     /// Answers one request; dropped when the client goes away.
     fn handle(&self, request: Request<Incoming>) -> impl Future<Output = Response<Full<Bytes>>>;
 }
@@ -113,7 +116,7 @@ async fn exchange<H: Handler>(
         .max_buf_size(MAX_HEADER_BYTES)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
-    match timeout(EXCHANGE_TIMEOUT, connection).await {
+    match timeout(H::EXCHANGE_TIMEOUT, connection).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => debug!(server = name, %error, "connection failed"),
         Err(_) => debug!(server = name, "connection took too long"),

@@ -6,6 +6,7 @@
 #![no_std]
 
 pub mod datagrams;
+pub mod profiles;
 #[cfg(feature = "user")]
 mod user;
 

@@ -4,7 +4,9 @@ use core::net::IpAddr;
 
 use crate::{
     Connection, Counts, ListenerKey, NetnsCookie, PodAddresses, PodConfig, ProbeSource,
-    ProxyProcess, datagrams::DatagramRules,
+    ProxyProcess,
+    datagrams::DatagramRules,
+    profiles::{CpuStack, HeapCounts},
 };
 
 // SAFETY: `repr(C)` or transparent, integers and byte arrays only, no padding: every byte is
@@ -26,6 +28,10 @@ unsafe impl aya::Pod for Connection {}
 unsafe impl aya::Pod for ProbeSource {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Counts {}
+// SAFETY: as above.
+unsafe impl aya::Pod for CpuStack {}
+// SAFETY: as above.
+unsafe impl aya::Pod for HeapCounts {}
 
 // === impl ProbeSource ===
 

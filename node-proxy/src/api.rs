@@ -9,6 +9,7 @@
 //! | `GET /v1/pods` | 200 and a list of [`PodStatus`] |
 //! | `GET /v1/explain/{namespace}/{name}/{address}:{port}` | 200 and an [`Explanation`] |
 //! | `GET /v1/logging`, `PUT` with another [`Logging`], `DELETE` for that of the start | 200 and a [`Logging`] |
+//! | `POST /v1/profile/{cpu or heap}/{seconds}` | after so long 200 and a profile, as `pprof` reads them |
 //! | `GET /v1/inventory`, or `/v1/inventory/{version}` to wait for another one | 200 and an [`Inventory`] |
 //! | `PUT /v1/notes` with a list of [`Note`], from the agent | 200 |
 //!
@@ -38,7 +39,10 @@ pub use self::{
     },
 };
 
-use crate::explain::Explanation;
+use crate::{
+    explain::Explanation,
+    profile::{Kind, Window},
+};
 
 /// Name of the socket in the run directory.
 const SOCKET_NAME: &str = "node.sock";
@@ -51,6 +55,12 @@ const EXPLAIN_PATH: &str = "/v1/explain";
 
 /// Path of what is logged.
 const LOGGING_PATH: &str = "/v1/logging";
+
+/// Path of profiles.
+const PROFILE_PATH: &str = "/v1/profile";
+
+/// Type of a profile.
+const PROFILE_TYPE: &str = "application/octet-stream";
 
 /// Path of what the agent goes by.
 const INVENTORY_PATH: &str = "/v1/inventory";
@@ -95,6 +105,13 @@ pub trait PodControl {
 
     /// Changes what all processes log; returns what is logged then.
     fn log(&self, change: LevelChange) -> Result<Logging, ApiError>;
+
+    /// Takes a profile of the proxy, for so long.
+    fn profile(
+        &self,
+        kind: Kind,
+        window: Window,
+    ) -> impl Future<Output = Result<Vec<u8>, ApiError>>;
 }
 
 /// Returns the path of the socket.

@@ -13,6 +13,7 @@ pub mod routing;
 
 mod counts;
 mod links;
+mod profiler;
 mod records;
 mod registry;
 mod sockets;

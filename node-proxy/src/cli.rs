@@ -3,6 +3,7 @@
 mod datagrams;
 mod enrol;
 mod probes;
+mod profile;
 mod sources;
 
 use std::{
@@ -24,6 +25,7 @@ pub use self::{
     datagrams::DatagramArgs,
     enrol::{Authority, Enrol, EnrolArgs, EnrolError},
     probes::ProbeArgs,
+    profile::{ProfileArgs, ProfileFormat, ProfileKind},
     sources::{Certificates, Configuration, Sources, SourcesError},
 };
 use crate::{
@@ -86,6 +88,16 @@ pub enum Command {
     /// Processes that are started later, as after a crash, log the same. The admin page changes what
     /// the proxy process alone logs.
     LogLevel(LogLevelArgs),
+    /// Say what the running proxy spends its time on, or its memory.
+    ///
+    /// Example: fairlead-node profile cpu --seconds 30 --output cpu.pb.gz && go tool pprof -top
+    /// cpu.pb.gz
+    ///
+    /// Capture looks at the proxy from outside, by BPF programs that are loaded for the time of the
+    /// profile; one is taken at a time. The functions are those of the symbol table: what the compiler
+    /// has put into another function counts as that one. Stacks are whole in builds that keep frame
+    /// pointers, as `cargo xtask build --release` does; in others and in the C library they have gaps.
+    Profile(ProfileArgs),
     /// Say what this node's kernel offers of what capture needs. Fails if something is missing.
     Check(CheckArgs),
 }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod pod_commands;
+mod profile_command;
 mod run;
 
 use std::process::ExitCode;
@@ -23,12 +24,14 @@ fn main() -> ExitCode {
         Command::Pod(command) => on_this_thread(pod_commands::run(command)),
         Command::Explain(args) => on_this_thread(pod_commands::explain(args)),
         Command::LogLevel(args) => on_this_thread(pod_commands::log_level(args)),
+        Command::Profile(args) => on_this_thread(profile_command::run(args)),
         Command::Check(args) => {
             let cgroup = args.cgroup_root.or_else(check::cgroup_root);
             for requirement in check::requirements(cgroup.as_deref()) {
                 println!("{requirement}");
             }
             println!("{}", check::probes(cgroup.as_deref(), &args.probes));
+            println!("{}", check::profiles());
             check::ensure(cgroup.as_deref()).map_err(Into::into)
         }
     };

@@ -53,11 +53,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     setup::require_root("a benchmark makes network namespaces, so it", "cargo xtask bench")?;
     setup::ensure(&NEEDS)?;
-    build::bpf_object("bench")?;
+    build::bpf_objects("bench")?;
     let packages = ["--package", "fairlead-node", "--package", "benches"];
-    let mut cargo = workspace::cargo(&["build", "--release", "--bins"]);
+    let mut cargo = workspace::release_build();
     Step { command: "bench", what: "compiling fairlead-node and the benchmarks, optimised" }
-        .run_logged("bench-build", cargo.args(packages))?;
+        .run_logged("bench-build", cargo.arg("--bins").args(packages))?;
 
     let mut benches = Command::new(workspace::target("release/benches"));
     benches.arg("--fairlead").arg(workspace::target("release/fairlead-node"));
@@ -70,7 +70,7 @@ fn control_plane(args: &Args) -> Result<()> {
     setup::ensure(&[Group::Build])?;
     let packages = ["--package", "fairlead-control", "--package", "benches"];
     let programs = ["--bin", "fairlead-control", "--bin", "fairlead-control-load"];
-    let mut cargo = workspace::cargo(&["build", "--release"]);
+    let mut cargo = workspace::release_build();
     Step { command: "bench", what: "compiling fairlead-control and its load, optimised" }
         .run_logged("bench-control-build", cargo.args(packages).args(programs))?;
     let mut load = Command::new(workspace::target("release/fairlead-control-load"));

@@ -1,4 +1,4 @@
-//! Builds the BPF object, then the host crates that embed it.
+//! Builds the BPF objects, then the host crates that embed them.
 
 use crate::process::Step;
 use crate::setup::{self, Group};
@@ -9,12 +9,14 @@ use std::process::Command;
 
 const NEEDS: [Group; 1] = [Group::Build];
 
+/// The BPF objects: what captures connections, and what takes profiles.
+const BPF_OBJECTS: [&str; 2] = ["capture", "profile"];
+
 /// What `cargo build` and `cargo clippy` need in order to compile the BPF programs.
-pub(crate) const BPF_SELECTION: [&str; 10] = [
+pub(crate) const BPF_SELECTION: [&str; 9] = [
     "--package",
     "fairlead-ebpf",
-    "--bin",
-    "capture",
+    "--bins",
     "--features",
     "programs",
     "--target",
@@ -29,7 +31,7 @@ pub(crate) struct Args {
     /// Builds the host crates with optimisation.
     #[arg(long, conflicts_with = "bpf_only")]
     release: bool,
-    /// Builds the BPF object only.
+    /// Builds the BPF objects only.
     #[arg(long)]
     bpf_only: bool,
 }
@@ -37,26 +39,29 @@ pub(crate) struct Args {
 /// Builds what the arguments ask for.
 pub(crate) fn run(args: &Args) -> Result<()> {
     setup::ensure(&NEEDS)?;
-    bpf_object("build")?;
+    bpf_objects("build")?;
     if args.bpf_only {
         return Ok(());
     }
-    let mut cargo = workspace::cargo(&["build", "--workspace", "--exclude", "xtask"]);
-    if args.release {
-        cargo.arg("--release");
-    }
+    let mut cargo =
+        if args.release { workspace::release_build() } else { workspace::cargo(&["build"]) };
+    cargo.args(["--workspace", "--exclude", "xtask"]);
     Step { command: "build", what: "compiling the host crates" }.run_shown(&mut cargo)
 }
 
-/// Builds the BPF object and puts it where node-proxy's build script finds it.
-pub(crate) fn bpf_object(command: &'static str) -> Result<()> {
+/// Builds the BPF objects and puts them where node-proxy's build script finds them.
+pub(crate) fn bpf_objects(command: &'static str) -> Result<()> {
     let mut cargo = bpf_cargo("build");
     cargo.arg("--release").args(BPF_SELECTION);
-    Step { command, what: "compiling the BPF object" }.run_logged("build-bpf", &mut cargo)?;
+    Step { command, what: "compiling the BPF objects" }.run_logged("build-bpf", &mut cargo)?;
+    BPF_OBJECTS.iter().try_for_each(|name| embed(name))
+}
 
-    let built = workspace::target("bpf/bpfel-unknown-none/release/capture");
+/// Puts an object where node-proxy's build script finds it.
+fn embed(name: &str) -> Result<()> {
+    let built = workspace::target(&format!("bpf/bpfel-unknown-none/release/{name}"));
     let object = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
-    let embedded = workspace::target("bpf/capture.o");
+    let embedded = workspace::target(&format!("bpf/{name}.o"));
     // Writing an equal file would make cargo build node-proxy again.
     if fs::read(&embedded).is_ok_and(|present| present == object) {
         return Ok(());

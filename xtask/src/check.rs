@@ -11,10 +11,10 @@ use std::process::Command;
 
 const NEEDS: [Group; 2] = [Group::Build, Group::Lint];
 
-/// Installs the tools, builds the BPF object that node-proxy embeds, and checks everything.
+/// Installs the tools, builds the BPF objects that node-proxy embeds, and checks everything.
 pub(crate) fn run() -> Result<()> {
     setup::ensure(&NEEDS)?;
-    build::bpf_object("check")?;
+    build::bpf_objects("check")?;
     all()
 }
 

@@ -54,7 +54,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         return clean();
     }
     setup::ensure(&NEEDS)?;
-    build::bpf_object("demo")?;
+    build::bpf_objects("demo")?;
     match args.scenario {
         Scenario::File => play::<Mesh>(&["fairlead-node"], args.keep),
         Scenario::ControlPlane => {
@@ -64,7 +64,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 fn play<S: Stage>(programs: &[&str], keep: bool) -> Result<()> {
-    let mut cargo = workspace::cargo(&["build", "--release"]);
+    let mut cargo = workspace::release_build();
     cargo.args(programs.iter().flat_map(|program| ["--package", *program]));
     let what = format!("compiling {}, optimised", programs.join(" and "));
     Step { command: "demo", what: &what }.run_logged("demo-build", &mut cargo)?;

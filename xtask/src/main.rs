@@ -27,7 +27,7 @@ struct Cli {
 enum Command {
     /// Installs the tools that the other commands need and that are missing.
     Setup,
-    /// Builds the BPF object and then the host crates.
+    /// Builds the BPF objects and then the host crates.
     Build(build::Args),
     /// Checks format, lints, dependencies and file lengths.
     Check,

@@ -36,7 +36,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut phases = Phases::default();
     if args.quick {
         phases.run("tools", || setup::ensure(&NEEDS_OF_UNIT_TESTS))?;
-        phases.run("BPF object", || build::bpf_object("test"))?;
+        phases.run("BPF objects", || build::bpf_objects("test"))?;
         phases.run("unit tests", || unit_tests(args))?;
     } else {
         setup::require_root(
@@ -44,7 +44,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             "cargo xtask test",
         )?;
         phases.run("tools", || setup::ensure(&NEEDS))?;
-        phases.run("BPF object", || build::bpf_object("test"))?;
+        phases.run("BPF objects", || build::bpf_objects("test"))?;
         phases.run("checks", check::all)?;
         phases.run("release build", release_build)?;
         phases.run("unit tests", || unit_tests(args))?;
@@ -56,7 +56,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 fn release_build() -> Result<()> {
     let packages = ["--package", "fairlead-node", "--package", "fairlead-control"];
-    let mut cargo = workspace::cargo(&["build", "--release"]);
+    let mut cargo = workspace::release_build();
     Step { command: "test", what: "compiling fairlead-node and fairlead-control" }
         .run_logged("test-build", cargo.args(packages))
 }

@@ -21,3 +21,11 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
     command.current_dir(root()).env_remove("CARGO_TARGET_DIR").args(arguments);
     command
 }
+
+/// A cargo command that builds optimised programs of which profiles can be taken: those follow frame
+/// pointers, which builds without optimisation have anyway.
+pub(crate) fn release_build() -> Command {
+    let mut command = cargo(&["build", "--release"]);
+    command.args(["--config", "build.rustflags=['-Cforce-frame-pointers=yes']"]);
+    command
+}

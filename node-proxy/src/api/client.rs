@@ -22,9 +22,12 @@ use tokio::{net::UnixStream, sync::watch, time::timeout};
 
 use super::{
     EXPLAIN_PATH, INVENTORY_PATH, Inventory, LOGGING_PATH, Logging, NOTES_PATH, Note, PODS_PATH,
-    PodKey, PodSpec, PodStatus, passed::Passing, socket_path, types::ErrorBody,
+    PROFILE_PATH, PodKey, PodSpec, PodStatus, passed::Passing, socket_path, types::ErrorBody,
 };
-use crate::explain::Explanation;
+use crate::{
+    explain::Explanation,
+    profile::{Kind, Window},
+};
 
 /// Time for a whole request; more than the server takes before it gives up.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(35);
@@ -75,8 +78,8 @@ pub enum ClientError {
         source: io::Error,
     },
     /// The server did not answer in time.
-    #[error("no answer within {} s: see the log of fairlead-node", REQUEST_TIMEOUT.as_secs())]
-    Timeout,
+    #[error("no answer within {} s: see the log of fairlead-node", .0.as_secs())]
+    Timeout(Duration),
     /// The server closed the connection, or does not speak this protocol.
     #[error("the connection to fairlead-node broke: {0}; see its log")]
     Broken(#[from] hyper::Error),
@@ -165,17 +168,36 @@ impl Client {
         }
     }
 
+    /// Takes a profile of the proxy; returns it when the time is over, in the form of a file.
+    pub async fn profile(&self, kind: Kind, window: Window) -> Result<Bytes, ClientError> {
+        let path = format!("{PROFILE_PATH}/{kind}/{window}");
+        let limit = window.duration().saturating_add(REQUEST_TIMEOUT);
+        self.answer(Method::POST, &path, Vec::new(), limit).await
+    }
+
     async fn request<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,
         body: Vec<u8>,
     ) -> Result<T, ClientError> {
-        let (status, body) = timeout(REQUEST_TIMEOUT, self.exchange(method, path, body))
+        let body = self.answer(method, path, body, REQUEST_TIMEOUT).await?;
+        serde_json::from_slice(&body).map_err(unusable)
+    }
+
+    /// Returns the body of an answer that says that the request was carried out.
+    async fn answer(
+        &self,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+        limit: Duration,
+    ) -> Result<Bytes, ClientError> {
+        let (status, body) = timeout(limit, self.exchange(method, path, body))
             .await
-            .map_err(|_| ClientError::Timeout)??;
+            .map_err(|_| ClientError::Timeout(limit))??;
         if status.is_success() {
-            return serde_json::from_slice(&body).map_err(unusable);
+            return Ok(body);
         }
         let ErrorBody { error, remedy } = serde_json::from_slice(&body).map_err(unusable)?;
         Err(ClientError::Refused { status, error, remedy })

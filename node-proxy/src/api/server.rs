@@ -16,16 +16,23 @@ use tokio::time::timeout;
 
 use super::{
     ApiError, ApiErrorKind, ApiSocket, EXPLAIN_PATH, INVENTORY_PATH, LOGGING_PATH, Logging,
-    NOTES_PATH, Note, Origin, PODS_PATH, PassedConnections, PodControl, PodKey, PodSpec,
-    types::ErrorBody,
+    NOTES_PATH, Note, Origin, PODS_PATH, PROFILE_PATH, PROFILE_TYPE, PassedConnections, PodControl,
+    PodKey, PodSpec, types::ErrorBody,
 };
-use crate::supervise::control::MAX_FILTER_BYTES;
+use crate::{
+    profile::{Kind, MAX_SECONDS, Window},
+    supervise::control::MAX_FILTER_BYTES,
+};
 
 /// Largest request body, in bytes; a pod's specification has a few hundred.
 pub(super) const MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// Time to carry a request out, its body included. An enrolment takes milliseconds.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Time that a profile takes in addition to its own: to attach to the kernel, and to read the symbols
+/// of the program.
+pub(super) const PROFILE_MARGIN: Duration = Duration::from_secs(30);
 
 /// Largest list of notes, in bytes: some hundred for each pod of a full node.
 const MAX_NOTES_BYTES: usize = 1024 * 1024;
@@ -58,8 +65,16 @@ pub async fn serve_agent<C: PodControl>(connections: &PassedConnections, control
 // === impl Api ===
 
 impl<C: PodControl> Handler for Api<'_, C> {
+    const EXCHANGE_TIMEOUT: Duration =
+        Duration::from_secs(MAX_SECONDS as u64).saturating_add(PROFILE_MARGIN);
+
     async fn handle(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        let answer = timeout(REQUEST_TIMEOUT, self.answer(request)).await;
+        let asked = request.uri().path().strip_prefix(PROFILE_PATH);
+        let answer = match asked.map(parse_profile) {
+            // It ends by itself.
+            Some(asked) => Ok(self.profile(request.method(), asked).await),
+            None => timeout(REQUEST_TIMEOUT, self.answer(request)).await,
+        };
         answer.unwrap_or_else(|_| Err(Failure::timed_out())).unwrap_or_else(Failure::into_response)
     }
 }
@@ -102,6 +117,20 @@ impl<C: PodControl> Api<'_, C> {
             _ => {}
         }
         Err(Failure::no_such_request())
+    }
+
+    /// Takes a profile.
+    async fn profile(
+        &self,
+        method: &Method,
+        asked: Result<(Kind, Window), ApiError>,
+    ) -> Result<Response<Full<Bytes>>, Failure> {
+        if *method != Method::POST || self.origin != Origin::Operator {
+            return Err(Failure::no_such_request());
+        }
+        let (kind, window) = asked?;
+        let profile = self.control.profile(kind, window).await?;
+        Ok(response(StatusCode::OK, PROFILE_TYPE, profile))
     }
 
     /// Says what is logged, and changes it.
@@ -191,6 +220,23 @@ fn parse_question(path: &str) -> Result<(PodKey, SocketAddr), ApiError> {
         .and_then(|(pod, to)| Some((pod, to.parse().ok()?)))
         .ok_or_else(|| ApiError::invalid("the path names no pod and address", REMEDY))?;
     Ok((parse_key(pod)?, to))
+}
+
+/// Parses `/kind/seconds`.
+fn parse_profile(path: &str) -> Result<(Kind, Window), ApiError> {
+    const REMEDY: &str = "use /v1/profile/cpu/{seconds} or /v1/profile/heap/{seconds}";
+    let mut parts = path.split('/').skip(1);
+    let kind = match parts.next() {
+        Some("cpu") => Kind::Cpu,
+        Some("heap") => Kind::Heap,
+        Some(_) | None => return Err(ApiError::invalid("the path names no profile", REMEDY)),
+    };
+    let window = parts.next().unwrap_or_default().parse::<Window>();
+    match (window, parts.next()) {
+        (Ok(window), None) => Ok((kind, window)),
+        (Err(error), None) => Err(ApiError::invalid(error.to_string(), REMEDY)),
+        (_, Some(_)) => Err(ApiError::invalid("the path names more than a profile", REMEDY)),
+    }
 }
 
 fn nothing() -> Response<Full<Bytes>> {

@@ -17,6 +17,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::UnixStream,
     sync::mpsc,
+    time::sleep,
 };
 
 use super::{
@@ -27,7 +28,11 @@ use super::{
     server::MAX_BODY_BYTES,
     socket_path,
 };
-use crate::{explain::Explanation, supervise::control::MAX_FILTER_BYTES};
+use crate::{
+    explain::Explanation,
+    profile::{Kind, Window},
+    supervise::control::MAX_FILTER_BYTES,
+};
 
 /// Keeps pods and levels in memory.
 #[derive(Default)]
@@ -101,6 +106,11 @@ impl PodControl for Fake {
         let changed = self.1.apply(&change);
         changed.map_err(|error| ApiError::invalid(error.to_string(), "write a level"))?;
         Ok(self.logging())
+    }
+
+    async fn profile(&self, kind: Kind, window: Window) -> Result<Vec<u8>, ApiError> {
+        sleep(window.duration()).await;
+        Ok(format!("{kind} for {window} s").into())
     }
 }
 
@@ -249,6 +259,12 @@ async fn a_connection_is_explained_to_operators_only() {
     };
     let refused = refused.unwrap_err();
     assert!(matches!(refused, ClientError::Refused { status: StatusCode::NOT_FOUND, .. }));
+    let refused = tokio::select! {
+        never = serve_agent(&connections, &control) => never,
+        refused = client.profile(Kind::Cpu, "1".parse().unwrap()) => refused,
+    };
+    let refused = refused.unwrap_err();
+    assert!(matches!(refused, ClientError::Refused { status: StatusCode::NOT_FOUND, .. }));
 }
 
 /// The agent may say what it wants to say, over connections that have no name.
@@ -376,6 +392,30 @@ async fn what_is_logged_is_shown_changed_and_reset() {
         assert!(
             raw(&run_dir, "POST /v1/logging HTTP/1.1\r\nhost: x\r\n\r\n").await.contains("404")
         );
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_profile_may_take_longer_than_other_answers() {
+    with_server(async |run_dir: Box<Path>| {
+        let client = Client::new(&run_dir);
+        for (kind, seconds) in [(Kind::Cpu, "1"), (Kind::Heap, "60")] {
+            let profile = client.profile(kind, seconds.parse().unwrap()).await.unwrap();
+            assert_eq!(profile, format!("{kind} for {seconds} s").as_bytes());
+        }
+        for (request, status) in [
+            ("POST /v1/profile/cpu/61", "400"),
+            ("POST /v1/profile/cpu/0", "400"),
+            ("POST /v1/profile/cpu", "400"),
+            ("POST /v1/profile/cpu/1/1", "400"),
+            ("POST /v1/profile/other/1", "400"),
+            ("POST /v1/profile", "400"),
+            ("GET /v1/profile/cpu/1", "404"),
+        ] {
+            let answer = raw(&run_dir, &format!("{request} HTTP/1.1\r\nhost: x\r\n\r\n")).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{request}: {answer}");
+        }
     })
     .await;
 }

@@ -22,6 +22,9 @@ use crate::cli::ProbeArgs;
 /// Where a BPF file system is mounted by convention.
 const BPF_FS: &str = "/sys/fs/bpf";
 
+/// What the kernel offers that sees calls of functions of programs.
+const CALLS_SOURCE: &str = "/sys/bus/event_source/devices/uprobe/type";
+
 /// Capabilities that capture needs: name, number, purpose.
 const CAPABILITIES: [(&str, u32, &str); 4] = [
     ("CAP_NET_ADMIN", 12, "attaches socket programs and sets up the routing of pods"),
@@ -91,6 +94,22 @@ pub fn probes(cgroup_root: Option<&Path>, options: &ProbeArgs) -> String {
     let sources = options.probe_sources.iter();
     let source = |source| format!("\nnote     whatever comes from {source} passes as a probe");
     sources.map(source).fold(kubelet, |text, line| text + &line)
+}
+
+/// Says which profiles of the proxy can be taken. Without them capture works all the same.
+pub fn profiles() -> String {
+    let timers = is_program_supported(ProgramType::PerfEvent).unwrap_or(false);
+    let calls = is_program_supported(ProgramType::KProbe).unwrap_or(false)
+        && Path::new(CALLS_SOURCE).exists();
+    let line = |possible, kind, option| {
+        if possible {
+            format!("ok       profile {kind}")
+        } else {
+            format!("note     profile {kind} is not possible: the kernel lacks {option}")
+        }
+    };
+    let cpu = line(timers, "cpu", "BPF programs at perf events (CONFIG_BPF_EVENTS)");
+    cpu + "\n" + &line(calls, "heap", "BPF programs at calls of programs (CONFIG_UPROBE_EVENTS)")
 }
 
 /// Fails with the list of what is missing.

@@ -7,6 +7,7 @@ mod datagrams;
 mod kubelet;
 mod lifecycle;
 mod place;
+mod profile;
 mod restore;
 mod unreadable;
 
@@ -47,6 +48,7 @@ use crate::{
         message::{PodId, ServedPod},
         resolver::ResolverSockets,
     },
+    profile::{Kind, Window},
     supervise::control::{Request, Superior},
 };
 
@@ -86,6 +88,8 @@ pub(super) struct Shared {
     pub(super) superior: Superior,
     /// What this process logs.
     levels: Levels,
+    /// Held while a profile is taken.
+    profiling: Arc<AsyncMutex<()>>,
 }
 
 /// A pod in the mesh, or on its way out.
@@ -174,6 +178,7 @@ impl Control {
             drain_timeout,
             superior,
             levels,
+            profiling: Arc::default(),
         })))
     }
 }
@@ -230,6 +235,10 @@ impl PodControl for Control {
             ApiError::new(ApiErrorKind::Internal, error.to_string(), remedy)
         })?;
         Ok(self.logging())
+    }
+
+    async fn profile(&self, kind: Kind, window: Window) -> Result<Vec<u8>, ApiError> {
+        self.0.profile(kind, window).await
     }
 }
 

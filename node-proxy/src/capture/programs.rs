@@ -358,7 +358,7 @@ fn load_object(loader: &mut EbpfLoader<'_>) -> Result<Ebpf, ProgramsError> {
     loader.load(OBJECT).map_err(|e| ProgramsError::Load(Box::new(e)))
 }
 
-fn take_map<M: TryFrom<Map, Error = MapError>>(
+pub(super) fn take_map<M: TryFrom<Map, Error = MapError>>(
     object: &mut Ebpf,
     name: &'static str,
 ) -> Result<M, ProgramsError> {
@@ -366,7 +366,10 @@ fn take_map<M: TryFrom<Map, Error = MapError>>(
     M::try_from(map).map_err(map_error(name))
 }
 
-fn program<'a, P>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, ProgramsError>
+pub(super) fn program<'a, P>(
+    object: &'a mut Ebpf,
+    name: &'static str,
+) -> Result<&'a mut P, ProgramsError>
 where
     &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
 {
@@ -374,7 +377,7 @@ where
     program.try_into().map_err(program_error(name))
 }
 
-fn program_error(name: &'static str) -> impl Fn(ProgramError) -> ProgramsError + Copy {
+pub(super) fn program_error(name: &'static str) -> impl Fn(ProgramError) -> ProgramsError + Copy {
     move |cause| ProgramsError::Program { name, cause: Box::new(cause) }
 }
 

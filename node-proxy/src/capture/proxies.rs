@@ -89,6 +89,15 @@ impl Proxies {
         processes.unwrap_or_default()
     }
 
+    /// Returns the process of the proxy that accepts connections. Of two the later one: it takes
+    /// over.
+    pub(super) fn accepting(&self) -> Option<ProxyProcess> {
+        self.all().iter().rev().find_map(|link| {
+            let progress = link.progress();
+            progress.process.filter(|_| !progress.draining)
+        })
+    }
+
     /// Notes an answer of a proxy.
     pub(super) fn heard(&self, link: &Link, message: ToCapture) {
         link.progress().hear(message);

@@ -33,9 +33,20 @@ GET  /logging            what it logs
 POST /logging?level=L    changes that: a level, or target:level, or several with commas; ?reset
                          returns to what it was started with (for all processes: `fairlead-node
                          log-level`)
+GET  /debug/pprof/*      says how a profile is taken: `fairlead-node profile cpu` or `heap`
 POST /quitquitquit       ends the node proxy, as SIGTERM does: connections that are open get the
                          drain period to finish; new ones of its pods go on without the mesh, or are
                          refused until it is started again if it runs with --keep-capture
+";
+
+/// What is answered where other proxies have their profiles. This one is confined and cannot look at
+/// itself, and whom it is taken over by is to have no say over what can.
+const NO_PROFILE: &str = "\
+this process cannot take profiles, of itself or others. On the node, or in the container of the node
+proxy, run one of
+
+  fairlead-node profile cpu --seconds 10 --output cpu.pb.gz
+  fairlead-node profile heap --seconds 10 --output heap.pb.gz
 ";
 
 struct AdminPages<'a, A>(&'a A);
@@ -90,6 +101,9 @@ impl<A: Admin> Handler for AdminPages<'_, A> {
             (&Method::POST, "/quitquitquit") => {
                 self.0.quit();
                 response(StatusCode::OK, TEXT, "shutting down now\n")
+            }
+            (&Method::GET | &Method::HEAD, path) if path.starts_with("/debug/pprof") => {
+                response(StatusCode::NOT_IMPLEMENTED, TEXT, NO_PROFILE)
             }
             (&Method::GET | &Method::HEAD, "/logging") => levels_in_force(self.0.levels()),
             (_, "/quitquitquit") => {

@@ -4,6 +4,7 @@ mod admin;
 mod drain;
 mod paths;
 mod process;
+mod profile;
 
 use std::collections::BTreeSet;
 

@@ -107,9 +107,14 @@ impl Picked {
         Tried { standing: self.host.standing.clone(), tier: self.tier }
     }
 
-    /// Takes what became of the request. Returns for how long the endpoint is ejected, if this is
-    /// what does it.
+    /// Takes what became of the request, which is over. Returns for how long the endpoint is ejected,
+    /// if this is what does it.
     pub fn finish(self, outcome: Outcome, now: Instant) -> Option<Duration> {
+        self.report(outcome, now)
+    }
+
+    /// As [`Self::finish`], for a request whose answer is still on its way.
+    pub fn report(&self, outcome: Outcome, now: Instant) -> Option<Duration> {
         let outlier = self.host.policy.outlier.as_ref()?;
         self.host.standing.record(outcome, outlier, now)
     }

@@ -72,7 +72,7 @@ impl Scene {
     }
 
     pub(super) fn choose(&mut self, context: &Context<'_>) -> Result<super::Picked, NoEndpoint> {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         self.cluster.choose(context, self.random, self.now)
     }
 

@@ -11,7 +11,7 @@ use std::{
 use super::{
     dice::Dice,
     endpoint::{Host, Tried},
-    policy::{Algorithm, OutlierDetection, Warmup},
+    policy::{Algorithm, Warmup},
     presence::Presence,
     table::Table,
     tiers::Census,
@@ -101,9 +101,12 @@ impl Group {
     }
 
     /// Looks at all endpoints, and has those used whose time is over.
-    pub(super) fn tick(&self, policy: &OutlierDetection, now: Instant) {
+    pub(super) fn tick(&self, now: Instant) {
         for host in &self.hosts {
-            host.standing.tick(policy, now);
+            match &host.policy.outlier {
+                Some(policy) => host.standing.tick(policy, now),
+                None => host.standing.pardon(),
+            }
         }
         self.notice();
     }
@@ -116,7 +119,9 @@ impl Group {
 
     /// Returns whether an endpoint is not ejected, and keeps that in mind.
     fn is_usable(&self, index: usize) -> bool {
-        let usable = !self.hosts[index].standing.is_ejected();
+        let host = &self.hosts[index];
+        // Requests from before an update may eject it for a policy that holds no more.
+        let usable = host.policy.outlier.is_none() || !host.standing.is_ejected();
         self.usable.set(index, usable);
         usable
     }

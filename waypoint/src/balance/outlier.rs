@@ -78,6 +78,11 @@ impl Standing {
         Record::from(self.record.load(Relaxed)).state == State::Ejected
     }
 
+    /// Returns whether it was an endpoint before, and is not known any more.
+    pub(super) fn is_gone(&self) -> bool {
+        Record::from(self.record.load(Relaxed)).state == State::Gone
+    }
+
     /// Takes what became of a request. Returns for how long the endpoint is ejected, if this is what
     /// does it.
     pub(super) fn record(

@@ -145,6 +145,8 @@ fn index(place: u64, len: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
 
     const KINDS: [HashTable; 2] =
@@ -211,6 +213,27 @@ mod tests {
             }
             for (index, heirs) in heirs.into_iter().enumerate() {
                 assert_eq!(heirs > 40, index != 2, "{kind:?}: {index} got {heirs}");
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn a_ring_is_walked_as_if_by_looking_at_every_point(
+            weights in vec(1..5_u32, 1..6),
+            hash in any::<u64>(),
+        ) {
+            let table = Table::new(HashTable::Ring { minimum: 16 }, &named(weights));
+            let Table::Ring { points, owners } = &table else { unreachable!() };
+            let distance = |point: &u64| point.wrapping_sub(hash);
+            let mut reference: Vec<_> =
+                points.iter().map(distance).zip(owners.iter().map(|owner| *owner as usize)).collect();
+            reference.sort_unstable();
+            let mut walk = table.of(hash);
+            for (_, owner) in reference {
+                prop_assert_eq!(walk(), owner);
             }
         }
     }

@@ -210,6 +210,24 @@ fn a_request_outlives_its_cluster() {
     assert_eq!(picked.finish(Outcome::Response(200), scene.now), None);
 }
 
+#[test]
+fn an_endpoint_that_is_given_twice_is_one() {
+    let outlier = Policy::try_from(&mesh_api::proto::l7::Variant {
+        outlier_detection: Some(mesh_api::proto::l7::OutlierDetection {
+            consecutive_5xx: 1,
+            ..Default::default()
+        }),
+        ..Default::default()
+    });
+    let twice = || [endpoints(&[1]), endpoints(&[1])].concat();
+    let mut scene = Scene::new(outlier.unwrap(), twice());
+    assert_eq!(scene.cluster.len(), 1);
+    scene.answer(&[0], 500, 1);
+    assert_eq!(scene.choose(&Context::default()).err(), Some(NoEndpoint::Usable));
+    scene.update(Policy::default(), Vec::new());
+    assert_eq!(scene.cluster.statistics().ejections_active, 0);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -258,6 +276,34 @@ proptest! {
                 tried.push(picked.tried());
             }
         }
+    }
+}
+
+#[test]
+fn a_choice_does_not_allocate() {
+    for policy in every_policy() {
+        let outlier = OutlierDetection {
+            consecutive_errors: Some(2),
+            consecutive_gateway_errors: Some(2),
+            consecutive_local_failures: Some(2),
+            interval: Duration::from_secs(10),
+            base_ejection_time: Duration::from_secs(30),
+            max_ejection_percent: 50,
+            min_health_percent: 50,
+            error_statuses: [].into(),
+        };
+        let scene = Scene::new(Policy { outlier: Some(outlier), ..policy }, endpoints(&[1, 2, 3]));
+        let counted = allocation_counter::measure(|| {
+            for random in 0..100 {
+                let _permit = scene.cluster.request().unwrap();
+                let first = scene.cluster.choose(&Context::default(), random, scene.now).unwrap();
+                let tried = [first.tried()];
+                first.finish(Outcome::Response(500), scene.now);
+                let context = Context { tried: &tried, ..Default::default() };
+                drop(scene.cluster.choose(&context, random, scene.now).unwrap());
+            }
+        });
+        assert_eq!(counted.count_total, 0, "{:?}", scene.cluster.policy());
     }
 }
 

@@ -171,3 +171,17 @@ async fn connections_that_send_nothing_are_bounded_and_time_out() {
     };
     with_server(async { serve_metrics(&listener, &metrics).await }, test).await;
 }
+
+#[tokio::test]
+async fn the_admin_page_says_where_profiles_are_taken() {
+    let (metrics, (listener, address)) = (metrics(), listener().await);
+    let page = Page::default();
+    let test = async {
+        for path in ["/debug/pprof", "/debug/pprof/profile?seconds=5", "/debug/pprof/heap"] {
+            let answer = get(address, path, "").await;
+            assert!(answer.starts_with("HTTP/1.1 501"), "{answer}");
+            assert!(answer.contains("fairlead-node profile heap"), "{answer}");
+        }
+    };
+    with_server(async { serve_admin(&listener, &page, &metrics).await }, test).await;
+}

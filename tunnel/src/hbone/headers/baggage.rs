@@ -1,6 +1,6 @@
 //! The header that describes a workload to peers that do not know it.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
 use http::{HeaderMap, HeaderValue};
 use mesh_api::{
@@ -22,13 +22,9 @@ const REVISION: &str = "service.version";
 const REGION: &str = "cloud.region";
 const ZONE: &str = "cloud.availability_zone";
 
-/// Keys of the entry that names the owner.
-const OWNERS: [(&str, WorkloadType); 4] = [
-    ("k8s.deployment.name", WorkloadType::Deployment),
-    ("k8s.cronjob.name", WorkloadType::CronJob),
-    ("k8s.pod.name", WorkloadType::Pod),
-    ("k8s.job.name", WorkloadType::Job),
-];
+/// Kinds of owners.
+const OWNERS: [WorkloadType; 4] =
+    [WorkloadType::Deployment, WorkloadType::CronJob, WorkloadType::Pod, WorkloadType::Job];
 
 /// What a peer says of its workload, for telemetry alone: any peer may write anything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,16 +46,10 @@ pub struct Baggage {
 /// Describes a workload; nothing is percent-encoded, as peers expect. What is empty is left out, and
 /// so is what a peer could take for more than a value.
 pub(super) fn baggage(workload: &Workload) -> String {
-    let owner = match workload.workload_type {
-        WorkloadType::Deployment => "k8s.deployment.name",
-        WorkloadType::CronJob => "k8s.cronjob.name",
-        WorkloadType::Pod => "k8s.pod.name",
-        WorkloadType::Job => "k8s.job.name",
-    };
     let entries: [(&str, &str); 7] = [
         (CLUSTER, &workload.cluster_id),
         (NAMESPACE, workload.namespace().as_str()),
-        (owner, &workload.workload_name),
+        (owner_key(workload.workload_type), &workload.workload_name),
         (SERVICE, &workload.canonical_name),
         (REVISION, &workload.canonical_revision),
         (REGION, &workload.locality.region),
@@ -72,6 +62,16 @@ pub(super) fn baggage(workload: &Workload) -> String {
         let _ = write!(baggage, "{comma}{key}={value}");
     }
     baggage
+}
+
+/// Returns the key of the entry that names an owner.
+fn owner_key(owner: WorkloadType) -> &'static str {
+    match owner {
+        WorkloadType::Deployment => "k8s.deployment.name",
+        WorkloadType::CronJob => "k8s.cronjob.name",
+        WorkloadType::Pod => "k8s.pod.name",
+        WorkloadType::Job => "k8s.job.name",
+    }
 }
 
 /// W3C baggage section 3.3.1: visible ASCII without separators.
@@ -102,7 +102,7 @@ impl Baggage {
     /// Returns the workload, of which no more is known than that it is of `identity`.
     pub fn workload(self, identity: Identity, network: Network) -> Workload {
         let (workload_type, workload_name) =
-            self.owner.unwrap_or((WorkloadType::Deployment, Arc::default()));
+            self.owner.unwrap_or_else(|| (WorkloadType::Deployment, Arc::default()));
         let name = match workload_type {
             WorkloadType::Pod => workload_name.clone(),
             WorkloadType::Deployment | WorkloadType::CronJob | WorkloadType::Job => Arc::default(),
@@ -123,7 +123,7 @@ impl Baggage {
             canonical_revision: self.revision,
             cluster_id: self.cluster,
             locality: Locality { region: self.region, zone: self.zone, subzone: Arc::default() },
-            services: Default::default(),
+            services: BTreeMap::new(),
             waypoint: None,
             authorization_policies: Vec::new(),
             health: Health::Healthy,
@@ -142,8 +142,8 @@ impl Baggage {
             REGION => &mut self.region,
             ZONE => &mut self.zone,
             _ => {
-                if let Some((_, owner)) = OWNERS.iter().find(|(owner, _)| *owner == key) {
-                    self.owner = Some((*owner, value.into()));
+                if let Some(owner) = OWNERS.into_iter().find(|owner| owner_key(*owner) == key) {
+                    self.owner = Some((owner, value.into()));
                 }
                 return;
             }
@@ -184,7 +184,7 @@ mod tests {
         let mut workload = Workload::try_from(wire).unwrap();
         workload.locality.region = "eu".into();
         workload.locality.zone = "eu-1".into();
-        for (_, owner) in OWNERS {
+        for owner in OWNERS {
             workload.workload_type = owner;
             let known = parse(&[&baggage(&workload)]);
             let known = known.workload(workload.identity.clone(), workload.network.clone());

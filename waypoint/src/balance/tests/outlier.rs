@@ -239,6 +239,46 @@ fn what_fails_for_a_request_from_before_an_update_is_noticed_after_it() {
 }
 
 #[test]
+fn what_fails_for_a_request_from_before_detection_ended_ejects_nobody() {
+    let mut scene = Scene::new(policy(detection()), endpoints(&[1, 1]));
+    let late: Vec<_> = (0..6).map(|_| scene.choose(&Context::default()).unwrap()).collect();
+    scene.update(algorithm(Algorithm::RoundRobin), endpoints(&[1, 1]));
+    for picked in late {
+        picked.finish(Outcome::Timeout, scene.now);
+    }
+    assert_eq!(scene.counts(2, 10), [5, 5]);
+    scene.cluster.tick(scene.now);
+    assert_eq!(scene.cluster.statistics().ejections_active, 0);
+}
+
+#[test]
+fn an_endpoint_that_was_gone_is_judged_anew() {
+    let mut scene = Scene::new(policy(detection()), endpoints(&[1, 1]));
+    let first = Scene::new(policy(detection()), Vec::new()).cluster;
+    let first = std::mem::replace(&mut scene.cluster, first);
+    // Two take over from the same one, of which one is late.
+    for all in [endpoints(&[1]), endpoints(&[1, 1])] {
+        let policy = Arc::new(policy(detection()));
+        let previous = Some(&first);
+        let (waypoint, now) = (&scene.waypoint, scene.now);
+        scene.cluster = Cluster::new(policy, &Balancing::Even, waypoint, all, previous, now);
+    }
+    scene.answer(&[1], 500, 3);
+    assert_eq!(scene.counts(2, 10), [10, 0]);
+}
+
+#[test]
+fn an_answer_that_is_on_its_way_counts_until_it_has_come() {
+    let mut scene = Scene::new(
+        Policy { algorithm: Some(Algorithm::LeastRequest), ..policy(detection()) },
+        endpoints(&[1, 1]),
+    );
+    let slow = scene.choose(&Context::default()).unwrap();
+    assert_eq!(slow.report(Outcome::Response(200), scene.now), None);
+    assert_eq!(scene.counts(2, 10)[number(slow.endpoint())], 0);
+}
+
+#[test]
 fn threads_together_eject_an_endpoint_once() {
     let outlier = OutlierDetection { max_ejection_percent: 50, ..detection() };
     let scene = Scene::new(policy(outlier), endpoints(&[1; 8]));

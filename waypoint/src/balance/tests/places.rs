@@ -42,6 +42,20 @@ fn other_regions_take_what_the_own_one_cannot() {
 }
 
 #[test]
+fn what_other_regions_take_is_known_right_after_an_update() {
+    let policy = || Policy { outlier: Some(detection()), ..algorithm(Algorithm::Random) };
+    let mut scene = Scene::new(policy(), near_and_far(10, 10));
+    scene.answer(&[0, 1, 2, 3, 4], 500, 1);
+    let mut far = 0;
+    for _ in 0..500 {
+        scene.update(policy(), near_and_far(10, 10));
+        let picked = scene.choose(&Context::default()).unwrap();
+        far += u32::from(number(picked.endpoint()) >= 10);
+    }
+    assert!((120..180).contains(&far), "{far} of 500");
+}
+
+#[test]
 fn where_all_regions_suffer_ejected_endpoints_are_used_below_the_threshold() {
     let outlier = OutlierDetection { min_health_percent: 50, ..detection() };
     let policy = Policy { outlier: Some(outlier), ..algorithm(Algorithm::RoundRobin) };
