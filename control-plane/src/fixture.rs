@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use mesh_api::{
     policy::Policy,
     proto::{
+        l7::{self, resource::Kind as L7},
         security::Authorization,
         workload::{Service, Workload},
     },
@@ -78,6 +79,27 @@ pub(crate) fn policies(mesh: &Mesh) -> BTreeMap<String, Authorization> {
         policy
     };
     decoded(mesh, Kind::Authorization, decode)
+}
+
+/// What waypoints are told, by name.
+pub(crate) fn l7(mesh: &Mesh) -> BTreeMap<String, L7> {
+    let decode =
+        |resource: &Resource| l7::Resource::decode(resource.body.clone()).unwrap().kind.unwrap();
+    decoded(mesh, Kind::L7, decode)
+}
+
+/// The routes of all services, each service's in the order in which they are tried.
+pub(crate) fn routes(mesh: &Mesh) -> Vec<l7::Route> {
+    let mut routes: Vec<_> = l7(mesh)
+        .into_values()
+        .filter_map(|kind| match kind {
+            L7::Route(route) => Some(route),
+            L7::Destination(_) | L7::Authorization(_) | L7::Labels(_) => None,
+        })
+        .collect();
+    let service = |route: &l7::Route| route.service.clone().map(|s| (s.namespace, s.hostname));
+    routes.sort_by_key(|route| (service(route), route.order.clone()));
+    routes
 }
 
 fn decoded<T>(mesh: &Mesh, kind: Kind, decode: impl Fn(&Resource) -> T) -> BTreeMap<String, T> {

@@ -11,6 +11,7 @@
 
 mod addresses;
 mod context;
+mod dependency;
 mod dirty;
 mod hosts;
 mod index;
@@ -34,6 +35,7 @@ use std::{
 
 use self::{
     context::{Context, Settings},
+    dependency::Moved,
     dirty::{Dirty, Unit},
     outcome::{Diff, Outcomes},
     store::Store,
@@ -112,8 +114,9 @@ impl Mesh {
             }
         }
         let mut diff = Diff::default();
-        for unit in units {
-            self.compute(&unit, &mut diff);
+        while let Some(unit) = units.pop_first() {
+            let moved = self.compute(&unit, &mut diff);
+            self.follow(&unit, moved, &mut units);
         }
         diff.into_changes()
     }
@@ -211,23 +214,51 @@ impl Mesh {
         self.dirty(&mut units).add(policy, None);
         units.iter().any(|unit| match unit {
             Unit::Object(key) => !key.kind.is_policy(),
-            Unit::StrictPolicy => false,
+            Unit::StrictPolicy | Unit::Labels(_) | Unit::Destination(_) => false,
         })
     }
 
     fn dirty<'a>(&'a self, units: &'a mut BTreeSet<Unit>) -> Dirty<'a> {
         let root = &self.settings.root_namespace;
-        Dirty { store: &self.store, gateway_users: self.outcomes.gateway_users(), root, units }
+        Dirty { store: &self.store, dependents: self.outcomes.dependents(), root, units }
     }
 
-    fn compute(&mut self, unit: &Unit, diff: &mut Diff) {
+    /// Adds what depends on the outcome of a unit, all of which comes after it.
+    fn follow(&self, unit: &Unit, moved: Moved, units: &mut BTreeSet<Unit>) {
+        for namespace in &moved.namespaces {
+            let workloads = self.store.workloads.of_namespace(namespace);
+            units.extend(workloads.cloned().map(Unit::Labels));
+        }
+        units.extend(moved.uses.into_iter().map(Unit::Destination));
+        if let Unit::Object(key) = unit {
+            let labels = Unit::Labels(key.clone());
+            let reached = self.outcomes.dependents().reach(&key.name.namespace);
+            if reached || self.outcomes.has(&labels) {
+                units.insert(labels);
+            }
+        }
+    }
+
+    /// Computes a unit anew; returns what depends on its outcome.
+    fn compute(&mut self, unit: &Unit, diff: &mut Diff) -> Moved {
         let mut context = Context::new(&self.store, &self.options, &self.settings);
-        let resources = resources_of(&mut context, unit, &mut self.computed);
+        let resources = match unit {
+            Unit::Object(key) => of_key(&mut context, key, &mut self.computed),
+            Unit::StrictPolicy => policy::strict_policy(&context).into_iter().collect(),
+            Unit::Labels(key) if !self.outcomes.dependents().reach(&key.name.namespace) => {
+                Vec::new()
+            }
+            Unit::Labels(key) => l7::labels(&context, key, self.outcomes.workloads(key)),
+            Unit::Destination(used) => {
+                let waypoints = self.outcomes.dependents().waypoints(used).collect();
+                l7::destination(&context, used, waypoints).into_iter().collect()
+            }
+        };
         let judgement = match unit {
             Unit::Object(key) => self.store.get(key).and_then(|o| judgement::of(o, &context)),
-            Unit::StrictPolicy => None,
+            Unit::StrictPolicy | Unit::Labels(_) | Unit::Destination(_) => None,
         };
-        let Context { warnings, gateways, .. } = context;
+        let Context { warnings, depends_on, .. } = context;
         if let Unit::Object(key) = unit {
             match judgement {
                 Some(judgement) => self.judgements.insert(key.clone(), judgement),
@@ -239,7 +270,7 @@ impl Mesh {
                 self.warnings.insert(key.clone(), warnings);
             }
         }
-        self.outcomes.replace(unit, resources, gateways, diff);
+        self.outcomes.replace(unit, resources, depends_on, diff)
     }
 
     /// Returns whether an object is a policy with a selector that selects nothing.
@@ -251,12 +282,8 @@ impl Mesh {
     }
 }
 
-/// Computes the resources of a unit; none if it is gone.
-fn resources_of(context: &mut Context<'_>, unit: &Unit, computed: &mut Computed) -> Vec<Resource> {
-    let key = match unit {
-        Unit::Object(key) => key,
-        Unit::StrictPolicy => return policy::strict_policy(context).into_iter().collect(),
-    };
+/// Computes the resources of an object; none if it is gone.
+fn of_key(context: &mut Context<'_>, key: &ObjectKey, computed: &mut Computed) -> Vec<Resource> {
     let Some(object) = context.store.get(key) else { return Vec::new() };
     let counter = match object {
         Object::Pod(_) | Object::WorkloadEntry(_) | Object::EndpointSlice(_) => {
@@ -268,6 +295,10 @@ fn resources_of(context: &mut Context<'_>, unit: &Unit, computed: &mut Computed)
         | Object::Namespace(_)
         | Object::Node(_)
         | Object::ServiceAccount(_)
+        | Object::VirtualService(_)
+        | Object::DestinationRule(_)
+        | Object::HttpRoute(_)
+        | Object::GrpcRoute(_)
         | Object::Gateway(_) => return Vec::new(),
     };
     *counter += 1;
@@ -281,14 +312,16 @@ fn of_object(context: &mut Context<'_>, object: &Object) -> Vec<Resource> {
             workload::of_workload_entry(context, entry).into_iter().collect()
         }
         Object::EndpointSlice(slice) => workload::of_endpoint_slice(context, slice),
-        Object::Service(service) => service::of_service(context, service).into_iter().collect(),
+        Object::Service(service) => service::of_service(context, service),
         Object::ServiceEntry(entry) => {
             let mut resources = service::of_service_entry(context, entry);
             resources.extend(workload::of_service_entry(context, entry));
             resources
         }
         Object::AuthorizationPolicy(object) => {
-            policy::of_authorization_policy(context, object).into_iter().collect()
+            let for_nodes = policy::of_authorization_policy(context, object);
+            let for_waypoints = l7::of_policy(context, object);
+            for_nodes.into_iter().chain(for_waypoints).collect()
         }
         Object::PeerAuthentication(object) => {
             policy::of_peer_authentication(context, object).into_iter().collect()
@@ -297,6 +330,10 @@ fn of_object(context: &mut Context<'_>, object: &Object) -> Vec<Resource> {
         | Object::Namespace(_)
         | Object::Node(_)
         | Object::ServiceAccount(_)
+        | Object::VirtualService(_)
+        | Object::DestinationRule(_)
+        | Object::HttpRoute(_)
+        | Object::GrpcRoute(_)
         | Object::Gateway(_) => Vec::new(),
     }
 }

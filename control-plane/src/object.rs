@@ -16,7 +16,6 @@ use std::{fmt, sync::Arc};
 
 use mesh_api::crd;
 
-pub(crate) use self::read::range;
 pub use self::{
     error::{InvalidObject, Problem},
     metadata::{Labels, Metadata, Owner},
@@ -27,6 +26,10 @@ pub use self::{
     pod::{NamedPort, Phase, Pod},
     read::{Read, read},
     validate::validate,
+};
+pub(crate) use self::{
+    read::range,
+    validate::traffic::{base64, grpc_status},
 };
 
 /// Kinds of objects that the mesh depends on.
@@ -50,6 +53,14 @@ pub enum ObjectKind {
     EndpointSlice,
     /// An Istio workload entry.
     WorkloadEntry,
+    /// An Istio virtual service.
+    VirtualService,
+    /// An Istio destination rule.
+    DestinationRule,
+    /// A route of the Gateway API for HTTP.
+    HttpRoute,
+    /// A route of the Gateway API for gRPC.
+    GrpcRoute,
     /// An Istio authorization policy.
     AuthorizationPolicy,
     /// An Istio peer authentication.
@@ -102,6 +113,14 @@ pub type PeerAuthentication = Custom<crd::PeerAuthentication>;
 pub type ServiceEntry = Custom<crd::ServiceEntry, crd::EntryStatus>;
 /// A workload entry.
 pub type WorkloadEntry = Custom<crd::WorkloadEntry, crd::WorkloadStatus>;
+/// A virtual service.
+pub type VirtualService = Custom<crd::VirtualService>;
+/// A destination rule.
+pub type DestinationRule = Custom<crd::DestinationRule>;
+/// A route for HTTP.
+pub type HttpRoute = Custom<crd::HttpRoute>;
+/// A route for gRPC.
+pub type GrpcRoute = Custom<crd::GrpcRoute>;
 /// A gateway.
 pub type Gateway = Custom<crd::Gateway, crd::GatewayStatus>;
 /// The mesh configuration.
@@ -128,6 +147,14 @@ pub enum Object {
     EndpointSlice(Arc<EndpointSlice>),
     /// A workload entry.
     WorkloadEntry(Arc<WorkloadEntry>),
+    /// A virtual service.
+    VirtualService(Arc<VirtualService>),
+    /// A destination rule.
+    DestinationRule(Arc<DestinationRule>),
+    /// A route for HTTP.
+    HttpRoute(Arc<HttpRoute>),
+    /// A route for gRPC.
+    GrpcRoute(Arc<GrpcRoute>),
     /// An authorization policy.
     AuthorizationPolicy(Arc<AuthorizationPolicy>),
     /// A peer authentication.
@@ -140,7 +167,7 @@ pub enum Object {
 
 impl ObjectKind {
     /// All kinds.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 16] = [
         Self::MeshConfig,
         Self::Namespace,
         Self::Node,
@@ -150,6 +177,10 @@ impl ObjectKind {
         Self::ServiceEntry,
         Self::EndpointSlice,
         Self::WorkloadEntry,
+        Self::VirtualService,
+        Self::DestinationRule,
+        Self::HttpRoute,
+        Self::GrpcRoute,
         Self::AuthorizationPolicy,
         Self::PeerAuthentication,
         Self::Pod,
@@ -167,6 +198,10 @@ impl ObjectKind {
             Self::ServiceEntry => "ServiceEntry",
             Self::EndpointSlice => "EndpointSlice",
             Self::WorkloadEntry => "WorkloadEntry",
+            Self::VirtualService => "VirtualService",
+            Self::DestinationRule => "DestinationRule",
+            Self::HttpRoute => "HTTPRoute",
+            Self::GrpcRoute => "GRPCRoute",
             Self::AuthorizationPolicy => "AuthorizationPolicy",
             Self::PeerAuthentication => "PeerAuthentication",
             Self::Pod => "Pod",
@@ -183,8 +218,11 @@ impl ObjectKind {
             | Self::Service
             | Self::Pod => "",
             Self::EndpointSlice => "discovery.k8s.io",
-            Self::Gateway => "gateway.networking.k8s.io",
-            Self::ServiceEntry | Self::WorkloadEntry => "networking.istio.io",
+            Self::Gateway | Self::HttpRoute | Self::GrpcRoute => "gateway.networking.k8s.io",
+            Self::ServiceEntry
+            | Self::WorkloadEntry
+            | Self::VirtualService
+            | Self::DestinationRule => "networking.istio.io",
             Self::AuthorizationPolicy | Self::PeerAuthentication => "security.istio.io",
         }
     }
@@ -252,6 +290,10 @@ impl Object {
             Self::ServiceEntry(_) => ObjectKind::ServiceEntry,
             Self::EndpointSlice(_) => ObjectKind::EndpointSlice,
             Self::WorkloadEntry(_) => ObjectKind::WorkloadEntry,
+            Self::VirtualService(_) => ObjectKind::VirtualService,
+            Self::DestinationRule(_) => ObjectKind::DestinationRule,
+            Self::HttpRoute(_) => ObjectKind::HttpRoute,
+            Self::GrpcRoute(_) => ObjectKind::GrpcRoute,
             Self::AuthorizationPolicy(_) => ObjectKind::AuthorizationPolicy,
             Self::PeerAuthentication(_) => ObjectKind::PeerAuthentication,
             Self::Pod(_) => ObjectKind::Pod,
@@ -270,6 +312,10 @@ impl Object {
             Self::ServiceEntry(object) => &object.metadata,
             Self::EndpointSlice(object) => &object.metadata,
             Self::WorkloadEntry(object) => &object.metadata,
+            Self::VirtualService(object) => &object.metadata,
+            Self::DestinationRule(object) => &object.metadata,
+            Self::HttpRoute(object) => &object.metadata,
+            Self::GrpcRoute(object) => &object.metadata,
             Self::AuthorizationPolicy(object) => &object.metadata,
             Self::PeerAuthentication(object) => &object.metadata,
             Self::Pod(object) => &object.metadata,

@@ -1,13 +1,14 @@
 //! What a computation sees, and what it notes.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use mesh_api::{
-    crd::{MeshConfig, OutboundMode},
+    crd::{MeshConfig, OutboundMode, VirtualRetries},
     workload::UnknownDestinations,
 };
 
 use super::{
+    dependency::Dependencies,
     options::{Enrolment, Options},
     store::Store,
     warning::Warning,
@@ -26,6 +27,12 @@ pub(super) struct Settings {
     pub(super) trust_domain: String,
     /// Namespaces that see services which do not say so themselves.
     pub(super) default_export: Vec<String>,
+    /// Namespaces that see virtual services which do not say so themselves.
+    pub(super) default_route_export: Vec<String>,
+    /// Namespaces that see destination rules which do not say so themselves.
+    pub(super) default_rule_export: Vec<String>,
+    /// How requests are tried again that no route says it of; none for the usual way.
+    pub(super) default_retries: Option<VirtualRetries>,
     /// What becomes of connections to addresses that the mesh does not know; none if nothing is said,
     /// which leaves it to each proxy.
     pub(super) unknown_destinations: Option<UnknownDestinations>,
@@ -47,8 +54,10 @@ pub(super) struct Context<'a> {
     pub(super) settings: &'a Settings,
     /// What is worth telling about the object.
     pub(super) warnings: Vec<Warning>,
-    /// Gateways that the result depends on, whether they exist or not.
-    pub(super) gateways: BTreeSet<ObjectName>,
+    /// What the result depends on.
+    pub(super) depends_on: Dependencies,
+    /// Waypoints that the service is bound to, whether they have an address or not; a canary last.
+    pub(super) waypoints: Vec<ObjectName>,
     /// What became of the object's waypoint, if it is a service that names one.
     pub(super) binding: Option<Binding>,
 }
@@ -67,6 +76,9 @@ impl Settings {
             root_namespace: root.map_or_else(|| options.system_namespace.clone(), Into::into),
             trust_domain: trust_domain.unwrap_or_default(),
             default_export: config.default_service_export_to,
+            default_route_export: config.default_virtual_service_export_to,
+            default_rule_export: config.default_destination_rule_export_to,
+            default_retries: config.default_http_retry_policy,
             unknown_destinations,
         }
     }
@@ -84,8 +96,15 @@ fn unknown_destinations(config: &MeshConfig) -> Option<UnknownDestinations> {
 
 impl<'a> Context<'a> {
     pub(super) fn new(store: &'a Store, options: &'a Options, settings: &'a Settings) -> Self {
-        let (warnings, gateways) = (Vec::new(), BTreeSet::new());
-        Self { store, options, settings, warnings, gateways, binding: None }
+        Self {
+            store,
+            options,
+            settings,
+            warnings: Vec::new(),
+            depends_on: Dependencies::default(),
+            waypoints: Vec::new(),
+            binding: None,
+        }
     }
 
     pub(super) fn warn(&mut self, warning: Warning) {

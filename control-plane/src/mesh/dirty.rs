@@ -3,14 +3,15 @@
 use std::collections::BTreeSet;
 
 use super::{
-    index::MultiMap,
+    dependency::{Dependents, Use},
     names,
-    store::{Store, account_of, selector},
+    store::{Store, account_of, covering, parent_key, selector},
 };
 use crate::object::{
     AuthorizationPolicy, EndpointSlice, Gateway, Metadata, Object, ObjectKey, ObjectKind,
-    ObjectName, Plain, Service, ServiceEntry,
+    ObjectName, Plain, Service, ServiceEntry, VirtualService,
 };
+use mesh_api::crd;
 
 /// Something that resources are computed from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -19,13 +20,17 @@ pub(super) enum Unit {
     Object(ObjectKey),
     /// The policy that refuses plaintext, which exists once there is a peer authentication.
     StrictPolicy,
+    /// The labels of the workloads of an object; after the object.
+    Labels(ObjectKey),
+    /// How a service is used by the waypoints of a namespace; after the objects that say so.
+    Destination(Use),
 }
 
 /// Collects what is affected by changes.
 pub(super) struct Dirty<'a> {
     pub(super) store: &'a Store,
-    /// Objects by the gateways that they depended on when they were computed.
-    pub(super) gateway_users: &'a MultiMap<ObjectName, ObjectKey>,
+    /// Who depended on what when it was computed.
+    pub(super) dependents: &'a Dependents,
     /// Namespace whose policies apply to the whole mesh.
     pub(super) root: &'a str,
     pub(super) units: &'a mut BTreeSet<Unit>,
@@ -51,6 +56,13 @@ impl Dirty<'_> {
             Object::Service(service) => self.service(&key, service),
             Object::ServiceEntry(entry) => self.service_entry(&key, entry),
             Object::EndpointSlice(slice) => self.slice(&key, slice),
+            Object::VirtualService(service) => self.virtual_service(&key.name, service),
+            Object::DestinationRule(rule) => {
+                let host = self.store.expanded(&key.name.namespace, &rule.spec.host);
+                self.uses(&host);
+            }
+            Object::HttpRoute(route) => self.parents(&key, &route.spec.parent_refs),
+            Object::GrpcRoute(route) => self.parents(&key, &route.spec.parent_refs),
             Object::AuthorizationPolicy(policy) => {
                 self.unit(&key);
                 let same_reach = matches!(
@@ -83,6 +95,7 @@ impl Dirty<'_> {
     fn everything(&mut self) {
         self.all(self.store.keys());
         self.units.insert(Unit::StrictPolicy);
+        self.units.extend(self.dependents.all_uses().cloned().map(Unit::Destination));
     }
 
     fn namespace(&mut self, name: &str) {
@@ -92,7 +105,7 @@ impl Dirty<'_> {
 
     fn gateway(&mut self, gateway: &Gateway) {
         let name = &gateway.metadata.name;
-        self.all(self.gateway_users.get(name));
+        self.all(self.dependents.of_gateway.get(name));
         // A service of the gateway's name is its own, whether it knows or not.
         self.unit(&ObjectKey { kind: ObjectKind::Service, name: name.clone() });
         if let Some(account) = account_of(gateway) {
@@ -101,7 +114,7 @@ impl Dirty<'_> {
     }
 
     fn service(&mut self, key: &ObjectKey, service: &Service) {
-        self.all(self.gateway_users.get(&key.name));
+        self.all(self.dependents.of_gateway.get(&key.name));
         for slice in self.store.slices_of_service.get(&key.name) {
             self.unit(slice);
             if service.selector.is_empty()
@@ -115,6 +128,7 @@ impl Dirty<'_> {
 
     fn service_entry(&mut self, key: &ObjectKey, entry: &ServiceEntry) {
         self.unit(key);
+        self.all(self.store.policies_of_entry.get(&key.name));
         for host in &entry.spec.hosts {
             self.claimants(host);
         }
@@ -122,6 +136,7 @@ impl Dirty<'_> {
 
     /// Adds all services of a host, as one of them may take it from another, with those selected.
     fn claimants(&mut self, host: &str) {
+        self.all(self.dependents.of_host.get(host));
         for key in self.store.hosts.get(host) {
             self.unit(key);
             if let Some(service) = self.store.get(key) {
@@ -133,6 +148,43 @@ impl Dirty<'_> {
                 }
             }
         }
+    }
+
+    fn virtual_service(&mut self, name: &ObjectName, service: &VirtualService) {
+        let (delegators, store) = (self.store.delegators.get(name), self.store);
+        let delegators = delegators.filter_map(|name| store.virtual_service(name));
+        for service in delegators.map(|service| &**service).chain([service]) {
+            for host in &service.spec.hosts {
+                let host = store.expanded(service.metadata.namespace(), host);
+                self.services_of(&host);
+            }
+        }
+    }
+
+    /// Adds the services of a host, which may have a wildcard.
+    fn services_of(&mut self, host: &str) {
+        if !host.starts_with('*') {
+            return self.all(self.store.hosts.get(host));
+        }
+        let covered = self.store.hosts.keys().filter(|other| covering(other).any(|c| *c == *host));
+        self.all(covered.flat_map(|other| self.store.hosts.get(other)));
+    }
+
+    /// Adds the uses of the services of a host, which may have a wildcard.
+    fn uses(&mut self, host: &str) {
+        let uses = &self.dependents.uses;
+        if !host.starts_with('*') {
+            return self.units.extend(uses.get(host).cloned().map(Unit::Destination));
+        }
+        let covered =
+            uses.keys().filter(|other| host == "*" || covering(other).any(|c| *c == *host));
+        let covered = covered.flat_map(|other| uses.get(other));
+        self.units.extend(covered.cloned().map(Unit::Destination));
+    }
+
+    fn parents(&mut self, key: &ObjectKey, parents: &[crd::ParentReference]) {
+        let keys = parents.iter().filter_map(|parent| parent_key(&key.name.namespace, parent));
+        self.units.extend(keys.map(Unit::Object));
     }
 
     fn slice(&mut self, key: &ObjectKey, slice: &EndpointSlice) {

@@ -75,6 +75,10 @@ impl<K: Eq + Hash, V: Eq + Hash> MultiMap<K, V> {
         self.0.get(key).into_iter().flatten()
     }
 
+    pub(super) fn keys(&self) -> impl Iterator<Item = &K> {
+        self.0.keys()
+    }
+
     fn count(&self, key: &K) -> usize {
         self.0.get(key).map_or(0, HashSet::len)
     }

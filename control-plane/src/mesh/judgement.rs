@@ -34,6 +34,10 @@ pub fn condition_of(kind: ObjectKind) -> Option<&'static str> {
         | ObjectKind::Gateway
         | ObjectKind::EndpointSlice
         | ObjectKind::WorkloadEntry
+        | ObjectKind::VirtualService
+        | ObjectKind::DestinationRule
+        | ObjectKind::HttpRoute
+        | ObjectKind::GrpcRoute
         | ObjectKind::PeerAuthentication
         | ObjectKind::Pod => None,
     }
@@ -52,6 +56,10 @@ pub(super) fn of(object: &Object, context: &Context<'_>) -> Option<Judgement> {
         | Object::Gateway(_)
         | Object::EndpointSlice(_)
         | Object::WorkloadEntry(_)
+        | Object::VirtualService(_)
+        | Object::DestinationRule(_)
+        | Object::HttpRoute(_)
+        | Object::GrpcRoute(_)
         | Object::PeerAuthentication(_)
         | Object::Pod(_) => None,
     }

@@ -1,11 +1,158 @@
 //! What only waypoints are told: how traffic is routed, who may send it, and how it is spread.
+//!
+//! A route belongs to the service that traffic is addressed to, and is computed with it. How a
+//! service is used is computed for each namespace with waypoints that send it traffic, whether they
+//! are its own or a route of another service names it. A service without routes is none that
+//! refuses: its waypoint forwards everything to it, with the usual retries.
 
-use crate::resource::Resource;
+mod authorization;
+mod destination;
+mod gateway_api;
+mod labels;
+mod matching;
+mod order;
+mod virtual_service;
+mod visibility;
+
+use std::sync::Arc;
+
+use mesh_api::proto::{
+    l7::{
+        HttpRoute, Route, ServiceRef, http_route::Action, resource::Kind as Wire, route::Traffic,
+    },
+    workload,
+};
+
+pub(super) use self::{authorization::of_policy, destination::destination, labels::labels};
+use super::{context::Context, dependency::Use, hosts};
+use crate::{
+    object::{ObjectKey, ObjectName},
+    resource::Resource,
+};
 
 /// What the names of policies begin with.
 const POLICY_PREFIX: &str = "authorization/";
+
+/// A service that routes are computed for.
+#[derive(Clone, Debug)]
+struct Scope {
+    /// The service.
+    service: ServiceRef,
+    /// Its ports.
+    ports: Vec<u32>,
+    /// Its addresses.
+    addresses: Vec<std::net::IpAddr>,
+    /// Namespace of its waypoint.
+    consumer: Arc<str>,
+}
+
+/// A service that a host name stands for.
+#[derive(Clone, Debug)]
+struct Target {
+    service: ServiceRef,
+    ports: Vec<u32>,
+}
+
+/// Returns the routes of a service that is declared by `key`, unless no waypoint is for it.
+pub(super) fn routes(
+    context: &mut Context<'_>,
+    key: &ObjectKey,
+    service: &workload::Service,
+) -> Vec<Resource> {
+    let waypoints = context.waypoints.clone();
+    let Some(primary) = waypoints.first() else { return Vec::new() };
+    let scope = Scope {
+        service: ServiceRef {
+            namespace: service.namespace.clone(),
+            hostname: service.hostname.clone(),
+        },
+        ports: service.ports.iter().map(|port| port.service_port).collect(),
+        addresses: service.addresses.iter().filter_map(super::wire::address).collect(),
+        consumer: primary.namespace.clone(),
+    };
+    let mut routes = gateway_api::routes(context, key, &scope);
+    routes.extend(virtual_service::routes(context, &scope));
+    if routes.is_empty() && context.settings.default_retries.is_some() {
+        routes.push(virtual_service::default_route(context, &scope));
+    }
+    note_uses(context, &waypoints, &scope, &routes);
+    let aliases = aliases(&waypoints);
+    let encode = |route: Route| {
+        let ServiceRef { namespace, hostname } = &scope.service;
+        let name = format!("route/{namespace}/{hostname}/{}", route.id);
+        Resource::l7(name, Wire::Route(route), aliases.clone())
+    };
+    routes.into_iter().map(encode).collect()
+}
 
 /// Returns whether a resource is a policy, for which traffic must not be ahead.
 pub(super) fn is_policy(resource: &Resource) -> bool {
     resource.name.as_str().starts_with(POLICY_PREFIX)
 }
+
+/// Returns the names by which waypoints ask for what is theirs.
+fn aliases<'a>(waypoints: impl IntoIterator<Item = &'a ObjectName>) -> Box<[Box<str>]> {
+    waypoints.into_iter().map(|name| name.to_string().into()).collect()
+}
+
+/// Notes which services the waypoints of a service send its traffic to.
+fn note_uses(context: &mut Context<'_>, waypoints: &[ObjectName], scope: &Scope, routes: &[Route]) {
+    let targets = routes.iter().flat_map(targets).chain([&scope.service]);
+    for ServiceRef { namespace, hostname } in targets {
+        let (namespace, hostname): (Arc<str>, Arc<str>) =
+            (namespace.as_str().into(), hostname.as_str().into());
+        if hosts::owner(context, &namespace, &hostname).is_none() {
+            continue;
+        }
+        for waypoint in waypoints {
+            let used = Use {
+                consumer: waypoint.namespace.clone(),
+                namespace: namespace.clone(),
+                hostname: hostname.clone(),
+            };
+            context.depends_on.uses.insert((used, waypoint.clone()));
+        }
+    }
+}
+
+/// Returns the services that a route names.
+fn targets(route: &Route) -> Vec<&ServiceRef> {
+    let (destinations, mirrors) = match &route.traffic {
+        Some(Traffic::Http(HttpRoute { action: Some(Action::Forward(forward)), .. })) => {
+            (forward.destinations.as_slice(), forward.mirrors.as_slice())
+        }
+        Some(Traffic::Tcp(tcp)) => (tcp.destinations.as_slice(), [].as_slice()),
+        Some(Traffic::Http(_)) | None => ([].as_slice(), [].as_slice()),
+    };
+    let destinations = destinations.iter().filter_map(|destination| destination.service.as_ref());
+    destinations.chain(mirrors.iter().filter_map(|mirror| mirror.service.as_ref())).collect()
+}
+
+/// Returns the service of a host as it is seen from a namespace: its own one first, otherwise the one
+/// for the whole mesh.
+fn target(context: &mut Context<'_>, consumer: &Arc<str>, host: &Arc<str>) -> Option<Target> {
+    context.depends_on.hosts.insert(host.clone());
+    let mut claimants = context.store.hosts.get(host);
+    let key = hosts::owner(context, consumer, host)
+        .or_else(|| claimants.find(|key| hosts::is_canonical(context, key, host)))?;
+    let ports = match super::service::Declaration::of(context.store.get(key)?)? {
+        super::service::Declaration::Service(service) => {
+            service.ports.iter().map(|port| port.port.into()).collect()
+        }
+        super::service::Declaration::Entry(entry) => {
+            entry.spec.ports.iter().map(|port| port.number).collect()
+        }
+    };
+    let service =
+        ServiceRef { namespace: key.name.namespace.to_string(), hostname: host.to_string() };
+    Some(Target { service, ports })
+}
+
+/// Returns a target that is not there, as a rule of a namespace names it.
+fn nowhere(namespace: &Arc<str>, host: &str) -> Target {
+    let service = ServiceRef { namespace: namespace.to_string(), hostname: host.to_owned() };
+    Target { service, ports: Vec::new() }
+}
+
+#[cfg(test)]
+mod tests;

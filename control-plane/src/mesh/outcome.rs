@@ -9,12 +9,13 @@ use mesh_api::proto::workload::{Workload, WorkloadStatus};
 use prost::Message as _;
 
 use super::{
+    dependency::{Dependencies, Dependents, Moved},
     dirty::Unit,
-    index::{MultiMap, Op},
+    index::Op,
     l7,
 };
 use crate::{
-    object::{ObjectKey, ObjectName},
+    object::ObjectKey,
     resource::{Change, Kind, Resource, ResourceName, Urgency},
 };
 
@@ -22,14 +23,14 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Outcomes {
     by_unit: HashMap<Unit, Outcome>,
-    gateway_users: MultiMap<ObjectName, ObjectKey>,
+    dependents: Dependents,
 }
 
 /// What came out of a unit.
 #[derive(Debug, Default)]
 struct Outcome {
     resources: Box<[Arc<Resource>]>,
-    gateways: Box<[ObjectName]>,
+    depends_on: Dependencies,
 }
 
 /// Resources before and after, as far as they differ.
@@ -49,19 +50,20 @@ impl Outcomes {
         self.by_unit.values().flat_map(|outcome| &outcome.resources)
     }
 
-    /// Returns the objects by the gateways that they depend on.
-    pub(super) fn gateway_users(&self) -> &MultiMap<ObjectName, ObjectKey> {
-        &self.gateway_users
+    /// Returns who depends on what.
+    pub(super) fn dependents(&self) -> &Dependents {
+        &self.dependents
     }
 
-    /// Replaces what came out of a unit, adding the difference to `diff`.
+    /// Replaces what came out of a unit, adding the difference to `diff`; returns what depends
+    /// on that.
     pub(super) fn replace(
         &mut self,
         unit: &Unit,
         resources: Vec<Resource>,
-        gateways: BTreeSet<ObjectName>,
+        depends_on: Dependencies,
         diff: &mut Diff,
-    ) {
+    ) -> Moved {
         let old = self.by_unit.remove(unit).unwrap_or_default();
         let resources: Box<[_]> = resources.into_iter().map(|new| reuse(&old, new)).collect();
         for resource in &old.resources {
@@ -70,20 +72,41 @@ impl Outcomes {
         for resource in &resources {
             diff.after(resource);
         }
+        let mut moved = Moved::default();
         if let Unit::Object(key) = unit {
-            self.index(Op::Remove, &old.gateways, key);
-            self.index(Op::Insert, &gateways.iter().cloned().collect::<Vec<_>>(), key);
+            moved = self.depend(key, &old.depends_on, &depends_on);
         }
-        if !resources.is_empty() || !gateways.is_empty() {
-            let outcome = Outcome { resources, gateways: gateways.into_iter().collect() };
-            self.by_unit.insert(unit.clone(), outcome);
+        if !resources.is_empty() || depends_on != Dependencies::default() {
+            self.by_unit.insert(unit.clone(), Outcome { resources, depends_on });
         }
+        moved
     }
 
-    fn index(&mut self, op: Op, gateways: &[ObjectName], user: &ObjectKey) {
-        for gateway in gateways {
-            self.gateway_users.apply(op, gateway.clone(), user.clone());
-        }
+    /// Returns whether something came out of a unit.
+    pub(super) fn has(&self, unit: &Unit) -> bool {
+        self.by_unit.contains_key(unit)
+    }
+
+    /// Returns the names of the workloads of an object.
+    pub(super) fn workloads(&self, key: &ObjectKey) -> impl Iterator<Item = &str> {
+        let outcome = self.by_unit.get(&Unit::Object(key.clone()));
+        let resources = outcome.into_iter().flat_map(|outcome| &outcome.resources);
+        let workloads = resources.filter(|resource| resource.kind == Kind::Workload);
+        workloads.map(|resource| resource.name.as_str())
+    }
+
+    fn depend(&mut self, object: &ObjectKey, old: &Dependencies, new: &Dependencies) -> Moved {
+        let uses: BTreeSet<_> =
+            old.uses.symmetric_difference(&new.uses).map(|(used, _)| used.clone()).collect();
+        let namespaces: BTreeSet<_> = uses.iter().map(|used| used.namespace.clone()).collect();
+        let reached = |dependents: &Dependents| -> BTreeSet<_> {
+            namespaces.iter().filter(|namespace| dependents.reach(namespace)).cloned().collect()
+        };
+        let before = reached(&self.dependents);
+        self.dependents.apply(Op::Remove, old, object);
+        self.dependents.apply(Op::Insert, new, object);
+        let after = reached(&self.dependents);
+        Moved { uses, namespaces: before.symmetric_difference(&after).cloned().collect() }
     }
 }
 

@@ -12,7 +12,7 @@ use mesh_api::proto::workload::{IpFamilies, NetworkAddress, Port, Service as Wir
 pub(super) use self::entry::of_service_entry;
 use super::{
     context::Context,
-    hosts, waypoint,
+    hosts, l7, waypoint,
     wire::{alias, octets},
 };
 use crate::{
@@ -43,6 +43,10 @@ impl<'a> Declaration<'a> {
             | Object::Gateway(_)
             | Object::EndpointSlice(_)
             | Object::WorkloadEntry(_)
+            | Object::VirtualService(_)
+            | Object::DestinationRule(_)
+            | Object::HttpRoute(_)
+            | Object::GrpcRoute(_)
             | Object::AuthorizationPolicy(_)
             | Object::PeerAuthentication(_)
             | Object::Pod(_) => None,
@@ -50,17 +54,17 @@ impl<'a> Declaration<'a> {
     }
 }
 
-/// Returns the wire form of a Kubernetes service.
-pub(super) fn of_service(context: &mut Context<'_>, service: &Service) -> Option<Resource> {
+/// Returns the wire form of a Kubernetes service, and of its routes.
+pub(super) fn of_service(context: &mut Context<'_>, service: &Service) -> Vec<Resource> {
     let metadata = &service.metadata;
     let namespace = metadata.namespace();
     let hostname = context.store.host_of(&metadata.name);
     let key = ObjectKey { kind: ObjectKind::Service, name: metadata.name.clone() };
     if hosts::owner(context, namespace, &hostname) != Some(&key) {
-        return None;
+        return Vec::new();
     }
     let audience = export::of_service(context, service);
-    let visibility = export::visibility(context, audience)?;
+    let Some(visibility) = export::visibility(context, audience) else { return Vec::new() };
     let waypoint = waypoint::of_service(context, metadata);
     let weighted_waypoints = match &waypoint {
         Some(primary) => waypoint::weighted(context, metadata, primary),
@@ -83,7 +87,9 @@ pub(super) fn of_service(context: &mut Context<'_>, service: &Service) -> Option
     };
     let network = &context.options.network;
     let aliases = service.addresses.iter().map(|address| alias(network, *address));
-    Some(Resource::service(&wire, aliases.collect()))
+    let mut resources = vec![Resource::service(&wire, aliases.collect())];
+    resources.extend(l7::routes(context, &key, &wire));
+    resources
 }
 
 /// Returns whether proxies are told of a service: an alias of a name is left to DNS.

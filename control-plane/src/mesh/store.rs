@@ -11,8 +11,8 @@ use super::{
     names::{FOR_SERVICE_ACCOUNT, NO_AUTO_ADDRESS},
 };
 use crate::object::{
-    EndpointSlice, Gateway, Labels, MeshConfig, Object, ObjectKey, ObjectKind, ObjectName, Plain,
-    Pod, Service, ServiceEntry, WorkloadEntry,
+    DestinationRule, EndpointSlice, Gateway, Labels, MeshConfig, Object, ObjectKey, ObjectKind,
+    ObjectName, Plain, Pod, Service, ServiceEntry, VirtualService, WorkloadEntry,
 };
 use mesh_api::crd::{self, Resolution};
 
@@ -43,6 +43,16 @@ pub(super) struct Store {
     pub(super) hosts: MultiMap<Arc<str>, ObjectKey>,
     /// Gateways by the service account whose workloads they are for.
     pub(super) gateways_of_account: MultiMap<ObjectName, ObjectName>,
+    /// Virtual services by namespace and host, which may have a wildcard.
+    pub(super) virtual_services: MultiMap<(Arc<str>, Arc<str>), ObjectName>,
+    /// Virtual services by one that they delegate to.
+    pub(super) delegators: MultiMap<ObjectName, ObjectName>,
+    /// Destination rules by namespace and host, which may have a wildcard.
+    pub(super) destination_rules: MultiMap<(Arc<str>, Arc<str>), ObjectName>,
+    /// Routes of the Gateway API by the service or service entry that they are attached to.
+    pub(super) routes_of: MultiMap<ObjectKey, ObjectKey>,
+    /// Authorization policies by the service entry that they are attached to.
+    pub(super) policies_of_entry: MultiMap<ObjectName, ObjectKey>,
     virtual_addresses: VirtualAddresses,
 }
 
@@ -76,6 +86,11 @@ impl Store {
             slices_of_pod: MultiMap::default(),
             hosts: MultiMap::default(),
             gateways_of_account: MultiMap::default(),
+            virtual_services: MultiMap::default(),
+            delegators: MultiMap::default(),
+            destination_rules: MultiMap::default(),
+            routes_of: MultiMap::default(),
+            policies_of_entry: MultiMap::default(),
             virtual_addresses: VirtualAddresses::default(),
         }
     }
@@ -96,6 +111,9 @@ impl Store {
         service: Service(Service);
         endpoint_slice: EndpointSlice(EndpointSlice);
         pod: Pod(Pod);
+        service_entry: ServiceEntry(ServiceEntry);
+        virtual_service: VirtualService(VirtualService);
+        destination_rule: DestinationRule(DestinationRule);
     }
 
     pub(super) fn namespace(&self, name: &Arc<str>) -> Option<&Arc<Plain>> {
@@ -129,6 +147,15 @@ impl Store {
         format!("{name}.{namespace}.svc.{}", self.domain)
     }
 
+    /// Returns the host that a rule of a namespace means: short names are those of its services.
+    pub(super) fn expanded(&self, namespace: &Arc<str>, host: &str) -> Arc<str> {
+        if host == "*" || host.contains(['.', ':']) {
+            return host.to_ascii_lowercase().into();
+        }
+        let name = host.to_ascii_lowercase();
+        self.host_of(&ObjectName::new(namespace.clone(), name)).into()
+    }
+
     fn index(&mut self, op: Op, object: &Object) -> BTreeSet<ObjectName> {
         let key = object.key();
         let selector = selector(object);
@@ -156,8 +183,12 @@ impl Store {
                 return self.index_addresses(op, entry);
             }
             Object::EndpointSlice(slice) => self.index_slice(op, &key, slice),
-            Object::AuthorizationPolicy(_) => {
+            Object::AuthorizationPolicy(policy) => {
                 self.policy_selectors.apply(op, &key, &selector);
+                for target in policy.spec.targets().filter(|target| target.kind == "ServiceEntry") {
+                    let entry = ObjectName::new(key.name.namespace.clone(), target.name.as_str());
+                    self.policies_of_entry.apply(op, entry, key.clone());
+                }
             }
             Object::PeerAuthentication(_) => {
                 self.policy_selectors.apply(op, &key, &selector);
@@ -168,12 +199,36 @@ impl Store {
                     self.gateways_of_account.apply(op, account, key.name);
                 }
             }
+            Object::VirtualService(service) => self.index_virtual_service(op, &key.name, service),
+            Object::DestinationRule(rule) => {
+                let host = self.expanded(&key.name.namespace, &rule.spec.host);
+                let place = (key.name.namespace.clone(), host);
+                self.destination_rules.apply(op, place, key.name);
+            }
+            Object::HttpRoute(route) => self.index_route(op, &key, &route.spec.parent_refs),
+            Object::GrpcRoute(route) => self.index_route(op, &key, &route.spec.parent_refs),
             Object::MeshConfig(_)
             | Object::Namespace(_)
             | Object::Node(_)
             | Object::ServiceAccount(_) => {}
         }
         BTreeSet::new()
+    }
+
+    fn index_virtual_service(&mut self, op: Op, name: &ObjectName, service: &VirtualService) {
+        for host in &service.spec.hosts {
+            let place = (name.namespace.clone(), self.expanded(&name.namespace, host));
+            self.virtual_services.apply(op, place, name.clone());
+        }
+        for delegate in service.spec.http.iter().filter_map(|route| route.delegate.as_ref()) {
+            self.delegators.apply(op, delegate_name(&name.namespace, delegate), name.clone());
+        }
+    }
+
+    fn index_route(&mut self, op: Op, key: &ObjectKey, parents: &[crd::ParentReference]) {
+        for parent in parents.iter().filter_map(|parent| parent_key(&key.name.namespace, parent)) {
+            self.routes_of.apply(op, parent, key.clone());
+        }
     }
 
     fn index_pod(&mut self, op: Op, key: &ObjectKey, pod: &Pod) {
@@ -219,6 +274,35 @@ pub(super) fn wants_addresses(entry: &ServiceEntry) -> bool {
         && entry.metadata.label(NO_AUTO_ADDRESS) != Some("false")
 }
 
+/// Returns the name of the virtual service that one of a namespace delegates to.
+pub(super) fn delegate_name(namespace: &Arc<str>, delegate: &crd::Delegate) -> ObjectName {
+    match delegate.namespace.as_str() {
+        "" => ObjectName::new(namespace.clone(), delegate.name.as_str()),
+        other => ObjectName::new(other, delegate.name.as_str()),
+    }
+}
+
+/// Returns the service or service entry that a route of a namespace is attached to.
+pub(super) fn parent_key(namespace: &Arc<str>, parent: &crd::ParentReference) -> Option<ObjectKey> {
+    let kind = match (parent.group.as_str(), parent.kind.as_str()) {
+        ("" | "core", "Service") => ObjectKind::Service,
+        ("networking.istio.io", "ServiceEntry") => ObjectKind::ServiceEntry,
+        _ => return None,
+    };
+    let name = match parent.namespace.as_str() {
+        "" => ObjectName::new(namespace.clone(), parent.name.as_str()),
+        other => ObjectName::new(other, parent.name.as_str()),
+    };
+    Some(ObjectKey { kind, name })
+}
+
+/// Returns the hosts that stand for one: itself, and those with a wildcard, the closest one first.
+pub(super) fn covering(host: &str) -> impl Iterator<Item = Arc<str>> {
+    let rest = host.strip_prefix("*.").unwrap_or(host);
+    let dots = rest.match_indices('.').map(|(i, _)| format!("*{}", &rest[i..]).into());
+    std::iter::once(host.into()).chain(dots)
+}
+
 /// Returns the selector of a service or policy, as far as it has one.
 pub(super) fn selector(object: &Object) -> Labels {
     match object {
@@ -239,6 +323,10 @@ pub(super) fn selector(object: &Object) -> Labels {
         | Object::Gateway(_)
         | Object::EndpointSlice(_)
         | Object::WorkloadEntry(_)
+        | Object::VirtualService(_)
+        | Object::DestinationRule(_)
+        | Object::HttpRoute(_)
+        | Object::GrpcRoute(_)
         | Object::Pod(_) => Labels::default(),
     }
 }

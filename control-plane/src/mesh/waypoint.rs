@@ -14,7 +14,7 @@ use super::{context::Context, names, options::AbsentWaypoint, warning::Warning, 
 use crate::object::{Gateway, Labels, Metadata, ObjectName};
 
 /// Class of gateways that are waypoints.
-const WAYPOINT_CLASS: &str = "istio-waypoint";
+pub(super) const WAYPOINT_CLASS: &str = "istio-waypoint";
 /// Protocol of the listener that a waypoint is reached by.
 const HBONE_PROTOCOL: &str = "HBONE";
 /// Port of that listener.
@@ -188,7 +188,7 @@ fn resolve(
     traffic: Traffic,
 ) -> Option<GatewayAddress> {
     let Reference { name, own, by_gateway } = reference;
-    context.gateways.insert(name.clone());
+    context.depends_on.gateways.insert(name.clone());
     let Some(gateway) = context.store.gateway(&name).filter(|gateway| is_waypoint(gateway)) else {
         // A waypoint is for services unless it says otherwise, and this one cannot.
         let binds = own || traffic == Traffic::Service;
@@ -206,6 +206,9 @@ fn resolve(
     if !admits(context, gateway, user) {
         traffic.refuse(context, Warning::WaypointForbidden(name.clone()));
         return forbidden(context, &name);
+    }
+    if traffic == Traffic::Service && !context.waypoints.contains(&name) {
+        context.waypoints.push(name.clone());
     }
     let address = address(context, gateway);
     if address.is_some() {
@@ -307,7 +310,7 @@ fn gateway_of<'a>(context: &mut Context<'a>, metadata: &Metadata) -> Option<&'a 
     let name = metadata.label(names::GATEWAY_NAME)?;
     let name = ObjectName::new(metadata.namespace().clone(), name);
     let gateway = context.store.gateway(&name).filter(|gateway| is_waypoint(gateway));
-    context.gateways.insert(name);
+    context.depends_on.gateways.insert(name);
     gateway.map(|gateway| &**gateway)
 }
 

@@ -79,6 +79,8 @@ fn lenient_fields(kind: ObjectKind) -> &'static [&'static str] {
         // A condition of a policy that was forgotten must not mean "any".
         ObjectKind::ServiceEntry
         | ObjectKind::WorkloadEntry
+        | ObjectKind::VirtualService
+        | ObjectKind::DestinationRule
         | ObjectKind::AuthorizationPolicy
         | ObjectKind::PeerAuthentication => &["metadata", "status"],
         ObjectKind::MeshConfig
@@ -86,6 +88,8 @@ fn lenient_fields(kind: ObjectKind) -> &'static [&'static str] {
         | ObjectKind::Node
         | ObjectKind::ServiceAccount
         | ObjectKind::Gateway
+        | ObjectKind::HttpRoute
+        | ObjectKind::GrpcRoute
         | ObjectKind::Service
         | ObjectKind::EndpointSlice
         | ObjectKind::Pod => &["metadata", "spec", "status", "endpoints", "ports", "data"],
@@ -105,6 +109,14 @@ fn object(kind: ObjectKind, metadata: Metadata, value: &Value) -> Result<Object,
             Object::EndpointSlice(Arc::new(EndpointSlice::read(metadata, value)?))
         }
         ObjectKind::WorkloadEntry => Object::WorkloadEntry(Arc::new(custom(metadata, value)?)),
+        ObjectKind::VirtualService => {
+            Object::VirtualService(Arc::new(without_status(metadata, value)?))
+        }
+        ObjectKind::DestinationRule => {
+            Object::DestinationRule(Arc::new(without_status(metadata, value)?))
+        }
+        ObjectKind::HttpRoute => Object::HttpRoute(Arc::new(without_status(metadata, value)?)),
+        ObjectKind::GrpcRoute => Object::GrpcRoute(Arc::new(without_status(metadata, value)?)),
         ObjectKind::AuthorizationPolicy => {
             Object::AuthorizationPolicy(Arc::new(without_status(metadata, value)?))
         }

@@ -2,7 +2,10 @@
 //! share it.
 
 mod authorization_policy;
+mod destination_rule;
 mod entry;
+pub(super) mod traffic;
+mod virtual_service;
 
 use std::collections::BTreeMap;
 
@@ -28,6 +31,12 @@ pub fn validate(object: &Object) -> Result<(), InvalidObject> {
         Object::AuthorizationPolicy(policy) => {
             authorization_policy::check(&policy.spec).map_err(|error| error.within("spec"))
         }
+        Object::VirtualService(object) => {
+            virtual_service::check(&object.spec).map_err(|error| error.within("spec"))
+        }
+        Object::DestinationRule(object) => {
+            destination_rule::check(&object.spec).map_err(|error| error.within("spec"))
+        }
         Object::PeerAuthentication(object) => {
             peer_authentication(object).map_err(|error| error.within("spec"))
         }
@@ -36,6 +45,8 @@ pub fn validate(object: &Object) -> Result<(), InvalidObject> {
         | Object::Node(_)
         | Object::ServiceAccount(_)
         | Object::Gateway(_)
+        | Object::HttpRoute(_)
+        | Object::GrpcRoute(_)
         | Object::Service(_)
         | Object::EndpointSlice(_)
         | Object::Pod(_) => Ok(()),

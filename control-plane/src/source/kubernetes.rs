@@ -168,6 +168,10 @@ fn watch(client: Client, kind: ObjectKind) -> BoxStream<'static, watcher::Result
         | ObjectKind::ServiceEntry
         | ObjectKind::EndpointSlice
         | ObjectKind::WorkloadEntry
+        | ObjectKind::VirtualService
+        | ObjectKind::DestinationRule
+        | ObjectKind::HttpRoute
+        | ObjectKind::GrpcRoute
         | ObjectKind::AuthorizationPolicy
         | ObjectKind::PeerAuthentication
         | ObjectKind::Pod => whole(client, config, resource),

@@ -1,8 +1,11 @@
 use std::time::{Duration, Instant};
 
-use mesh_api::proto::{
-    discovery::DeltaDiscoveryRequest,
-    workload::{Address, address::Type},
+use mesh_api::{
+    proto::{
+        discovery::DeltaDiscoveryRequest,
+        workload::{Address, address::Type},
+    },
+    xds_client::L7_TYPE,
 };
 use prost::Message as _;
 use tonic::Code;
@@ -11,7 +14,7 @@ use super::{
     client::{ADDRESS, AUTHORIZATION, Stream, connect, first, names},
     plane::{Plane, TOKEN, aliased_workload, gone, poll, service, workload},
 };
-use crate::xds::limits::MAX_OTHER_TYPES;
+use crate::xds::{fixtures::labels, limits::MAX_OTHER_TYPES};
 
 #[tokio::test]
 async fn a_client_of_everything_is_told_the_state_and_then_its_changes() {
@@ -31,6 +34,16 @@ async fn a_client_of_everything_is_told_the_state_and_then_its_changes() {
     stream.send(first(AUTHORIZATION)).await;
     assert!(stream.told().await.is_empty(), "there is no policy, which is an answer too");
     plane.wait_synced(AUTHORIZATION, |view| view["status"] == "SYNCED").await;
+}
+
+#[tokio::test]
+async fn what_is_for_waypoints_is_told_to_those_who_ask_for_it() {
+    let plane = Plane::start(vec![workload("a", "1"), labels("a", &["shop/w"])]).await;
+    let mut node = Stream::to_everything(&plane).await;
+    assert_eq!(node.told().await, ["a"]);
+    let mut waypoint = Stream::open(&plane).await;
+    waypoint.send(first(L7_TYPE)).await;
+    assert_eq!(waypoint.told().await, ["labels/a"]);
 }
 
 #[tokio::test]

@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use super::virtual_service::VirtualRetries;
+
 /// Settings of the whole mesh.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -12,6 +14,12 @@ pub struct MeshConfig {
     pub root_namespace: Option<String>,
     /// Namespaces that see services which do not say so themselves.
     pub default_service_export_to: Vec<String>,
+    /// Namespaces that see virtual services which do not say so themselves.
+    pub default_virtual_service_export_to: Vec<String>,
+    /// Namespaces that see destination rules which do not say so themselves.
+    pub default_destination_rule_export_to: Vec<String>,
+    /// How requests are tried again that no route says it of.
+    pub default_http_retry_policy: Option<VirtualRetries>,
     /// Where workloads may connect to.
     pub outbound_traffic_policy: Option<OutboundTrafficPolicy>,
 }

@@ -15,18 +15,18 @@ use super::{balancing, export, protocol};
 use crate::{
     mesh::{
         context::Context,
-        hosts,
+        hosts, l7,
         store::wants_addresses,
         warning::Warning,
         waypoint,
         wire::{alias, octets},
         workload::resolves_hosts,
     },
-    object::{Object, ObjectKey, ObjectKind, ServiceEntry, range},
+    object::{ObjectKey, ObjectKind, ServiceEntry, range},
     resource::Resource,
 };
 
-/// Returns a service for each host of a service entry that no other object has.
+/// Returns a service for each host of a service entry that no other object has, with its routes.
 pub(in crate::mesh) fn of_service_entry(
     context: &mut Context<'_>,
     entry: &ServiceEntry,
@@ -53,7 +53,7 @@ pub(in crate::mesh) fn of_service_entry(
         ..Wire::default()
     };
     let hosts = entry.spec.hosts.iter();
-    hosts.filter_map(|host| of_host(context, entry, host, &template)).collect()
+    hosts.flat_map(|host| of_host(context, entry, host, &template)).collect()
 }
 
 fn of_host(
@@ -61,13 +61,15 @@ fn of_host(
     entry: &ServiceEntry,
     host: &str,
     template: &Wire,
-) -> Option<Resource> {
+) -> Vec<Resource> {
     let key = ObjectKey { kind: ObjectKind::ServiceEntry, name: entry.metadata.name.clone() };
-    let owner = hosts::owner(context, entry.metadata.namespace(), host)?;
+    let Some(owner) = hosts::owner(context, entry.metadata.namespace(), host) else {
+        return Vec::new();
+    };
     if *owner != key {
-        let by = context.store.get(owner).map(Object::key)?.name;
+        let by = owner.name.clone();
         context.warn(Warning::HostTaken { host: host.to_owned(), by });
-        return None;
+        return Vec::new();
     }
     let ranges = addresses(context, entry, host);
     let network = &context.options.network;
@@ -80,7 +82,9 @@ fn of_host(
     let aliases = ranges.iter().map(|net| {
         if single(*net) { alias(network, net.addr()) } else { format!("{network}/{net}").into() }
     });
-    Some(Resource::service(&wire, aliases.collect()))
+    let mut resources = vec![Resource::service(&wire, aliases.collect())];
+    resources.extend(l7::routes(context, &key, &wire));
+    resources
 }
 
 /// Returns the addresses of a host: those declared, otherwise those reported or allocated.

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Objects that depend on each other in many ways, each in some versions.
-const UNIVERSE: [&[&str]; 24] = [
+const UNIVERSE: [&[&str]; 34] = [
     &[
         "v1, kind: Namespace, metadata: {name: shop}",
         "v1, kind: Namespace, metadata: {name: shop, labels: {istio.io/dataplane-mode: ambient, \
@@ -158,6 +158,66 @@ const UNIVERSE: [&[&str]; 24] = [
          istio.io/use-waypoint-namespace: shop}}",
         "v1, kind: Service, metadata: {name: till, namespace: bank, labels: {istio.io/use-waypoint: \
          none}, annotations: {networking.istio.io/exportTo: .}}",
+    ],
+    &[
+        "networking.istio.io/v1, kind: VirtualService, metadata: {name: v, namespace: shop}, spec: \
+         {hosts: [cart], http: [{match: [{uri: {prefix: /a}}], delegate: {name: d}}, {route: \
+         [{destination: {host: a.b, subset: x}}]}]}",
+        "networking.istio.io/v1, kind: VirtualService, metadata: {name: v, namespace: shop}, spec: \
+         {hosts: ['*.shop.svc.cluster.local', a.b], exportTo: ['.'], tcp: [{route: [{destination: \
+         {host: till.bank.svc.cluster.local}}]}]}",
+    ],
+    &[
+        "networking.istio.io/v1, kind: VirtualService, metadata: {name: d, namespace: shop}, spec: \
+         {http: [{match: [{uri: {exact: /a/b}}], route: [{destination: {host: \
+         till.bank.svc.cluster.local}}]}]}",
+        "networking.istio.io/v1, kind: VirtualService, metadata: {name: d, namespace: shop}, spec: \
+         {http: [{redirect: {uri: /x}}]}",
+    ],
+    &[
+        "networking.istio.io/v1, kind: VirtualService, metadata: {name: v, namespace: bank, \
+         creationTimestamp: '2025'}, spec: {hosts: [till], http: [{directResponse: {status: 200}}]}",
+        "networking.istio.io/v1, kind: VirtualService, metadata: {name: v, namespace: bank}, spec: \
+         {hosts: [till, a.b], gateways: [g], http: [{directResponse: {status: 200}}]}",
+    ],
+    &[
+        "networking.istio.io/v1, kind: DestinationRule, metadata: {name: r, namespace: shop}, spec: \
+         {host: cart, subsets: [{name: x}]}",
+        "networking.istio.io/v1, kind: DestinationRule, metadata: {name: r, namespace: shop}, spec: \
+         {host: '*.b', trafficPolicy: {loadBalancer: {simple: RANDOM}}}",
+    ],
+    &[
+        "networking.istio.io/v1, kind: DestinationRule, metadata: {name: r, namespace: bank}, spec: \
+         {host: till, subsets: [{name: x}]}",
+        "networking.istio.io/v1, kind: DestinationRule, metadata: {name: r, namespace: bank}, spec: \
+         {host: '*.local', exportTo: ['.'], subsets: [{name: x}]}",
+    ],
+    &["networking.istio.io/v1, kind: DestinationRule, metadata: {name: r, namespace: \
+         istio-system}, spec: {host: '*', trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}}"],
+    &[
+        "gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: h, namespace: shop}, spec: \
+         {parentRefs: [{group: '', kind: Service, name: cart}], rules: [{backendRefs: [{group: \
+         networking.istio.io, kind: Hostname, name: a.b, port: 80}]}]}",
+        "gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: h, namespace: shop}, spec: \
+         {parentRefs: [{group: networking.istio.io, kind: ServiceEntry, name: e}, {group: '', kind: \
+         Service, name: till, namespace: bank}], rules: [{matches: [{method: GET}]}]}",
+    ],
+    &[
+        "gateway.networking.k8s.io/v1, kind: GRPCRoute, metadata: {name: g, namespace: bank}, spec: \
+         {parentRefs: [{group: '', kind: Service, name: till}], rules: [{backendRefs: [{name: cart, \
+         namespace: shop, port: 80}]}]}",
+    ],
+    &[
+        "security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: t, namespace: shop}, spec: \
+         {targetRefs: [{group: networking.istio.io, kind: ServiceEntry, name: e}]}",
+        "security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: t, namespace: shop}, spec: \
+         {targetRefs: [{group: '', kind: Service, name: cart}], action: AUDIT}",
+        "security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: t, namespace: shop}, spec: \
+         {selector: {matchLabels: {app: cart}}}",
+    ],
+    &[
+        "security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: c, namespace: bank}, spec: \
+         {targetRefs: [{group: gateway.networking.k8s.io, kind: GatewayClass, name: istio-waypoint}]}",
     ],
 ];
 

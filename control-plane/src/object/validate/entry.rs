@@ -4,7 +4,9 @@ use std::{collections::HashSet, net::IpAddr};
 
 use mesh_api::crd::{EntryPort, Resolution, ServiceEntry, WorkloadEntry};
 
-use super::{InvalidObject, Problem, account, at_most, each, match_labels, port, ranges};
+use super::{
+    InvalidObject, Problem, account, at_most, each, match_labels, port, ranges, traffic::export_to,
+};
 
 /// Most host names of a service entry, as the API limits them.
 const MAX_HOSTS: usize = 256;
@@ -30,7 +32,7 @@ pub(super) fn check_service(spec: &ServiceEntry) -> Result<(), InvalidObject> {
     }
     check_resolution(spec)?;
     each("endpoints", &spec.endpoints, check_workload)?;
-    check_export(&spec.export_to)
+    export_to(&spec.export_to)
 }
 
 /// Checks the specification of a workload entry, or of an endpoint of a service entry.
@@ -146,21 +148,6 @@ fn check_dns(spec: &ServiceEntry) -> Result<(), InvalidObject> {
     }
     if spec.resolution == Resolution::DnsRoundRobin {
         at_most("endpoints", spec.endpoints.len(), 1)?;
-    }
-    Ok(())
-}
-
-/// Checks the namespaces that see a service.
-fn check_export(namespaces: &[String]) -> Result<(), InvalidObject> {
-    let mut seen = HashSet::new();
-    for (i, namespace) in namespaces.iter().enumerate() {
-        let field = format!("exportTo[{i}]");
-        if !seen.insert(namespace) {
-            return Err(Problem::Duplicate(namespace.clone()).at(&field));
-        }
-        if matches!(namespace.as_str(), "*" | "~") && namespaces.len() > 1 {
-            return Err(Problem::Conflict("other namespaces").at(&field));
-        }
     }
     Ok(())
 }

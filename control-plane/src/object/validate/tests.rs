@@ -178,3 +178,181 @@ fn workload_entries_are_checked() {
         ],
     );
 }
+
+const DESTINATION_RULE: &str = "networking.istio.io/v1alpha3, kind: DestinationRule";
+const VIRTUAL_SERVICE: &str = "networking.istio.io/v1, kind: VirtualService";
+
+#[test]
+fn virtual_services_are_checked() {
+    let to = "route: [{destination: {host: a}}]";
+    let http = |fields: &str| format!("hosts: [a], http: [{{{to}, {fields}}}]");
+    let cases = [
+        (format!("hosts: [a], http: [{{{to}}}]"), ""),
+        (format!("hosts: ['*'], gateways: [g], http: [{{{to}}}]"), ""),
+        (format!("http: [{{{to}}}]"), ""),
+        ("hosts: [a]".to_owned(), "spec.http: is missing"),
+        (format!("hosts: ['*'], http: [{{{to}}}]"), "spec.hosts[0]: \"*\" is not valid"),
+        (format!("hosts: ['a*b'], http: [{{{to}}}]"), "spec.hosts[0]: \"a*b\" is not valid"),
+        (format!("hosts: [a, A], http: [{{{to}}}]"), "spec.hosts[1]: \"A\" is listed twice"),
+        (format!("hosts: [a], exportTo: ['*', b], http: [{{{to}}}]"), "spec.exportTo[0]: does not"),
+        (format!("gateways: [g], http: [{{{to}}}]"), "spec.gateways: needs a list of hosts"),
+        (format!("tcp: [{{{to}}}]"), "spec.hosts: is missing"),
+        (
+            "http: [{delegate: {name: b}}]".to_owned(),
+            "spec.http[0].delegate: needs a list of hosts",
+        ),
+        ("hosts: [a], http: [{}]".to_owned(), "spec.http[0].route: is missing"),
+        (http("redirect: {uri: /}"), "spec.http[0].redirect: does not go together with route"),
+        (http("directResponse: {status: 200}"), "spec.http[0].directResponse: does not go"),
+        (http("delegate: {name: b}"), "spec.http[0].delegate: does not go together with route"),
+        (
+            http("mirror: {host: a}, mirrors: [{destination: {host: a}}]"),
+            "spec.http[0].mirrors: does",
+        ),
+        (http("retries: {retryOn: 5xx}"), "spec.http[0].retries.attempts: is missing"),
+        (http("retries: {attempts: -1}"), "spec.http[0].retries.attempts: \"-1\" is not valid"),
+        (
+            http("retries: {attempts: 1, retryOn: '503,x'}"),
+            "spec.http[0].retries.retryOn: \"x\" is",
+        ),
+        (http("timeout: 0s"), ""),
+        (
+            http("timeout: 10us"),
+            "spec.http[0].timeout: \"10\u{b5}s\" is not valid: use 1ms or longer",
+        ),
+        (http("timeout: 5"), "spec.http[0].timeout: invalid type"),
+        (http("timeout: 5 min"), "spec.http[0].timeout: \"5 min\" is not a time"),
+        (http("fault: {delay: {percent: 100}}"), "spec.http[0].fault.delay.fixedDelay: is missing"),
+        (http("fault: {abort: {}}"), "spec.http[0].fault.abort.httpStatus: is missing"),
+        (http("fault: {abort: {httpStatus: 600}}"), "spec.http[0].fault.abort.httpStatus: \"600\""),
+        (
+            http("fault: {abort: {grpcStatus: NO}}"),
+            "spec.http[0].fault.abort.grpcStatus: \"NO\" is",
+        ),
+    ];
+    for (spec, expected) in cases {
+        check_all(VIRTUAL_SERVICE, &[(&spec, expected)]);
+    }
+}
+
+#[test]
+fn matches_and_actions_of_virtual_services_are_checked() {
+    let to = "route: [{destination: {host: a}}]";
+    let http = |fields: &str| format!("hosts: [a], http: [{{{to}, {fields}}}]");
+    let cases = [
+        (http("mirrorPercentage: {value: 101}"), "spec.http[0].mirrorPercentage.value: \"101\" is"),
+        (http("match: [{uri: {exact: a, prefix: b}}]"), "spec.http[0].match[0].uri.exact: does not"),
+        (http("match: [{uri: {regex: '('}}]"), "spec.http[0].match[0].uri.regex: \"(\" is not valid"),
+        (http("match: [{uri: {prefix: ''}}]"), "spec.http[0].match[0].uri.prefix: is missing"),
+        (http("match: [{headers: {'a b': {}}}]"), "spec.http[0].match[0].headers.a b: \"a b\" is"),
+        (http("headers: {response: {set: {host: x}}}"), "spec.http[0].headers.response.set: \"host\""),
+        (http("headers: {request: {set: {host: x}}}"), ""),
+        (http("headers: {request: {set: {x: \"a\\nb\"}}}"), "spec.http[0].headers.request.set.x: "),
+        (http("mirorr: {host: a}"), "spec.http[0].mirorr: unknown field"),
+        (
+            http("rewrite: {authority: b}, headers: {request: {set: {host: x}}}"),
+            "spec.http[0].rewrite.authority: does not go together",
+        ),
+        (
+            "hosts: [a], http: [{route: [{destination: {host: a}, weight: 0}, {destination: {host: \
+             b}}]}]"
+                .to_owned(),
+            "spec.http[0].route[0].weight: is missing",
+        ),
+        (
+            "hosts: [a], http: [{route: [{destination: {}}]}]".to_owned(),
+            "spec.http[0].route[0].destination.host: is missing",
+        ),
+        (
+            "hosts: [a], http: [{match: [{uri: {exact: /}}], redirect: {prefixRewrite: /b}}]".to_owned(),
+            "spec.http[0].redirect.prefixRewrite: needs",
+        ),
+        (
+            "hosts: [a], http: [{redirect: {redirectCode: 200}}]".to_owned(),
+            "spec.http[0].redirect.redirectCode: \"200\" is not valid",
+        ),
+        (format!("hosts: [a], tls: [{{{to}}}]"), "spec.tls[0].match: is missing"),
+        ("hosts: [a], tcp: [{}]".to_owned(), "spec.tcp[0].route: is missing"),
+    ];
+    for (spec, expected) in cases {
+        check_all(VIRTUAL_SERVICE, &[(&spec, expected)]);
+    }
+}
+
+#[test]
+fn destination_rules_are_checked() {
+    let policy = |fields: &str| format!("host: a, trafficPolicy: {{{fields}}}");
+    let balancer = |fields: &str| policy(&format!("loadBalancer: {{{fields}}}"));
+    let at = "spec.trafficPolicy";
+    let cases = [
+        ("host: a".to_owned(), String::new()),
+        ("host: '*.a.b'".to_owned(), String::new()),
+        (String::new(), "spec.host: is missing".to_owned()),
+        (policy(""), format!("{at}: is missing")),
+        ("host: a, subsets: [{}]".to_owned(), "spec.subsets[0].name: is missing".to_owned()),
+        (
+            "host: a, subsets: [{name: x}, {name: x}]".to_owned(),
+            "spec.subsets[1].name: \"x\" is listed twice".to_owned(),
+        ),
+        (
+            policy("portLevelSettings: [{port: {number: 80}}]"),
+            format!("{at}.portLevelSettings[0]: is"),
+        ),
+        (
+            policy("portLevelSettings: [{tls: {}}]"),
+            format!("{at}.portLevelSettings[0].port.number: \"0\" is not a port"),
+        ),
+        (
+            balancer("simple: RANDOM, consistentHash: {}"),
+            format!("{at}.loadBalancer.consistentHash: "),
+        ),
+        (
+            balancer("consistentHash: {useSourceIp: true, maglev: {tableSize: 10}}"),
+            format!("{at}.loadBalancer.consistentHash.maglev.tableSize: \"10\" is not valid"),
+        ),
+        (
+            balancer("consistentHash: {useSourceIp: true, maglev: {tableSize: 65537}}"),
+            String::new(),
+        ),
+        (
+            balancer("consistentHash: {}"),
+            format!("{at}.loadBalancer.consistentHash.httpHeaderName: is missing"),
+        ),
+        (
+            balancer("localityLbSetting: {distribute: [{from: a, to: {b: 50}}]}"),
+            format!("{at}.loadBalancer.localityLbSetting.distribute[0].to: \"50\" is not valid"),
+        ),
+    ];
+    for (spec, expected) in cases {
+        check_all(DESTINATION_RULE, &[(&spec, &expected)]);
+    }
+}
+
+#[test]
+fn limits_and_tls_of_destination_rules_are_checked() {
+    let policy = |fields: &str| format!("host: a, trafficPolicy: {{{fields}}}");
+    let at = "spec.trafficPolicy";
+    let cases = [
+        (
+            policy("connectionPool: {http: {useClientProtocol: true, h2UpgradePolicy: UPGRADE}}"),
+            format!("{at}.connectionPool.http.useClientProtocol: does not go"),
+        ),
+        (
+            policy("connectionPool: {tcp: {maxConnections: -1}}"),
+            format!("{at}.connectionPool.tcp.maxConnections: \"-1\" is not valid"),
+        ),
+        (
+            policy("outlierDetection: {consecutiveLocalOriginFailures: 1}"),
+            format!("{at}.outlierDetection.consecutiveLocalOriginFailures: needs"),
+        ),
+        (
+            policy("outlierDetection: {maxEjectionPercent: 101}"),
+            format!("{at}.outlierDetection.maxEjectionPercent: \"101\" is not valid"),
+        ),
+        (policy("tls: {mode: MUTUAL}"), format!("{at}.tls.clientCertificate: is missing")),
+        (policy("http: {}"), format!("{at}.http: unknown field")),
+    ];
+    for (spec, expected) in cases {
+        check_all(DESTINATION_RULE, &[(&spec, &expected)]);
+    }
+}

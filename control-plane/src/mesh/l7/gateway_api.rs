@@ -1,0 +1,250 @@
+//! Routes of the Gateway API that are attached to services.
+
+mod backend;
+mod filter;
+mod matching;
+
+use std::collections::BTreeSet;
+
+use mesh_api::{
+    crd::{
+        BackendReference, GrpcRule, HttpRouteMatch, HttpRule, ParentReference, RouteFilter,
+        RouteRetry, RouteTimeouts,
+    },
+    proto::l7::{
+        DirectResponse, Forward, HttpMatch, HttpRoute, Retry, Route, http_route::Action,
+        path_match, redirect, rewrite, route::Traffic,
+    },
+};
+
+use super::{Scope, order::Order, virtual_service::traffic};
+use crate::{
+    mesh::{context::Context, store::parent_key},
+    object::{Metadata, Object, ObjectKey},
+};
+
+/// Where routes for gRPC are in the order: before those for HTTP, and those before virtual services.
+const GRPC_CLASS: usize = 0;
+/// Where routes for HTTP are in the order.
+const HTTP_CLASS: usize = 1;
+/// Status of requests that cannot be forwarded as it is written.
+const UNUSABLE: u32 = 500;
+/// Retries where nobody says how many.
+const DEFAULT_ATTEMPTS: u32 = 2;
+
+/// What is the same for all rules of a route.
+struct Source<'a> {
+    scope: &'a Scope,
+    metadata: &'a Metadata,
+    /// `httproute` or `grpcroute`.
+    kind: &'static str,
+    /// Ports of the service; empty for all.
+    ports: Vec<u32>,
+}
+
+/// What rules of both kinds have.
+struct Rule<'a> {
+    name: &'a str,
+    filters: &'a [RouteFilter],
+    backends: &'a [BackendReference],
+    timeouts: Option<RouteTimeouts>,
+    retry: Option<&'a RouteRetry>,
+}
+
+/// Returns the routes of a service that is declared by `key`, in no order.
+pub(super) fn routes(context: &mut Context<'_>, key: &ObjectKey, scope: &Scope) -> Vec<Route> {
+    let attached: BTreeSet<_> = context.store.routes_of.get(key).collect();
+    let mut routes = Vec::new();
+    for name in attached {
+        let namespace = &*name.name.namespace;
+        // What the clients of other namespaces want for themselves is not known here.
+        if namespace != scope.service.namespace && namespace != &*scope.consumer {
+            continue;
+        }
+        match context.store.get(name) {
+            Some(Object::HttpRoute(route)) => {
+                let spec = &route.spec;
+                let ports = ports(&route.metadata, &spec.parent_refs, key, scope);
+                let Some(ports) = ports else { continue };
+                let kind = "httproute";
+                let source = Source { scope, metadata: &route.metadata, kind, ports };
+                http(context, &source, &spec.rules, &mut routes);
+            }
+            Some(Object::GrpcRoute(route)) => {
+                let spec = &route.spec;
+                let ports = ports(&route.metadata, &spec.parent_refs, key, scope);
+                let Some(ports) = ports else { continue };
+                let kind = "grpcroute";
+                let source = Source { scope, metadata: &route.metadata, kind, ports };
+                grpc(context, &source, &spec.rules, &mut routes);
+            }
+            _ => {}
+        }
+    }
+    routes
+}
+
+/// Returns the ports of a service that a route is attached to, empty for all; none if it is attached
+/// to none that the service has.
+fn ports(
+    metadata: &Metadata,
+    parents: &[ParentReference],
+    key: &ObjectKey,
+    scope: &Scope,
+) -> Option<Vec<u32>> {
+    let own = parents.iter().filter(|parent| {
+        parent_key(metadata.namespace(), parent).is_some_and(|parent| parent == *key)
+    });
+    let mut ports = BTreeSet::new();
+    for parent in own {
+        match parent.port {
+            None => return Some(Vec::new()),
+            Some(port) if scope.ports.contains(&port) => drop(ports.insert(port)),
+            Some(_) => {}
+        }
+    }
+    (!ports.is_empty()).then(|| ports.into_iter().collect())
+}
+
+fn http(
+    context: &mut Context<'_>,
+    source: &Source<'_>,
+    rules: &[HttpRule],
+    routes: &mut Vec<Route>,
+) {
+    let everything = [HttpRouteMatch::default()];
+    for (i, rule) in rules.iter().enumerate() {
+        let common = Rule {
+            name: &rule.name,
+            filters: &rule.filters,
+            backends: &rule.backend_refs,
+            timeouts: rule.timeouts,
+            retry: rule.retry.as_ref(),
+        };
+        let route = action(context, source, &common);
+        let matches = if rule.matches.is_empty() { &everything } else { &*rule.matches };
+        for (j, matched) in matches.iter().enumerate() {
+            let order = matching::http_order(Order::default().number(HTTP_CLASS), matched);
+            let Some(conditions) = matching::http(matched) else { continue };
+            routes.push(source.route([i, j], order, common.name, with_match(&route, conditions)));
+        }
+    }
+}
+
+fn grpc(
+    context: &mut Context<'_>,
+    source: &Source<'_>,
+    rules: &[GrpcRule],
+    routes: &mut Vec<Route>,
+) {
+    let everything = [mesh_api::crd::GrpcRouteMatch::default()];
+    for (i, rule) in rules.iter().enumerate() {
+        let common = Rule {
+            name: &rule.name,
+            filters: &rule.filters,
+            backends: &rule.backend_refs,
+            timeouts: None,
+            retry: None,
+        };
+        let route = action(context, source, &common);
+        let matches = if rule.matches.is_empty() { &everything } else { &*rule.matches };
+        for (j, matched) in matches.iter().enumerate() {
+            let order = matching::grpc_order(Order::default().number(GRPC_CLASS), matched);
+            let Some(conditions) = matching::grpc(matched) else { continue };
+            routes.push(source.route([i, j], order, common.name, with_match(&route, conditions)));
+        }
+    }
+}
+
+/// Returns what is done with requests of which conditions hold.
+fn with_match(route: &HttpRoute, conditions: HttpMatch) -> HttpRoute {
+    let by_expression = conditions
+        .path
+        .as_ref()
+        .is_some_and(|path| matches!(path.kind, Some(path_match::Kind::Regex(_))));
+    let replaces_prefix = match &route.action {
+        Some(Action::Forward(Forward { rewrite: Some(rewrite), .. })) => {
+            matches!(rewrite.path, Some(rewrite::Path::Prefix(_)))
+        }
+        Some(Action::Redirect(redirect)) => {
+            matches!(redirect.path, Some(redirect::Path::Prefix(_)))
+        }
+        Some(Action::Forward(_) | Action::DirectResponse(_)) | None => false,
+    };
+    // An expression matches no prefix that could be replaced.
+    let route = if by_expression && replaces_prefix { unusable() } else { route.clone() };
+    HttpRoute { r#match: Some(conditions), ..route }
+}
+
+/// Returns a route of which nothing can be forwarded as it is written.
+fn unusable() -> HttpRoute {
+    let response = DirectResponse { status: UNUSABLE, body: bytes::Bytes::new() };
+    HttpRoute { action: Some(Action::DirectResponse(response)), ..HttpRoute::default() }
+}
+
+/// Returns what a rule does, with whatever matches.
+fn action(context: &mut Context<'_>, source: &Source<'_>, rule: &Rule<'_>) -> HttpRoute {
+    let Some(filters) = filter::lower(context, source, rule.filters) else {
+        return unusable();
+    };
+    let action = match filters.redirect {
+        Some(redirect) => Action::Redirect(redirect),
+        None => Action::Forward(Forward {
+            destinations: backend::destinations(context, source, rule.backends),
+            rewrite: filters.rewrite,
+            mirrors: filters.mirrors,
+            ..times(context, rule)
+        }),
+    };
+    HttpRoute {
+        action: Some(action),
+        request_headers: filters.request_headers,
+        response_headers: filters.response_headers,
+        cors: filters.cors,
+        ..HttpRoute::default()
+    }
+}
+
+/// Returns how long requests may take, and when they are tried again.
+fn times(context: &Context<'_>, rule: &Rule<'_>) -> Forward {
+    let timeouts = rule.timeouts.unwrap_or_default();
+    let (request, single) = (traffic::limit(timeouts.request), timeouts.backend_request);
+    let single = traffic::limit(single);
+    let Some(written) = rule.retry else {
+        // One try is all there is, but for those that were never sent.
+        let timeout = single.or(request);
+        return Forward { timeout, retry: traffic::retry(context, None), ..Forward::default() };
+    };
+    let attempts = written.attempts.unwrap_or(DEFAULT_ATTEMPTS);
+    let retry = Retry {
+        attempts,
+        per_try_timeout: single,
+        on: traffic::DEFAULT_CONDITIONS.map(i32::from).to_vec(),
+        statuses: written.codes.clone(),
+        base_interval: traffic::limit(written.backoff),
+        ..Retry::default()
+    };
+    Forward { timeout: request, retry: (attempts > 0).then_some(retry), ..Forward::default() }
+}
+
+// === impl Source ===
+
+impl Source<'_> {
+    fn route(&self, position: [usize; 2], order: Order, name: &str, http: HttpRoute) -> Route {
+        let [rule, matched] = position;
+        let object = &self.metadata.name;
+        let order = order.object(self.metadata).number(rule).number(matched);
+        let name = match name {
+            "" => format!("{}.{}.{rule}", object.namespace, object.name),
+            name => name.to_owned(),
+        };
+        Route {
+            id: format!("{}/{object}/{rule}/{matched}", self.kind),
+            service: Some(self.scope.service.clone()),
+            ports: self.ports.clone(),
+            order: order.into_bytes(),
+            name,
+            traffic: Some(Traffic::Http(http)),
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! What is done with requests and responses.
+
+use mesh_api::{
+    crd::{
+        HeaderFilter, PathModifier, RouteCors, RouteFilter, RouteHeader, RouteMirror,
+        RouteRedirect, RouteRewrite,
+    },
+    proto::l7::{
+        Cors, Header, HeaderMutation, Mirror, PortOrigin, Redirect, Rewrite, StringMatch, redirect,
+        rewrite, string_match,
+    },
+};
+
+use super::{Source, backend};
+use crate::mesh::{
+    context::Context,
+    l7::{Target, virtual_service::traffic},
+};
+
+/// Status of redirects that name none.
+const FOUND: u32 = 302;
+/// How long the answer to a preflight holds where nobody says, in seconds.
+const MAX_AGE: u32 = 5;
+/// Millionths of a whole.
+const WHOLE: u64 = 1_000_000;
+/// Parts of the whole where nobody says how many.
+const DENOMINATOR: u32 = 100;
+
+/// All filters of a rule or a backend.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Filters {
+    pub(super) request_headers: Option<HeaderMutation>,
+    pub(super) response_headers: Option<HeaderMutation>,
+    pub(super) redirect: Option<Redirect>,
+    pub(super) rewrite: Option<Rewrite>,
+    pub(super) mirrors: Vec<Mirror>,
+    pub(super) cors: Option<Cors>,
+}
+
+/// Returns what filters do; none if one of them is not known, or if they contradict each other.
+pub(super) fn lower(
+    context: &mut Context<'_>,
+    source: &Source<'_>,
+    written: &[RouteFilter],
+) -> Option<Filters> {
+    let mut filters = Filters::default();
+    for filter in written {
+        match filter.kind.as_str() {
+            "RequestHeaderModifier" => {
+                let headers = filter.request_header_modifier.as_ref()?;
+                filters.request_headers = Some(mutation(headers));
+            }
+            "ResponseHeaderModifier" => {
+                let headers = filter.response_header_modifier.as_ref()?;
+                filters.response_headers = Some(mutation(headers));
+            }
+            "RequestRedirect" => {
+                filters.redirect = Some(lower_redirect(filter.request_redirect.as_ref()?));
+            }
+            "URLRewrite" => {
+                filters.rewrite = Some(lower_rewrite(filter.url_rewrite.as_ref()?));
+            }
+            "RequestMirror" => {
+                let mirror = filter.request_mirror.as_ref()?;
+                filters.mirrors.extend(lower_mirror(context, source, mirror));
+            }
+            "CORS" => filters.cors = Some(lower_cors(filter.cors.as_ref()?)),
+            _ => return None,
+        }
+    }
+    let contradicts = filters.redirect.is_some() && filters.rewrite.is_some();
+    (!contradicts).then_some(filters)
+}
+
+fn mutation(written: &HeaderFilter) -> HeaderMutation {
+    let headers = |headers: &[RouteHeader]| {
+        let headers = headers.iter();
+        headers
+            .map(|header| Header {
+                name: header.name.to_ascii_lowercase(),
+                // Nothing in it stands for anything else.
+                value: header.value.replace('%', "%%"),
+            })
+            .collect()
+    };
+    HeaderMutation {
+        set: headers(&written.set),
+        add: headers(&written.add),
+        remove: written.remove.iter().map(|name| name.to_ascii_lowercase()).collect(),
+    }
+}
+
+fn lower_redirect(written: &RouteRedirect) -> Redirect {
+    let scheme = written.scheme.clone().unwrap_or_default();
+    let port = match (written.port, scheme.is_empty()) {
+        (Some(number), _) => redirect::Port::Number(number),
+        (None, false) => redirect::Port::Derived(PortOrigin::Scheme.into()),
+        (None, true) => redirect::Port::Derived(PortOrigin::Listener.into()),
+    };
+    let path = written.path.as_ref().and_then(|path| {
+        let PathModifier { replace_full_path, replace_prefix_match, .. } = path;
+        let full = replace_full_path.clone().map(redirect::Path::Full);
+        full.or_else(|| replace_prefix_match.clone().map(redirect::Path::Prefix))
+    });
+    Redirect {
+        scheme,
+        authority: written.hostname.clone().unwrap_or_default(),
+        port: Some(port),
+        path,
+        status: written.status_code.unwrap_or(FOUND),
+    }
+}
+
+fn lower_rewrite(written: &RouteRewrite) -> Rewrite {
+    let path = written.path.as_ref().and_then(|path| {
+        let PathModifier { replace_full_path, replace_prefix_match, .. } = path;
+        let full = replace_full_path.clone().map(rewrite::Path::Full);
+        full.or_else(|| replace_prefix_match.clone().map(rewrite::Path::Prefix))
+    });
+    Rewrite { path, authority: written.hostname.clone().unwrap_or_default() }
+}
+
+/// Returns who gets copies; nobody if that cannot be meant.
+fn lower_mirror(
+    context: &mut Context<'_>,
+    source: &Source<'_>,
+    written: &RouteMirror,
+) -> Option<Mirror> {
+    let (Target { service, .. }, port) =
+        backend::resolve(context, source, &written.backend_ref).ok()?;
+    let by_percent = written.percent.map(|percent| (percent, DENOMINATOR));
+    let by_fraction =
+        written.fraction.map(|f| (f.numerator, f.denominator.unwrap_or(DENOMINATOR).max(1)));
+    let (numerator, denominator) = by_percent.or(by_fraction).unwrap_or((1, 1));
+    let share = u64::from(numerator) * WHOLE / u64::from(denominator);
+    let per_million = u32::try_from(share.min(WHOLE)).ok().filter(|share| *share > 0)?;
+    let service = Some(service);
+    Some(Mirror { service, port, subset: String::new(), per_million, shadow_suffix: false })
+}
+
+fn lower_cors(written: &RouteCors) -> Cors {
+    Cors {
+        allow_origins: written.allow_origins.iter().map(|origin| lower_origin(origin)).collect(),
+        allow_methods: written.allow_methods.clone(),
+        allow_headers: written.allow_headers.clone(),
+        expose_headers: written.expose_headers.clone(),
+        max_age: Some(prost_types::Duration {
+            seconds: written.max_age.unwrap_or(MAX_AGE).into(),
+            nanos: 0,
+        }),
+        allow_credentials: written.allow_credentials == Some(true),
+        answer_unmatched: true,
+    }
+}
+
+/// Returns a condition on an origin, in which `*` stands for some labels of the host.
+fn lower_origin(origin: &str) -> StringMatch {
+    match origin.split_once('*') {
+        Some((before, after)) if !(before.is_empty() && after.is_empty()) => {
+            let [before, after] = [before, after].map(regex_syntax::escape);
+            let regex = format!("{before}.+{after}");
+            StringMatch { kind: Some(string_match::Kind::Regex(regex)) }
+        }
+        Some(_) | None => traffic::exact_origin(origin),
+    }
+}
