@@ -1,7 +1,9 @@
 //! Fairlead's waypoint: the L7 proxy of services that ask for one.
 //!
-//! [`route`] decides what is done with a request, [`balance`] which endpoint gets it.
+//! [`policy`] decides whether a request goes on, [`route`] what is done with it, [`balance`] which
+//! endpoint gets it.
 #![forbid(unsafe_code)]
 
 pub mod balance;
+pub mod policy;
 pub mod route;

@@ -16,7 +16,7 @@ pub(crate) mod invalid;
 mod matching;
 mod normalise;
 mod path;
-mod pattern;
+pub(crate) mod pattern;
 mod redirect;
 mod retry;
 mod rewrite;
@@ -24,7 +24,7 @@ mod split;
 mod table;
 mod template;
 pub(crate) mod text;
-mod wire;
+pub(crate) mod wire;
 
 use std::{num::NonZeroU16, sync::Arc};
 
@@ -51,6 +51,7 @@ pub use self::{
     template::{Facts, MAX_TEMPLATE_BYTES, Missing, Response, Template, View},
     wire::Share,
 };
+pub(crate) use self::{head::split_port, matching::joined};
 
 /// A route of a service, checked. Cheap to clone.
 #[derive(Clone, Debug)]
