@@ -9,17 +9,19 @@ use prost_types::{
 };
 
 const PROTO_DIR: &str = "proto";
-const PROTO_FILES: [&str; 6] = [
+const PROTO_FILES: [&str; 7] = [
     "workload.proto",
     "authorization.proto",
     "discovery.proto",
     "ca.proto",
     "mesh_config.proto",
+    "service_entry.proto",
     "l7.proto",
 ];
 
 /// Messages written in the configuration file as a mapping of their fields.
-const MAPPINGS: [&str; 14] = [
+const MAPPINGS: [&str; 15] = [
+    ".istio.networking.v1alpha3.ServicePort",
     ".istio.security.Authorization",
     ".istio.security.Clause",
     ".istio.security.Match",
@@ -53,17 +55,20 @@ const ENUM_FIELDS: [(&str, &str); 12] = [
 ];
 
 /// Fields with a function of `proto::yaml` that reads their form in the configuration file.
-const FIELD_READERS: [(&str, &str); 3] = [
+const FIELD_READERS: [(&str, &str); 4] = [
     (".istio.security.StringMatch.match_type.presence", "empty"),
     (".istio.workload.LoadBalancing.routing_preference", "routing_preference"),
+    (PORT_NAMES, "port_names"),
     (".istio.workload.Workload.addresses", "addresses"),
 ];
 
+/// Field of which the configuration file has the one extension that is known, under its name.
+const PORT_NAMES: &str = ".istio.workload.Service.extensions";
+
 /// Fields that the configuration file cannot hold.
-const SKIPPED_FIELDS: [&str; 4] = [
+const SKIPPED_FIELDS: [&str; 3] = [
     ".istio.security.Authorization.extensions",
     ".istio.security.Match.extensions",
-    ".istio.workload.Service.extensions",
     ".istio.workload.Workload.extensions",
 ];
 
@@ -104,6 +109,7 @@ fn configure_serde(config: &mut prost_build::Config) {
     for (field, reader) in FIELD_READERS {
         config.field_attribute(field, deserialize_with(reader));
     }
+    config.field_attribute(PORT_NAMES, "#[serde(rename = \"port_names\")]");
     for field in SKIPPED_FIELDS {
         config.field_attribute(field, "#[serde(skip)]");
     }

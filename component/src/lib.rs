@@ -4,4 +4,6 @@
 pub mod clock;
 pub mod http;
 pub mod logging;
+pub mod operator;
+pub mod readiness;
 pub mod watched_file;

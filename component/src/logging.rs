@@ -25,6 +25,10 @@ pub use self::levels::{LevelChange, Levels};
 /// Lines that wait for the reader of standard output; 10,000 access-log lines are about 10 MB.
 pub const MAX_QUEUED_LINES: usize = 10_000;
 
+/// Target of lines that are written as their message is, without time and level before it: those of
+/// an access log in a form of its own. `access=off` leaves them out.
+pub const VERBATIM: &str = "access.verbatim";
+
 /// Pause of the log's thread after each batch: lines that come meanwhile wait in the queue and wake
 /// nobody, which would cost a busy proxy two system calls a line.
 const BATCH_TIME: Duration = Duration::from_millis(5);

@@ -15,6 +15,7 @@ mod dirty;
 mod hosts;
 mod index;
 mod judgement;
+mod l7;
 mod names;
 mod options;
 mod outcome;

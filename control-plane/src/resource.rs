@@ -3,7 +3,7 @@
 use std::{borrow::Borrow, fmt, hash::Hasher as _, sync::Arc};
 
 use bytes::Bytes;
-use mesh_api::proto::{security::Authorization, workload};
+use mesh_api::proto::{l7, security::Authorization, workload};
 use prost::Message as _;
 use twox_hash::XxHash64;
 
@@ -16,10 +16,12 @@ pub enum Kind {
     Service,
     /// An L4 policy (`istio.security.Authorization`).
     Authorization,
+    /// What only waypoints are told (`fairlead.l7.Resource`).
+    L7,
 }
 
 /// Name of a resource, as it is subscribed to and removed by: a workload's uid,
-/// `namespace/hostname`, `namespace/name` of a policy.
+/// `namespace/hostname`, `namespace/name` of a policy, `route/...` and the like of L7.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ResourceName(Arc<str>);
 
@@ -37,7 +39,7 @@ pub struct Resource {
     pub kind: Kind,
     /// Its name.
     pub name: ResourceName,
-    /// Further names that find it on demand: `network/ip`.
+    /// Further names that find it on demand: `network/ip`, or `namespace/name` of a waypoint it is for.
     pub aliases: Box<[Box<str>]>,
     /// Of a workload: names of the services it is an endpoint of.
     pub services: Box<[Box<str>]>,
@@ -73,7 +75,7 @@ pub struct Change {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 3] = [Self::Workload, Self::Service, Self::Authorization];
+    pub const ALL: [Self; 4] = [Self::Workload, Self::Service, Self::Authorization, Self::L7];
 
     /// How many kinds there are.
     pub const COUNT: usize = Self::ALL.len();
@@ -155,6 +157,12 @@ impl Resource {
     pub fn authorization(policy: &Authorization) -> Self {
         let name = ResourceName::new(format!("{}/{}", policy.namespace, policy.name));
         Self::new(Kind::Authorization, name, Box::default(), policy.encode_to_vec())
+    }
+
+    /// Encodes what waypoints are told under `name`; `waypoints` are those it is for.
+    pub fn l7(name: String, kind: l7::resource::Kind, waypoints: Box<[Box<str>]>) -> Self {
+        let body = l7::Resource { kind: Some(kind) }.encode_to_vec();
+        Self::new(Kind::L7, ResourceName::new(name), waypoints, body)
     }
 
     fn new(kind: Kind, name: ResourceName, aliases: Box<[Box<str>]>, body: Vec<u8>) -> Self {

@@ -11,7 +11,7 @@ use fairlead_control::{
     resource::{Kind, Resource},
     source::directory::Directory,
 };
-use mesh_api::proto::{security::Authorization, workload};
+use mesh_api::proto::{l7, security::Authorization, workload};
 use prost::Message as _;
 
 const EXPECTED: &str = "resources.txt";
@@ -79,5 +79,6 @@ fn message(resource: &Resource) -> Result<String> {
         Kind::Workload => format!("{:#?}", workload::Workload::decode(body)?),
         Kind::Service => format!("{:#?}", workload::Service::decode(body)?),
         Kind::Authorization => format!("{:#?}", Authorization::decode(body)?),
+        Kind::L7 => format!("{:#?}", l7::Resource::decode(body)?),
     })
 }

@@ -2,8 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use fairlead_tunnel::hbone::headers::{
-    Authority, client_address, connect_request, parse_authority, parse_forwarded,
+use fairlead_tunnel::{
+    hbone::headers::{
+        Authority, Baggage, client_address, connect_request, parse_authority, parse_forwarded,
+    },
+    limits::MAX_BAGGAGE_BYTES,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, header::FORWARDED};
 use mesh_api::{proto, workload::Workload};
@@ -63,9 +66,15 @@ fn authority(text: &str) {
 fn hint(value: &[u8]) {
     let Ok(value) = HeaderValue::from_bytes(value) else { return };
     let mut headers = HeaderMap::new();
+    headers.insert(BAGGAGE, value.clone());
+    headers.insert("x-forwarded-network", HeaderValue::from_static("elsewhere"));
     headers.insert(FORWARDED, value);
     let forwarded = parse_forwarded(&headers);
     assert_eq!(client_address(PEER, &forwarded).ip(), PEER);
+    let baggage = forwarded.baggage.unwrap_or_else(|| panic!("no baggage"));
+    for name in [&baggage.cluster, &baggage.service, &baggage.revision] {
+        assert!(name.len() < MAX_BAGGAGE_BYTES && !name.contains([',', '"', ' ']), "{name}");
+    }
 }
 
 /// What is written for a peer says what it should, and nothing that a name smuggles in.
@@ -86,5 +95,13 @@ fn head(workload: &Workload, host: Option<&str>) {
     for entry in entries {
         let (key, value) = entry.split_once('=').unwrap_or_default();
         assert!(key.contains('.') && !value.is_empty(), "{baggage}");
+    }
+    // Names of any length are written, and those of a usual one are understood.
+    if baggage.len() <= MAX_BAGGAGE_BYTES {
+        let known = Baggage::parse(request.headers());
+        let known = known.workload(workload.identity.clone(), workload.network.clone());
+        let again = connect_request(Authority::Address(target), client, &known, None);
+        let again = again.unwrap_or_else(|error| panic!("{known:?}: {error}"));
+        assert_eq!(again.headers().get(BAGGAGE), request.headers().get(BAGGAGE));
     }
 }

@@ -23,6 +23,7 @@ pub fn dns_message(data: &[u8]) {
         refusal(message);
         if let Request::Question(question) = &request {
             answers(message, question, request.payload());
+            ports(message, question, request.payload());
         }
     } else {
         assert_eq!(failure(message), None);
@@ -57,6 +58,25 @@ fn answers(message: &[u8], question: &Question, limit: usize) {
         let addresses = read.answers.len() - aliases;
         let asked = question.addresses().map_or(0, |_| usize::from(ADDRESSES));
         assert!(addresses == asked || read.metadata.truncation, "{read:?}");
+    }
+}
+
+/// An answer with ports does, too, and leaves out addresses before ports.
+fn ports(message: &[u8], question: &Question, limit: usize) {
+    let addresses = [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)];
+    let host = "web.shop.svc.cluster.local";
+    for count in [1, ADDRESSES] {
+        let numbers: Vec<_> = (0..count).collect();
+        for alias_of in [None, Some("_http._tcp.web")] {
+            let answer = question.answer_ports(&numbers, host, &addresses, alias_of, limit);
+            let answer = answer.unwrap_or_else(|error| panic!("{question:?}: {error}"));
+            assert!(answer.len() <= limit && is_answer(&answer, message), "{question:?}");
+            let read = Message::from_vec(&answer);
+            let read = read.unwrap_or_else(|error| panic!("{question:?}: {error}"));
+            let ports = read.answers.len() - usize::from(alias_of.is_some());
+            assert_eq!(read.metadata.truncation, ports < numbers.len(), "{read:?}");
+            assert!(!read.metadata.truncation || read.additionals.is_empty(), "{read:?}");
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 mod address;
 mod connector;
 mod files;
+mod options;
 
 use std::{error::Error, path::PathBuf, time::Duration};
 
@@ -16,8 +17,11 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-pub use self::address::{Address, InvalidAddress, server_name};
 use self::connector::Connector;
+pub use self::{
+    address::{Address, InvalidAddress, server_name},
+    options::ControlPlaneArgs,
+};
 
 /// Pause between two pings of a connection.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);

@@ -2,8 +2,10 @@
 //!
 //! What is not supported is refused: a proxy that ignored a tunnel would send traffic past it.
 
+mod extension;
 mod gateway;
 pub mod outbound;
+pub mod port_names;
 mod service;
 mod workload;
 

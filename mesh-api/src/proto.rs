@@ -52,6 +52,18 @@ pub mod ca {
     include!(concat!(env!("OUT_DIR"), "/istio.v1.auth.rs"));
 }
 
+/// Parts of service entries (`istio.networking.v1alpha3`).
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::pedantic,
+    reason = "generated code; its documentation is in proto/service_entry.proto"
+)]
+pub mod networking {
+    include!(concat!(env!("OUT_DIR"), "/istio.networking.v1alpha3.rs"));
+}
+
 /// Parts of the mesh configuration (`istio.mesh.v1alpha1`).
 #[allow(
     missing_docs,

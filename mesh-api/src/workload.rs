@@ -110,8 +110,8 @@ pub struct GatewayAddress {
 /// Where such a proxy is found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GatewayDestination {
-    /// Behind a service.
-    Service(ServiceKey),
+    /// By a host name: behind the service that has it or, if there is none, at the workload.
+    Hostname(ServiceKey),
     /// At an address of a service or of a workload.
     Address(Network, IpAddr),
 }
@@ -134,10 +134,10 @@ pub struct Workload {
     pub name: Arc<str>,
     /// SPIFFE identity; its namespace is the workload's.
     pub identity: Identity,
-    /// Addresses of the workload in `network`; none if it has a host name in their place, or only a
+    /// Addresses of the workload in `network`; none if they are found by its host name, or only a
     /// gateway leads there.
     pub addresses: Vec<IpAddr>,
-    /// Host name by which its addresses are found, if it has none.
+    /// Host name by which it may be referred to, and by which its addresses are found if it has none.
     pub hostname: Option<Arc<str>>,
     /// Network of the addresses.
     pub network: Network,
@@ -207,6 +207,46 @@ pub struct ServicePort {
     pub service_port: u16,
     /// Port of the endpoints; `None` where each endpoint maps a named port itself.
     pub target_port: Option<u16>,
+    /// What is spoken there.
+    pub protocol: AppProtocol,
+}
+
+/// What is spoken on a port of a service, as far as that is declared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AppProtocol {
+    /// Not declared: the first bytes tell.
+    #[default]
+    Unknown,
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+    /// gRPC.
+    Grpc,
+    /// Bytes.
+    Tcp,
+    /// TLS of the application.
+    Tls,
+}
+
+/// A name of a port of a service, by which clients find it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortName {
+    /// The name; letters of either case count as the same.
+    pub name: Arc<str>,
+    /// What is below what the port speaks.
+    pub transport: PortTransport,
+    /// Port that clients use.
+    pub service_port: u16,
+}
+
+/// What is below what a port speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PortTransport {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
 }
 
 /// Address families a service may be reached by.
@@ -263,6 +303,8 @@ pub struct Service {
     pub addresses: Vec<ServiceAddress>,
     /// Ports, in the order given.
     pub ports: Vec<ServicePort>,
+    /// Names of ports; none if name servers know them better.
+    pub port_names: Vec<PortName>,
     /// Identities that its endpoints may present besides their own.
     pub subject_alt_names: Vec<Identity>,
     /// Waypoint that connections to the service pass.

@@ -7,6 +7,7 @@
 //! read are refused one by one, and all others of their response count.
 
 mod backoff;
+mod introduce;
 mod mesh;
 mod session;
 mod stream;
@@ -17,6 +18,7 @@ use tonic::Status;
 
 pub use self::{
     backoff::Backoff,
+    introduce::{Introduction, Role, introduce},
     mesh::{ADDRESS_TYPE, AUTHORIZATION_TYPE, L7_TYPE, MeshResource, mesh_subscriptions},
     session::{Answer, Session, UnknownType},
     stream::run,

@@ -23,7 +23,7 @@ mod work;
 
 use mesh_api::{
     control_plane::ControlPlane,
-    xds_client::{self, Session},
+    xds_client::{self, Introduction, Session, introduce},
 };
 use tokio::sync::mpsc;
 
@@ -33,10 +33,7 @@ use self::{
     view::{View, subscription},
     work::work,
 };
-use crate::{
-    api::client::Client,
-    discovery::{Introduction, introduce},
-};
+use crate::api::client::Client;
 
 /// Events that may wait to be taken.
 const EVENT_QUEUE: usize = 64;

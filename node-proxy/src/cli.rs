@@ -1,6 +1,5 @@
 //! The command line.
 
-mod control_plane;
 mod datagrams;
 mod enrol;
 mod probes;
@@ -15,13 +14,13 @@ use std::{
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fairlead_component::logging::LogFormat;
 use mesh_api::{
+    control_plane::ControlPlaneArgs,
     identity::{Namespace, ServiceAccount, TrustDomain},
     workload::UnknownDestinations,
 };
 use nix::unistd::{Gid, Uid};
 
 pub use self::{
-    control_plane::ControlPlaneArgs,
     datagrams::DatagramArgs,
     enrol::{Authority, Enrol, EnrolArgs, EnrolError},
     probes::ProbeArgs,
@@ -29,7 +28,7 @@ pub use self::{
 };
 use crate::{
     api::{PodKey, PodName},
-    limits::DEFAULT_MAX_POD_CONNECTIONS,
+    limits::{DEFAULT_MAX_PEER_CONNECTIONS, DEFAULT_MAX_PEER_TUNNELS, DEFAULT_MAX_POD_CONNECTIONS},
 };
 
 /// Fairlead's node proxy: captures the traffic of enrolled pods and carries it over mutual TLS.
@@ -189,6 +188,18 @@ pub struct RunArgs {
     #[arg(long, value_name = "N", env = "FAIRLEAD_MAX_POD_CONNECTIONS",
           default_value_t = DEFAULT_MAX_POD_CONNECTIONS)]
     pub max_pod_connections: std::num::NonZeroUsize,
+    /// Connections from one address that a pod may have open: one client, or the pod of a gateway,
+    /// leaves the others their part of --max-pod-connections. One more is refused likewise.
+    #[arg(long, value_name = "N", env = "FAIRLEAD_MAX_PEER_CONNECTIONS",
+          default_value_t = DEFAULT_MAX_PEER_CONNECTIONS)]
+    pub max_peer_connections: std::num::NonZeroUsize,
+    /// Tunnels from one address to the pods of this node. One more is reset before its handshake, and
+    /// the log says so. A proxy carries a hundred connections or more in each. What comes through the
+    /// gateway of another network has the address of the gateway, and a tunnel for each client there:
+    /// with more of these than this, raise it.
+    #[arg(long, value_name = "N", env = "FAIRLEAD_MAX_PEER_TUNNELS",
+          default_value_t = DEFAULT_MAX_PEER_TUNNELS)]
+    pub max_peer_tunnels: std::num::NonZeroUsize,
     /// User and group, as numbers, that the proxy process becomes. It needs to read the
     /// configuration, and nothing else.
     #[arg(long, value_name = "UID[:GID]", default_value = "65532", value_parser = user)]

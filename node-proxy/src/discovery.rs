@@ -5,7 +5,6 @@
 //! without its policies a workload would admit too much.
 
 mod apply;
-mod introduce;
 mod prefetch;
 
 use std::sync::Arc;
@@ -16,7 +15,6 @@ use mesh_api::{
 };
 use tokio::sync::{mpsc, watch};
 
-pub use self::introduce::{Introduction, introduce};
 use self::{apply::apply, prefetch::Prefetch};
 use crate::{
     proxy::node::Node,

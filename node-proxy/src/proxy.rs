@@ -23,4 +23,5 @@ mod hostnames;
 mod inbound;
 mod outbound;
 mod relay;
+mod shares;
 mod upstream;

@@ -16,7 +16,7 @@ mod waypoint;
 
 pub use self::{
     explain::{Bearings, workload_name},
-    names::{Named, Naming},
+    names::{Named, NamedPorts, Naming},
     outbound::{Hop, OutboundPolicy, Route, Transport, WithoutWaypoint},
     snapshot::{LocalWorkload, MeshState, ServiceEntry},
     standing::{Moment, Standing},

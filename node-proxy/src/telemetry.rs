@@ -4,6 +4,7 @@ pub mod access_log;
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub mod metrics;
-pub mod readiness;
 pub mod reason;
 pub mod server;
+
+pub use fairlead_component::readiness;

@@ -4,18 +4,21 @@ usage: name_server.py PORT
 
 The first label of a name decides: big (does not fit a datagram), silent (no answer), missing (no
 such name), who (TXT with protocol and address of the client), at-10-2-0-2 (that address and no
-other); others have the address 192.0.2.1.
+other), late-at-10-2-0-2 (the same, after a while); others have the address 192.0.2.1.
 """
 import socket
 import socketserver
 import struct
 import sys
 import threading
+import time
 
 import dns
 from lib import DualStackServer, receive
 
 TTL = 60
+# Seconds; those who ask wait for two.
+WHILE = 0.5
 BIG = 100
 
 
@@ -28,6 +31,9 @@ def answer(message, protocol, client):
     number, name, kind, end = dns.question(message)
     print("query", protocol, name, dns.NAMES.get(kind, kind), "from", client, message.hex())
     first = name.split(".")[0].lower()
+    if first.startswith("late-"):
+        time.sleep(WHILE)
+        first = first.removeprefix("late-")
     flags, records = 0x8180, []
     if first == "silent":
         return None

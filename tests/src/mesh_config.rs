@@ -67,11 +67,19 @@ pub struct ApplicationTunnel {
     pub port: u16,
 }
 
-/// The gateway of a network, by its address.
+/// The gateway of a network.
 #[derive(Clone, Debug, Serialize)]
-pub struct Gateway {
-    /// The address, as `network/address`.
-    pub address: String,
+#[serde(rename_all = "snake_case")]
+pub enum Gateway {
+    /// By its address, as `network/address`.
+    Address(String),
+    /// By its host name.
+    Hostname {
+        /// Namespace of the service or workload that has the name.
+        namespace: String,
+        /// The name.
+        hostname: String,
+    },
 }
 
 /// A waypoint, by the address of its pod.
@@ -94,6 +102,9 @@ pub struct ServiceEntry {
     pub addresses: Vec<IpAddr>,
     /// Ports.
     pub ports: Vec<Port>,
+    /// Names of ports.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub port_names: Vec<PortName>,
     /// Identities that its endpoints may present besides their own.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub subject_alt_names: Vec<String>,
@@ -116,6 +127,17 @@ pub struct Port {
     pub service_port: u16,
     /// Port of the endpoints.
     pub target_port: u16,
+}
+
+/// A name of a port.
+#[derive(Clone, Debug, Serialize)]
+pub struct PortName {
+    /// The name.
+    pub name: String,
+    /// Port that clients use.
+    pub number: u16,
+    /// `TCP`, what is spoken over it, or `UDP`.
+    pub protocol: String,
 }
 
 /// An authorization policy as the configuration file has it.
@@ -271,6 +293,7 @@ impl ServiceEntry {
             hostname: format!("{name}.{namespace}.svc.cluster.local"),
             addresses: Vec::new(),
             ports: Vec::new(),
+            port_names: Vec::new(),
             subject_alt_names: Vec::new(),
             waypoint: None,
         }
@@ -287,6 +310,14 @@ impl ServiceEntry {
     #[must_use]
     pub fn port(mut self, service_port: u16, target_port: u16) -> Self {
         self.ports.push(Port { service_port, target_port });
+        self
+    }
+
+    /// Names a port.
+    #[must_use]
+    pub fn port_name(mut self, name: &str, number: u16, protocol: &str) -> Self {
+        let (name, protocol) = (name.to_owned(), protocol.to_owned());
+        self.port_names.push(PortName { name, number, protocol });
         self
     }
 

@@ -4,6 +4,7 @@
 //! given.
 
 pub mod client;
+pub mod duplex;
 mod frames;
 pub mod headers;
 pub mod keepalive;

@@ -32,6 +32,24 @@ pub const CONTROL_FRAMES_AT_ONCE: u32 = 1_000;
 /// measures its path by PINGs.
 pub const CONTROL_FRAMES_PER_SECOND: u32 = 100;
 
+/// Bytes written to a peer for each window update or reset that they explain. The smallest DATA frame
+/// has 10, and a peer that sees to its windows with the least thought answers it with two updates:
+/// one for the stream and one for the tunnel. What is not explained counts as a control frame, so
+/// that honest peers need none of that allowance, whatever they carry.
+pub const BYTES_WRITTEN_PER_UPDATE: u64 = 5;
+
+/// Window updates and resets that a header block of a peer explains: the window of a new stream, and
+/// its reset.
+pub const UPDATES_PER_HEADER_BLOCK: u64 = 2;
+
+/// Streams that a client may open, send nothing through and reset, at once: ten times those that it
+/// may have open. Each has made us connect to the application. One that is used allows another one.
+pub const ABANDONED_STREAMS_AT_ONCE: u32 = 10 * SERVER_MAX_STREAMS;
+
+/// Such streams in the long run, per second: all that a client may have open, given up twice, as when
+/// the application has stopped answering and impatient clients go away.
+pub const ABANDONED_STREAMS_PER_SECOND: u32 = 2 * SERVER_MAX_STREAMS;
+
 /// Bytes that one stream may hold unsent.
 pub const SEND_BUFFER_BYTES: usize = 400 << 10;
 
@@ -92,9 +110,39 @@ pub const SMALL_FRAME_BUDGET_BYTES: usize = 64 << 20;
 /// [`HANDSHAKE_TIMEOUT`].
 pub const MAX_HANDSHAKES: usize = 1_024;
 
+/// Of these, handshakes with one address: four peers that stall all of theirs are needed to make others
+/// wait. A peer that has none stalled needs a few at once, and one more is refused.
+pub const MAX_PEER_HANDSHAKES: usize = MAX_HANDSHAKES / 4;
+
 /// Longest `forwarded` header that is parsed, in bytes; a longer one is ignored, and
 /// counted under `forwarded`.
 pub const MAX_FORWARDED_BYTES: usize = 1024;
+
+/// Longest `baggage` header that is read, in bytes: seven names as long as they come. A longer one is
+/// ignored, and counted under `baggage`.
+pub const MAX_BAGGAGE_BYTES: usize = 2_048;
+
+/// Longest `traceparent` header that counts as one, in bytes: later versions may append to the 55 of
+/// today's. It is ignored in any case: there is nothing that traces.
+pub const MAX_TRACEPARENT_BYTES: usize = 256;
+
+/// Most intermediate certificates accepted from a peer: plugged-in CAs use one to three, and building
+/// paths through many costs processor time that the peer does not pay for.
+pub const MAX_INTERMEDIATES: usize = 8;
+
+/// Longest message accepted after a TLS handshake, in bytes: a session ticket.
+pub const MAX_MESSAGE_BYTES: usize = 1 << 16;
+
+/// TLS records and such messages in a row that may carry nothing for the application: more would
+/// only keep us busy. A record has room for a thousand messages, and each costs a key or a ticket.
+pub const MAX_FRUITLESS: u8 = 32;
+
+/// Peers whose TLS sessions are kept for one set of expected identities: as many as a large service
+/// has endpoints. A session takes about 3 KiB.
+pub const MAX_SESSION_PEERS: usize = 64;
+
+/// TLS sessions kept for a peer: each is used once, and two threads may dial at the same time.
+pub const MAX_SESSIONS: usize = 2;
 
 /// Tunnels that a stream waits for in vain before it is given up: nobody got a place in them, since
 /// they closed at once or their peer allows no streams.

@@ -20,7 +20,7 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-use super::LogFormat;
+use super::{LogFormat, VERBATIM};
 
 /// Formats events as lines; spans are not shown.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +60,10 @@ where
         let mut values = Values { format: self.0, message: String::new(), rest };
         event.record(&mut values);
         let Values { message, rest: Text(rest), .. } = values;
+        if event.metadata().target() == VERBATIM {
+            Escaped(&mut line).write_str(&message)?;
+            return writeln!(line);
+        }
         let level = level_name(*event.metadata().level());
         let scope = event.metadata().target();
         match self.0 {

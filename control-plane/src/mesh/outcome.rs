@@ -11,6 +11,7 @@ use prost::Message as _;
 use super::{
     dirty::Unit,
     index::{MultiMap, Op},
+    l7,
 };
 use crate::{
     object::{ObjectKey, ObjectName},
@@ -128,9 +129,11 @@ fn order(kind: Kind, is_there: bool) -> u8 {
         (Kind::Authorization, true) => 0,
         (Kind::Service, true) => 1,
         (Kind::Workload, true) => 2,
-        (Kind::Workload, false) => 3,
-        (Kind::Service, false) => 4,
-        (Kind::Authorization, false) => 5,
+        (Kind::L7, true) => 3,
+        (Kind::L7, false) => 4,
+        (Kind::Workload, false) => 5,
+        (Kind::Service, false) => 6,
+        (Kind::Authorization, false) => 7,
     }
 }
 
@@ -138,6 +141,7 @@ fn urgency(kind: Kind, before: Option<&Resource>, after: Option<&Resource>) -> U
     let urgent = match (kind, before, after) {
         (Kind::Authorization, _, _) | (_, _, None) => true,
         (Kind::Workload, Some(before), Some(after)) => is_withdrawn(before, after),
+        (Kind::L7, _, Some(after)) => l7::is_policy(after),
         (Kind::Workload, None, Some(_)) | (Kind::Service, _, Some(_)) => false,
     };
     if urgent { Urgency::Immediate } else { Urgency::Batched }

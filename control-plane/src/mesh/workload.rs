@@ -14,7 +14,7 @@ use mesh_api::{
 
 pub(super) use self::{
     endpoint_slice::of_endpoint_slice,
-    entry::{of_service_entry, of_workload_entry},
+    entry::{of_service_entry, of_workload_entry, resolves_hosts},
     pod::of_pod,
 };
 use super::{

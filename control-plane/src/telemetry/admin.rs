@@ -10,6 +10,7 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use mesh_api::proto::{
+    l7::Resource as L7,
     security::Authorization,
     workload::{Service, Workload},
 };
@@ -26,6 +27,10 @@ use crate::{
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
+
+/// Types that together are everything.
+const COLLECTIONS: [ResourceType; 3] =
+    [ResourceType::Authorization, ResourceType::Address, ResourceType::L7];
 
 const INDEX: &str = "\
 /metrics                      metrics for Prometheus
@@ -94,7 +99,7 @@ impl Admin {
         let name = query.and_then(|query| query.strip_prefix("name="));
         let Some(name) = name else { return json_response(&self.list()) };
         let store = self.published.store();
-        let mut found = ResourceType::ALL.into_iter().take(2).flat_map(|t| store.of(t).find(name));
+        let mut found = COLLECTIONS.into_iter().flat_map(|t| store.of(t).find(name));
         match found.next() {
             Some((_, entry)) => json_response(&full(entry.resource())),
             None => response(StatusCode::NOT_FOUND, TEXT, "no resource has this name\n"),
@@ -103,8 +108,7 @@ impl Admin {
 
     fn list(&self) -> Value {
         let store = self.published.store();
-        let types = [ResourceType::Authorization, ResourceType::Address];
-        let resources = types.into_iter().map(|resource_type| {
+        let resources = COLLECTIONS.into_iter().map(|resource_type| {
             let all = store.live(resource_type).map(|entry| summary(entry.resource()));
             (resource_type.url().to_owned(), Value::Array(all.collect()))
         });
@@ -144,6 +148,7 @@ fn full(resource: &Resource) -> Value {
         Kind::Workload => text::<Workload>(&resource.body),
         Kind::Service => text::<Service>(&resource.body),
         Kind::Authorization => text::<Authorization>(&resource.body),
+        Kind::L7 => text::<L7>(&resource.body),
     };
     let mut value = summary(resource);
     value["content"] = content.lines().collect();

@@ -302,6 +302,7 @@ fn name_of(kind: Kind) -> &'static str {
         Kind::Workload => "workload",
         Kind::Service => "service",
         Kind::Authorization => "authorization",
+        Kind::L7 => "l7",
     }
 }
 

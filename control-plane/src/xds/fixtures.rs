@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use mesh_api::proto::{
     discovery::{DeltaDiscoveryRequest, Status},
+    l7::{WorkloadLabels, resource::Kind as L7},
     security::Authorization,
     workload::{PortList, Service, Workload},
 };
@@ -46,6 +47,12 @@ pub(crate) fn policy(namespace: &str, name: &str, content: u32) -> Change {
         ..Default::default()
     };
     present(Resource::authorization(&policy))
+}
+
+/// Returns labels of a workload, which are for some waypoints.
+pub(crate) fn labels(uid: &str, waypoints: &[&str]) -> Change {
+    let labels = WorkloadLabels { uid: uid.into(), ..Default::default() };
+    present(Resource::l7(format!("labels/{uid}"), L7::Labels(labels), boxed(waypoints)))
 }
 
 /// Returns the removal of a resource.

@@ -66,7 +66,8 @@ pub(super) fn head(resource_type: ResourceType, resource: &Resource) -> Bytes {
             ResourceType::Authorization
             | ResourceType::Address
             | ResourceType::Workload
-            | ResourceType::Service,
+            | ResourceType::Service
+            | ResourceType::L7,
             _,
         ) => None,
     };
@@ -190,6 +191,7 @@ fn answer(type_url: &str, nonce: &str, removed: Vec<Box<str>>, fields: &mut Vec<
 mod tests {
     use mesh_api::proto::{
         discovery::DeltaDiscoveryResponse,
+        l7::{WorkloadLabels, resource::Kind as L7},
         security::Authorization,
         workload::{Address, Service, Workload, address::Type},
     };
@@ -250,6 +252,10 @@ mod tests {
         }
     }
 
+    fn labels() -> L7 {
+        L7::Labels(WorkloadLabels { uid: "a".into(), ..Default::default() })
+    }
+
     #[test]
     fn the_other_types_carry_the_content_as_it_is() {
         let policy = Authorization { name: "p".into(), ..Default::default() };
@@ -257,6 +263,7 @@ mod tests {
             (ResourceType::Workload, Resource::workload(&workload(), Box::default())),
             (ResourceType::Service, Resource::service(&service(), Box::default())),
             (ResourceType::Authorization, Resource::authorization(&policy)),
+            (ResourceType::L7, Resource::l7("labels/a".into(), labels(), Box::default())),
         ];
         for (resource_type, resource) in types {
             let body = resource.body.clone();

@@ -1,5 +1,7 @@
 //! The types of resources that clients can ask for.
 
+use mesh_api::xds_client::L7_TYPE;
+
 use crate::resource::Kind;
 
 /// A type of resources, as named by its URL.
@@ -13,13 +15,16 @@ pub enum ResourceType {
     Workload,
     /// Services only.
     Service,
+    /// What only waypoints are told; node proxies do not ask.
+    L7,
 }
 
 // === impl ResourceType ===
 
 impl ResourceType {
     /// Every type, in the order in which news is sent: policies before what they protect.
-    pub const ALL: [Self; 4] = [Self::Authorization, Self::Address, Self::Workload, Self::Service];
+    pub const ALL: [Self; 5] =
+        [Self::Authorization, Self::Address, Self::Workload, Self::Service, Self::L7];
 
     /// Returns the type with the given URL.
     pub fn from_url(url: &str) -> Option<Self> {
@@ -33,6 +38,7 @@ impl ResourceType {
             Self::Address => "type.googleapis.com/istio.workload.Address",
             Self::Workload => "type.googleapis.com/istio.workload.Workload",
             Self::Service => "type.googleapis.com/istio.workload.Service",
+            Self::L7 => L7_TYPE,
         }
     }
 
@@ -43,6 +49,7 @@ impl ResourceType {
             Self::Address => "wds",
             Self::Workload => "workload",
             Self::Service => "service",
+            Self::L7 => "l7",
         }
     }
 
@@ -53,6 +60,7 @@ impl ResourceType {
             Self::Address => matches!(kind, Kind::Workload | Kind::Service),
             Self::Workload => kind == Kind::Workload,
             Self::Service => kind == Kind::Service,
+            Self::L7 => kind == Kind::L7,
         }
     }
 }

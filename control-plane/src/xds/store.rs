@@ -23,6 +23,7 @@ pub struct Position(u64);
 pub struct Store {
     addresses: Collection,
     policies: Collection,
+    l7: Collection,
 }
 
 /// Resources that share their names: no two have the same.
@@ -93,7 +94,8 @@ impl Default for Store {
 impl Store {
     /// Creates an empty store that remembers so many removals in each collection.
     pub fn with_max_tombstones(max: usize) -> Self {
-        Self { addresses: Collection::new(max), policies: Collection::new(max) }
+        let collection = || Collection::new(max);
+        Self { addresses: collection(), policies: collection(), l7: collection() }
     }
 
     /// Takes a change up; returns whether it changes anything.
@@ -101,6 +103,7 @@ impl Store {
         let collection = match change.kind {
             Kind::Workload | Kind::Service => &mut self.addresses,
             Kind::Authorization => &mut self.policies,
+            Kind::L7 => &mut self.l7,
         };
         match change.resource {
             Some(resource) => collection.insert(resource),
@@ -115,12 +118,14 @@ impl Store {
             ResourceType::Address | ResourceType::Workload | ResourceType::Service => {
                 &self.addresses
             }
+            ResourceType::L7 => &self.l7,
         }
     }
 
     /// Returns how many resources of the given kind there are.
     pub fn count(&self, kind: Kind) -> usize {
-        self.addresses.counts[kind as usize] + self.policies.counts[kind as usize]
+        let collections = [&self.addresses, &self.policies, &self.l7];
+        collections.iter().map(|collection| collection.counts[kind as usize]).sum()
     }
 
     /// Returns every resource of the given type.
@@ -302,9 +307,10 @@ impl Entry {
     pub(super) fn head(&self, resource_type: ResourceType) -> &Bytes {
         let head = match resource_type {
             ResourceType::Address => &self.address_head,
-            ResourceType::Authorization | ResourceType::Workload | ResourceType::Service => {
-                &self.own_head
-            }
+            ResourceType::Authorization
+            | ResourceType::Workload
+            | ResourceType::Service
+            | ResourceType::L7 => &self.own_head,
         };
         head.get_or_init(|| frame::head(resource_type, &self.resource))
     }

@@ -174,6 +174,10 @@ const INVALID: &[(&str, &str)] = &[
         "line 4, column 5: workloads[2].namespace: invalid namespace \"SHOP/x\": use lower-case letters, digits, '-', '.' and '_'",
     ),
     (
+        "services:\n  - {namespace: shop, hostname: a, port_names: [{number: 80}]}",
+        "line 5, column 5: services[0].port_names[0].name: is empty: set it",
+    ),
+    (
         "services:\n  - {namespace: shop, hostname: a}\n  - {namespace: shop, hostname: a}",
         "line 6, column 5: services[1]: shop/a is used by services[0] already: change one of them",
     ),
@@ -303,6 +307,11 @@ const MALFORMED: &[(&str, &str, &str)] = &[
         "workloads:\n  - services:\n      a/b: {ports: [{port: 1}]}\n",
         "line 3, column 22: workloads[0].services.a/b.ports[0].port: ",
         "service_port",
+    ),
+    (
+        "services:\n  - port_names: [{port: 80}]\n",
+        "line 2, column 19: services[0].port_names[0].port: ",
+        "number",
     ),
     (
         "services:\n  - addresses: [x]\n",

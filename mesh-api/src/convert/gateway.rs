@@ -16,7 +16,7 @@ impl TryFrom<proto::GatewayAddress> for GatewayAddress {
 
     fn try_from(wire: proto::GatewayAddress) -> Result<Self, InvalidField> {
         let destination = match wire.destination {
-            Some(Destination::Hostname(hostname)) => GatewayDestination::Service(ServiceKey {
+            Some(Destination::Hostname(hostname)) => GatewayDestination::Hostname(ServiceKey {
                 namespace: name("hostname.namespace", &hostname.namespace)?,
                 hostname: required("hostname.hostname", hostname.hostname)?.into(),
             }),

@@ -2,10 +2,7 @@
 //! may open them, whose content is the message of the mesh configuration itself. Proxies that do not
 //! know it pass it over, as they do all extensions.
 
-use prost::Message as _;
-use prost_types::Any;
-
-use super::{InvalidField, Problem};
+use super::{InvalidField, Problem, extension};
 use crate::{
     proto::{
         mesh_config::mesh_config::{OutboundTrafficPolicy, outbound_traffic_policy::Mode},
@@ -26,25 +23,19 @@ pub fn extension(unknown: UnknownDestinations) -> Extension {
         UnknownDestinations::Pass => Mode::AllowAny,
         UnknownDestinations::Refuse => Mode::RegistryOnly,
     };
-    let value = OutboundTrafficPolicy { mode: mode.into() }.encode_to_vec();
-    Extension { name: NAME.to_owned(), config: Some(Any { type_url: TYPE_URL.to_owned(), value }) }
+    extension::of(NAME, TYPE_URL, &OutboundTrafficPolicy { mode: mode.into() })
 }
 
 /// Returns what the extensions of a workload say of such connections, if anything.
 pub(super) fn unknown_destinations(
     extensions: &[Extension],
 ) -> Result<Option<UnknownDestinations>, InvalidField> {
-    let configs = extensions.iter().map(|extension| extension.config.as_ref());
-    let found = configs
-        .enumerate()
-        .find_map(|(i, config)| config.filter(|c| c.type_url == TYPE_URL).map(|c| (i, c)));
-    let Some((i, Any { value, .. })) = found else { return Ok(None) };
-    let at = |problem: Problem| problem.at(&format!("extensions[{i}].config"));
-    let policy = OutboundTrafficPolicy::decode(&**value).map_err(|_| at(Problem::Malformed))?;
+    let found = extension::content::<OutboundTrafficPolicy>(extensions, TYPE_URL)?;
+    let Some((policy, field)) = found else { return Ok(None) };
     let mode = Mode::try_from(policy.mode).map_err(|_| {
         let known = [Mode::RegistryOnly, Mode::AllowAny, Mode::AllowAnyDynamicDns];
         let names = known.map(|mode| mode.as_str_name()).join(", ");
-        at(Problem::UnknownValue { number: policy.mode, names })
+        Problem::UnknownValue { number: policy.mode, names }.at(&field)
     })?;
     Ok(Some(match mode {
         Mode::RegistryOnly => UnknownDestinations::Refuse,
@@ -54,6 +45,8 @@ pub(super) fn unknown_destinations(
 
 #[cfg(test)]
 mod tests {
+    use prost_types::Any;
+
     use super::*;
 
     fn written(type_url: &str, value: &[u8]) -> Extension {

@@ -3,13 +3,14 @@
 use std::{collections::HashSet, sync::Arc};
 
 use super::{
-    InvalidField, Problem, enumeration, gateway::gateway, list, name, port, range, required,
+    InvalidField, Problem, enumeration, gateway::gateway, list, name, port, port_names, range,
+    required,
 };
 use crate::{
     proto::workload as proto,
     workload::{
-        Balancing, IpFamilies, Network, Scope, Service, ServiceAddress, ServiceKey, ServicePort,
-        WeightedWaypoint,
+        AppProtocol, Balancing, IpFamilies, Network, Scope, Service, ServiceAddress, ServiceKey,
+        ServicePort, WeightedWaypoint,
     },
 };
 
@@ -29,6 +30,7 @@ impl TryFrom<proto::Service> for Service {
             name: wire.name.into(),
             addresses: list("addresses", wire.addresses, ServiceAddress::try_from)?,
             ports: ports(&wire.ports)?,
+            port_names: port_names::read(&wire.extensions)?,
             subject_alt_names: list("subject_alt_names", wire.subject_alt_names, |text| {
                 name("", &text)
             })?,
@@ -71,7 +73,20 @@ impl TryFrom<&proto::Port> for ServicePort {
             0 => None,
             number => Some(convert("target_port", number)?),
         };
-        Ok(Self { service_port: convert("service_port", wire.service_port)?, target_port })
+        let service_port = convert("service_port", wire.service_port)?;
+        Ok(Self { service_port, target_port, protocol: protocol(wire.app_protocol) })
+    }
+}
+
+/// A protocol that later versions may add is found out as one that is not declared.
+fn protocol(wire: i32) -> AppProtocol {
+    match proto::AppProtocol::try_from(wire) {
+        Ok(proto::AppProtocol::Unknown) | Err(_) => AppProtocol::Unknown,
+        Ok(proto::AppProtocol::Http11) => AppProtocol::Http1,
+        Ok(proto::AppProtocol::Http2) => AppProtocol::Http2,
+        Ok(proto::AppProtocol::Grpc) => AppProtocol::Grpc,
+        Ok(proto::AppProtocol::Tcp) => AppProtocol::Tcp,
+        Ok(proto::AppProtocol::Tls) => AppProtocol::Tls,
     }
 }
 
@@ -125,7 +140,7 @@ fn scope(field: &str, number: i32) -> Result<Scope, InvalidField> {
 fn ports(wire: &[proto::Port]) -> Result<Vec<ServicePort>, InvalidField> {
     let mut seen = HashSet::new();
     let ports = list("ports", wire, ServicePort::try_from)?;
-    for (i, ServicePort { service_port, target_port: _ }) in ports.iter().enumerate() {
+    for (i, ServicePort { service_port, .. }) in ports.iter().enumerate() {
         if !seen.insert(*service_port) {
             let field = format!("ports[{i}].service_port");
             return Err(Problem::DuplicatePort(*service_port).at(&field));

@@ -218,7 +218,7 @@ fn a_service_says_what_its_endpoints_are_preferred_for() {
 fn a_waypoint_is_found_by_its_service_or_by_its_address() {
     let bound = workload("waypoint: {hostname: {namespace: shop, hostname: wp.shop}}").unwrap();
     let by_name = GatewayAddress {
-        destination: GatewayDestination::Service(service_key("shop/wp.shop").unwrap()),
+        destination: GatewayDestination::Hostname(service_key("shop/wp.shop").unwrap()),
         hbone_port: 15008,
     };
     assert_eq!(bound.waypoint, Some(by_name.clone()));
@@ -241,7 +241,10 @@ fn a_host_name_stands_for_addresses_that_are_not_there() {
     };
     assert_eq!(parse("hostname: db_1.Example.com").as_deref(), Some("db_1.Example.com"));
     assert_eq!(parse("hostname: '*.example'").as_deref(), Some("*.example"));
-    assert_eq!(parse("hostname: db.example, addresses: [10.0.0.7]"), None);
+    // It is a name to be referred to by, too; as that it need not be one.
+    let named = parse("hostname: db.example, addresses: [10.0.0.7]");
+    assert_eq!(named.as_deref(), Some("db.example"));
+    assert_eq!(parse("hostname: 'a b', addresses: [10.0.0.7]"), None);
 }
 
 #[test]

@@ -75,12 +75,12 @@ impl From<proto::Locality> for Locality {
     }
 }
 
-/// Returns the name that stands for the addresses of a workload without any. What only a gateway leads
-/// to needs neither.
+/// Returns the name of a workload, which stands for its addresses if it has none. What only a gateway
+/// leads to needs neither.
 fn hostname(wire: &proto::Workload) -> Result<Option<Arc<str>>, InvalidField> {
     let name = wire.hostname.as_str();
     match (wire.addresses.is_empty(), name) {
-        (false, _) => Ok(None),
+        (false, _) => Ok(Some(name).filter(|name| is_hostname(name)).map(Arc::from)),
         (true, "") if wire.network_gateway.is_some() => Ok(None),
         (true, "") => Err(Problem::Missing.at("addresses")),
         (true, _) if is_hostname(name) => Ok(Some(name.into())),

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de::Error};
 
-use super::{security, workload};
+use super::{networking, security, workload};
+use crate::convert::port_names;
 
 /// An enumeration whose values are 0, 1, 2 and so on.
 pub(crate) trait Named: Sized + TryFrom<i32> + Into<i32> {
@@ -129,6 +130,15 @@ where
         .iter()
         .map(|name| number_of::<workload::load_balancing::Scope>(name).map_err(D::Error::custom))
         .collect()
+}
+
+/// Reads the names of a service's ports, as the extension that carries them.
+pub(crate) fn port_names<'de, D>(deserializer: D) -> Result<Vec<workload::Extension>, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    let ports: Vec<networking::ServicePort> = list(deserializer)?;
+    Ok(vec![port_names::extension(ports)])
 }
 
 /// Reads a list of addresses.

@@ -12,8 +12,9 @@ use crate::state::Naming;
 #[derive(Debug, Args)]
 pub struct DatagramArgs {
     /// Answer the DNS queries of enrolled pods for A and AAAA records of services, whatever name
-    /// server they ask; all other queries are passed on to that name server. While no proxy runs
-    /// queries go to it directly. With `false` they always do.
+    /// server they ask, and for SRV records of the named ports (`_https._tcp.api.example`) of hosts
+    /// that only the mesh has; all other queries are passed on to that name server. While no proxy
+    /// runs queries go to it directly. With `false` they always do.
     #[arg(
         long,
         value_name = "BOOL",
@@ -36,7 +37,7 @@ pub struct DatagramArgs {
     )]
     pub datagrams: DatagramPolicy,
     /// Name servers that find the addresses of workloads which have a host name in place of
-    /// addresses, such as endpoints of a `ServiceEntry`. They are asked from inside the pod that
+    /// addresses, such as endpoints of a `ServiceEntry`, or gateways of other networks. They are asked from inside the pod that
     /// connects. By default those of this process's own /etc/resolv.conf, but for loopback addresses,
     /// which pods do not reach.
     #[arg(long, value_name = "ADDRESS,...", env = "FAIRLEAD_NAME_SERVERS", value_delimiter = ',')]

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use http::Uri;
+use mesh_api::{control_plane::ControlPlane, xds_client::Introduction};
 
 use super::{Configuration, ProxyUser, RunArgs, Sources, user};
-use crate::{agent::kubernetes::ApiAccess, discovery::Introduction};
-use mesh_api::control_plane::ControlPlane;
+use crate::agent::kubernetes::ApiAccess;
 
 /// Where Kubernetes mounts what a pod needs to talk to the API server.
 const SERVICE_ACCOUNT_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";

@@ -7,18 +7,12 @@ use std::{
 
 use fairlead_tunnel::identity::DEFAULT_SVID_TTL;
 use mesh_api::{
-    control_plane::{Address, ControlPlane, server_name},
+    control_plane::{ControlPlane, ControlPlaneArgs},
     workload::{Network, NodeName},
+    xds_client::{Introduction, Role},
 };
 
-use super::{ControlPlaneArgs, RunArgs};
-use crate::discovery::Introduction;
-
-/// Roots of the control plane, where Istio's charts mount them.
-const DEFAULT_ROOTS: &str = "/var/run/secrets/istio/root-cert.pem";
-
-/// Token, where Istio's charts mount it.
-const DEFAULT_TOKEN: &str = "/var/run/secrets/tokens/istio-token";
+use super::RunArgs;
 
 /// Lifetime of certificates of the embedded CA, which costs nothing to ask.
 const LOCAL_SVID_TTL: Duration = Duration::from_hours(1);
@@ -195,36 +189,6 @@ impl Sources {
     }
 }
 
-// === impl ControlPlaneArgs ===
-
-impl ControlPlaneArgs {
-    fn xds(&self, address: &Address) -> ControlPlane {
-        self.reach(address, self.xds_root_ca.as_ref(), self.alt_xds_hostname.as_deref())
-    }
-
-    fn ca(&self, address: &Address) -> ControlPlane {
-        let roots = self.ca_root_ca.as_ref().or(self.xds_root_ca.as_ref());
-        let name = self.alt_ca_hostname.as_deref().or(self.alt_xds_hostname.as_deref());
-        self.reach(address, roots, name)
-    }
-
-    fn reach(
-        &self,
-        address: &Address,
-        roots: Option<&PathBuf>,
-        name: Option<&str>,
-    ) -> ControlPlane {
-        ControlPlane {
-            address: address.clone(),
-            // Names were checked when the options were read.
-            server_name: name.and_then(|name| server_name(name).ok()),
-            roots: roots.map_or_else(|| DEFAULT_ROOTS.into(), Clone::clone),
-            token: self.auth_token.as_ref().map_or_else(|| DEFAULT_TOKEN.into(), Clone::clone),
-            cluster_id: self.cluster_id.clone(),
-        }
-    }
-}
-
 fn files_of(control_plane: &ControlPlane) -> [&Path; 2] {
     [&control_plane.roots, &control_plane.token]
 }
@@ -232,6 +196,7 @@ fn files_of(control_plane: &ControlPlane) -> [&Path; 2] {
 fn introduction(args: &RunArgs) -> Introduction {
     let own = &args.control_plane;
     Introduction {
+        role: Role::NodeProxy,
         node_name: NodeName(args.node_name.as_str().into()),
         pod_name: own.pod_name.clone().unwrap_or_else(|| args.node_name.clone()),
         pod_namespace: own.pod_namespace.clone(),

@@ -7,7 +7,7 @@ use hickory_proto::{
     op::{Edns, Message, MessageType, OpCode, Query},
     rr::{
         DNSClass, Name, RData, Record, RecordType,
-        rdata::{A, AAAA, CNAME},
+        rdata::{A, AAAA, CNAME, SRV},
     },
 };
 
@@ -22,6 +22,13 @@ const PLAIN_PAYLOAD: u16 = 512;
 /// Longest datagram that is offered to clients: fits the packets of every network (DNS flag day
 /// 2020).
 pub(super) const OFFERED_PAYLOAD: u16 = 1_232;
+
+/// Addresses of a port's host that are sent along with the port: clients ask for them themselves if
+/// they want more.
+const MAX_ADDRESSES_ALONG: usize = 16;
+
+/// Priority and weight of a port: there is no other to choose from (RFC 2782).
+const ONLY_ONE: (u16, u16) = (0, 0);
 
 /// A message that asks for something.
 #[derive(Debug)]
@@ -39,7 +46,7 @@ pub struct Question {
 }
 
 /// Which addresses a question is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Addresses {
     /// IPv4.
     V4,
@@ -134,29 +141,55 @@ impl Question {
         alias_of: Option<&str>,
         limit: usize,
     ) -> Result<Vec<u8>, ProtoError> {
-        let mut answer = self.empty_answer();
-        let mut owner = self.asked().clone();
-        if let Some(name) = alias_of {
-            let mut name = Name::from_ascii(name)?;
-            name.set_fqdn(true);
-            answer.add_answer(Record::from_rdata(owner, TTL, RData::CNAME(CNAME(name.clone()))));
-            owner = name;
-        }
-        let family = self.addresses();
-        let data = addresses.iter().filter_map(|address| match (address, family) {
-            (IpAddr::V4(v4), Some(Addresses::V4)) => Some(RData::A(A(*v4))),
-            (IpAddr::V6(v6), Some(Addresses::V6)) => Some(RData::AAAA(AAAA(*v6))),
-            (IpAddr::V4(_) | IpAddr::V6(_), _) => None,
-        });
-        let records: Vec<_> =
-            data.map(|data| Record::from_rdata(owner.clone(), TTL, data)).collect();
-        fit(answer, &records, limit)
+        let (answer, owner) = self.begin(alias_of)?;
+        let is_v4 = self.addresses().map(|family| family == Addresses::V4);
+        let asked = addresses.iter().filter(|address| Some(address.is_ipv4()) == is_v4);
+        let records: Vec<_> = asked.map(|address| address_of(&owner, *address)).collect();
+        fit(answer, &records, &[], limit)
+    }
+
+    /// Returns whether ports are asked for, by their names.
+    pub fn is_for_ports(&self) -> bool {
+        self.kind() == RecordType::SRV
+    }
+
+    /// Returns an answer with these ports of `target`, and with its addresses as far as there is room;
+    /// `alias_of` is the name that the ports belong to, if it is another one. Longer than `limit` it
+    /// is cut, and says so.
+    pub fn answer_ports(
+        &self,
+        ports: &[u16],
+        target: &str,
+        addresses: &[IpAddr],
+        alias_of: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<u8>, ProtoError> {
+        let (answer, owner) = self.begin(alias_of)?;
+        let target = whole(target)?;
+        let (priority, weight) = ONLY_ONE;
+        let port = |port: &u16| {
+            let data = RData::SRV(SRV::new(priority, weight, *port, target.clone()));
+            Record::from_rdata(owner.clone(), TTL, data)
+        };
+        let records: Vec<_> = ports.iter().map(port).collect();
+        let along = addresses.iter().take(MAX_ADDRESSES_ALONG);
+        let along: Vec<_> = along.map(|address| address_of(&target, *address)).collect();
+        fit(answer, &records, &along, limit)
     }
 
     /// Returns how long an answer may be over UDP, in bytes.
     pub fn payload(&self) -> usize {
         let asked = self.message.edns.as_ref().map_or(PLAIN_PAYLOAD, Edns::max_payload);
         usize::from(asked.max(PLAIN_PAYLOAD))
+    }
+
+    /// Begins an answer; returns it and the name that its records belong to.
+    fn begin(&self, alias_of: Option<&str>) -> Result<(Message, Name), ProtoError> {
+        let (mut answer, owner) = (self.empty_answer(), self.asked().clone());
+        let Some(name) = alias_of else { return Ok((answer, owner)) };
+        let name = whole(name)?;
+        answer.add_answer(Record::from_rdata(owner, TTL, RData::CNAME(CNAME(name.clone()))));
+        Ok((answer, name))
     }
 
     fn empty_answer(&self) -> Message {
@@ -186,24 +219,48 @@ impl Question {
     }
 }
 
-/// Adds as many of the records as fit. A client that does not ask again over TCP has those.
-fn fit(mut answer: Message, records: &[Record], limit: usize) -> Result<Vec<u8>, ProtoError> {
+/// Returns a name that nothing is added to.
+fn whole(name: &str) -> Result<Name, ProtoError> {
+    let mut name = Name::from_ascii(name)?;
+    name.set_fqdn(true);
+    Ok(name)
+}
+
+fn address_of(owner: &Name, address: IpAddr) -> Record {
+    let data = match address {
+        IpAddr::V4(v4) => RData::A(A(v4)),
+        IpAddr::V6(v6) => RData::AAAA(AAAA(v6)),
+    };
+    Record::from_rdata(owner.clone(), TTL, data)
+}
+
+/// Adds as many of the records as fit, and of those that may come along. A client that does not ask
+/// again over TCP has those.
+fn fit(
+    mut answer: Message,
+    records: &[Record],
+    along: &[Record],
+    limit: usize,
+) -> Result<Vec<u8>, ProtoError> {
     let alias = answer.answers.clone();
-    let mut count = records.len();
+    let (mut count, mut extra) = (records.len(), along.len());
     loop {
         answer.answers.clone_from(&alias);
         answer.add_answers(records.iter().take(count).cloned());
+        answer.additionals = along.iter().take(extra).cloned().collect();
         answer.metadata.truncation = count < records.len();
         let bytes = answer.to_vec()?;
         let Some(excess) = bytes.len().checked_sub(limit).filter(|excess| *excess > 0) else {
             return Ok(bytes);
         };
-        if count == 0 {
+        let each = (bytes.len() - raw::HEADER) / (count + extra + 1);
+        // What may come along goes first.
+        let least = if extra > 0 { &mut extra } else { &mut count };
+        if *least == 0 {
             return Ok(bytes);
         }
-        // Records are of one length, as their names are compressed.
-        let each = (bytes.len() - raw::HEADER) / (count + 1);
-        count = count.saturating_sub(excess.div_ceil(each.max(1)).max(1));
+        // Records are of about one length, as their names are compressed.
+        *least = least.saturating_sub(excess.div_ceil(each.max(1)).max(1));
     }
 }
 

@@ -7,6 +7,10 @@ use std::time::Duration;
 /// another.
 pub const MAX_QUERIES: usize = 512;
 
+/// Names of a pod's destinations that are looked up at once: each has a socket. More wait, until they
+/// are given up. A name counts once, however many connections want it.
+pub const MAX_LOOKUPS: usize = 64;
+
 /// Longest query, in bytes. They are some hundred; nobody fragments them.
 pub const MAX_QUERY_BYTES: usize = 4_096;
 

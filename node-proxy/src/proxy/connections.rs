@@ -25,6 +25,7 @@ use super::{
     flow::{Addresses, Flow, FlowLog},
     node::Node,
     pod::Pod,
+    shares::Part,
 };
 use crate::{
     state::MeshState,
@@ -66,6 +67,8 @@ struct Live {
     counted: Counted,
     /// What policy judges; none for connections that the pod opened.
     inbound: Option<Inbound>,
+    /// Its part of what its peer may have of the pod, likewise.
+    peer: Option<Part>,
     /// What is known of it, once that is decided.
     flow: Option<Rc<Flow>>,
     idleness: Idleness,
@@ -134,10 +137,12 @@ impl Connections {
             let of_pod = judged.entry(Arc::as_ptr(pod)).or_insert_with(|| Judged::new(pod));
             of_pod.connections += 1;
         }
+        let peer = inbound.as_ref().map(|inbound| counted.pod().peers.connection(inbound.source));
         let (close, closed) = oneshot::channel();
         let live = Live {
             counted,
             inbound,
+            peer,
             flow: None,
             idleness: Idleness::default(),
             close: Some(close),
@@ -302,6 +307,17 @@ impl Live {
 // === impl Registration ===
 
 impl Registration {
+    /// Returns whether neither the pod nor the connection's peer has one too many with it.
+    pub(super) fn admit(&self) -> Result<(), CloseReason> {
+        let live = self.table.live.borrow();
+        let Some(Live { counted: Counted { node, pod }, peer, .. }) = live.get(self.key) else {
+            return Ok(());
+        };
+        pod.admit(node)?;
+        let held = peer.as_ref().map_or(0, Part::held);
+        node.within(held, node.options.max_peer_connections.get(), "peer_connections")
+    }
+
     /// Has the connection described by what `log` says.
     pub(super) fn describe(&self, log: &FlowLog) {
         if let Some(live) = self.table.live.borrow_mut().get_mut(self.key) {

@@ -123,12 +123,15 @@ fn service(service: &Service) -> Value {
     let ports = service.ports.iter().map(|port| {
         (port.service_port.to_string(), port.target_port.map_or(Value::Null, Value::from))
     });
+    let port_names = service.port_names.iter();
+    let port_names = port_names.map(|port| (port.name.to_string(), Value::from(port.service_port)));
     json!({
         "name": service.name,
         "namespace": service.key.namespace.as_str(),
         "hostname": service.key.hostname,
         "vips": service.addresses.iter().map(vip).collect::<Vec<_>>(),
         "ports": Value::Object(ports.collect()),
+        "portNames": Value::Object(port_names.collect()),
         "subjectAltNames":
             service.subject_alt_names.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "waypoint": service.waypoint.as_ref().map(gateway),
@@ -137,7 +140,7 @@ fn service(service: &Service) -> Value {
 
 fn gateway(gateway: &GatewayAddress) -> Value {
     let destination = match &gateway.destination {
-        GatewayDestination::Service(key) => key.to_string(),
+        GatewayDestination::Hostname(key) => key.to_string(),
         GatewayDestination::Address(network, address) => format!("{}/{address}", network.0),
     };
     json!({ "destination": destination, "hboneMtlsPort": gateway.hbone_port })

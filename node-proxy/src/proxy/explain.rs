@@ -142,11 +142,8 @@ impl Check<'_> {
             identities.iter().take(MAX_IDENTITIES_LISTED).map(name).collect()
         };
         Attempt {
-            address: match &hop.hostname {
-                Some(hostname) => name(&format_args!("{hostname}:{}", hop.address.port())),
-                None => hop.address.to_string(),
-            },
-            peer: hop.peer_address(),
+            address: name(&hop.asked_for()),
+            peer: name(&hop.peer()),
             workload: workload.map(workload_name),
             transport,
             gateway: list(gateway),

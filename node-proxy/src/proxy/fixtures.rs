@@ -10,11 +10,11 @@ use tokio::sync::mpsc;
 use super::{
     hostnames::Told,
     node::{Node, ProxyOptions},
-    pod::{OpenConnections, Pod},
+    pod::{OpenConnections, Peers, Pod},
     ready_sockets::ReadySockets,
 };
 use crate::{
-    limits::DEFAULT_MAX_POD_CONNECTIONS,
+    limits::{DEFAULT_MAX_PEER_CONNECTIONS, DEFAULT_MAX_PEER_TUNNELS, DEFAULT_MAX_POD_CONNECTIONS},
     link::{listeners::PodListeners, message::PodId},
     state::OutboundPolicy,
     telemetry::metrics::NodeMetrics,
@@ -28,6 +28,8 @@ pub(crate) fn node() -> Arc<Node> {
         access_log_sample: NonZeroU32::MIN,
         idle_timeout: None,
         max_pod_connections: DEFAULT_MAX_POD_CONNECTIONS,
+        max_peer_connections: DEFAULT_MAX_PEER_CONNECTIONS,
+        max_peer_tunnels: DEFAULT_MAX_PEER_TUNNELS,
         naming: None,
         name_servers: Vec::new(),
     };
@@ -47,6 +49,7 @@ pub(super) fn pod(identities: &IdentityStore, name: &str, number: u64) -> Arc<Po
         sockets: ReadySockets::new(PodId { netns: number, enrolment: 1 }, requests),
         told: Told::default(),
         connections: OpenConnections::new(),
+        peers: Peers::new(),
     })
 }
 

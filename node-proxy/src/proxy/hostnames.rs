@@ -1,6 +1,8 @@
 //! The addresses of workloads that have a host name in their place, as the pod sees them that connects:
 //! its own socket asks, and what it was told is kept for it alone.
 
+mod merged;
+
 use std::{
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -9,11 +11,13 @@ use std::{
 
 use mesh_api::workload::IpFamilies;
 use rand::seq::IndexedRandom as _;
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
 
+use self::merged::Merged;
 use super::{node::Node, pod::Pod, resolver::upstream::Upstreams};
 use crate::{
     dns::{Addresses, Cache, addresses, longest_answer, lookup},
+    limits::dns::MAX_LOOKUPS,
     telemetry::reason::CloseReason,
 };
 
@@ -23,16 +27,29 @@ const SERVER_TIME: Duration = Duration::from_secs(2);
 /// Time that all of them have, for both families.
 const LOOKUP_TIME: Duration = Duration::from_secs(5);
 
-/// What one pod was told.
-#[derive(Debug, Default)]
-pub(super) struct Told(Mutex<Cache>);
+/// What one pod was told, and what it is asking.
+#[derive(Debug)]
+pub(super) struct Told {
+    cache: Mutex<Cache>,
+    /// Connections that want the same at once ask once.
+    asking: Merged<(Arc<str>, Addresses), Arc<[IpAddr]>>,
+    /// Places for those that wait for name servers.
+    places: Semaphore,
+}
 
 // === impl Told ===
+
+impl Default for Told {
+    fn default() -> Self {
+        let (cache, asking) = (Mutex::default(), Merged::default());
+        Self { cache, asking, places: Semaphore::new(MAX_LOOKUPS) }
+    }
+}
 
 impl Told {
     fn cache(&self) -> MutexGuard<'_, Cache> {
         // Every change of the cache leaves it whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -41,13 +58,14 @@ impl Told {
 pub(super) async fn resolve(
     node: &Node,
     pod: &Arc<Pod>,
-    hostname: &str,
+    hostname: &Arc<str>,
     like: IpAddr,
     families: IpFamilies,
 ) -> Result<IpAddr, CloseReason> {
     let resolving = async {
         for family in families_of(&pod.addresses, like, families) {
-            let found = look_up(node, pod, hostname, family).await;
+            let asked = look_up(node, pod, hostname, family);
+            let found = pod.told.asking.share((hostname.clone(), family), asked).await;
             // Any of them, as those who offer several mean it.
             if let Some(address) = found.choose(&mut rand::rng()) {
                 return Ok(*address);
@@ -75,19 +93,32 @@ fn families_of(pod: &[IpAddr], like: IpAddr, allowed: IpFamilies) -> Vec<Address
     families
 }
 
-/// Asks the name servers in turn until one answers, be it that there is nothing.
-async fn look_up(node: &Node, pod: &Arc<Pod>, hostname: &str, family: Addresses) -> Vec<IpAddr> {
-    let Some(query) = lookup(hostname, family) else { return Vec::new() };
-    let upstreams = Upstreams::new(pod.clone());
+/// Returns what is known of a name, or else asks the name servers.
+async fn look_up(node: &Node, pod: &Arc<Pod>, hostname: &str, family: Addresses) -> Arc<[IpAddr]> {
+    let Some(query) = lookup(hostname, family) else { return Arc::default() };
     for server in &node.options.name_servers {
         let kept = pod.told.cache().get(*server, &query, Instant::now());
         if let Some(answer) = kept {
-            return addresses(&answer);
+            return addresses(&answer).into();
         }
-        let asked = timeout(SERVER_TIME, upstreams.ask(query.clone(), *server, longest_answer()));
+    }
+    let places = &pod.told.places;
+    if places.available_permits() == 0 {
+        node.metrics.limit("dns_lookups").inc();
+    }
+    // Nobody closes it.
+    let _place = places.acquire().await;
+    ask(node, pod, hostname, &query).await.into()
+}
+
+/// Asks the name servers in turn until one answers, be it that there is nothing.
+async fn ask(node: &Node, pod: &Arc<Pod>, hostname: &str, query: &[u8]) -> Vec<IpAddr> {
+    let upstreams = Upstreams::new(pod.clone());
+    for server in &node.options.name_servers {
+        let asked = timeout(SERVER_TIME, upstreams.ask(query.to_vec(), *server, longest_answer()));
         match asked.await {
             Ok(Ok(answer)) => {
-                if pod.told.cache().put(*server, &query, &answer, Instant::now()).is_err() {
+                if pod.told.cache().put(*server, query, &answer, Instant::now()).is_err() {
                     node.metrics.limit("dns_cache").inc();
                 }
                 return addresses(&answer);

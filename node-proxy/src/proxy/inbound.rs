@@ -202,6 +202,7 @@ impl Arrival {
         pod: &Pod,
         registration: &mut Registration,
     ) -> Result<TcpStream, CloseReason> {
+        let room = registration.admit();
         let enter = async {
             let to = self.application.address;
             if !pod.owns(to.ip()) || to.ip() != self.target.ip() {
@@ -211,7 +212,7 @@ impl Arrival {
             if PROXY_PORTS.contains(&self.requested.port()) {
                 return Err(CloseReason::IllegalPort);
             }
-            pod.admit(&worker.node)?;
+            room?;
             let local = worker.node.local_workload(&pod.name, &pod.identity).await;
             self.inbound().admit(&local.ok_or(CloseReason::WorkloadUnknown)?)?;
             if self.application.proxy_header {

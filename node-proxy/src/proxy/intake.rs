@@ -27,7 +27,7 @@ use super::{
     explain,
     hostnames::Told,
     node::Node,
-    pod::{OpenConnections, Pod},
+    pod::{OpenConnections, Peers, Pod},
     ready_sockets::ReadySockets,
     resolver::Resolver,
     worker::Workers,
@@ -345,6 +345,7 @@ impl Intake {
             sockets: ReadySockets::new(id, self.answers.clone()),
             told: Told::default(),
             connections: OpenConnections::new(),
+            peers: Peers::new(),
         });
         if self.progress == Progress::Serving {
             self.start(id, &pod, &listeners).await?;

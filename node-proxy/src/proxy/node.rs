@@ -11,10 +11,14 @@ use arc_swap::{ArcSwap, Guard};
 use mesh_api::identity::Identity;
 use tokio::{sync::watch, time::timeout};
 
-use super::{admission::refuses_datagrams, pod::OpenConnections};
+use super::{
+    admission::refuses_datagrams,
+    pod::OpenConnections,
+    shares::{Part, Shares},
+};
 use crate::{
     state::{LocalWorkload, MeshState, Moment, Naming, OutboundPolicy},
-    telemetry::metrics::NodeMetrics,
+    telemetry::{metrics::NodeMetrics, reason::CloseReason},
 };
 
 /// Time that a connection waits for the configuration of its pod: pods start before the control
@@ -34,6 +38,10 @@ pub struct ProxyOptions {
     pub idle_timeout: Option<Duration>,
     /// Connections that a pod may have open.
     pub max_pod_connections: NonZeroUsize,
+    /// Connections from one address that a pod may have open.
+    pub max_peer_connections: NonZeroUsize,
+    /// Tunnels from one address that may be open.
+    pub max_peer_tunnels: NonZeroUsize,
     /// How names are completed; none if DNS queries are not answered.
     pub naming: Option<Naming>,
     /// Name servers that are asked for workloads which have a host name in place of addresses.
@@ -51,6 +59,8 @@ pub struct Node {
     pub connections: OpenConnections,
     /// Tunnels from peers that are open.
     pub tunnels: OpenConnections,
+    /// Tunnels from each peer.
+    peer_tunnels: Arc<Shares>,
     state: ArcSwap<MeshState>,
     changed: watch::Sender<()>,
     started: Instant,
@@ -66,6 +76,7 @@ impl Node {
             metrics,
             connections: OpenConnections::new(),
             tunnels: OpenConnections::new(),
+            peer_tunnels: Shares::new(),
             state: ArcSwap::default(),
             changed: watch::Sender::new(()),
             started: Instant::now(),
@@ -86,6 +97,27 @@ impl Node {
     pub fn set_state(&self, state: MeshState) {
         self.state.store(Arc::new(state));
         self.changed.send_replace(());
+    }
+
+    /// Counts a tunnel from `peer` that has been accepted, unless it is one too many.
+    pub(super) fn admit_tunnel(&self, peer: IpAddr) -> Result<Part, CloseReason> {
+        let part = self.peer_tunnels.take(peer);
+        self.within(part.held(), self.options.max_peer_tunnels.get(), "peer_tunnels")?;
+        Ok(part)
+    }
+
+    /// Returns whether so many are not more than `most`, and counts if they are.
+    pub(super) fn within(
+        &self,
+        held: usize,
+        most: usize,
+        limit: &'static str,
+    ) -> Result<(), CloseReason> {
+        if held <= most {
+            return Ok(());
+        }
+        self.metrics.limit(limit).inc();
+        Err(CloseReason::LimitReached { limit })
     }
 
     /// Returns whether datagrams that arrive for a pod are refused by its policies. What they say

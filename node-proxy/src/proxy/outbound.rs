@@ -15,7 +15,7 @@ use std::{
 
 use mesh_api::{
     identity::Identity,
-    workload::{IpFamilies, Service, Workload},
+    workload::{Service, Workload},
 };
 use tokio::{io::Interest, net::TcpStream, sync::oneshot};
 
@@ -226,9 +226,9 @@ impl Captured {
         let node = &self.worker.node;
         if let Some(time) = standing.failed(node.moment(Instant::now())) {
             node.metrics.endpoints_set_aside.inc();
-            let (seconds, endpoint) = (time.as_secs(), hop.endpoint_address());
+            let (seconds, endpoint) = (time.as_secs(), hop.endpoint());
             let reason = reason.as_str();
-            tracing::info!(%endpoint, reason, seconds, "set aside an endpoint that keeps failing");
+            tracing::info!(endpoint, reason, seconds, "set aside an endpoint that keeps failing");
         }
     }
 
@@ -242,10 +242,13 @@ impl Captured {
         let Some(hostname) = &hop.hostname else {
             return Ok((self.open(hop, service, client).await?, None));
         };
-        let families = service.map_or(IpFamilies::Automatic, |service| service.ip_families);
+        let families = hop.families(service.map(Arc::as_ref));
         let (node, like) = (&self.worker.node, self.target.ip());
-        let address = hostnames::resolve(node, &self.pod, hostname, like, families).await?;
-        let found = Box::new(hop.found_at(address));
+        let resolved = hostnames::resolve(node, &self.pod, hostname, like, families).await;
+        if let (Err(reason), Transport::Gateway { gateway, .. }) = (&resolved, &hop.transport) {
+            self.note_failure(gateway.as_deref(), hop, reason);
+        }
+        let found = Box::new(hop.found_at(resolved?));
         Ok((self.open(&found, service, client).await?, Some(found)))
     }
 

@@ -14,13 +14,19 @@ use fairlead_ebpf::NetnsCookie;
 use fairlead_sys::socket::bind_delivery;
 use fairlead_tunnel::{
     identity::{IdentityHandle, NoCertificate},
+    limits::MAX_PEER_HANDSHAKES,
     tls::TlsConfigs,
 };
 use mesh_api::identity::Identity;
 use socket2::Socket;
 use tokio::{sync::watch, time::timeout};
 
-use super::{hostnames::Told, node::Node, ready_sockets::ReadySockets};
+use super::{
+    hostnames::Told,
+    node::Node,
+    ready_sockets::ReadySockets,
+    shares::{Part, Shares},
+};
 use crate::{link::message::SocketKind, telemetry::reason::CloseReason};
 
 /// Time that a connection waits for the pod's first certificate; half of what a peer's handshake
@@ -46,6 +52,15 @@ pub struct Pod {
     pub(super) told: Told,
     /// Connections of the pod that are open.
     pub connections: OpenConnections,
+    /// What each peer has of the pod.
+    pub(super) peers: Peers,
+}
+
+/// What each peer has of a pod.
+#[derive(Debug)]
+pub(super) struct Peers {
+    connections: Arc<Shares>,
+    handshakes: Arc<Shares>,
 }
 
 /// Counts open connections and tells when there are none.
@@ -65,12 +80,8 @@ impl Pod {
 
     /// Returns whether a connection that is counted already is not one too many.
     pub(super) fn admit(&self, node: &Node) -> Result<(), CloseReason> {
-        const LIMIT: &str = "pod_connections";
-        if self.connections.open() <= node.options.max_pod_connections.get() {
-            return Ok(());
-        }
-        node.metrics.limit(LIMIT).inc();
-        Err(CloseReason::LimitReached { limit: LIMIT })
+        let most = node.options.max_pod_connections.get();
+        node.within(self.connections.open(), most, "pod_connections")
     }
 
     /// Returns whether `address` is the pod's own.
@@ -105,6 +116,27 @@ impl Pod {
             other => other.ok(),
         };
         current.ok_or(CloseReason::NoCertificate)
+    }
+}
+
+// === impl Peers ===
+
+impl Peers {
+    /// Starts with nothing taken.
+    pub(super) fn new() -> Self {
+        Self { connections: Shares::new(), handshakes: Shares::new() }
+    }
+
+    /// Counts a connection from `peer`.
+    pub(super) fn connection(&self, peer: IpAddr) -> Part {
+        self.connections.take(peer)
+    }
+
+    /// Counts a handshake of `peer` that is about to begin, unless it is one too many.
+    pub(super) fn admit_handshake(&self, node: &Node, peer: IpAddr) -> Result<Part, CloseReason> {
+        let part = self.handshakes.take(peer);
+        node.within(part.held(), MAX_PEER_HANDSHAKES, "peer_handshakes")?;
+        Ok(part)
     }
 }
 

@@ -30,10 +30,10 @@ use tokio::{
 };
 
 use super::{outbound::FirstBytes, pod::Pod};
-use crate::telemetry::{metrics::NodeMetrics, reason::CloseReason};
-
-/// Times that a stream moves on to another tunnel because the one it got had just closed.
-const MAX_TUNNELS_TRIED: usize = 3;
+use crate::{
+    limits::MAX_TUNNELS_TRIED,
+    telemetry::{metrics::NodeMetrics, reason::CloseReason},
+};
 
 /// What a tunnel belongs to. The pod is part of it, since the peer's policies see its address.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

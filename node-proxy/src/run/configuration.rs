@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use fairlead_node::{
     cli::{Configuration, RunArgs},
-    discovery::{self, Discovery, EVENT_QUEUE, introduce},
+    discovery::{self, Discovery, EVENT_QUEUE},
     local_config::WatchedConfig,
     proxy::node::Node,
     telemetry::readiness::Gate,
@@ -14,7 +14,7 @@ use fairlead_tunnel::identity::IdentityStore;
 use mesh_api::{
     control_plane::ControlPlane,
     workload::{Network, NodeName},
-    xds_client::{self, MeshResource, Session, mesh_subscriptions},
+    xds_client::{self, MeshResource, Session, introduce, mesh_subscriptions},
 };
 use tokio::sync::{mpsc, watch};
 

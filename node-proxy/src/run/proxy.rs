@@ -223,6 +223,8 @@ fn options(args: &RunArgs, name_servers: Vec<IpAddr>) -> ProxyOptions {
         access_log_sample: args.access_log_sample,
         idle_timeout: args.idle_timeout,
         max_pod_connections: args.max_pod_connections,
+        max_peer_connections: args.max_peer_connections,
+        max_peer_tunnels: args.max_peer_tunnels,
         same_node_encryption: args.same_node_encryption,
         outbound: OutboundPolicy {
             without_waypoint: if args.waypoint_fallback {

@@ -138,7 +138,7 @@ pub fn workload_name(workload: &Workload) -> String {
 fn describe(waypoint: &GatewayAddress) -> String {
     let port = waypoint.hbone_port;
     match &waypoint.destination {
-        GatewayDestination::Service(key) => name(&format_args!("{key}:{port}")),
+        GatewayDestination::Hostname(key) => name(&format_args!("{key}:{port}")),
         GatewayDestination::Address(_, address) => name(&SocketAddr::new(*address, port)),
     }
 }

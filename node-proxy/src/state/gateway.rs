@@ -8,12 +8,12 @@ use std::{
 
 use mesh_api::{
     identity::{Identity, Namespace},
-    workload::{GatewayAddress, GatewayDestination, Network, Service, Workload},
+    workload::{GatewayAddress, GatewayDestination, IpFamilies, Network, Service, Workload},
 };
 
 use super::{
     endpoints::Candidate,
-    menu::{MAX_ATTEMPTS, Purpose, Way},
+    menu::{MAX_ATTEMPTS, Purpose, Way, choose_address},
     outbound::{Hop, Inquiry, Transport},
     snapshot::{MeshState, ServiceEntry},
     standing::Standing,
@@ -32,8 +32,8 @@ pub(super) enum Instances<'a> {
 #[derive(Clone, Debug)]
 pub(super) struct Instance {
     pub(super) workload: Arc<Workload>,
-    /// Where it takes tunnels; none if it is on another network.
-    pub(super) address: Option<SocketAddr>,
+    /// Where it takes tunnels.
+    pub(super) way: Way,
     /// Identities of which it must present one.
     pub(super) expected: Arc<[Identity]>,
     pub(super) standing: Option<Arc<Standing>>,
@@ -49,7 +49,10 @@ impl MeshState {
         client: &Namespace,
     ) -> Option<Instances<'_>> {
         match &gateway.destination {
-            GatewayDestination::Service(key) => self.service(key).map(Instances::Of),
+            GatewayDestination::Hostname(key) => {
+                let service = self.service(key).map(Instances::Of);
+                service.or_else(|| self.workload_named(key).map(Instances::One))
+            }
             GatewayDestination::Address(network, address) if network == self.network() => {
                 let service = self.service_at(*address, client).map(Instances::Of);
                 service.or_else(|| self.workload_at(*address).map(Instances::One))
@@ -70,7 +73,7 @@ impl MeshState {
         let Inquiry { source, target, now, pick } = inquiry;
         // The family of the client where there is a choice.
         let ip = match &gateway.destination {
-            GatewayDestination::Service(_) => target.ip(),
+            GatewayDestination::Hostname(_) => target.ip(),
             GatewayDestination::Address(_, address) => *address,
         };
         let at = SocketAddr::new(ip, gateway.hbone_port);
@@ -81,10 +84,12 @@ impl MeshState {
             }
             Some(Instances::One(workload)) => {
                 let near = purpose == Purpose::LeadOut || !self.is_remote(workload);
-                let address = near.then_some(at);
+                let Some(way) = (if near { way_to(workload, at) } else { Some(Way::Across) })
+                else {
+                    return Vec::new();
+                };
                 let expected = [workload.identity.clone()].into();
-                let workload = workload.clone();
-                vec![Instance { workload, address, expected, standing: None }]
+                vec![Instance { workload: workload.clone(), way, expected, standing: None }]
             }
             None => Vec::new(),
         }
@@ -117,7 +122,9 @@ impl MeshState {
             Some(Instances::Of(entry)) => {
                 !entry.menu(client, gateway.hbone_port, Purpose::LeadOut).tiers().is_empty()
             }
-            Some(Instances::One(_)) => true,
+            Some(Instances::One(workload)) => {
+                !workload.addresses.is_empty() || workload.hostname.is_some()
+            }
             None => false,
         }
     }
@@ -137,11 +144,13 @@ impl MeshState {
         }
         let Some(gateway) = &remote.network_gateway else { return Vec::new() };
         let hop = |instance: Instance| {
-            let Instance { address, expected, standing: gateway, .. } = instance;
+            let Instance { way, expected, standing: gateway, .. } = instance;
             let service = service.clone();
-            let transport = Transport::Gateway { address: address?, expected, gateway, service };
+            // There is one gateway on the way and no more.
+            let (address, hostname) = way.place(inquiry.target)?;
+            let transport = Transport::Gateway { address, expected, gateway, service };
             let (workload, standing) = (Some(remote.clone()), standing.cloned());
-            Some(Hop { address: inquiry.target, hostname: None, workload, transport, standing })
+            Some(Hop { address: inquiry.target, hostname, workload, transport, standing })
         };
         let instances = self.instances_for(gateway, Purpose::LeadOut, inquiry);
         instances.into_iter().filter_map(hop).take(MAX_ATTEMPTS).collect()
@@ -152,12 +161,16 @@ impl MeshState {
 
 impl From<Candidate> for Instance {
     fn from(Candidate { choice, way }: Candidate) -> Self {
-        let address = match way {
-            Way::At(address) => Some(address),
-            // What goes by a name stands in for nobody.
-            Way::Named(..) | Way::Across => None,
-        };
         let (workload, standing) = (choice.workload, Some(choice.standing));
-        Self { workload, address, expected: choice.expected, standing }
+        Self { workload, way, expected: choice.expected, standing }
+    }
+}
+
+/// Returns the way to a workload that is referred to as `at`: there if that is an address of its own,
+/// or to one that it has, of the same family if there is a choice.
+fn way_to(workload: &Workload, at: SocketAddr) -> Option<Way> {
+    match choose_address(&workload.addresses, IpFamilies::Automatic, at.ip()) {
+        Some(address) => Some(Way::At(SocketAddr::new(address, at.port()))),
+        None => Some(Way::Named(workload.hostname.clone()?, at.port())),
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
 
@@ -29,6 +29,10 @@ const MAX_DRAWS: usize = 8;
 /// Endpoints of a tier that are looked at one after the other for those that chance has missed. Where
 /// more than these are set aside, the next tier may be tried before the rest.
 const MAX_LOOKS: usize = 16;
+
+/// What stands for an address that is not known yet.
+const V4_NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+const V6_NOWHERE: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
 /// What an endpoint is chosen for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,7 +150,7 @@ impl Menu {
                     if remote {
                         access_across(&endpoint.workload, service, purpose)
                     } else {
-                        access_at(port, &endpoint.workload, service, purpose)
+                        access_at(port, &endpoint.workload, service)
                     }
                 });
                 match access {
@@ -205,6 +209,23 @@ impl Menu {
             }
             Access::Name(port) => Some(Way::Named(workload.hostname.clone()?, *port)),
             Access::Gateway => Some(Way::Across),
+        }
+    }
+}
+
+// === impl Way ===
+
+impl Way {
+    /// Returns the address that it leads to and, if that is not known yet, the name to look up; none
+    /// if another network has it. A name is looked up in the family of `like` first.
+    pub(super) fn place(self, like: SocketAddr) -> Option<(SocketAddr, Option<Arc<str>>)> {
+        match self {
+            Self::At(address) => Some((address, None)),
+            Self::Named(hostname, port) => {
+                let nowhere = if like.is_ipv4() { V4_NOWHERE } else { V6_NOWHERE };
+                Some((SocketAddr::new(nowhere, port), Some(hostname)))
+            }
+            Self::Across => None,
         }
     }
 }
@@ -286,13 +307,8 @@ fn target_port(
 }
 
 /// Returns how an endpoint of this network is reached that takes connections at `port`.
-fn access_at(
-    port: u16,
-    workload: &Workload,
-    service: &Service,
-    purpose: Purpose,
-) -> Result<Access, Obstacle> {
-    if workload.hostname.is_some() && purpose == Purpose::Serve {
+fn access_at(port: u16, workload: &Workload, service: &Service) -> Result<Access, Obstacle> {
+    if workload.hostname.is_some() && workload.addresses.is_empty() {
         return Ok(Access::Name(port));
     }
     // Its own address may be that of the service, too.
@@ -324,7 +340,11 @@ fn access_across(
 }
 
 /// Prefers the target's own address, then its family, then any that the service allows.
-fn choose_address(addresses: &[IpAddr], families: IpFamilies, target: IpAddr) -> Option<IpAddr> {
+pub(super) fn choose_address(
+    addresses: &[IpAddr],
+    families: IpFamilies,
+    target: IpAddr,
+) -> Option<IpAddr> {
     if addresses.contains(&target) {
         return Some(target);
     }

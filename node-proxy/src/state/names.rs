@@ -1,5 +1,7 @@
 //! Which service a pod means by a name.
 
+mod ports;
+
 use std::{iter, net::IpAddr, sync::Arc};
 
 use mesh_api::{
@@ -7,6 +9,7 @@ use mesh_api::{
     workload::{Health, IpFamilies, Service, TunnelProtocol, Workload},
 };
 
+pub use self::ports::NamedPorts;
 use super::snapshot::{MeshState, ServiceEntry, first_max};
 
 /// How names are completed.

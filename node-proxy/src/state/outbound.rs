@@ -1,28 +1,27 @@
 //! Where a pod's connection goes.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
 use fairlead_ebpf::HBONE_PORT;
 use mesh_api::{
     identity::{Identity, Namespace},
-    workload::{Balancing, GatewayAddress, Service, TunnelProtocol, UnknownDestinations, Workload},
+    workload::{
+        Balancing, GatewayAddress, IpFamilies, Service, TunnelProtocol, UnknownDestinations,
+        Workload,
+    },
 };
 
 use super::{
     endpoints::Candidate,
-    menu::{Choice, MAX_ATTEMPTS, Purpose, Way},
+    menu::{Choice, MAX_ATTEMPTS, Purpose},
     snapshot::{MeshState, ServiceEntry},
     standing::{Moment, Standing},
     waypoint,
 };
 use crate::telemetry::reason::CloseReason;
-
-/// What stands for an address that is not known yet.
-const V4_NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-const V6_NOWHERE: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
 /// What this node's operator decides about connections that pods open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -106,7 +105,7 @@ pub(super) struct Inquiry<'a> {
 pub struct Hop {
     /// Address of the application, or the one that a waypoint or a gateway stands in for.
     pub address: SocketAddr,
-    /// Name by which the address is to be found, of which only the port is known.
+    /// Name by which the peer's address is to be found, of which only the port is known.
     pub hostname: Option<Arc<str>>,
     /// Workload at the other end of the hop, if the mesh knows it.
     pub workload: Option<Arc<Workload>>,
@@ -203,15 +202,9 @@ impl MeshState {
                 vec![Hop::unknown(target)]
             }
             Destination::Service(entry) => {
-                let hops = |Candidate { choice, way }: Candidate| match way {
-                    Way::At(address) => vec![Hop::to_endpoint(choice, address, None)],
-                    Way::Named(hostname, port) => {
-                        // Of the family that is looked for first.
-                        let nowhere = if target.is_ipv4() { V4_NOWHERE } else { V6_NOWHERE };
-                        let address = SocketAddr::new(nowhere, port);
-                        vec![Hop::to_endpoint(choice, address, Some(hostname))]
-                    }
-                    Way::Across => self.hops_across(
+                let hops = |Candidate { choice, way }: Candidate| match way.place(target) {
+                    Some((address, hostname)) => vec![Hop::to_endpoint(choice, address, hostname)],
+                    None => self.hops_across(
                         &choice.workload,
                         Some(&choice.standing),
                         entry.service,
@@ -282,9 +275,50 @@ impl Transport {
 impl Hop {
     /// Returns the hop once its name is known to stand for `address`.
     #[must_use]
-    pub fn found_at(&self, address: IpAddr) -> Self {
-        let address = SocketAddr::new(address, self.address.port());
-        Self { address, hostname: None, ..self.clone() }
+    pub fn found_at(&self, found: IpAddr) -> Self {
+        let mut hop = Self { hostname: None, ..self.clone() };
+        let peer = match &mut hop.transport {
+            Transport::Plaintext | Transport::Hbone { .. } => &mut hop.address,
+            Transport::Waypoint { address, .. } | Transport::Gateway { address, .. } => address,
+        };
+        peer.set_ip(found);
+        hop
+    }
+
+    /// Returns the families of addresses that its name may be looked up in. What a service prefers
+    /// says nothing of proxies on the way.
+    pub fn families(&self, service: Option<&Service>) -> IpFamilies {
+        match &self.transport {
+            Transport::Plaintext | Transport::Hbone { .. } => {
+                service.map_or(IpFamilies::Automatic, |service| service.ip_families)
+            }
+            Transport::Waypoint { .. } | Transport::Gateway { .. } => IpFamilies::Automatic,
+        }
+    }
+
+    /// Returns where the bytes of this hop are sent, by name if it is to be looked up.
+    pub fn peer(&self) -> String {
+        self.in_words(self.peer_address())
+    }
+
+    /// Returns the endpoint: the application, or the proxy which stands in for it.
+    pub fn endpoint(&self) -> String {
+        self.in_words(self.endpoint_address())
+    }
+
+    /// Returns what is asked for at the other end, by name if that is to be looked up.
+    pub fn asked_for(&self) -> String {
+        match &self.transport {
+            Transport::Plaintext | Transport::Hbone { .. } => self.in_words(self.address),
+            Transport::Waypoint { .. } | Transport::Gateway { .. } => self.address.to_string(),
+        }
+    }
+
+    fn in_words(&self, address: SocketAddr) -> String {
+        match &self.hostname {
+            Some(hostname) => format!("{hostname}:{}", address.port()),
+            None => address.to_string(),
+        }
     }
 
     /// Returns where the bytes of this hop are sent.
@@ -296,8 +330,7 @@ impl Hop {
         }
     }
 
-    /// Returns the endpoint: the application's address, or that of the proxy which stands in for it.
-    pub fn endpoint_address(&self) -> SocketAddr {
+    fn endpoint_address(&self) -> SocketAddr {
         match &self.transport {
             Transport::Plaintext | Transport::Hbone { .. } => self.address,
             Transport::Waypoint { address, .. } | Transport::Gateway { address, .. } => *address,

@@ -3,6 +3,8 @@
 //! Its maps share their parts with those of the snapshots before and after it: a copy costs next to
 //! nothing, and a change only what it touches.
 
+mod hosts;
+
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use arc_swap::ArcSwapOption;
@@ -17,6 +19,7 @@ use mesh_api::{
 };
 use rpds::HashTrieMapSync;
 
+use self::hosts::key_of;
 use super::{
     endpoints::{Endpoint, Endpoints, Members},
     standing::Standing,
@@ -74,6 +77,8 @@ pub struct MeshState {
     by_host: HashTrieMapSync<IpAddr, Namesakes>,
     /// Workloads of other networks, such as the gateways that lead there.
     pub(super) by_remote_address: HashTrieMapSync<(Network, IpAddr), Namesakes>,
+    /// Workloads that have a host name, by that in lower case.
+    by_own_hostname: HashTrieMapSync<ServiceKey, Namesakes>,
     services: HashTrieMapSync<ServiceKey, Arc<Service>>,
     /// Also of services that are not known (yet): either may come first.
     endpoints: HashTrieMapSync<ServiceKey, Endpoints>,
@@ -280,6 +285,10 @@ impl MeshState {
         if let Some(names) = self.by_name.get_mut(namespace) {
             enlist(names, workload.name.clone(), &entry, &self.network);
         }
+        if let Some(hostname) = &workload.hostname {
+            let key = key_of(namespace, hostname);
+            enlist(&mut self.by_own_hostname, key, &entry, &self.network);
+        }
         for address in &workload.addresses {
             if workload.network != self.network {
                 let key = (workload.network.clone(), *address);
@@ -318,6 +327,10 @@ impl MeshState {
                 self.by_name.remove_mut(workload.namespace());
             }
         }
+        if let Some(hostname) = &workload.hostname {
+            let key = key_of(workload.namespace(), hostname);
+            delist(&mut self.by_own_hostname, &key, &entry);
+        }
         for address in &workload.addresses {
             delist(&mut self.by_address, address, &entry);
             delist(&mut self.by_host, address, &entry);
@@ -346,29 +359,6 @@ impl MeshState {
     pub fn remove_policy(&mut self, key: &PolicyKey) {
         Arc::make_mut(&mut self.policies).remove(key);
         self.generation += 1;
-    }
-
-    /// Returns the services of this host name, in all namespaces.
-    pub(super) fn keys_named(&self, hostname: &str) -> &[ServiceKey] {
-        self.by_hostname.get(hostname).map_or(&[], Vec::as_slice)
-    }
-
-    fn insert_host(&mut self, key: &ServiceKey) {
-        let host = lower(&key.hostname);
-        if let Some(keys) = self.by_hostname.get_mut(&host) {
-            keys.push(key.clone());
-        } else {
-            self.by_hostname.insert_mut(host, vec![key.clone()]);
-        }
-    }
-
-    fn remove_host(&mut self, key: &ServiceKey) {
-        let host = lower(&key.hostname);
-        let Some(keys) = self.by_hostname.get_mut(&host) else { return };
-        keys.retain(|other| other != key);
-        if keys.is_empty() {
-            self.by_hostname.remove_mut(&host);
-        }
     }
 
     /// Returns the policies that guard `workload`, which must be of this mesh.
@@ -465,15 +455,6 @@ fn delist<K: Clone + Eq + std::hash::Hash>(
 
 fn targets(service: &Service, port: u16) -> bool {
     service.ports.iter().any(|p| p.target_port == Some(port))
-}
-
-/// Returns the name as it is looked up; nearly always as it is.
-fn lower(hostname: &Arc<str>) -> Arc<str> {
-    if hostname.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        hostname.to_ascii_lowercase().into()
-    } else {
-        hostname.clone()
-    }
 }
 
 /// Returns the first of the items whose key is greatest.

@@ -94,7 +94,8 @@ fn as_text(route: &Route) -> Vec<String> {
     };
     let of_hop = |hop: &crate::state::Hop| match &hop.hostname {
         Some(hostname) => {
-            text(hop.address, &hop.transport).replace(&hop.address.ip().to_string(), hostname)
+            let unknown = hop.peer_address().ip().to_string();
+            text(hop.address, &hop.transport).replace(&unknown, hostname)
         }
         None => text(hop.address, &hop.transport),
     };

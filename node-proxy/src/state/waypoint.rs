@@ -23,12 +23,12 @@ impl MeshState {
         inquiry: Inquiry<'_>,
     ) -> Vec<Hop> {
         let hops = |instance: Instance| {
-            let Instance { workload, address, expected, standing } = instance;
-            match (address, service) {
-                (Some(address), _) => {
+            let Instance { workload, way, expected, standing } = instance;
+            match (way.place(inquiry.target), service) {
+                (Some((address, hostname)), _) => {
                     let transport = Transport::Waypoint { address, expected };
                     let (address, workload) = (inquiry.target, Some(workload));
-                    vec![Hop { address, hostname: None, workload, transport, standing }]
+                    vec![Hop { address, hostname, workload, transport, standing }]
                 }
                 (None, Some(service)) => {
                     self.hops_across(&workload, standing.as_ref(), service, inquiry)

@@ -135,7 +135,9 @@ impl ConnectionRecord<'_> {
 }
 
 fn name(end: &End) -> Option<&str> {
-    end.workload.as_ref().map(|workload| workload.name.as_ref())
+    // What a peer says of itself may leave it out.
+    let name = end.workload.as_ref().map(|workload| workload.name.as_ref());
+    name.filter(|name| !name.is_empty())
 }
 
 fn namespace(end: &End) -> Option<&str> {

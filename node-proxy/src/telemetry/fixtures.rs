@@ -55,6 +55,7 @@ pub(crate) fn service() -> Service {
         name: "cache".into(),
         addresses: Vec::new(),
         ports: Vec::new(),
+        port_names: Vec::new(),
         subject_alt_names: Vec::new(),
         waypoint: None,
         weighted_waypoints: Vec::new(),

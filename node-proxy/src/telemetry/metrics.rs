@@ -29,9 +29,9 @@ pub use self::{
     process::Process,
     runtimes::Runtimes,
     served::ServedPods,
-    traffic::MAX_SERIES,
     worker::{ConnectionCounters, OpenSocket, WorkerMetrics},
 };
+use crate::limits::MAX_SERIES;
 
 /// Component name in `istio_build`.
 const COMPONENT: &str = "fairlead-node";

@@ -6,13 +6,13 @@ use bytes::Bytes;
 use fairlead_component::{
     http::{Handler, response, serve},
     logging::Levels,
+    operator::{self, TEXT, change_levels, levels_in_force, pages},
 };
-use http::{Method, Request, Response, StatusCode, header::ACCEPT};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use serde_json::Value;
 use tokio::net::TcpListener;
-use tracing::error;
 
 use super::{metrics::NodeMetrics, readiness::Readiness};
 
@@ -24,10 +24,6 @@ pub const READINESS_PORT: u16 = 15021;
 
 /// Port of [`serve_admin`], on loopback only.
 pub const ADMIN_PORT: u16 = 15000;
-
-const TEXT: &str = "text/plain; charset=utf-8";
-const OPEN_METRICS: &str = "application/openmetrics-text";
-const OPEN_METRICS_FULL: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What the admin page has.
 const HELP: &str = "\
@@ -41,10 +37,6 @@ POST /quitquitquit       ends the node proxy, as SIGTERM does: connections that 
                          drain period to finish; new ones of its pods go on without the mesh, or are
                          refused until it is started again if it runs with --keep-capture
 ";
-
-struct MetricsPages<'a>(&'a NodeMetrics);
-
-struct ReadinessPage<'a>(&'a Readiness);
 
 struct AdminPages<'a, A>(&'a A);
 
@@ -64,7 +56,7 @@ pub trait Admin {
 /// Serves `/metrics` and `/stats/prometheus` until dropped.
 pub async fn serve_metrics(listener: &TcpListener, metrics: &NodeMetrics) -> ! {
     let full = metrics.limit("metrics_connections");
-    serve("metrics", listener, &MetricsPages(metrics), &full).await
+    operator::serve_metrics(listener, || metrics.encode(), &full).await
 }
 
 /// Serves `/healthz/ready` until dropped.
@@ -74,64 +66,13 @@ pub async fn serve_readiness(
     metrics: &NodeMetrics,
 ) -> ! {
     let full = metrics.limit("readiness_connections");
-    serve("readiness", listener, &ReadinessPage(readiness), &full).await
+    operator::serve_readiness(listener, readiness, &full).await
 }
 
 /// Serves the pages of [`HELP`] until dropped.
 pub async fn serve_admin(listener: &TcpListener, admin: &impl Admin, metrics: &NodeMetrics) -> ! {
     let full = metrics.limit("admin_connections");
     serve("admin", listener, &AdminPages(admin), &full).await
-}
-
-/// Answers GET and HEAD of the given paths by `page`, and names the paths to all others.
-fn pages(
-    request: &Request<Incoming>,
-    paths: &[&str],
-    page: impl FnOnce() -> Response<Full<Bytes>>,
-) -> Response<Full<Bytes>> {
-    if !paths.contains(&request.uri().path()) {
-        let body = format!("not found; this server has {}\n", paths.join(" and "));
-        return response(StatusCode::NOT_FOUND, TEXT, body);
-    }
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET is allowed\n");
-    }
-    page()
-}
-
-// === impl MetricsPages ===
-
-impl Handler for MetricsPages<'_> {
-    async fn handle(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        pages(&request, &["/metrics", "/stats/prometheus"], || match self.0.encode() {
-            Ok(body) => response(StatusCode::OK, metrics_content_type(&request), body),
-            Err(error) => {
-                error!(%error, "the metrics cannot be encoded");
-                response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "encoding failed\n")
-            }
-        })
-    }
-}
-
-fn metrics_content_type<B>(request: &Request<B>) -> &'static str {
-    let accepts = request.headers().get_all(ACCEPT).iter();
-    let mut accepts = accepts.filter_map(|accept| accept.to_str().ok());
-    if accepts.any(|accept| accept.contains(OPEN_METRICS)) { OPEN_METRICS_FULL } else { TEXT }
-}
-
-// === impl ReadinessPage ===
-
-impl Handler for ReadinessPage<'_> {
-    async fn handle(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        pages(&request, &["/healthz/ready"], || {
-            let pending = self.0.pending();
-            if pending.is_empty() {
-                return response(StatusCode::OK, TEXT, "ready");
-            }
-            let body = format!("not ready, pending: {}", pending.join(", "));
-            response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, body)
-        })
-    }
 }
 
 // === impl AdminPages ===
@@ -150,7 +91,7 @@ impl<A: Admin> Handler for AdminPages<'_, A> {
                 self.0.quit();
                 response(StatusCode::OK, TEXT, "shutting down now\n")
             }
-            (&Method::GET | &Method::HEAD, "/logging") => in_force(self.0.levels()),
+            (&Method::GET | &Method::HEAD, "/logging") => levels_in_force(self.0.levels()),
             (_, "/quitquitquit") => {
                 response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only POST is allowed\n")
             }
@@ -159,28 +100,6 @@ impl<A: Admin> Handler for AdminPages<'_, A> {
             }),
         }
     }
-}
-
-/// Does what the query says: `level=info,hbone:debug`, or `reset`.
-fn change_levels(levels: &Levels, query: &str) -> Response<Full<Bytes>> {
-    for (key, value) in form_urlencoded::parse(query.as_bytes()) {
-        let changed = match &*key {
-            "level" => levels.change(&value).map_err(|error| error.to_string()),
-            "reset" => {
-                levels.reset();
-                Ok(())
-            }
-            other => Err(format!("unknown parameter \"{other}\"; use level=LEVEL or reset")),
-        };
-        if let Err(error) = changed {
-            return response(StatusCode::BAD_REQUEST, TEXT, error + "\n");
-        }
-    }
-    in_force(levels)
-}
-
-fn in_force(levels: &Levels) -> Response<Full<Bytes>> {
-    response(StatusCode::OK, TEXT, format!("current log level is {levels}\n"))
 }
 
 #[cfg(test)]

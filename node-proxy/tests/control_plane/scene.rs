@@ -4,8 +4,8 @@ use std::{num::NonZeroU32, path::PathBuf, sync::Arc};
 
 use fairlead_component::{clock::Clock, logging::DroppedLines};
 use fairlead_node::{
-    discovery::{self, Discovery, EVENT_QUEUE, Introduction, introduce},
-    limits::DEFAULT_MAX_POD_CONNECTIONS,
+    discovery::{self, Discovery, EVENT_QUEUE},
+    limits::{DEFAULT_MAX_PEER_CONNECTIONS, DEFAULT_MAX_PEER_TUNNELS, DEFAULT_MAX_POD_CONNECTIONS},
     proxy::node::{Node, ProxyOptions},
     state::{MeshState, OutboundPolicy},
     telemetry::{metrics::NodeMetrics, readiness::Readiness},
@@ -17,7 +17,7 @@ use fairlead_tunnel::{
 use mesh_api::{
     control_plane::ControlPlane,
     workload::{Network, NodeName},
-    xds_client::{self, Session, mesh_subscriptions},
+    xds_client::{self, Introduction, Role, Session, introduce, mesh_subscriptions},
 };
 use tempfile::TempDir;
 use tokio::{
@@ -73,12 +73,15 @@ impl Scene {
             access_log_sample: NonZeroU32::MIN,
             idle_timeout: None,
             max_pod_connections: DEFAULT_MAX_POD_CONNECTIONS,
+            max_peer_connections: DEFAULT_MAX_PEER_CONNECTIONS,
+            max_peer_tunnels: DEFAULT_MAX_PEER_TUNNELS,
         };
         let metrics = Arc::new(NodeMetrics::new(DroppedLines::default()));
         let node = Arc::new(Node::new(options, metrics));
         let readiness = Readiness::default();
         let (node_name, network) = (NodeName("n1".into()), Network::default());
         let introduction = Introduction {
+            role: Role::NodeProxy,
             node_name: node_name.clone(),
             pod_name: "p".to_owned(),
             pod_namespace: "istio-system".to_owned(),

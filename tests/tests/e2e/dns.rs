@@ -5,6 +5,7 @@ mod absence;
 mod answers;
 mod caching;
 mod forwarding;
+mod ports;
 
 use std::{fs, net::IpAddr};
 

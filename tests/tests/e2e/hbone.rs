@@ -5,6 +5,7 @@ mod excess;
 mod first_bytes;
 mod frames;
 mod parameters;
+mod peers;
 mod requests;
 mod streams;
 mod tunnels;

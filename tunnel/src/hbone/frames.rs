@@ -1,11 +1,15 @@
 //! What the frames of a peer cost, judged by their heads before HTTP/2 sees them.
 //!
-//! The library bounds what it has decoded: streams, resets, header lists, small DATA frames. It also
-//! answers every PING and SETTINGS, however many there are, and keeps the parts of a header block
-//! that it cannot decode yet.
+//! The library bounds what it has decoded: streams, pending resets, header lists, small DATA frames.
+//! It also answers every PING and SETTINGS, however many there are, takes any number of window
+//! updates, keeps the parts of a header block that it cannot decode yet, and lets streams be opened
+//! and reset forever if that is not done too fast.
+
+mod costs;
 
 use std::{
     cell::Cell,
+    convert::Infallible,
     io::{self, IoSlice},
     pin::Pin,
     rc::Rc,
@@ -18,7 +22,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::limits::{CONTROL_FRAMES_AT_ONCE, CONTROL_FRAMES_PER_SECOND, MAX_HEADER_BLOCK_BYTES};
+use self::costs::{Costs, Head};
 
 /// Bytes of a frame's head (RFC 9113 section 4.1).
 const HEAD_BYTES: usize = 9;
@@ -26,30 +30,28 @@ const HEAD_BYTES: usize = 9;
 /// Bytes that a client sends before its first frame (RFC 9113 section 3.4).
 const PREFACE_BYTES: usize = 24;
 
-/// Types of frames (RFC 9113 section 6).
-const DATA: u8 = 0x0;
-const HEADERS: u8 = 0x1;
-const RST_STREAM: u8 = 0x3;
-const PUSH_PROMISE: u8 = 0x5;
-const WINDOW_UPDATE: u8 = 0x8;
-const CONTINUATION: u8 = 0x9;
-
 /// What a peer sent too much of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Excess {
-    /// Frames that carry nothing: PING, SETTINGS and the like.
+    /// Frames that carry nothing: PING, SETTINGS and the like, and window updates and resets that no
+    /// traffic explains.
     #[error("the peer sends too many control frames")]
     ControlFrames,
     /// Bytes of one header block.
     #[error("the peer sends a header block without end")]
     HeaderBlock,
+    /// Streams that it opens, sends nothing through and resets.
+    #[error("the peer resets too many streams through which it has sent nothing")]
+    AbandonedStreams,
 }
 
 /// A byte stream that ends at the first excess of the peer.
 #[derive(Debug)]
 pub(super) struct Guarded<T> {
     io: T,
-    heads: Heads,
+    received: Heads,
+    sent: Heads,
+    costs: Costs,
     alarm: Rc<Alarm>,
 }
 
@@ -60,31 +62,14 @@ pub(super) struct Alarm {
     raised: Notify,
 }
 
-/// Finds the heads of frames in the bytes that a peer sends.
-#[derive(Debug)]
+/// Finds the heads of frames in the bytes that go one way.
+#[derive(Debug, Default)]
 struct Heads {
     /// Bytes until the next head.
     skip: usize,
     head: [u8; HEAD_BYTES],
     /// Bytes of the head that are known.
     known: usize,
-    costs: Costs,
-}
-
-/// What frames have cost so far.
-#[derive(Debug)]
-struct Costs {
-    /// Bytes of the header block that is being sent, or of the last one.
-    header_block: usize,
-    control_frames: Bucket,
-}
-
-/// An allowance that grows with time.
-#[derive(Debug)]
-struct Bucket {
-    left: u32,
-    /// Up to when its growth is part of what is left.
-    since: Instant,
 }
 
 // === impl Guarded ===
@@ -92,18 +77,33 @@ struct Bucket {
 impl<T> Guarded<T> {
     /// Guards what a server reads.
     pub(super) fn server(io: T) -> (Self, Rc<Alarm>) {
-        Self::new(io, PREFACE_BYTES)
+        Self::new(io, PREFACE_BYTES, Costs::of_client(Instant::now()))
     }
 
     /// Guards what a client reads.
     pub(super) fn client(io: T) -> (Self, Rc<Alarm>) {
-        Self::new(io, 0)
+        Self::new(io, 0, Costs::of_server(Instant::now()))
     }
 
-    fn new(io: T, skip: usize) -> (Self, Rc<Alarm>) {
+    fn new(io: T, skip: usize, costs: Costs) -> (Self, Rc<Alarm>) {
         let alarm = Rc::new(Alarm::default());
-        let heads = Heads::new(skip, Instant::now());
-        (Self { io, heads, alarm: alarm.clone() }, alarm)
+        let received = Heads { skip, ..Heads::default() };
+        (Self { io, received, sent: Heads::default(), costs, alarm: alarm.clone() }, alarm)
+    }
+
+    /// Judges what the peer has sent.
+    fn judge(&mut self, bytes: &[u8]) -> Result<(), Excess> {
+        self.received.find(bytes, |head| self.costs.add(head))
+    }
+
+    /// Notes what was sent to the peer, which explains some of what comes back.
+    fn note_sent(&mut self, bytes: &[u8]) {
+        self.costs.add_written(bytes.len());
+        let noted: Result<(), Infallible> = self.sent.find(bytes, |head| {
+            self.costs.note_sent(head);
+            Ok(())
+        });
+        let Ok(()) = noted;
     }
 }
 
@@ -119,7 +119,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Guarded<T> {
         }
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
-        match this.heads.read(buf.filled().get(before..).unwrap_or_default()) {
+        match this.judge(buf.filled().get(before..).unwrap_or_default()) {
             Ok(()) => Poll::Ready(Ok(())),
             Err(excess) => {
                 buf.set_filled(before);
@@ -136,7 +136,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
+        let written = ready!(Pin::new(&mut self.io).poll_write(cx, buf))?;
+        self.note_sent(buf.get(..written).unwrap_or(buf));
+        Poll::Ready(Ok(written))
     }
 
     fn poll_write_vectored(
@@ -144,7 +146,14 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+        let written = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, bufs))?;
+        let mut left = written;
+        for buf in bufs {
+            let sent = buf.get(..left).unwrap_or(buf);
+            self.note_sent(sent);
+            left -= sent.len();
+        }
+        Poll::Ready(Ok(written))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -182,13 +191,12 @@ impl Alarm {
 // === impl Heads ===
 
 impl Heads {
-    fn new(skip: usize, now: Instant) -> Self {
-        let costs = Costs { header_block: 0, control_frames: Bucket::new(now) };
-        Self { skip, head: [0; HEAD_BYTES], known: 0, costs }
-    }
-
-    /// Notes what a peer sent.
-    fn read(&mut self, mut bytes: &[u8]) -> Result<(), Excess> {
+    /// Gives each head to `each` once it is whole, to the first error.
+    fn find<E>(
+        &mut self,
+        mut bytes: &[u8],
+        mut each: impl FnMut(Head) -> Result<(), E>,
+    ) -> Result<(), E> {
         while !bytes.is_empty() {
             let skipped = self.skip.min(bytes.len());
             self.skip -= skipped;
@@ -200,10 +208,9 @@ impl Heads {
             }
             self.known += more.len();
             if self.known == HEAD_BYTES {
-                let [a, b, c, kind, ..] = self.head;
-                let length = u32::from_be_bytes([0, a, b, c]) as usize;
-                self.costs.add(kind, length)?;
-                (self.skip, self.known) = (length, 0);
+                let head = Head::from(self.head);
+                (self.skip, self.known) = (head.length, 0);
+                each(head)?;
             }
             bytes = rest;
         }
@@ -211,130 +218,27 @@ impl Heads {
     }
 }
 
-// === impl Costs ===
-
-impl Costs {
-    /// Adds a frame of this type with a payload of this length.
-    fn add(&mut self, kind: u8, length: usize) -> Result<(), Excess> {
-        match kind {
-            // Bounded by flow control, by the library, or by what the proxy has sent itself.
-            DATA | RST_STREAM | WINDOW_UPDATE => {}
-            HEADERS | PUSH_PROMISE => self.header_block = length,
-            CONTINUATION => self.header_block = self.header_block.saturating_add(length),
-            // Also those that are unknown and ignored.
-            _ if self.control_frames.take(Instant::now()) => {}
-            _ => return Err(Excess::ControlFrames),
-        }
-        if self.header_block > MAX_HEADER_BLOCK_BYTES {
-            return Err(Excess::HeaderBlock);
-        }
-        Ok(())
-    }
-}
-
-// === impl Bucket ===
-
-impl Bucket {
-    fn new(now: Instant) -> Self {
-        Self { left: CONTROL_FRAMES_AT_ONCE, since: now }
-    }
-
-    /// Takes one, if there is one left.
-    fn take(&mut self, now: Instant) -> bool {
-        let elapsed = now.saturating_duration_since(self.since);
-        let grown = elapsed.as_millis() * u128::from(CONTROL_FRAMES_PER_SECOND) / 1000;
-        if grown > 0 {
-            let left = u128::from(self.left) + grown;
-            self.left = u32::try_from(left)
-                .map_or(CONTROL_FRAMES_AT_ONCE, |left| left.min(CONTROL_FRAMES_AT_ONCE));
-            self.since = now;
-        }
-        let taken = self.left.checked_sub(1);
-        self.left = taken.unwrap_or(0);
-        taken.is_some()
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use super::{costs::tests::frame, *};
 
-    use super::*;
-
-    const SETTINGS: u8 = 0x4;
     const PING: u8 = 0x6;
-    const UNKNOWN: u8 = 0xff;
 
-    fn frame(kind: u8, length: u32) -> Vec<u8> {
-        let [_, head @ ..] = length.to_be_bytes();
-        let mut bytes = head.to_vec();
-        bytes.extend([kind, 0, 0, 0, 0, 1]);
-        bytes.resize(bytes.len() + length as usize, 0x06);
-        bytes
-    }
-
-    fn read(frames: impl IntoIterator<Item = Vec<u8>>, pieces: usize) -> Result<(), Excess> {
-        let mut heads = Heads::new(PREFACE_BYTES, Instant::now());
-        let bytes = [vec![0x06; PREFACE_BYTES], frames.into_iter().flatten().collect()].concat();
-        bytes.chunks(pieces).try_for_each(|piece| heads.read(piece))
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn only_frames_that_carry_nothing_are_counted() {
-        let most = CONTROL_FRAMES_AT_ONCE as usize;
-        for kind in [SETTINGS, PING, UNKNOWN, 0x2, 0x7] {
-            // Whichever way the bytes come.
-            for pieces in [1, 7, 9, 16, 1 << 20] {
-                let frames = |n| vec![frame(kind, 8); n];
-                assert_eq!(read(frames(most), pieces), Ok(()), "{kind}");
-                assert_eq!(read(frames(most + 1), pieces), Err(Excess::ControlFrames), "{kind}");
+    #[test]
+    fn heads_are_found_whichever_way_the_bytes_come() {
+        let frames = [frame(PING, 1, 8), frame(PING, 3, 0), frame(PING, 5, 300)];
+        let bytes = [&[PING; PREFACE_BYTES], &*frames.concat()].concat();
+        for pieces in [1, 7, 9, 16, 1 << 20] {
+            let mut heads = Heads { skip: PREFACE_BYTES, ..Heads::default() };
+            let mut found = Vec::new();
+            for piece in bytes.chunks(pieces) {
+                let all: Result<(), Infallible> = heads.find(piece, |head| {
+                    found.push((head.stream, head.length));
+                    Ok(())
+                });
+                all.unwrap();
             }
-        }
-        for kind in [DATA, HEADERS, RST_STREAM, WINDOW_UPDATE] {
-            assert_eq!(read(vec![frame(kind, 4); 4 * most], 100), Ok(()), "{kind}");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_header_block_is_as_long_as_all_its_frames() {
-        const PART: u32 = 16 << 10;
-        let parts = MAX_HEADER_BLOCK_BYTES / PART as usize;
-        for (kind, continuations, expected) in [
-            (HEADERS, parts - 1, Ok(())),
-            (HEADERS, parts, Err(Excess::HeaderBlock)),
-            (PUSH_PROMISE, parts, Err(Excess::HeaderBlock)),
-        ] {
-            let block = || {
-                let more = std::iter::repeat_with(|| frame(CONTINUATION, PART));
-                std::iter::once(frame(kind, PART)).chain(more.take(continuations))
-            };
-            // The next one begins anew.
-            assert_eq!(read(block().chain(block()), 1 << 14), expected, "{continuations}");
-        }
-        let huge = frame(HEADERS, 1 << 20);
-        assert_eq!(read([huge[..HEAD_BYTES].to_vec()], 1 << 14), Err(Excess::HeaderBlock));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_allowance_grows_with_time_up_to_what_it_was() {
-        let start = Instant::now();
-        let mut bucket = Bucket::new(start);
-        let mut taken = |now| {
-            let mut count = 0;
-            while bucket.take(now) {
-                count += 1;
-            }
-            count
-        };
-        for (millis, expected) in [
-            (0, CONTROL_FRAMES_AT_ONCE),
-            (0, 0),
-            (1_000, CONTROL_FRAMES_PER_SECOND),
-            (1_005, 0),
-            (1_010, CONTROL_FRAMES_PER_SECOND / 100),
-            (3_600_000, CONTROL_FRAMES_AT_ONCE),
-        ] {
-            assert_eq!(taken(start + Duration::from_millis(millis)), expected, "{millis}");
+            assert_eq!(found, [(1, 8), (3, 0), (5, 300)], "{pieces}");
         }
     }
 }

@@ -1,14 +1,18 @@
 //! The CONNECT request of a tunnel stream and the headers that describe its ends.
 
+mod baggage;
+
 use std::{
-    fmt::{self, Write as _},
+    fmt,
     net::{IpAddr, SocketAddr},
 };
 
 use http::{HeaderMap, HeaderValue, Method, Request, Version, header::HeaderName};
-use mesh_api::workload::{Network, Workload, WorkloadType};
+use mesh_api::workload::{Network, Workload};
 
-use crate::limits::MAX_FORWARDED_BYTES;
+pub use self::baggage::Baggage;
+use self::baggage::baggage;
+use crate::limits::{MAX_FORWARDED_BYTES, MAX_TRACEPARENT_BYTES};
 
 const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
 const FORWARDED: HeaderName = http::header::FORWARDED;
@@ -27,6 +31,8 @@ pub struct Forwarded {
     pub host: Option<String>,
     /// Network of the client, if the stream came through the gateway of another one.
     pub network: Option<String>,
+    /// What a client of another network says of its workload.
+    pub baggage: Option<Box<Baggage>>,
 }
 
 /// What a CONNECT asks for.
@@ -113,9 +119,11 @@ fn checked(parsed: SocketAddr) -> Option<SocketAddr> {
 /// Parses the first `forwarded` element (RFC 7239) and the client's network; what is malformed is
 /// left out.
 pub fn parse_forwarded(headers: &HeaderMap) -> Forwarded {
-    let text = |name| headers.get(name).and_then(readable);
+    let text = |name| headers.get(name).and_then(forwarded_text);
     let network = text(X_FORWARDED_NETWORK).map(str::to_owned);
-    let mut forwarded = Forwarded { network, ..Forwarded::default() };
+    // Within the network its address says more.
+    let baggage = network.as_ref().map(|_| Box::new(Baggage::parse(headers)));
+    let mut forwarded = Forwarded { network, baggage, ..Forwarded::default() };
     let Some(text) = text(FORWARDED) else { return forwarded };
     let first = text.split(',').next().unwrap_or_default();
     for pair in first.split(';') {
@@ -130,47 +138,26 @@ pub fn parse_forwarded(headers: &HeaderMap) -> Forwarded {
     forwarded
 }
 
-/// Returns whether a header that [`parse_forwarded`] takes is too long, or no text.
-pub fn has_unreadable(headers: &HeaderMap) -> bool {
-    let values = [FORWARDED, X_FORWARDED_NETWORK].into_iter().filter_map(|name| headers.get(name));
-    values.map(readable).any(|text| text.is_none())
-}
-
-fn readable(value: &HeaderValue) -> Option<&str> {
-    (value.len() <= MAX_FORWARDED_BYTES).then_some(value)?.to_str().ok()
-}
-
-/// Describes a workload; nothing is percent-encoded, as peers expect. What is empty is left out, and
-/// so is what a peer could take for more than a value.
-fn baggage(workload: &Workload) -> String {
-    let owner = match workload.workload_type {
-        WorkloadType::Deployment => "k8s.deployment.name",
-        WorkloadType::CronJob => "k8s.cronjob.name",
-        WorkloadType::Pod => "k8s.pod.name",
-        WorkloadType::Job => "k8s.job.name",
+/// Returns the names of headers that are too long or no text: they are left out.
+pub fn unreadable(headers: &HeaderMap) -> impl Iterator<Item = &'static str> {
+    let is_any = |name: HeaderName, text: fn(&HeaderValue) -> Option<&str>| {
+        headers.get_all(name).iter().any(|value| text(value).is_none())
     };
-    let entries: [(&str, &str); 7] = [
-        ("k8s.cluster.name", &workload.cluster_id),
-        ("k8s.namespace.name", workload.namespace().as_str()),
-        (owner, &workload.workload_name),
-        ("service.name", &workload.canonical_name),
-        ("service.version", &workload.canonical_revision),
-        ("cloud.region", &workload.locality.region),
-        ("cloud.availability_zone", &workload.locality.zone),
-    ];
-    let mut baggage = String::with_capacity(192);
-    for (key, value) in entries.iter().filter(|(_, value)| is_baggage(value)) {
-        let comma = if baggage.is_empty() { "" } else { "," };
-        // Writing to a string cannot fail.
-        let _ = write!(baggage, "{comma}{key}={value}");
-    }
-    baggage
+    let forwarded =
+        is_any(FORWARDED, forwarded_text) || is_any(X_FORWARDED_NETWORK, forwarded_text);
+    let baggage = is_any(BAGGAGE, Baggage::readable);
+    let traceparent = is_any(TRACEPARENT, |value| readable(value, MAX_TRACEPARENT_BYTES));
+    [("forwarded", forwarded), ("baggage", baggage), ("traceparent", traceparent)]
+        .into_iter()
+        .filter_map(|(name, is_unreadable)| is_unreadable.then_some(name))
 }
 
-/// W3C baggage section 3.3.1: visible ASCII without separators.
-fn is_baggage(value: &str) -> bool {
-    let separates = |c: u8| matches!(c, b'"' | b',' | b';' | b'\\');
-    !value.is_empty() && value.bytes().all(|c| c.is_ascii_graphic() && !separates(c))
+fn forwarded_text(value: &HeaderValue) -> Option<&str> {
+    readable(value, MAX_FORWARDED_BYTES)
+}
+
+fn readable(value: &HeaderValue, most: usize) -> Option<&str> {
+    (value.len() <= most).then_some(value)?.to_str().ok()
 }
 
 /// W3C trace context: version 00, fresh ids, not sampled.
@@ -202,6 +189,7 @@ impl fmt::Display for Authority<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::MAX_BAGGAGE_BYTES;
 
     #[test]
     fn an_authority_is_an_address_or_a_name_and_a_port() {
@@ -246,7 +234,7 @@ mod tests {
         let parse = |text: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(FORWARDED, HeaderValue::from_str(text).unwrap());
-            let Forwarded { client, host, network: _ } = parse_forwarded(&headers);
+            let Forwarded { client, host, .. } = parse_forwarded(&headers);
             (client.map(|c| c.to_string()), host)
         };
         let client = Some("10.0.0.1:4242".to_owned());
@@ -264,10 +252,17 @@ mod tests {
             assert_eq!(parse(bad), (None, None), "{bad}");
             for name in [FORWARDED, X_FORWARDED_NETWORK] {
                 let headers = HeaderMap::from_iter([(name, HeaderValue::from_str(bad).unwrap())]);
-                assert!(has_unreadable(&headers), "{bad}");
+                assert!(unreadable(&headers).eq(["forwarded"]), "{bad}");
             }
         }
-        assert!(!has_unreadable(&HeaderMap::new()));
+        let long = "x".repeat(MAX_BAGGAGE_BYTES + 1);
+        for (name, expected) in [(BAGGAGE, "baggage"), (TRACEPARENT, "traceparent")] {
+            for bad in [long.as_bytes(), b"\xff"] {
+                let value = HeaderValue::from_bytes(bad).unwrap();
+                assert!(unreadable(&HeaderMap::from_iter([(name.clone(), value)])).eq([expected]));
+            }
+        }
+        assert_eq!(unreadable(&HeaderMap::new()).count(), 0);
     }
 
     #[test]

@@ -1,38 +1,21 @@
 //! A tunnel inside a stream of another one: the way through the gateway of a network, which passes on
 //! bytes that it cannot read.
 
-use std::{
-    io,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-};
+use std::{io, sync::Arc};
 
-use bytes::{Buf, Bytes};
-use h2::{Reason, RecvStream, SendStream};
 use rustls::{ClientConfig, pki_types::ServerName};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::timeout,
-};
+use tokio::time::timeout;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{
     client::{self, Carrier, Slot, Under},
+    duplex::Duplex,
     transport::Secured,
 };
 use crate::limits::HANDSHAKE_TIMEOUT;
 
-/// The stream of a tunnel as a byte stream.
-#[derive(Debug)]
-pub struct Nested {
-    send: SendStream<Bytes>,
-    recv: RecvStream,
-    /// Received, and not asked for yet.
-    unread: Bytes,
-    ended: bool,
-    slot: Slot,
-}
+/// The stream of a tunnel that another one runs in.
+pub type Nested = Duplex<Slot>;
 
 /// Performs the client's handshake inside `stream`.
 pub async fn connect(
@@ -46,112 +29,10 @@ pub async fn connect(
     Ok(Secured { stream, peer_certificates })
 }
 
-// === impl Nested ===
-
-impl From<client::Stream> for Nested {
-    fn from(client::Stream { send, recv, slot }: client::Stream) -> Self {
-        Self { send, recv, unread: Bytes::new(), ended: false, slot }
-    }
-}
-
-impl Nested {
-    /// Receives until there is something to read; nothing at the end of the stream.
-    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.unread.is_empty() {
-            self.unread = match ready!(self.recv.poll_data(cx)) {
-                Some(Ok(data)) => data,
-                // The peer is done and wants no more (RFC 9113 section 8.1).
-                Some(Err(error)) if error.reason() == Some(Reason::NO_ERROR) => break,
-                Some(Err(error)) => return Poll::Ready(Err(broken(error))),
-                None => break,
-            };
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// Takes `length` bytes of what was received, which makes room for more.
-    fn consume(&mut self, length: usize) {
-        self.unread.advance(length);
-        // Fails only on a stream that is over.
-        let _ = self.recv.flow_control().release_capacity(length);
-    }
-
-    /// Waits for room for some of `length` bytes.
-    fn poll_room(&mut self, cx: &mut Context<'_>, length: usize) -> Poll<io::Result<usize>> {
-        self.send.reserve_capacity(length);
-        loop {
-            // What is left of earlier room is not announced again.
-            let room = self.send.capacity().min(length);
-            if room > 0 {
-                return Poll::Ready(Ok(room));
-            }
-            match ready!(self.send.poll_capacity(cx)) {
-                Some(Ok(_)) => {}
-                Some(Err(error)) => return Poll::Ready(Err(broken(error))),
-                None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-            }
-        }
-    }
-}
-
 impl Carrier for TlsStream<Nested> {
     fn under(&self) -> Under {
-        self.get_ref().0.slot.under()
+        self.get_ref().0.held().under()
     }
-}
-
-impl AsyncRead for Nested {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        ready!(self.poll_fill(cx))?;
-        let length = self.unread.len().min(buffer.remaining());
-        buffer.put_slice(&self.unread[..length]);
-        self.consume(length);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Nested {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        data: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        if data.is_empty() {
-            return Poll::Ready(Ok(0));
-        }
-        let room = ready!(self.poll_room(cx, data.len()))?;
-        let piece = Bytes::copy_from_slice(&data[..room]);
-        self.send.send_data(piece, false).map_err(broken)?;
-        Poll::Ready(Ok(room))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    /// Ends the stream and waits until the other end does: dropped before, it would be reset, and
-    /// what is still on its way beyond the gateway lost.
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.ended {
-            self.ended = true;
-            self.send.send_data(Bytes::new(), true).map_err(broken)?;
-        }
-        loop {
-            ready!(self.poll_fill(cx))?;
-            match self.unread.len() {
-                0 => return Poll::Ready(Ok(())),
-                length => self.consume(length),
-            }
-        }
-    }
-}
-
-fn broken(error: h2::Error) -> io::Error {
-    io::Error::new(io::ErrorKind::ConnectionReset, error)
 }
 
 #[cfg(test)]

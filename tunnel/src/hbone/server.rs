@@ -96,7 +96,10 @@ mod tests {
     };
 
     use super::*;
-    use crate::hbone::transport::tests::Pair;
+    use crate::{
+        hbone::{Excess, transport::tests::Pair},
+        limits::ABANDONED_STREAMS_AT_ONCE,
+    };
 
     #[tokio::test]
     async fn a_stream_of_a_peer_that_is_gone_does_not_seem_to_have_ended_well() {
@@ -158,5 +161,53 @@ mod tests {
         };
         let ((), ended) = tokio::join!(write, serve);
         assert!(ended.is_err_and(|error| error.is_excess()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_resets_as_many_accepted_streams_as_it_uses_and_some_more() {
+        const MOST: usize = ABANDONED_STREAMS_AT_ONCE as usize;
+        let (opened, ended) = open_and_reset(3 * MOST, |n| n % 2 == 0).await;
+        assert!(opened == 3 * MOST && ended.is_ok(), "{opened}: {ended:?}");
+        let (opened, ended) = open_and_reset(3 * MOST, |_| false).await;
+        // The client hears of it a little later.
+        assert!((MOST..MOST + SERVER_MAX_STREAMS as usize).contains(&opened), "{opened}");
+        assert!(matches!(ended, Err(TunnelError::Excess(Excess::AbandonedStreams))), "{ended:?}");
+    }
+
+    /// Has a client open streams one by one, send a byte through those that are used, and reset each
+    /// once it is accepted. Returns how many were, and how the tunnel ended.
+    async fn open_and_reset(
+        streams: usize,
+        is_used: impl Fn(usize) -> bool,
+    ) -> (usize, Result<(), TunnelError>) {
+        let (client, server) = tokio::io::duplex(1 << 16);
+        let serve = async move {
+            let mut accepted = Vec::new();
+            let accept = |(request, mut respond): Stream| {
+                let send = respond.send_response(Response::new(()), false);
+                accepted.push((request.into_body(), send));
+            };
+            Tunnel::accept(server).await.unwrap().run(pending(), accept).await
+        };
+        let ask = async move {
+            let (mut requests, connection) = h2::client::handshake(client).await.unwrap();
+            let open = async move {
+                for n in 0..streams {
+                    let request = Request::builder().method(Method::CONNECT).uri("10.0.0.1:80");
+                    let request = request.body(()).unwrap();
+                    requests = requests.ready().await.map_err(|_| n)?;
+                    let opened = requests.send_request(request, false);
+                    let (answer, mut send) = opened.map_err(|_| n)?;
+                    if is_used(n) {
+                        send.send_data(Bytes::from_static(b"x"), false).map_err(|_| n)?;
+                    }
+                    answer.await.map_err(|_| n)?;
+                    send.send_reset(Reason::CANCEL);
+                }
+                Ok(streams)
+            };
+            tokio::join!(async { connection.await.is_ok() }, open).1.unwrap_or_else(|n: usize| n)
+        };
+        tokio::join!(ask, serve)
     }
 }

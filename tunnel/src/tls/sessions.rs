@@ -18,12 +18,7 @@ use rustls::{
     pki_types::ServerName,
 };
 
-/// Peers whose sessions are kept for one set of expected identities: as many as a large service has
-/// endpoints. A session takes about 3 KiB.
-const MAX_PEERS: usize = 64;
-
-/// Sessions kept for a peer: each is used once, and two threads may dial at the same time.
-const MAX_SESSIONS: usize = 2;
+use crate::limits::{MAX_SESSION_PEERS, MAX_SESSIONS};
 
 /// Sessions by peer address.
 pub(super) struct Sessions {
@@ -47,7 +42,7 @@ impl Sessions {
     /// Notes that the peer has just shown certificates that are good until `not_after`.
     pub(super) fn verified(&self, name: &ServerName<'_>, not_after: SystemTime) {
         let mut peers = self.peers();
-        if peers.len() >= MAX_PEERS && !peers.contains_key(name) {
+        if peers.len() >= MAX_SESSION_PEERS && !peers.contains_key(name) {
             // Costs each peer a full handshake, once.
             peers.clear();
         }

@@ -29,10 +29,7 @@ use self::{
         tls12_client_hello,
     },
 };
-use super::{
-    HandshakeFailure, PeerError, Revocations, TlsConfigs, peer_identity,
-    verifier::MAX_INTERMEDIATES,
-};
+use super::{HandshakeFailure, PeerError, Revocations, TlsConfigs, peer_identity};
 use crate::identity::{LocalCa, Svid};
 
 const CART: &str = "spiffe://cluster.local/ns/shop/sa/cart";
@@ -258,7 +255,7 @@ fn a_hundred_intermediates_cost_nothing() {
     assert_eq!(failure(&knocked.server_result), HandshakeFailure::UntrustedPeer);
     assert_eq!(failure(&called.client_result), HandshakeFailure::UntrustedPeer);
 
-    chain.truncate(1 + MAX_INTERMEDIATES);
+    chain.truncate(1 + crate::limits::MAX_INTERMEDIATES);
     assert_eq!(knock(&ca, chain, &signed).server_result, Ok(()));
 }
 

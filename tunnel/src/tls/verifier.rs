@@ -27,10 +27,7 @@ use super::{
     revocation::Revocations,
     sessions::Sessions,
 };
-
-/// Most intermediates accepted from a peer: plugged-in CAs use one to three, and building paths
-/// through many costs processor time that the peer does not pay for.
-pub(super) const MAX_INTERMEDIATES: usize = 8;
+use crate::limits::MAX_INTERMEDIATES;
 
 /// Which certificates are good.
 #[derive(Clone, Debug)]

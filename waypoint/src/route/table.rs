@@ -51,6 +51,11 @@ impl ServiceRoutes {
         self.routes.remove(id);
     }
 
+    /// Returns how many routes there are.
+    pub fn len(&self) -> usize {
+        self.routes.len()
+    }
+
     /// Returns whether no route is left.
     pub fn is_empty(&self) -> bool {
         self.routes.is_empty()

@@ -2,8 +2,13 @@
 
 use ipnet::IpNet;
 use mesh_api::{
+    convert,
+    crd::Resolution,
     identity::Identity,
-    proto::workload::{NetworkAddress, Port, Service as Wire},
+    proto::{
+        networking::ServicePort,
+        workload::{Extension, NetworkAddress, Port, Service as Wire},
+    },
 };
 
 use super::{balancing, export, protocol};
@@ -15,6 +20,7 @@ use crate::{
         warning::Warning,
         waypoint,
         wire::{alias, octets},
+        workload::resolves_hosts,
     },
     object::{Object, ObjectKey, ObjectKind, ServiceEntry, range},
     resource::Resource,
@@ -42,6 +48,7 @@ pub(in crate::mesh) fn of_service_entry(
         waypoint,
         weighted_waypoints,
         load_balancing: balancing::of_entry(context, entry),
+        extensions: port_names(entry).into_iter().collect(),
         visibility: visibility.into(),
         ..Wire::default()
     };
@@ -119,6 +126,18 @@ fn ports(entry: &ServiceEntry) -> Vec<Port> {
             app_protocol: protocol::of_name(&port.protocol).into(),
         })
         .collect()
+}
+
+/// Returns the names of the ports, unless name servers know the hosts: they have their own.
+fn port_names(entry: &ServiceEntry) -> Option<Extension> {
+    let elsewhere = entry.spec.resolution == Resolution::None || resolves_hosts(entry);
+    let ports = entry.spec.ports.iter().map(|port| ServicePort {
+        number: port.number,
+        protocol: port.protocol.clone(),
+        name: port.name.clone(),
+    });
+    let ports: Vec<_> = ports.collect();
+    (!elsewhere && !ports.is_empty()).then(|| convert::port_names::extension(ports))
 }
 
 /// Returns the identities that the endpoints may present. Other names are for TLS of the

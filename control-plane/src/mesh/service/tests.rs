@@ -3,7 +3,7 @@ use mesh_api::{
         AppProtocol, IpFamilies, LoadBalancing, Service, Visibility,
         load_balancing::{HealthPolicy, Mode, Scope},
     },
-    workload::Service as Domain,
+    workload::{PortTransport, Service as Domain},
 };
 
 use crate::{
@@ -119,6 +119,33 @@ fn hosts_without_address_are_given_one() {
     );
     assert_eq!(addresses_of("hosts: [a.b]"), [""; 0]);
     assert_eq!(addresses_of("hosts: ['*.b'], resolution: DYNAMIC_DNS"), [""; 0]);
+}
+
+#[test]
+fn the_names_of_ports_are_sent_unless_name_servers_know_the_host() {
+    use PortTransport::{Tcp, Udp};
+
+    let names = |spec: &str| {
+        let ports = "ports: [{number: 443, name: https, protocol: HTTPS}, \
+                     {number: 53, name: dns, protocol: UDP}]";
+        let mesh = mesh(&entry_yaml("e", "shop", &format!("hosts: [a.b], {ports}, {spec}")));
+        let service = services(&mesh).into_values().next().unwrap();
+        let names = Domain::try_from(service).unwrap().port_names.into_iter();
+        names.map(|p| (p.name.to_string(), p.transport, p.service_port)).collect::<Vec<_>>()
+    };
+    let all = [("https".to_owned(), Tcp, 443), ("dns".to_owned(), Udp, 53)];
+    for spec in [
+        "resolution: STATIC, endpoints: [{address: 192.0.2.1}]",
+        "resolution: STATIC, workloadSelector: {labels: {app: a}}",
+        "resolution: DNS, endpoints: [{address: c.d}]",
+    ] {
+        assert_eq!(names(spec), all, "{spec}");
+    }
+    for spec in ["resolution: DNS", "resolution: NONE", "resolution: DYNAMIC_DNS"] {
+        assert_eq!(names(spec), [], "{spec}");
+    }
+    let cluster = service("ports: [{name: http, port: 80}]", "").unwrap();
+    assert!(cluster.extensions.is_empty(), "the cluster's name server knows it");
 }
 
 #[test]

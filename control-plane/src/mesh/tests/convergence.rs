@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::LazyLock};
 
 use mesh_api::{
     policy::Policy,
-    proto::{security::Authorization, workload as wire},
+    proto::{l7, security::Authorization, workload as wire},
     workload::{Service, Workload},
 };
 use proptest::prelude::*;
@@ -197,6 +197,10 @@ fn refusal(resource: &Resource) -> Option<String> {
         Kind::Workload => Workload::try_from(wire::Workload::decode(body).unwrap()).err(),
         Kind::Service => Service::try_from(wire::Service::decode(body).unwrap()).err(),
         Kind::Authorization => Policy::try_from(Authorization::decode(body).unwrap()).err(),
+        Kind::L7 => {
+            let resource = l7::Resource::decode(body).unwrap();
+            return resource.kind.is_none().then(|| "says nothing".to_owned());
+        }
     };
     refusal.map(|error| error.to_string()).filter(|text| !text.contains("not supported"))
 }

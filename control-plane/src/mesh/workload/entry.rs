@@ -88,7 +88,7 @@ pub(in crate::mesh) fn of_service_entry(
 }
 
 /// Returns whether the endpoints are whatever the hosts resolve to.
-fn resolves_hosts(entry: &ServiceEntry) -> bool {
+pub(in crate::mesh) fn resolves_hosts(entry: &ServiceEntry) -> bool {
     let by_dns = match entry.spec.resolution {
         Resolution::Dns | Resolution::DnsRoundRobin | Resolution::DynamicDns => true,
         Resolution::None | Resolution::Static => false,

@@ -1,5 +1,5 @@
 use super::*;
-use crate::xds::fixtures::{gone, policy, service, workload};
+use crate::xds::fixtures::{gone, labels, policy, service, workload};
 
 fn names(store: &Store, from: Position) -> Vec<String> {
     let after = store.of(ResourceType::Address).after(from);
@@ -73,4 +73,18 @@ fn policies_have_an_order_of_their_own() {
     assert_eq!(store.of(ResourceType::Address).latest(), Position::default());
     assert_eq!(store.live(ResourceType::Authorization).count(), 1);
     assert_eq!(store.live(ResourceType::Service).count(), 0);
+}
+
+#[test]
+fn what_waypoints_are_told_is_found_by_the_waypoint_that_it_is_for() {
+    let mut store = Store::default();
+    store.apply(labels("a", &["shop/w"]));
+    store.apply(labels("b", &["bank/w", "shop/w"]));
+    store.apply(workload("a", 1));
+    assert_eq!(store.of(ResourceType::Address).live().count(), 1, "others are not told");
+    let l7 = store.of(ResourceType::L7);
+    assert_eq!((l7.find("shop/w").count(), l7.find("bank/w").count()), (2, 1));
+    assert_eq!((l7.find("labels/a").count(), store.count(Kind::L7)), (1, 2));
+    store.apply(gone(Kind::L7, "labels/b"));
+    assert_eq!(store.of(ResourceType::L7).find("bank/w").count(), 0);
 }

@@ -71,15 +71,15 @@ fn the_certificate_service_is_trusted_like_the_control_plane_unless_said_otherwi
         Certificates::Local(dir) => panic!("{}", dir.display()),
     };
     let defaults = ca("--xds-address a");
-    assert_eq!(defaults.roots, Path::new(DEFAULT_ROOTS));
-    assert_eq!(defaults.token, Path::new(DEFAULT_TOKEN));
+    assert_eq!(defaults.roots, Path::new("/var/run/secrets/istio/root-cert.pem"));
+    assert_eq!(defaults.token, Path::new("/var/run/secrets/tokens/istio-token"));
     assert!(defaults.server_name.is_none());
     let same = ca("--xds-address a --xds-root-ca r --alt-xds-hostname istiod.test");
     assert_eq!(same.roots, Path::new("r"));
-    assert_eq!(same.server_name, server_name("istiod.test").ok());
+    assert_eq!(same.server_name, mesh_api::control_plane::server_name("istiod.test").ok());
     let own = ca("--xds-address a --ca-root-ca r --alt-ca-hostname ca.test --auth-token t");
     assert_eq!((own.roots.as_path(), own.token.as_path()), (Path::new("r"), Path::new("t")));
-    assert_eq!(own.server_name, server_name("ca.test").ok());
+    assert_eq!(own.server_name, mesh_api::control_plane::server_name("ca.test").ok());
 }
 
 #[test]

@@ -39,6 +39,62 @@ fn answer(question: &Question, count: u8, alias: Option<&str>, limit: usize) -> 
     Message::from_vec(&bytes).unwrap()
 }
 
+fn ports(
+    asked: &Message,
+    ports: &[u16],
+    addresses: &[IpAddr],
+    alias: Option<&str>,
+    limit: usize,
+) -> Message {
+    let question = question(asked);
+    let bytes = question.answer_ports(ports, "web.shop", addresses, alias, limit).unwrap();
+    assert!(bytes.len() <= limit, "{} bytes, with a limit of {limit}", bytes.len());
+    Message::from_vec(&bytes).unwrap()
+}
+
+fn texts(records: &[Record]) -> Vec<String> {
+    let text = |r: &Record| format!("{} {} {} {}", r.name, r.ttl, r.record_type(), r.data);
+    records.iter().map(text).collect()
+}
+
+#[test]
+fn a_port_is_answered_with_its_host_and_the_addresses_of_that() {
+    let asked = query("_Https._tcp.Web.Shop.", RecordType::SRV);
+    assert!(question(&asked).is_for_ports());
+    assert!(!question(&query("web.shop.", RecordType::A)).is_for_ports());
+    let said = ports(&asked, &[443], &addresses(1), None, 512);
+    assert!(said.metadata.authoritative && !said.metadata.truncation);
+    assert_eq!(texts(&said.answers), ["_Https._tcp.Web.Shop. 30 SRV 0 0 443 web.shop."]);
+    let along = ["web.shop. 30 A 10.0.0.0", "web.shop. 30 AAAA fd00::"];
+    assert_eq!(texts(&said.additionals), along);
+
+    let said = ports(&asked, &[443, 8443], &[], Some("_https._tcp.web"), 512);
+    let expected = [
+        "_Https._tcp.Web.Shop. 30 CNAME _https._tcp.web.",
+        "_https._tcp.web. 30 SRV 0 0 443 web.shop.",
+        "_https._tcp.web. 30 SRV 0 0 8443 web.shop.",
+    ];
+    assert_eq!(texts(&said.answers), expected);
+    assert_eq!(texts(&said.additionals), [""; 0]);
+}
+
+#[test]
+fn addresses_come_along_with_a_port_as_far_as_there_is_room() {
+    let asked = query("_https._tcp.web.shop.", RecordType::SRV);
+    let many = addresses(200);
+    let whole = ports(&asked, &[443], &many, None, 65_535);
+    assert_eq!(whole.additionals.len(), MAX_ADDRESSES_ALONG);
+    let less = ports(&asked, &[443], &many, None, 300);
+    let count = less.additionals.len();
+    assert!((1..MAX_ADDRESSES_ALONG).contains(&count), "{count}");
+    // What was asked for is all there.
+    assert!(!less.metadata.truncation && less.answers.len() == 1);
+    // And if it is not, the client asks again.
+    let cut = ports(&asked, &[1; 100], &many, None, 512);
+    assert!(cut.metadata.truncation && cut.additionals.is_empty());
+    assert!(cut.answers.len() > 5, "{}", cut.answers.len());
+}
+
 #[test]
 fn a_question_is_read_and_answered_with_the_addresses_of_its_family() {
     for (kind, expected) in [(RecordType::A, "10.0.0.0"), (RecordType::AAAA, "fd00::")] {

@@ -17,11 +17,12 @@ use fairlead_tunnel::{
         server::{Stream, Tunnel},
         transport::{self, Wire},
     },
-    tls::HandshakeFailure,
+    tls::{HandshakeFailure, TrustedChain},
 };
 use h2::{RecvStream, server::SendResponse};
 use http::{Method, Response};
-use mesh_api::identity::Identity;
+use mesh_api::{identity::Identity, workload::Network};
+use tokio::net::TcpStream;
 
 use super::{Application, Arrival, status};
 use crate::{
@@ -31,6 +32,7 @@ use crate::{
         node::Node,
         pod::Pod,
         relay::{self, TunnelEnd},
+        shares::Part,
         worker::{Worker, accept::Accepted, cut, dropped, spawn},
     },
     telemetry::{
@@ -69,19 +71,10 @@ pub(in crate::proxy) async fn serve_tunnel(accepted: Accepted) {
         handshake: turn,
         counted,
     } = accepted;
-    let handshake = async {
-        let configs = pod.certificate().await?;
-        let accepted = transport::accept(configs.server(), socket).await.map_err(|error| {
-            tracing::debug!(%client, pod = %pod.name, %error, "TLS handshake failed");
-            CloseReason::TlsHandshake(HandshakeFailure::from(&error))
-        })?;
-        let checked = configs.check_client(accepted.peer_certificates.as_deref());
-        let (identity, chain) = checked.map_err(|e| CloseReason::TlsHandshake((&e).into()))?;
-        Ok((accepted.stream, identity, chain))
-    };
     // In boxes: the tunnel lasts, and its beginning is not kept.
-    let (io, identity, chain) = match Box::pin(handshake).await {
-        Ok(peer) => peer,
+    let begun = Box::pin(begin(&worker.node, &pod, socket, client)).await;
+    let (io, identity, chain, _part) = match begun {
+        Ok(begun) => begun,
         Err(reason) => return refused(&worker, counted, (client, target), started, &reason),
     };
     drop(turn);
@@ -109,6 +102,30 @@ pub(in crate::proxy) async fn serve_tunnel(accepted: Accepted) {
         }
         tracing::debug!(%client, pod = %source.pod.name, %error, "tunnel closed");
     }
+}
+
+/// Begins a tunnel, if its peer may have one more.
+async fn begin(
+    node: &Node,
+    pod: &Pod,
+    socket: TcpStream,
+    client: SocketAddr,
+) -> Result<(transport::Stream, Identity, TrustedChain, Part), CloseReason> {
+    let peer = client.ip();
+    let admitted = pod.peers.admit_handshake(node, peer);
+    let admitted = admitted.and_then(|turn| Ok((turn, node.admit_tunnel(peer)?)));
+    let (_turn, part) = admitted.inspect_err(|_| {
+        // Fails only on a socket that is already gone.
+        let _ = reset_on_close(&socket);
+    })?;
+    let configs = pod.certificate().await?;
+    let accepted = transport::accept(configs.server(), socket).await.map_err(|error| {
+        tracing::debug!(%client, pod = %pod.name, %error, "TLS handshake failed");
+        CloseReason::TlsHandshake(HandshakeFailure::from(&error))
+    })?;
+    let checked = configs.check_client(accepted.peer_certificates.as_deref());
+    let (identity, chain) = checked.map_err(|e| CloseReason::TlsHandshake((&e).into()))?;
+    Ok((accepted.stream, identity, chain, part))
 }
 
 /// Accounts for a tunnel that came to nothing.
@@ -144,8 +161,8 @@ impl Source {
     fn serve(self: Rc<Self>, (request, respond): Stream) -> impl Future<Output = ()> {
         let (head, body) = request.into_parts();
         let forwarded = headers::parse_forwarded(&head.headers);
-        if headers::has_unreadable(&head.headers) {
-            self.worker.node.metrics.limit("forwarded").inc();
+        for limit in headers::unreadable(&head.headers) {
+            self.worker.node.metrics.limit(limit).inc();
         }
         let asked = head.uri.authority().map(http::uri::Authority::as_str);
         let asked = asked.and_then(headers::parse_authority);
@@ -217,8 +234,13 @@ impl Source {
         let known = client.port() != 0;
         let state = self.worker.node.state();
         // Behind a gateway the address is the gateway's.
-        let is_remote = forwarded.network.as_deref().is_some_and(|n| state.is_other_network(n));
-        let workload = state.workload_at(self.client.ip()).filter(|_| !is_remote).cloned();
+        let remote = forwarded.network.filter(|network| state.is_other_network(network));
+        let workload = match (remote, forwarded.baggage) {
+            (Some(network), baggage) => baggage.map(|baggage| {
+                Arc::new(baggage.workload(self.identity.clone(), Network(network.into())))
+            }),
+            (None, _) => state.workload_at(self.client.ip()).cloned(),
+        };
         let application = Application::of(&state, &self.pod, self.target.ip(), requested);
         Arrival {
             client: if known { client } else { self.client },

@@ -1,13 +1,15 @@
 //! Whether a query is answered here.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
+use hickory_proto::ProtoError;
 use mesh_api::workload::Workload;
 use rand::seq::SliceRandom as _;
 
 use crate::{
     dns::{Question, Request},
     proxy::{node::Node, pod::Pod},
+    state::NamedPorts,
     telemetry::metrics::{QueryLabels, QueryProtocol},
 };
 
@@ -33,6 +35,10 @@ pub(super) fn decide(node: &Node, pod: &Pod, request: &Request, limit: usize) ->
     };
     let name = question.name();
     let state = node.state();
+    if let Some(named) = state.resolve_ports(&name, &pod.identity.namespace, naming) {
+        tracing::debug!(target: LOG, pod = %pod.name, name, kind = request.kind(), "has ports");
+        return ports(question, &named, limit);
+    }
     let Some(named) = state.resolve(&name, &pod.identity.namespace, naming) else {
         tracing::debug!(target: LOG, pod = %pod.name, name, kind = request.kind(), "passed on");
         return Decision::PassOn { known: false };
@@ -43,7 +49,7 @@ pub(super) fn decide(node: &Node, pod: &Pod, request: &Request, limit: usize) ->
     };
     let service = &named.service().key;
     tracing::debug!(target: LOG, pod = %pod.name, name, ?family, %service, "answered");
-    answer(question, named.addresses(), named.alias_of, limit)
+    written(question.answer(&shuffled(named.addresses()), named.alias_of, limit))
 }
 
 /// Labels a query for the metrics.
@@ -58,15 +64,27 @@ pub(super) fn labels(
     QueryLabels::new(request.kind(), protocol, source.as_deref())
 }
 
-fn answer(
-    question: &Question,
-    mut addresses: Vec<std::net::IpAddr>,
-    alias_of: Option<&str>,
-    limit: usize,
-) -> Decision {
-    // Clients tend to take the first.
+/// Decides about a query for the name of a port, which exists and has no addresses.
+fn ports(question: &Question, named: &NamedPorts<'_>, limit: usize) -> Decision {
+    let NamedPorts { host, target, ports, alias_of } = named;
+    if question.is_for_ports() && !ports.is_empty() {
+        let addresses = shuffled(host.addresses());
+        return written(question.answer_ports(ports, target, &addresses, *alias_of, limit));
+    }
+    if question.is_for_ports() || question.addresses().is_some() {
+        return written(question.answer(&[], *alias_of, limit));
+    }
+    Decision::PassOn { known: true }
+}
+
+/// Clients tend to take the first.
+fn shuffled(mut addresses: Vec<IpAddr>) -> Vec<IpAddr> {
     addresses.shuffle(&mut rand::rng());
-    match question.answer(&addresses, alias_of, limit) {
+    addresses
+}
+
+fn written(answer: Result<Vec<u8>, ProtoError>) -> Decision {
+    match answer {
         Ok(answer) => Decision::Answer(answer),
         Err(error) => {
             tracing::debug!(target: LOG, %error, "an answer cannot be written; passed on");

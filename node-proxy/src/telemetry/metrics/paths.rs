@@ -20,10 +20,6 @@ use prometheus_client::{
 
 use super::labels::{ConnectionLabels, End, OVERFLOW, Reporter, UNKNOWN};
 
-/// Pairs of workloads whose paths are told apart. A scrape spends about 6 KiB on each; what exceeds
-/// the bound is counted in one pair whose labels are all `overflow`.
-pub(super) const MAX_PATHS: usize = 2_000;
-
 /// Upper bounds of the histograms, in microseconds: from a node's neighbour to the other side of the
 /// world, and to a SYN that had to be sent again after one second or three.
 const BOUNDS_MICROS: [u64; 10] =
@@ -263,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_path_is_encoded_with_exactly_the_documented_names_and_labels() {
-        let paths = Arc::new(Paths::new(MAX_PATHS));
+        let paths = Arc::new(Paths::new(crate::limits::MAX_PATHS));
         assert!(!page(&paths).contains('{'), "nothing was measured");
         let path = paths.of(&labels("cart"));
         path.observe(&report(100, 0));

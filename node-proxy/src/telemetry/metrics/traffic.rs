@@ -14,14 +14,10 @@ use prometheus_client::{
 
 use super::{
     labels::{ConnectionLabels, Reporter, SampleLabels},
-    paths::{MAX_PATHS, Paths},
+    paths::Paths,
     worker::{ConnectionCounters, Sockets, Totals},
 };
-use crate::telemetry::reason::ResponseFlags;
-
-/// Label sets kept by one process. A scrape spends about 4 KiB on each, so this many make 40 MiB;
-/// what exceeds it is counted in one series whose labels are all `overflow`.
-pub const MAX_SERIES: usize = 10_000;
+use crate::{limits::MAX_PATHS, telemetry::reason::ResponseFlags};
 
 /// Series of all workers.
 #[derive(Debug)]

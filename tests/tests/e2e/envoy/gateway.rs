@@ -30,6 +30,12 @@ const SECRET: &str = "X-Secret: swordfish-in-the-clear";
 /// Port of the server that ends one direction first.
 const HALF_CLOSE: u16 = 7002;
 
+/// Port of name servers.
+const DNS: u16 = 53;
+
+/// The address that the lab gives to the second pod of node 1.
+const NAME_SERVER: &str = "10.1.0.3";
+
 /// A client's network and another one.
 struct Networks {
     /// The proxy of the other network; its pod is [`Scene::other`], its gateway [`Scene::peer`].
@@ -44,7 +50,12 @@ impl Networks {
     /// Starts both proxies, with a configuration of the client's that `edit` has changed, and no
     /// gateway yet.
     fn new(name: &str, edit: impl FnOnce(&mut MeshConfig)) -> Result<Self> {
-        let scene = Scene::configured(name, |config, _| {
+        Self::with_args(name, &[], edit)
+    }
+
+    /// Starts the client's proxy with further arguments.
+    fn with_args(name: &str, args: &[&str], edit: impl FnOnce(&mut MeshConfig)) -> Result<Self> {
+        let scene = Scene::start(name, args, |config, _| {
             describe_west(config);
             edit(config);
         })?;
@@ -118,7 +129,7 @@ fn describe_west(config: &mut MeshConfig) {
     WEST.clone_into(&mut behind.network);
     "default".clone_into(&mut behind.service_account);
     behind.addresses.clear();
-    behind.network_gateway = Some(Gateway { address: format!("{WEST}/{address}") });
+    behind.network_gateway = Some(Gateway::Address(format!("{WEST}/{address}")));
     let ports = fairlead_lab::PortList { ports: service.ports.clone() };
     behind.services = [(service.key(), ports)].into();
     service.subject_alt_names = vec!["spiffe://cluster.local/ns/shop/sa/other".to_owned()];
@@ -176,6 +187,62 @@ fn a_service_of_another_network_is_reached_and_its_gateway_reads_nothing() -> Re
     assert_eq!(dialled(scene.other.ipv4().into())?, 3, "each has an inner one of its own");
     let hello = format!("tls.handshake.type == 1 && ip.dst == {}", scene.other.ipv4());
     assert_eq!(seen.count(&hello)?, 3, "the gateway passes the client's own handshakes on");
+    Ok(())
+}
+
+/// Leaves of the gateway nothing but `hostname`.
+fn rename_gateway(config: &mut MeshConfig, hostname: &str) {
+    let gateway = entry(config, "peer");
+    gateway.addresses.clear();
+    gateway.hostname = Some(hostname.to_owned());
+    let (namespace, hostname) = (gateway.namespace.clone(), hostname.to_owned());
+    entry(config, "other").network_gateway = Some(Gateway::Hostname { namespace, hostname });
+}
+
+#[test]
+fn a_gateway_that_has_a_host_name_only_is_looked_up() -> Result<()> {
+    let hostname = "at-10-2-0-2.example";
+    let args = ["--name-servers", NAME_SERVER];
+    let networks = Networks::with_args("namedgw", &args, |config| {
+        rename_gateway(config, hostname);
+    })?;
+    let scene = &networks.scene;
+    assert_eq!(scene.neighbour.ipv4().to_string(), NAME_SERVER, "of the lab");
+    assert_eq!(scene.peer.ipv4().to_string(), "10.2.0.2", "of the lab");
+    let servers = scene.neighbour.serve(python("name_server.py", &[DNS.to_string()]), DNS)?;
+    let _gateway = networks.start_gateway()?;
+
+    let explained = scene.proxy.explain(&scene.pod, vip4(HTTP))?;
+    let attempt = &explained["decision"]["attempts"][0];
+    assert_eq!(attempt["peer"], format!("{hostname}:{HBONE}"), "{explained:#}");
+    assert_eq!(attempt["address"], vip4(HTTP).to_string(), "{explained:#}");
+    // It has no address of the other family, and is asked for it all the same.
+    for target in [vip4(HTTP), vip6(HTTP)] {
+        let answer = networks.curl(target)?;
+        assert!(answer.is_ok(), "{target}: {answer:?}");
+        assert_eq!(answer.seen("peer"), scene.peer.ipv4().to_string(), "the gateway's address");
+        let line = scene.proxy.wait_for_access(|line| {
+            line.is("dst.hbone_addr", &target.to_string()) && line.is("reason", "completed")
+        })?;
+        assert!(line.is("dst.addr", &scene.peer.v4(HBONE).to_string()), "{line:?}");
+        assert!(line.is("dst.identity", &scene.other.identity()), "{line:?}");
+    }
+    let from = format!("from {}", scene.pod.ipv4());
+    assert!(servers.stdout()?.contains(&from), "the pod itself has asked: {}", servers.stdout()?);
+    Ok(())
+}
+
+#[test]
+fn a_gateway_whose_host_name_has_no_address_is_named_as_the_reason() -> Result<()> {
+    let args = ["--name-servers", NAME_SERVER];
+    let networks = Networks::with_args("nonamegw", &args, |config| {
+        rename_gateway(config, "missing.example");
+    })?;
+    let server = python("name_server.py", &[DNS.to_string()]);
+    let _server = networks.scene.neighbour.serve(server, DNS)?;
+    let line = networks.refused()?;
+    assert!(line.is("reason", "name_not_resolved"), "{line:?}");
+    assert!(line.is("dst.addr", &vip4(HTTP).to_string()), "{line:?}");
     Ok(())
 }
 

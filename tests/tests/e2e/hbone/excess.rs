@@ -73,6 +73,8 @@ fn floods(open: &Frame) -> Vec<(&'static str, Vec<u8>)> {
     };
     let opened = |rest: Vec<u8>| [open.to_bytes(), rest].concat();
     let settings = Frame::new(Frame::SETTINGS, 0, 0, [0, 4, 0, 1, 0, 0]);
+    let update = |stream| Frame::new(Frame::WINDOW_UPDATE, 0, stream, [0, 0, 0, 1]);
+    let reset = Frame::new(Frame::RST_STREAM, 0, 1, [0, 0, 0, 8]);
     let begun = Frame { flags: 0, ..open.clone() };
     // A string whose length is announced, and that never ends.
     let endless = Frame { payload: vec![0x00, 0x7f, 0xff, 0xff, 0xff, 0x7f], ..begun.clone() };
@@ -89,6 +91,13 @@ fn floods(open: &Frame) -> Vec<(&'static str, Vec<u8>)> {
             "PRIORITY",
             repeat(&[Frame::new(Frame::PRIORITY, 0, 1, [0, 0, 0, 3, 0])], 2 * CONTROL_FRAMES),
         ),
+        ("WINDOW_UPDATE of the tunnel", repeat(&[update(0)], 2 * CONTROL_FRAMES)),
+        ("WINDOW_UPDATE of a stream", opened(repeat(&[update(1)], 2 * CONTROL_FRAMES))),
+        (
+            "WINDOW_UPDATE of a stream that was reset",
+            opened([reset.to_bytes(), repeat(&[update(1)], 2 * CONTROL_FRAMES)].concat()),
+        ),
+        ("RST_STREAM of one stream", opened(repeat(&[reset], 2 * CONTROL_FRAMES))),
         ("frames of an unknown type", repeat(&[Frame::new(0xfe, 0, 0, [])], 2 * CONTROL_FRAMES)),
         ("empty DATA", opened(repeat(&[Frame::new(Frame::DATA, 0, 1, [])], CONTROL_FRAMES))),
         ("empty CONTINUATION", with_part(&begun, 0, CONTROL_FRAMES).concat()),

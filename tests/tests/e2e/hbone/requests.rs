@@ -1,9 +1,9 @@
 //! What a pod's tunnel may be asked for, and how it answers.
 
-use std::{future::pending, net::SocketAddr};
+use std::{future::pending, net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use fairlead_lab::{MeshConfig, Pod, Policy, PolicyAction, ServiceEntry};
+use fairlead_lab::{MeshConfig, Pod, Policy, PolicyAction, ServiceEntry, wait_for};
 use http::{Method, Request};
 use serde_json::json;
 use tokio::io::AsyncRead;
@@ -15,6 +15,8 @@ use crate::peer::{
 
 /// Where the application listens.
 const APP: u16 = 7000;
+
+const SOON: Duration = Duration::from_secs(5);
 
 /// The first byte of a header block whose status is 200 (RFC 7541, appendix A).
 const STATUS_200: u8 = 0x88;
@@ -231,15 +233,44 @@ fn odd_headers_are_ignored() -> Result<()> {
         let answer = ask(&scene, authority.as_bytes(), &headers)?;
         assert_eq!(answer, Answer::Accepted, "{}", headers[0].0);
     }
-    let labels = [("limit", "forwarded")];
-    let counted = scene.proxy.metrics()?.sum("fairlead_limit_reached_total", &labels);
-    ensure!((1.5..2.5).contains(&counted), "{counted} in place of 2");
+    let metrics = scene.proxy.metrics()?;
+    for limit in ["forwarded", "baggage", "traceparent"] {
+        let counted = metrics.sum("fairlead_limit_reached_total", &[("limit", limit)]);
+        ensure!((1.5..2.5).contains(&counted), "{limit}: {counted} in place of 2");
+    }
     // Past that the request is refused and the tunnel of others is not harmed.
     let longer = vec![b'x'; 70 << 10];
     let answer = ask(&scene, authority.as_bytes(), &[("baggage", &longer)])?;
     assert_ne!(answer, Answer::Accepted);
     assert_eq!(ask(&scene, authority.as_bytes(), &[])?, Answer::Accepted);
     Ok(())
+}
+
+#[test]
+fn a_client_of_another_network_is_known_by_its_baggage() -> Result<()> {
+    const BAGGAGE: &[u8] = b"k8s.cluster.name=far,k8s.namespace.name=forged,\
+        k8s.deployment.name=shopper,service.name=shopper,cloud.region=west";
+    let scene = Scene::new("far")?;
+    let _app = App::listen(&scene.pod, APP)?;
+    let authority = scene.pod.v4(APP).to_string();
+    let opened = || {
+        let labels = [
+            ("reporter", "destination"),
+            ("source_workload", "shopper"),
+            ("source_workload_namespace", "shop"),
+            ("source_canonical_service", "shopper"),
+            ("source_cluster", "far"),
+            ("source_region", "west"),
+        ];
+        anyhow::Ok(scene.proxy.metrics()?.sum("istio_tcp_connections_opened_total", &labels))
+    };
+    // Within the network the address says who it is.
+    let answer = ask(&scene, authority.as_bytes(), &[("baggage", BAGGAGE)])?;
+    assert_eq!(answer, Answer::Accepted);
+    assert!(opened()? < 0.5);
+    let headers = [("baggage", BAGGAGE), ("x-forwarded-network", b"elsewhere")];
+    assert_eq!(ask(&scene, authority.as_bytes(), &headers)?, Answer::Accepted);
+    wait_for("the client is counted", SOON, || Ok((opened()? > 0.5).then_some(())))
 }
 
 #[test]

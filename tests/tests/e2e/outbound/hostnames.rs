@@ -94,6 +94,18 @@ fn a_name_is_looked_up_by_the_pod_that_connects_and_kept() -> Result<()> {
 }
 
 #[test]
+fn connections_that_want_the_same_name_at_once_ask_once() -> Result<()> {
+    let name = "late-at-10-2-0-2.example";
+    let (mesh, server) = mesh_with("hostnamemany", name, "NONE")?;
+    let get = format!("curl -sS -o /dev/null --max-time 20 http://{}/", vip4(50, 80));
+    // The name server takes a while to answer the first, in which the others come.
+    let script = format!("seq 20 | xargs -P 20 -I @ {get}");
+    mesh.a.run(["sh", "-c", &script])?.checked()?;
+    assert_eq!(asked(&server, name)?, 1, "{}", server.stdout()?);
+    Ok(())
+}
+
+#[test]
 fn a_workload_with_a_name_may_take_tunnels() -> Result<()> {
     let (mesh, _server) = mesh_with("hostnametls", "at-10-2-0-2.example", "HBONE")?;
     assert!(curl(&mesh.a, vip4(50, 80))?.is_ok());

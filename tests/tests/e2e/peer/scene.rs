@@ -63,7 +63,12 @@ impl Scene {
         Self::start(name, args, |_, _| {})
     }
 
-    fn start(name: &str, args: &[&str], edit: impl FnOnce(&mut MeshConfig, &Pod)) -> Result<Self> {
+    /// Starts the proxy with further arguments and a configuration that `edit` has changed.
+    pub(crate) fn start(
+        name: &str,
+        args: &[&str],
+        edit: impl FnOnce(&mut MeshConfig, &Pod),
+    ) -> Result<Self> {
         let lab = Lab::new(name)?;
         let pod = |node: u8, name: &str| {
             let spec = PodSpec::new(name).namespace("shop").service_account(name);

@@ -80,6 +80,9 @@ fn ten_thousand_short_connections_leave_nothing_behind() -> Result<()> {
         assert_eq!((was.tracked, now.tracked), (0, 0), "connections are tracked");
         let limit = was.resources.resident_kib + was.resources.resident_kib / 10;
         assert!(now.resources.resident_kib <= limit, "{was:?} -> {now:?}");
+        let metrics = [&mesh.n1, &mesh.n2][node].metrics()?;
+        let excess = metrics.sum("fairlead_limit_reached_total", &[]);
+        assert!(excess < 0.5, "{excess} times at a limit");
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::{
     rc::Rc,
 };
 
+use bytes::Bytes;
 use http::{Method, Request, Response};
 use prometheus_client::metrics::gauge::Gauge;
 use rustls::ServerConfig;

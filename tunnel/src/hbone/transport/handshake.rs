@@ -145,8 +145,12 @@ async fn drive(connection: &mut impl Handshake, socket: &mut TcpStream) -> io::R
             }
             Ok(Step::Done) => return Ok(received),
             Err(error) => {
-                // What the connection still says is its complaint.
-                while let Ok(Step::Again) = step(connection, &mut received, &mut flight) {}
+                // What the connection still says is its complaint. Asked for more it would look at the
+                // same records again, and complain again.
+                while connection.common().wants_write()
+                    && let Ok(Step::Again) = step(connection, &mut received, &mut flight)
+                {
+                }
                 // The peer may be gone; what went wrong first is what counts.
                 let _ = socket.write_all(&flight).await;
                 return Err(invalid(error));

@@ -9,16 +9,10 @@ use rustls::{
 };
 
 use super::record::{Content, MAX_CONTENT_BYTES, Opener, Sealer};
-
-/// Records and handshake messages in a row that may carry nothing for the application: more would
-/// only keep us busy. A record has room for a thousand messages, and each costs a key or a ticket.
-const MAX_FRUITLESS: u8 = 32;
+use crate::limits::{MAX_FRUITLESS, MAX_MESSAGE_BYTES};
 
 /// Header of a handshake message, in bytes: type and length.
 const MESSAGE_HEADER_BYTES: usize = 4;
-
-/// Longest handshake message accepted, in bytes: a session ticket.
-const MAX_MESSAGE_BYTES: usize = 1 << 16;
 
 /// Level that every alert of ours but the last farewell has.
 const FATAL: u8 = 2;

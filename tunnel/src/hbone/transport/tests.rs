@@ -309,3 +309,18 @@ async fn a_second_stream_resumes_the_session_of_the_first() {
         assert_eq!(ours.stream.read_u8().await.unwrap(), b'x');
     }
 }
+
+#[tokio::test]
+async fn who_sends_nonsense_is_told_once() {
+    const HELLO_WITHOUT_BODY: &[u8] = &[0x16, 3, 1, 0, 4, 1, 0, 0, 0];
+    const HELLO_OF_ZEROES: &[u8] = &[0x16, 3, 1, 0, 10, 1, 0, 0, 6, 0, 0, 0, 0, 0, 0];
+    const ALERT: &[u8] = &[0x15, 3, 3, 0, 2, 2];
+    for nonsense in [HELLO_WITHOUT_BODY, HELLO_OF_ZEROES] {
+        let (mut client, server) = sockets().await;
+        client.write_all(nonsense).await.unwrap();
+        let accepted = accept(Pair::new().server, server).await;
+        assert!(matches!(tls_error(&accepted.err().unwrap()), Error::InvalidMessage(_)));
+        let told = receive_all(client).await;
+        assert!(told.len() == ALERT.len() + 1 && told.starts_with(ALERT), "{told:x?}");
+    }
+}

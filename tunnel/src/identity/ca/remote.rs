@@ -44,6 +44,8 @@ const IMPERSONATED_IDENTITY: &str = "ImpersonatedIdentity";
 /// Asks the control plane's CA for certificates.
 pub struct RemoteAuthority {
     control_plane: ControlPlane,
+    /// Whether it asks for others than itself.
+    impersonates: bool,
     ttl: Duration,
     clock: Clock,
     turns: Semaphore,
@@ -59,10 +61,16 @@ struct Connection {
 // === impl RemoteAuthority ===
 
 impl RemoteAuthority {
-    /// Asks `control_plane` for certificates that are good for `ttl`, and compares them with `clock`.
+    /// Asks `control_plane` for certificates of the pods of a node that are good for `ttl`, and
+    /// compares them with `clock`.
     pub fn new(control_plane: ControlPlane, ttl: Duration, clock: Clock) -> Self {
-        let turns = Semaphore::new(MAX_REQUESTS);
-        Self { control_plane, ttl, clock, turns, connection: Mutex::default() }
+        let (turns, impersonates) = (Semaphore::new(MAX_REQUESTS), true);
+        Self { control_plane, impersonates, ttl, clock, turns, connection: Mutex::default() }
+    }
+
+    /// Does the same for the certificate of the caller itself.
+    pub fn own(control_plane: ControlPlane, ttl: Duration, clock: Clock) -> Self {
+        Self { impersonates: false, ..Self::new(control_plane, ttl, clock) }
     }
 
     async fn request(&self, identity: &Identity) -> Result<Svid, CaError> {
@@ -72,7 +80,7 @@ impl RemoteAuthority {
         let mut request = Request::new(IstioCertificateRequest {
             csr: signing_request(identity, &key)?,
             validity_duration: i64::try_from(self.ttl.as_secs()).unwrap_or(i64::MAX),
-            metadata: Some(impersonation(identity)),
+            metadata: self.impersonates.then(|| impersonation(identity)),
         });
         self.control_plane.authorize(&mut request).await?;
         let exchange = async {

@@ -1,20 +1,32 @@
-//! How this proxy introduces itself to the control plane: as one of Istio's node proxies.
+//! How a proxy introduces itself to the control plane: as one of Istio's.
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use mesh_api::{
+use prost_types::{ListValue, Struct, Value, value::Kind};
+
+use crate::{
     proto::discovery::Node,
     workload::{Network, NodeName},
 };
-use prost_types::{ListValue, Struct, Value, value::Kind};
 
 /// Address of a proxy that does not know its own.
 const NO_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(1, 1, 1, 1));
 
-/// Who this proxy is.
+/// What a proxy is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The pods of a node.
+    NodeProxy,
+    /// Services that ask for it.
+    Waypoint,
+}
+
+/// Who a proxy is.
 #[derive(Clone, Debug)]
 pub struct Introduction {
-    /// Node that it serves.
+    /// What it is for.
+    pub role: Role,
+    /// Node that it runs on.
     pub node_name: NodeName,
     /// Name of its own pod.
     pub pod_name: String,
@@ -28,13 +40,17 @@ pub struct Introduction {
     pub network: Network,
 }
 
-/// Returns what the first requests of a stream say of this proxy.
+/// Returns what the first requests of a stream say of a proxy.
 pub fn introduce(introduction: &Introduction) -> Node {
-    let Introduction { node_name, pod_name, pod_namespace, address, cluster_id, network } =
+    let Introduction { role, node_name, pod_name, pod_namespace, address, cluster_id, network } =
         introduction;
     let address = address.unwrap_or(NO_ADDRESS).to_string();
+    let role = match role {
+        Role::NodeProxy => "ztunnel",
+        Role::Waypoint => "waypoint",
+    };
     let id =
-        format!("ztunnel~{address}~{pod_name}.{pod_namespace}~{pod_namespace}.svc.cluster.local");
+        format!("{role}~{address}~{pod_name}.{pod_namespace}~{pod_namespace}.svc.cluster.local");
     let addresses = ListValue { values: vec![text(&address)] };
     let fields = [
         ("NAME", text(pod_name)),
@@ -59,6 +75,7 @@ mod tests {
     #[test]
     fn the_node_id_has_the_four_parts_that_control_planes_expect() {
         let mut introduction = Introduction {
+            role: Role::NodeProxy,
             node_name: NodeName("n1".into()),
             pod_name: "node-x".into(),
             pod_namespace: "istio-system".into(),
@@ -72,6 +89,7 @@ mod tests {
         assert_eq!(fields["NODE_NAME"], text("n1"));
         assert_eq!(fields["CLUSTER_ID"], text("Kubernetes"));
         introduction.address = None;
-        assert!(introduce(&introduction).id.starts_with("ztunnel~1.1.1.1~"));
+        introduction.role = Role::Waypoint;
+        assert!(introduce(&introduction).id.starts_with("waypoint~1.1.1.1~"));
     }
 }

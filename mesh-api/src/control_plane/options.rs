@@ -3,7 +3,14 @@
 use std::{net::IpAddr, path::PathBuf};
 
 use clap::Args;
-use mesh_api::control_plane::{Address, InvalidAddress, server_name};
+
+use super::{Address, ControlPlane, InvalidAddress, server_name};
+
+/// Roots of the control plane, where Istio's charts mount them.
+const DEFAULT_ROOTS: &str = "/var/run/secrets/istio/root-cert.pem";
+
+/// Token, where Istio's charts mount it.
+const DEFAULT_TOKEN: &str = "/var/run/secrets/tokens/istio-token";
 
 /// The control plane and who this proxy is to it.
 #[derive(Debug, Args)]
@@ -46,6 +53,38 @@ pub struct ControlPlaneArgs {
     /// Address of this proxy's own pod.
     #[arg(long, env = "INSTANCE_IP", value_name = "ADDRESS")]
     pub instance_ip: Option<IpAddr>,
+}
+
+// === impl ControlPlaneArgs ===
+
+impl ControlPlaneArgs {
+    /// Returns the discovery service, at `address`.
+    pub fn xds(&self, address: &Address) -> ControlPlane {
+        self.reach(address, self.xds_root_ca.as_ref(), self.alt_xds_hostname.as_deref())
+    }
+
+    /// Returns the certificate service, at `address`.
+    pub fn ca(&self, address: &Address) -> ControlPlane {
+        let roots = self.ca_root_ca.as_ref().or(self.xds_root_ca.as_ref());
+        let name = self.alt_ca_hostname.as_deref().or(self.alt_xds_hostname.as_deref());
+        self.reach(address, roots, name)
+    }
+
+    fn reach(
+        &self,
+        address: &Address,
+        roots: Option<&PathBuf>,
+        name: Option<&str>,
+    ) -> ControlPlane {
+        ControlPlane {
+            address: address.clone(),
+            // Names were checked when the options were read.
+            server_name: name.and_then(|name| server_name(name).ok()),
+            roots: roots.map_or_else(|| DEFAULT_ROOTS.into(), Clone::clone),
+            token: self.auth_token.as_ref().map_or_else(|| DEFAULT_TOKEN.into(), Clone::clone),
+            cluster_id: self.cluster_id.clone(),
+        }
+    }
 }
 
 fn host_name(text: &str) -> Result<String, InvalidAddress> {

@@ -1,0 +1,14 @@
+//! What the waypoint knows of the mesh: an immutable snapshot that every request sees whole.
+//!
+//! A change costs what it is about: snapshots share everything else, and only the services that are
+//! concerned are put together anew.
+
+mod apply;
+mod service;
+mod snapshot;
+
+pub use self::{
+    apply::{MeshResource, subscriptions},
+    service::{Backend, ServiceView, Way},
+    snapshot::{Snapshot, Target},
+};

@@ -1,0 +1,273 @@
+//! What a change of a resource does to the snapshot. Pure.
+
+use std::sync::Arc;
+
+use mesh_api::{
+    convert::{InvalidField, service_key},
+    identity::Namespace,
+    proto::{
+        l7::{self, resource::Kind},
+        workload::{Address, address::Type},
+    },
+    workload::{Service, ServiceKey, Workload, WorkloadUid},
+    xds_client::{ADDRESS_TYPE, Change, L7_TYPE, Subscription},
+};
+use prost::Message as _;
+
+use super::{service::ServiceView, snapshot::Snapshot};
+use crate::{
+    balance::{self, Labels},
+    route::Route,
+};
+
+/// A resource that a waypoint is told of.
+#[derive(Clone, Debug)]
+pub enum MeshResource {
+    /// A workload.
+    Workload(Box<Workload>),
+    /// A service.
+    Service(Box<Service>),
+    /// A route of a service.
+    Route(Box<Route>),
+    /// How a service is used.
+    Destination(ServiceKey, Arc<l7::Destination>),
+    /// A policy.
+    Policy(Arc<l7::Authorization>),
+    /// Labels of a workload.
+    Labels(WorkloadUid, Arc<Labels>),
+}
+
+/// Returns the subscriptions that together describe the mesh to a waypoint.
+///
+/// Policies and routes come first: nothing is forwarded past one that arrives a moment later.
+pub fn subscriptions() -> [Subscription<MeshResource>; 2] {
+    [
+        Subscription { type_url: L7_TYPE, read: read_l7 },
+        Subscription { type_url: ADDRESS_TYPE, read: read_address },
+    ]
+}
+
+fn read_address(_: &str, content: &[u8]) -> Result<MeshResource, String> {
+    let address = Address::decode(content).map_err(|error| error.to_string())?;
+    let invalid = |error: InvalidField| error.to_string();
+    match address.r#type {
+        Some(Type::Workload(wire)) => {
+            Ok(MeshResource::Workload(Box::new(wire.try_into().map_err(invalid)?)))
+        }
+        Some(Type::Service(wire)) => {
+            Ok(MeshResource::Service(Box::new(wire.try_into().map_err(invalid)?)))
+        }
+        None => Err("is neither a workload nor a service".to_owned()),
+    }
+}
+
+fn read_l7(_: &str, content: &[u8]) -> Result<MeshResource, String> {
+    let resource = l7::Resource::decode(content).map_err(|error| error.to_string())?;
+    match resource.kind {
+        Some(Kind::Route(wire)) => {
+            let route = Route::try_from(wire).map_err(|error| error.to_string())?;
+            Ok(MeshResource::Route(Box::new(route)))
+        }
+        Some(Kind::Destination(wire)) => {
+            for variant in &wire.variants {
+                balance::Policy::try_from(variant).map_err(|error| error.to_string())?;
+            }
+            Ok(MeshResource::Destination(key_of(wire.service.as_ref())?, Arc::new(wire)))
+        }
+        Some(Kind::Authorization(wire)) => Ok(MeshResource::Policy(Arc::new(wire))),
+        Some(Kind::Labels(wire)) => {
+            Ok(MeshResource::Labels(WorkloadUid(wire.uid.into()), Arc::new(wire.labels)))
+        }
+        None => Err("is of a kind that this version does not know".to_owned()),
+    }
+}
+
+fn key_of(service: Option<&l7::ServiceRef>) -> Result<ServiceKey, String> {
+    let service = service.ok_or("names no service")?;
+    let namespace = service.namespace.parse::<Namespace>().map_err(|error| error.to_string())?;
+    Ok(ServiceKey { namespace, hostname: service.hostname.as_str().into() })
+}
+
+// === impl Snapshot ===
+
+impl Snapshot {
+    /// Applies a change of a resource of the type `type_url`. [`Snapshot::settle`] completes it.
+    pub fn apply(&mut self, type_url: &str, change: Change<MeshResource>) {
+        match change {
+            Change::Updated(_, MeshResource::Workload(workload)) => self.put_workload(*workload),
+            Change::Updated(_, MeshResource::Service(service)) => self.put_service(*service),
+            Change::Updated(name, MeshResource::Route(route)) => {
+                self.remove_route(&name);
+                self.put_route(name, *route);
+            }
+            Change::Updated(_, MeshResource::Destination(service, destination)) => {
+                if destination.consumer_namespace == self.own.workload.identity.namespace.as_str() {
+                    self.destinations.insert_mut(service.clone(), destination);
+                    self.dirty.insert(service);
+                }
+            }
+            Change::Updated(name, MeshResource::Policy(policy)) => {
+                self.policies.insert_mut(name, policy);
+            }
+            Change::Updated(_, MeshResource::Labels(uid, labels)) => {
+                self.labels.insert_mut(uid.clone(), labels);
+                self.touch_services_of(&uid);
+            }
+            Change::Removed(name) if type_url == L7_TYPE => self.remove_l7(&name),
+            Change::Removed(name) => {
+                let uid = WorkloadUid(name);
+                if !self.remove_workload(&uid)
+                    && let Ok(key) = service_key(&uid.0)
+                {
+                    self.remove_service(&key);
+                }
+            }
+        }
+    }
+
+    /// Puts together what changes have concerned.
+    pub fn settle(&mut self) {
+        for key in std::mem::take(&mut self.dirty) {
+            match self.services.get(&key) {
+                Some(service) => {
+                    let view = ServiceView::new(self, service, self.views.get(&key));
+                    self.views.insert_mut(key, Arc::new(view));
+                }
+                None => {
+                    self.views.remove_mut(&key);
+                }
+            }
+        }
+    }
+
+    fn put_workload(&mut self, workload: Workload) {
+        self.remove_workload(&workload.uid);
+        let workload = Arc::new(workload);
+        for address in &workload.addresses {
+            self.by_address.insert_mut(*address, workload.clone());
+        }
+        for key in workload.services.keys() {
+            let endpoints = self.endpoints.get(key).cloned().unwrap_or_default();
+            self.endpoints.insert_mut(key.clone(), endpoints.insert(workload.uid.clone()));
+            self.dirty.insert(key.clone());
+        }
+        if workload.name == self.own.workload.name
+            && workload.identity == self.own.workload.identity
+        {
+            self.own.workload = workload.clone();
+        }
+        self.workloads.insert_mut(workload.uid.clone(), workload);
+    }
+
+    fn remove_workload(&mut self, uid: &WorkloadUid) -> bool {
+        let Some(workload) = self.workloads.get(uid).cloned() else { return false };
+        self.workloads.remove_mut(uid);
+        for address in &workload.addresses {
+            // Another one may have it by now.
+            if self.by_address.get(address).is_some_and(|holder| holder.uid == *uid) {
+                self.by_address.remove_mut(address);
+            }
+        }
+        for key in workload.services.keys() {
+            if let Some(endpoints) = self.endpoints.get(key) {
+                let rest = endpoints.remove(uid);
+                if rest.is_empty() {
+                    self.endpoints.remove_mut(key);
+                } else {
+                    self.endpoints.insert_mut(key.clone(), rest);
+                }
+            }
+            self.dirty.insert(key.clone());
+        }
+        true
+    }
+
+    fn touch_services_of(&mut self, uid: &WorkloadUid) {
+        if let Some(workload) = self.workloads.get(uid) {
+            self.dirty.extend(workload.services.keys().cloned());
+        }
+    }
+
+    fn put_service(&mut self, service: Service) {
+        self.remove_service(&service.key);
+        let key = service.key.clone();
+        for address in &service.addresses {
+            if let Some(address) = single(address.address) {
+                self.by_vip.insert_mut(address, key.clone());
+            }
+        }
+        self.by_hostname.insert_mut(key.hostname.to_ascii_lowercase().into(), key.clone());
+        self.services.insert_mut(key.clone(), Arc::new(service));
+        self.dirty.insert(key);
+    }
+
+    fn remove_service(&mut self, key: &ServiceKey) {
+        let Some(service) = self.services.get(key).cloned() else { return };
+        self.services.remove_mut(key);
+        for address in &service.addresses {
+            if let Some(address) = single(address.address)
+                && self.by_vip.get(&address) == Some(key)
+            {
+                self.by_vip.remove_mut(&address);
+            }
+        }
+        let hostname = key.hostname.to_ascii_lowercase();
+        if self.by_hostname.get(&*hostname) == Some(key) {
+            self.by_hostname.remove_mut(&*hostname);
+        }
+        self.dirty.insert(key.clone());
+    }
+
+    fn put_route(&mut self, name: Arc<str>, route: Route) {
+        let (service, id) = (route.service.clone(), route.id.clone());
+        let mut routes = self.routes.get(&service).cloned().unwrap_or_default();
+        Arc::make_mut(&mut routes).insert(route);
+        self.routes.insert_mut(service.clone(), routes);
+        self.dirty.insert(service.clone());
+        self.route_names.insert_mut(name, (service, id));
+    }
+
+    fn remove_route(&mut self, name: &str) {
+        let Some((service, id)) = self.route_names.get(name).cloned() else { return };
+        self.route_names.remove_mut(name);
+        if let Some(mut routes) = self.routes.get(&service).cloned() {
+            Arc::make_mut(&mut routes).remove(&id);
+            if routes.is_empty() {
+                self.routes.remove_mut(&service);
+            } else {
+                self.routes.insert_mut(service.clone(), routes);
+            }
+        }
+        self.dirty.insert(service);
+    }
+
+    fn remove_l7(&mut self, name: &str) {
+        match name.split_once('/') {
+            Some(("route", _)) => self.remove_route(name),
+            Some(("destination", rest)) => {
+                let Some((consumer, key)) = rest.split_once('/') else { return };
+                if consumer == self.own.workload.identity.namespace.as_str()
+                    && let Ok(key) = service_key(key)
+                {
+                    self.destinations.remove_mut(&key);
+                    self.dirty.insert(key);
+                }
+            }
+            Some(("authorization", _)) => {
+                self.policies.remove_mut(name);
+            }
+            Some(("labels", uid)) => {
+                let uid = WorkloadUid(uid.into());
+                self.labels.remove_mut(&uid);
+                self.touch_services_of(&uid);
+            }
+            // Nothing was accepted under such a name.
+            Some(_) | None => {}
+        }
+    }
+}
+
+/// Returns the one address of a network that has just one.
+fn single(network: ipnet::IpNet) -> Option<std::net::IpAddr> {
+    (network.prefix_len() == network.max_prefix_len()).then(|| network.addr())
+}

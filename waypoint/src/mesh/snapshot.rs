@@ -1,0 +1,158 @@
+//! The indexes by which requests find what concerns them.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Instant,
+};
+
+use mesh_api::{
+    proto::l7,
+    workload::{Service, ServiceKey, Workload, WorkloadUid},
+};
+use rpds::{HashTrieMapSync, RedBlackTreeSetSync};
+use serde_json::{Value, json};
+
+use super::service::{Backend, ServiceView, route_to};
+use crate::{
+    balance::{Instance, Labels},
+    route::{HttpRoute, ServiceRoutes},
+};
+
+/// The mesh at one moment. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// This waypoint. What is declared for other namespaces than its own does not hold here.
+    pub(super) own: Instance,
+    pub(super) workloads: HashTrieMapSync<WorkloadUid, Arc<Workload>>,
+    pub(super) by_address: HashTrieMapSync<IpAddr, Arc<Workload>>,
+    pub(super) labels: HashTrieMapSync<WorkloadUid, Arc<Labels>>,
+    pub(super) services: HashTrieMapSync<ServiceKey, Arc<Service>>,
+    pub(super) by_vip: HashTrieMapSync<IpAddr, ServiceKey>,
+    pub(super) by_hostname: HashTrieMapSync<Arc<str>, ServiceKey>,
+    pub(super) endpoints: HashTrieMapSync<ServiceKey, RedBlackTreeSetSync<WorkloadUid>>,
+    pub(super) routes: HashTrieMapSync<ServiceKey, Arc<ServiceRoutes>>,
+    /// Services and ids of routes, by the names of their resources.
+    pub(super) route_names: HashTrieMapSync<Arc<str>, (ServiceKey, Arc<str>)>,
+    pub(super) destinations: HashTrieMapSync<ServiceKey, Arc<l7::Destination>>,
+    pub(super) policies: HashTrieMapSync<Arc<str>, Arc<l7::Authorization>>,
+    pub(super) views: HashTrieMapSync<ServiceKey, Arc<ServiceView>>,
+    /// Services to put together anew.
+    pub(super) dirty: BTreeSet<ServiceKey>,
+}
+
+/// What traffic is addressed to.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// A port of a service.
+    Service(Arc<ServiceView>, u16),
+    /// An address of a workload.
+    Workload(Arc<Workload>, SocketAddr),
+}
+
+// === impl Snapshot ===
+
+impl Snapshot {
+    /// Returns what the waypoint `own` knows at its start.
+    pub fn empty(own: Workload) -> Self {
+        Self {
+            own: Instance { workload: Arc::new(own), labels: Arc::default() },
+            workloads: HashTrieMapSync::default(),
+            by_address: HashTrieMapSync::default(),
+            labels: HashTrieMapSync::default(),
+            services: HashTrieMapSync::default(),
+            by_vip: HashTrieMapSync::default(),
+            by_hostname: HashTrieMapSync::default(),
+            endpoints: HashTrieMapSync::default(),
+            routes: HashTrieMapSync::default(),
+            route_names: HashTrieMapSync::default(),
+            destinations: HashTrieMapSync::default(),
+            policies: HashTrieMapSync::default(),
+            views: HashTrieMapSync::default(),
+            dirty: BTreeSet::new(),
+        }
+    }
+
+    /// Returns what an address stands for: a service before a workload.
+    pub fn target_at(&self, address: SocketAddr) -> Option<Target> {
+        if let Some(key) = self.by_vip.get(&address.ip()) {
+            return self.service(key).map(|view| Target::Service(view.clone(), address.port()));
+        }
+        let workload = self.by_address.get(&address.ip())?;
+        Some(Target::Workload(workload.clone(), address))
+    }
+
+    /// Returns the service of a host name.
+    pub fn target_named(&self, hostname: &str, port: u16) -> Option<Target> {
+        let hostname = hostname.to_ascii_lowercase();
+        let view = self.service(self.by_hostname.get(&*hostname)?)?;
+        Some(Target::Service(view.clone(), port))
+    }
+
+    /// Returns a service.
+    pub fn service(&self, key: &ServiceKey) -> Option<&Arc<ServiceView>> {
+        self.views.get(key)
+    }
+
+    /// Returns the workload at an address.
+    pub fn workload_at(&self, address: IpAddr) -> Option<&Arc<Workload>> {
+        self.by_address.get(&address)
+    }
+
+    /// Returns this waypoint.
+    pub fn own(&self) -> &Workload {
+        &self.own.workload
+    }
+
+    /// Returns the endpoints of a service, with their labels.
+    pub(super) fn instances_of(&self, key: &ServiceKey) -> impl Iterator<Item = Instance> {
+        let uids = self.endpoints.get(key).into_iter().flat_map(RedBlackTreeSetSync::iter);
+        uids.filter_map(|uid| {
+            let workload = self.workloads.get(uid)?.clone();
+            Some(Instance { workload, labels: self.labels.get(uid).cloned().unwrap_or_default() })
+        })
+    }
+
+    /// Returns what operators are shown.
+    pub fn dump(&self) -> Value {
+        let services = self.services.iter().map(|(key, service)| {
+            let ports: Vec<_> = service.ports.iter().map(|port| port.service_port).collect();
+            let endpoints = self.endpoints.get(key).map_or(0, RedBlackTreeSetSync::size);
+            json!({
+                "service": key.to_string(),
+                "ports": ports,
+                "endpoints": endpoints,
+                "routes": self.routes.get(key).map_or(0, |routes| routes.len()),
+                "destination": self.destinations.contains_key(key),
+            })
+        });
+        services.collect()
+    }
+
+    /// Returns a workload as what stands behind one of its own addresses, and the route there.
+    pub fn direct(
+        &self,
+        workload: &Arc<Workload>,
+        to: SocketAddr,
+    ) -> (Arc<Backend>, Arc<HttpRoute>) {
+        let labels = self.labels.get(&workload.uid).cloned().unwrap_or_default();
+        let instance = Instance { workload: workload.clone(), labels };
+        let backend = Backend::of_workload(self.own.clone(), instance, to);
+        let namespace = workload.identity.namespace.clone();
+        let itself = ServiceKey { namespace, hostname: workload.name.clone() };
+        (Arc::new(backend), Arc::new(route_to(&itself)))
+    }
+
+    /// Has endpoints that were set aside used again once their time is over.
+    pub fn tick(&self, now: Instant) {
+        for view in self.views.values() {
+            view.tick(now);
+        }
+    }
+
+    /// Returns how many workloads, services and routes are known.
+    pub fn counts(&self) -> (usize, usize, usize) {
+        (self.workloads.size(), self.services.size(), self.route_names.size())
+    }
+}

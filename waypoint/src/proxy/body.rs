@@ -1,0 +1,112 @@
+//! Bodies of requests and responses.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+
+use super::{exchange::Finished, replay::Reading};
+
+/// A body that is passed on, or one that is made here.
+#[derive(Debug)]
+pub(super) enum Body {
+    /// As it comes.
+    Passed(Incoming),
+    /// As it comes, kept in case that it has to be sent again.
+    Kept(Reading),
+    /// In one piece; none once it is sent.
+    Made(Option<Bytes>),
+}
+
+/// The body of a response; the exchange is over with it.
+#[derive(Debug)]
+pub(super) struct ResponseBody {
+    body: Body,
+    finished: Finished,
+}
+
+// === impl Body ===
+
+impl Body {
+    /// Returns a body of text; none if it is empty.
+    pub(super) fn of(content: impl Into<Bytes>) -> Self {
+        Self::Made(Some(content.into()).filter(|content| !content.is_empty()))
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        match self.get_mut() {
+            Self::Passed(body) => Pin::new(body).poll_frame(cx),
+            Self::Kept(body) => Pin::new(body).poll_frame(cx),
+            Self::Made(content) => Poll::Ready(content.take().map(|data| Ok(Frame::data(data)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Passed(body) => body.is_end_stream(),
+            Self::Kept(body) => body.is_end_stream(),
+            Self::Made(content) => content.is_none(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Passed(body) => body.size_hint(),
+            Self::Kept(body) => body.size_hint(),
+            Self::Made(content) => {
+                SizeHint::with_exact(content.as_ref().map_or(0, Bytes::len) as u64)
+            }
+        }
+    }
+}
+
+// === impl ResponseBody ===
+
+impl ResponseBody {
+    /// Has `finished` told of what is sent.
+    pub(super) fn new(body: Body, finished: Finished) -> Self {
+        Self { body, finished }
+    }
+}
+
+impl HttpBody for ResponseBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        match &frame {
+            Some(Ok(frame)) => {
+                self.finished.sent(frame);
+                if self.body.is_end_stream() {
+                    self.finished.completed();
+                }
+            }
+            Some(Err(_)) => self.finished.broken(),
+            None => self.finished.completed(),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

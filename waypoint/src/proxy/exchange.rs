@@ -1,0 +1,273 @@
+//! A request with what becomes of it, until the last byte of its answer: then it is counted and
+//! logged.
+
+use std::{
+    borrow::Cow,
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version,
+    header::{CONTENT_TYPE, USER_AGENT},
+    request::Parts,
+    uri::PathAndQuery,
+};
+use hyper::body::Frame;
+
+use super::{inbound::Connection, replay::Replay};
+use crate::{
+    balance::Instance,
+    mesh::Target,
+    route::{Facts, Flag, Flags, LocalReply, authority},
+    telemetry::{RequestLabels, RequestRecord, Side},
+};
+
+/// Id of a request.
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+
+/// A request with what becomes of it.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    connection: Rc<Connection>,
+    start: SystemTime,
+    started: Instant,
+    method: Method,
+    path: Option<PathAndQuery>,
+    version: Version,
+    authority: Box<str>,
+    forwarded_for: Option<HeaderValue>,
+    user_agent: Option<HeaderValue>,
+    request_id: Option<HeaderValue>,
+    is_grpc: bool,
+    body: Replay,
+    /// What went wrong.
+    pub(super) flags: Flags,
+    /// Where the answer came from.
+    pub(super) details: Cow<'static, str>,
+    /// The route that was found.
+    pub(super) route: Option<Arc<str>>,
+    /// What the request was sent to.
+    pub(super) cluster: Option<Arc<str>>,
+    /// The endpoint that answered, or was tried last.
+    pub(super) endpoint: Option<(Instance, SocketAddr)>,
+    /// Until its answer began.
+    pub(super) upstream_time: Option<Duration>,
+    /// Why there is no connection to it.
+    pub(super) failure: Option<String>,
+}
+
+/// Ends the exchange when it is dropped.
+#[derive(Debug)]
+pub(super) struct Finished {
+    exchange: Box<Exchange>,
+    status: StatusCode,
+    grpc_status: Option<u16>,
+    sent: u64,
+    end: End,
+}
+
+/// How an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// It did not: the client went away.
+    Unfinished,
+    Complete,
+    Broken,
+}
+
+// === impl Exchange ===
+
+impl Exchange {
+    pub(super) fn new(connection: &Rc<Connection>, request: &Parts, body: Replay) -> Box<Self> {
+        let header = |name: HeaderName| request.headers.get(name).cloned();
+        let kind = request.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+        Box::new(Self {
+            connection: connection.clone(),
+            start: SystemTime::now(),
+            started: Instant::now(),
+            method: request.method.clone(),
+            path: request.uri.path_and_query().cloned(),
+            version: request.version,
+            authority: authority(request).into(),
+            forwarded_for: header(FORWARDED_FOR),
+            user_agent: header(USER_AGENT),
+            request_id: header(REQUEST_ID),
+            is_grpc: kind.is_some_and(|kind| kind.starts_with(b"application/grpc")),
+            body,
+            flags: Flags::default(),
+            details: "via_upstream".into(),
+            route: None,
+            cluster: None,
+            endpoint: None,
+            upstream_time: None,
+            failure: None,
+        })
+    }
+
+    /// Notes the id that the request was given.
+    pub(super) fn identified(&mut self, id: &HeaderValue) {
+        self.request_id = Some(id.clone());
+    }
+
+    /// Notes that it is answered here.
+    pub(super) fn answered(&mut self, reply: LocalReply) {
+        if let Some(flag) = reply.flag() {
+            self.flags.insert(flag);
+        }
+        self.details = reply.details().into();
+    }
+
+    /// Returns whether it is a call of gRPC, whose refusals travel in headers.
+    pub(super) fn is_grpc(&self) -> bool {
+        self.is_grpc
+    }
+
+    /// Returns what headers may be made of.
+    pub(super) fn facts(&self) -> Facts<'_> {
+        let since = self.start.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Facts {
+            protocol: self.version,
+            start: since,
+            duration: Some(self.started.elapsed()),
+            downstream_remote: Some(self.connection.client),
+            downstream_local: self.connection.address,
+            downstream_peer: Some(&self.connection.source),
+            upstream_host: self.endpoint.as_ref().map(|(_, address)| *address),
+            upstream_cluster: self.cluster.as_deref(),
+            upstream_failure: self.failure.as_deref(),
+            route_name: self.route.as_deref(),
+            flags: self.flags,
+            details: Some(&self.details),
+            ..Facts::default()
+        }
+    }
+
+    /// Has the exchange end with the answer that begins so.
+    pub(super) fn finish(self: Box<Self>, status: StatusCode, headers: &HeaderMap) -> Finished {
+        let grpc_status = grpc_status(headers);
+        Finished { exchange: self, status, grpc_status, sent: 0, end: End::Unfinished }
+    }
+}
+
+fn grpc_status(headers: &HeaderMap) -> Option<u16> {
+    headers.get(GRPC_STATUS)?.to_str().ok()?.parse().ok()
+}
+
+// === impl Finished ===
+
+impl Finished {
+    /// Notes what is sent of the body.
+    pub(super) fn sent(&mut self, frame: &Frame<Bytes>) {
+        if let Some(data) = frame.data_ref() {
+            self.sent += data.len() as u64;
+        }
+        if let Some(trailers) = frame.trailers_ref() {
+            self.grpc_status = grpc_status(trailers).or(self.grpc_status);
+            self.end = End::Complete;
+        }
+    }
+
+    /// Notes that all of the body is sent.
+    pub(super) fn completed(&mut self) {
+        self.end = End::Complete;
+    }
+
+    /// Notes that the rest of the body is lost.
+    pub(super) fn broken(&mut self) {
+        self.end = End::Broken;
+    }
+}
+
+impl Drop for Finished {
+    fn drop(&mut self) {
+        let exchange = &mut *self.exchange;
+        match self.end {
+            End::Complete => {}
+            End::Broken => {
+                exchange.flags.insert(Flag::UpstreamConnectionTermination);
+                exchange.details = "upstream_reset_after_response_started".into();
+            }
+            End::Unfinished => {
+                exchange.flags.insert(Flag::DownstreamConnectionTermination);
+                exchange.details = "downstream_remote_disconnect".into();
+            }
+        }
+        exchange.tell(Some(self.status), self.grpc_status, self.sent);
+    }
+}
+
+// === impl Exchange ===
+
+impl Exchange {
+    /// Counts and logs it.
+    fn tell(&self, status: Option<StatusCode>, grpc_status: Option<u16>, sent: u64) {
+        let connection = &*self.connection;
+        let shared = &connection.worker.shared;
+        let duration = self.started.elapsed();
+        let destination = self.endpoint.as_ref().map(|(instance, _)| &*instance.workload);
+        let service = match &connection.target {
+            Target::Service(view, _) => Some((&view.service().key, &*view.service().name)),
+            Target::Workload(..) => None,
+        };
+        let labels = RequestLabels {
+            source: Side {
+                workload: connection.client_workload.as_deref(),
+                principal: Some(&connection.source),
+            },
+            destination: Side {
+                workload: destination,
+                principal: destination.map(|workload| &workload.identity),
+            },
+            service,
+            protocol: if self.is_grpc { "grpc" } else { "http" },
+            status: Some(status.map_or(0, |status| status.as_u16())),
+            grpc_status,
+            flags: self.flags,
+        };
+        shared.metrics.request(&labels, duration);
+        let text = |value: &Option<HeaderValue>| {
+            value.as_ref().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+        };
+        let [forwarded_for, user_agent, request_id] =
+            [&self.forwarded_for, &self.user_agent, &self.request_id].map(text);
+        shared.access_log.write(&RequestRecord {
+            start: self.start,
+            method: self.method.as_str(),
+            path: self.path.as_ref().map_or("/", PathAndQuery::as_str),
+            protocol: protocol(self.version),
+            status,
+            flags: self.flags,
+            details: &self.details,
+            received: self.body.received(),
+            sent,
+            duration,
+            upstream_time: self.upstream_time,
+            forwarded_for: forwarded_for.as_deref(),
+            user_agent: user_agent.as_deref(),
+            request_id: request_id.as_deref(),
+            authority: &self.authority,
+            upstream_host: self.endpoint.as_ref().map(|(_, address)| *address),
+            upstream_cluster: self.cluster.as_deref(),
+            upstream_failure: self.failure.as_deref(),
+            local_address: connection.address,
+            remote_address: connection.client,
+            route: self.route.as_deref(),
+        });
+    }
+}
+
+fn protocol(version: Version) -> &'static str {
+    if version == Version::HTTP_2 {
+        "HTTP/2"
+    } else if version == Version::HTTP_10 {
+        "HTTP/1.0"
+    } else {
+        "HTTP/1.1"
+    }
+}

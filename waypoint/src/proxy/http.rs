@@ -1,0 +1,283 @@
+//! Requests: from the first byte of one to what is answered.
+
+use std::{convert::Infallible, rc::Rc, sync::Arc, time::Duration};
+
+use http::{
+    HeaderValue, StatusCode,
+    header::{CONTENT_TYPE, LOCATION},
+    request::Parts,
+};
+use hyper::{
+    Request, Response,
+    body::{Body as _, Incoming},
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::time::sleep;
+
+use super::{
+    body::{Body, ResponseBody},
+    exchange::Exchange,
+    forward::Forwarding,
+    inbound::{Connection, Io},
+    local_executor::LocalExecutor,
+    replay::Replay,
+};
+use crate::{
+    mesh::Target,
+    route::{
+        Abort, Action, CorsDecision, Found, HttpRoute, LocalReply, Normalisation, RequestHead,
+        normalise,
+    },
+};
+
+/// Bytes of a request's head that are accepted (Envoy's limit).
+const MAX_HEAD_BYTES: usize = 60 << 10;
+
+/// Headers of a request that are accepted (Envoy's limit).
+const MAX_HEADERS: usize = 100;
+
+/// Requests of a client's HTTP/2 connection at once (Envoy's default for untrusted clients).
+const MAX_STREAMS: u32 = 100;
+
+/// Time to send the head of a request.
+const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// What requests come by: tunnels are encrypted, what is in them is not.
+pub(super) const SCHEME: &str = "http";
+
+/// Type of bodies that are made here.
+const TEXT: &str = "text/plain";
+
+/// Version that a client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Version {
+    Http1,
+    Http2,
+}
+
+/// What a request is answered.
+pub(super) enum Answer {
+    /// By an endpoint, or by what the route says.
+    Response(Response<Body>),
+    /// By this proxy.
+    Local(LocalReply),
+}
+
+/// Serves the requests of a connection.
+pub(super) async fn serve(connection: Rc<Connection>, io: Io, version: Version) {
+    let mut draining = connection.worker.draining.clone();
+    let client = connection.client;
+    let service = service_fn(move |request| {
+        let connection = connection.clone();
+        async move { Ok::<_, Infallible>(answer(connection, request).await) }
+    });
+    let drained = async {
+        // An error means that the process ends at once.
+        let _ = draining.wait_for(|draining| *draining).await;
+    };
+    let served = match version {
+        Version::Http1 => {
+            let mut builder = http1::Builder::new();
+            builder
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIMEOUT)
+                .max_headers(MAX_HEADERS)
+                .max_buf_size(MAX_HEAD_BYTES);
+            let served = builder.serve_connection(TokioIo::new(io), service);
+            tokio::pin!(served);
+            tokio::select! {
+                served = served.as_mut() => served,
+                () = drained => {
+                    served.as_mut().graceful_shutdown();
+                    served.await
+                }
+            }
+        }
+        Version::Http2 => {
+            let mut builder = http2::Builder::new(LocalExecutor);
+            let header_bytes = u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX);
+            builder
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(MAX_STREAMS)
+                .max_header_list_size(header_bytes);
+            let served = builder.serve_connection(TokioIo::new(io), service);
+            tokio::pin!(served);
+            tokio::select! {
+                served = served.as_mut() => served,
+                () = drained => {
+                    served.as_mut().graceful_shutdown();
+                    served.await
+                }
+            }
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(%client, %error, "connection of a client ended");
+    }
+}
+
+async fn answer(connection: Rc<Connection>, request: Request<Incoming>) -> Response<ResponseBody> {
+    let (parts, incoming) = request.into_parts();
+    let body = Replay::new(incoming);
+    let mut exchange = Exchange::new(&connection, &parts, body.clone());
+    let answer = Box::pin(decide(&connection, &mut exchange, parts, body)).await;
+    let response = match answer {
+        Answer::Response(response) => response,
+        Answer::Local(reply) => {
+            exchange.answered(reply);
+            local(reply, exchange.is_grpc())
+        }
+    };
+    let (parts, body) = response.into_parts();
+    let mut finished = exchange.finish(parts.status, &parts.headers);
+    if body.is_end_stream() {
+        finished.completed();
+    }
+    Response::from_parts(parts, ResponseBody::new(body, finished))
+}
+
+/// Returns the response that a reply stands for.
+fn local(reply: LocalReply, is_grpc: bool) -> Response<Body> {
+    let mut response = Response::new(Body::of(""));
+    let headers = response.headers_mut();
+    if is_grpc {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert("grpc-status", HeaderValue::from(u16::from(reply.grpc_status())));
+        headers.insert("grpc-message", HeaderValue::from_static(reply.body()));
+        return response;
+    }
+    if !reply.body().is_empty() {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(TEXT));
+    }
+    if reply == LocalReply::Overflow {
+        headers.insert("x-envoy-overloaded", HeaderValue::from_static("true"));
+    }
+    *response.status_mut() = reply.status();
+    *response.body_mut() = Body::of(reply.body());
+    response
+}
+
+/// Decides what becomes of a request, and does it.
+async fn decide(
+    connection: &Rc<Connection>,
+    exchange: &mut Exchange,
+    mut request: Parts,
+    body: Replay,
+) -> Answer {
+    if normalise(&mut request, Normalisation::default()).is_err() {
+        return Answer::Local(LocalReply::InvalidPath);
+    }
+    let Some((route, port)) = route_of(connection, &request) else {
+        return Answer::Local(LocalReply::NoRoute);
+    };
+    exchange.route = Some(route.name.clone());
+    let mut marked = None;
+    if let Some(cors) = &route.cors {
+        match cors.decide(&RequestHead::of(&request, SCHEME)) {
+            CorsDecision::Answer(headers) => return preflight(headers),
+            CorsDecision::Mark(origin) => marked = Some(origin),
+            CorsDecision::Pass => {}
+        }
+    }
+    if let Some(abort) = inject(&route, exchange).await {
+        return abort;
+    }
+    let done = act(connection, (&route, port), exchange, request, body).await;
+    let mut response = match done {
+        Ok(response) => response,
+        Err(reply) => return Answer::Local(reply),
+    };
+    if let (Some(cors), Some(origin)) = (&route.cors, marked) {
+        cors.mark(response.headers_mut(), origin);
+    }
+    Answer::Response(response)
+}
+
+/// Returns the route of a request and the port that it came to; none if there is none.
+fn route_of(connection: &Connection, request: &Parts) -> Option<(Arc<HttpRoute>, u16)> {
+    let (view, port) = match &connection.target {
+        Target::Service(view, port) => (view, *port),
+        Target::Workload(_, address) => {
+            return connection.direct().map(|(_, route)| (route.clone(), address.port()));
+        }
+    };
+    let route = match view.routes(port)?.find(&RequestHead::of(request, SCHEME)) {
+        Found::Route(route) => route.clone(),
+        Found::NoMatch => return None,
+        Found::NoRoutes => view.default_route().clone(),
+    };
+    Some((route, port))
+}
+
+/// Does with a request what its route says.
+async fn act(
+    connection: &Rc<Connection>,
+    (route, port): (&Arc<HttpRoute>, u16),
+    exchange: &mut Exchange,
+    request: Parts,
+    body: Replay,
+) -> Result<Response<Body>, LocalReply> {
+    let mut response = Response::new(Body::of(""));
+    match &route.action {
+        Action::Forward(forward) => {
+            let forwarding = Forwarding { connection, route, forward, port };
+            return forwarding.run(exchange, request, body).await;
+        }
+        Action::Redirect(redirect) => {
+            let location = redirect.location(&RequestHead::of(&request, SCHEME), port);
+            let location = location.map_err(|_| LocalReply::InvalidPath)?;
+            *response.status_mut() = redirect.status();
+            response.headers_mut().insert(LOCATION, location);
+        }
+        Action::Respond(direct) => {
+            *response.status_mut() = direct.status;
+            if !direct.body.is_empty() {
+                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(TEXT));
+            }
+            *response.body_mut() = Body::of(direct.body.clone());
+        }
+    }
+    exchange.details = "direct_response".into();
+    Ok(finish(route, response, &request, exchange))
+}
+
+/// Does to a response that is made here what the route says.
+fn finish(
+    route: &Arc<HttpRoute>,
+    response: Response<Body>,
+    request: &Parts,
+    exchange: &Exchange,
+) -> Response<Body> {
+    let (mut parts, body) = response.into_parts();
+    route.finish(&mut parts, None, RequestHead::of(request, SCHEME), &exchange.facts());
+    Response::from_parts(parts, body)
+}
+
+fn preflight(headers: http::HeaderMap) -> Answer {
+    let mut response = Response::new(Body::of(""));
+    *response.headers_mut() = headers;
+    Answer::Response(response)
+}
+
+/// Injects the faults of a route: a pause, an answer, or both.
+async fn inject(route: &HttpRoute, exchange: &mut Exchange) -> Option<Answer> {
+    let injected = route.fault.as_ref()?.roll(rand::random(), rand::random());
+    if let Some(delay) = injected.delay {
+        exchange.flags.insert(crate::route::Flag::DelayInjected);
+        sleep(delay).await;
+    }
+    match injected.abort? {
+        Abort::Http(status) => Some(Answer::Local(LocalReply::FaultAbort(status))),
+        Abort::Grpc(status) => {
+            exchange.answered(LocalReply::FaultAbort(StatusCode::OK));
+            let mut response = Response::new(Body::of(""));
+            let headers = response.headers_mut();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+            headers.insert("grpc-status", HeaderValue::from(u16::from(status)));
+            headers.insert("grpc-message", HeaderValue::from_static("fault filter abort"));
+            Some(Answer::Response(response))
+        }
+    }
+}

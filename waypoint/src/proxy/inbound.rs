@@ -1,0 +1,207 @@
+//! Tunnels from node proxies and gateways, and the connections in them.
+
+use std::{cell::OnceCell, net::SocketAddr, rc::Rc, sync::Arc};
+
+use bytes::{Bytes, BytesMut};
+use fairlead_tunnel::{
+    hbone::{
+        duplex::Duplex,
+        headers::{self, Authority, client_address},
+        server::{Stream, Tunnel},
+        transport,
+    },
+    identity::NoCertificate,
+    tls::PeerError,
+};
+use h2::server::SendResponse;
+use http::{Method, Response, StatusCode};
+use mesh_api::{
+    identity::Identity,
+    workload::{AppProtocol, Workload},
+};
+use tokio::{io::AsyncReadExt as _, net::TcpStream};
+
+use super::{
+    detect::{Detected, ENOUGH_BYTES, detect},
+    http::{self as requests, Version},
+    prefixed::Prefixed,
+    tcp,
+    worker::{Worker, spawn},
+};
+use crate::{
+    mesh::{Backend, Target},
+    route::HttpRoute,
+};
+
+/// A connection of a client, which came through a tunnel.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) worker: Rc<Worker>,
+    /// Whom the tunnel is of.
+    pub(super) source: Identity,
+    /// Address of the client, as its node says.
+    pub(super) client: SocketAddr,
+    /// The client, if it is known.
+    pub(super) client_workload: Option<Arc<Workload>>,
+    /// What the client connected to.
+    pub(super) target: Target,
+    /// The same as an address, where it named one.
+    pub(super) address: Option<SocketAddr>,
+    /// Made once it is needed: most traffic is addressed to services.
+    direct: OnceCell<(Arc<Backend>, Arc<HttpRoute>)>,
+}
+
+/// What a connection is served as.
+pub(super) type Io = Prefixed<Duplex<()>>;
+
+/// Why there is no tunnel.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error(transparent)]
+    NoCertificate(#[from] NoCertificate),
+    #[error("TLS handshake failed: {0}")]
+    Handshake(#[from] std::io::Error),
+    #[error("the client is not trusted: {0}")]
+    Peer(#[from] PeerError),
+}
+
+/// Serves a tunnel from accept to close.
+pub(super) async fn serve_tunnel(worker: Rc<Worker>, socket: TcpStream, peer: SocketAddr) {
+    let handshake = async {
+        let configs = worker.shared.identity.current()?;
+        let accepted = transport::accept(configs.server(), socket).await?;
+        let (identity, chain) = configs.check_client(accepted.peer_certificates.as_deref())?;
+        Ok::<_, Refused>((accepted.stream, identity, chain))
+    };
+    let (io, source, chain) = match Box::pin(handshake).await {
+        Ok(accepted) => accepted,
+        Err(error) => {
+            tracing::info!(%peer, %error, "tunnel refused");
+            return;
+        }
+    };
+    let tunnel = match Box::pin(Tunnel::accept(io)).await {
+        Ok(tunnel) => tunnel,
+        Err(error) => {
+            tracing::debug!(%peer, %error, "tunnel refused");
+            return;
+        }
+    };
+    let mut draining = worker.draining.clone();
+    let drained = async move {
+        // An error means that the process ends at once.
+        let _ = draining.wait_for(|draining| *draining).await;
+    };
+    let serve = |stream| spawn(serve_stream(worker.clone(), source.clone(), peer, stream));
+    tokio::select! {
+        ended = tunnel.run(drained, serve) => {
+            if let Err(error) = ended {
+                tracing::debug!(%peer, %error, "tunnel closed");
+            }
+        }
+        () = chain.revoked() => tracing::info!(%peer, %source, "tunnel closed: its certificate is revoked"),
+    }
+}
+
+/// Serves a stream from its CONNECT to its end.
+async fn serve_stream(
+    worker: Rc<Worker>,
+    source: Identity,
+    peer: SocketAddr,
+    (request, mut respond): Stream,
+) {
+    let (head, body) = request.into_parts();
+    let asked = head.uri.authority().filter(|_| head.method == Method::CONNECT);
+    let Some(asked) = asked.and_then(|asked| headers::parse_authority(asked.as_str())) else {
+        return refuse(respond, StatusCode::BAD_REQUEST);
+    };
+    let snapshot = worker.snapshot();
+    let (target, address) = match asked {
+        Authority::Address(address) => (snapshot.target_at(address), Some(address)),
+        Authority::Name(hostname, port) => (snapshot.target_named(hostname, port), None),
+    };
+    let Some(target) = target else {
+        tracing::info!(%peer, %source, destination = %asked, "connection refused: unknown destination");
+        return refuse(respond, StatusCode::NOT_FOUND);
+    };
+    let client = client_address(peer.ip(), &headers::parse_forwarded(&head.headers));
+    let client_workload = snapshot.workload_at(client.ip()).cloned();
+    drop((snapshot, head));
+    let Ok(send) = respond.send_response(Response::new(()), false) else { return };
+    let stream = Duplex::new(send, body, ());
+    let connection = Connection {
+        worker,
+        source,
+        client,
+        client_workload,
+        target,
+        address,
+        direct: OnceCell::new(),
+    };
+    serve(Rc::new(connection), stream).await;
+}
+
+async fn serve(connection: Rc<Connection>, stream: Duplex<()>) {
+    match connection.protocol() {
+        AppProtocol::Tcp | AppProtocol::Tls => {
+            tcp::serve(connection, Prefixed::new(Bytes::new(), stream)).await;
+        }
+        AppProtocol::Unknown | AppProtocol::Http1 | AppProtocol::Http2 | AppProtocol::Grpc => {
+            let (detected, io) = look(stream).await;
+            match detected {
+                Detected::Http1 => requests::serve(connection, io, Version::Http1).await,
+                Detected::Http2 => requests::serve(connection, io, Version::Http2).await,
+                // Where HTTP is declared, its server says what is wrong with this.
+                Detected::Bytes | Detected::Unclear if connection.speaks_http() => {
+                    requests::serve(connection, io, Version::Http1).await;
+                }
+                Detected::Bytes | Detected::Unclear => tcp::serve(connection, io).await,
+            }
+        }
+    }
+}
+
+/// Looks at the first bytes of a connection, as many as it takes.
+async fn look(mut stream: Duplex<()>) -> (Detected, Io) {
+    let mut first = BytesMut::with_capacity(ENOUGH_BYTES);
+    let detected = loop {
+        match detect(&first) {
+            Detected::Unclear => {}
+            clear @ (Detected::Http1 | Detected::Http2 | Detected::Bytes) => break clear,
+        }
+        // An end or an error shows again when the connection is read.
+        if !matches!(stream.read_buf(&mut first).await, Ok(1..)) {
+            break Detected::Unclear;
+        }
+    };
+    (detected, Prefixed::new(first.freeze(), stream))
+}
+
+fn refuse(mut respond: SendResponse<Bytes>, status: StatusCode) {
+    let mut response = Response::new(());
+    *response.status_mut() = status;
+    // Fails only if the peer has reset the stream already.
+    let _ = respond.send_response(response, true);
+}
+
+// === impl Connection ===
+
+impl Connection {
+    /// Returns what is spoken where the client connected to, as far as that is declared.
+    fn protocol(&self) -> AppProtocol {
+        match &self.target {
+            Target::Service(view, port) => view.protocol(*port),
+            Target::Workload(..) => AppProtocol::Unknown,
+        }
+    }
+
+    /// Returns what stands behind the address of a workload; none for a service.
+    pub(super) fn direct(&self) -> Option<&(Arc<Backend>, Arc<HttpRoute>)> {
+        let Target::Workload(workload, address) = &self.target else { return None };
+        Some(self.direct.get_or_init(|| self.worker.snapshot().direct(workload, *address)))
+    }
+
+    fn speaks_http(&self) -> bool {
+        matches!(self.protocol(), AppProtocol::Http1 | AppProtocol::Http2 | AppProtocol::Grpc)
+    }
+}

@@ -1,0 +1,159 @@
+//! Bodies of requests that may have to be sent again.
+
+use std::{
+    cell::RefCell,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+
+/// Bytes of a request's body that are kept in case that it has to be sent again (Envoy's buffer of a
+/// connection). A longer one is sent once.
+const MAX_KEPT_BYTES: usize = 1 << 20;
+
+/// A body of which what has come is kept. Clones read it from its beginning.
+#[derive(Clone, Debug)]
+pub(super) struct Replay(Rc<RefCell<State>>);
+
+#[derive(Debug)]
+struct State {
+    incoming: Incoming,
+    kept: Vec<Bytes>,
+    kept_bytes: usize,
+    received: u64,
+    /// Whether all of it has come.
+    ended: bool,
+    /// Whether some of what has come is gone.
+    overflown: bool,
+    /// Counts readings: only the last one goes on.
+    turn: u32,
+}
+
+/// One reading of such a body.
+#[derive(Debug)]
+pub(super) struct Reading {
+    of: Replay,
+    next: usize,
+    turn: u32,
+}
+
+// === impl Replay ===
+
+impl Replay {
+    pub(super) fn new(incoming: Incoming) -> Self {
+        let ended = incoming.is_end_stream();
+        Self(Rc::new(RefCell::new(State {
+            incoming,
+            kept: Vec::new(),
+            kept_bytes: 0,
+            received: 0,
+            ended,
+            overflown: false,
+            turn: 0,
+        })))
+    }
+
+    /// Reads it from its beginning. An earlier reading, of a try that was given up, ends.
+    pub(super) fn read(&self) -> Reading {
+        let mut state = self.0.borrow_mut();
+        state.turn += 1;
+        Reading { of: self.clone(), next: 0, turn: state.turn }
+    }
+
+    /// Returns whether it can be read from its beginning.
+    pub(super) fn is_whole(&self) -> bool {
+        !self.0.borrow().overflown
+    }
+
+    /// Returns how many bytes have come.
+    pub(super) fn received(&self) -> u64 {
+        self.0.borrow().received
+    }
+
+    /// Returns all of it, if it has all come and is all there.
+    pub(super) fn whole(&self) -> Option<Bytes> {
+        let state = self.0.borrow();
+        (state.ended && !state.overflown).then(|| state.kept.concat().into())
+    }
+}
+
+// === impl State ===
+
+impl State {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        match &frame {
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    self.received += data.len() as u64;
+                    self.keep(data);
+                } else {
+                    // Trailers are not kept.
+                    self.overflown = true;
+                }
+                self.ended = self.incoming.is_end_stream();
+            }
+            Some(Err(_)) => self.overflown = true,
+            None => self.ended = true,
+        }
+        Poll::Ready(frame)
+    }
+
+    fn keep(&mut self, data: &Bytes) {
+        self.kept_bytes += data.len();
+        if self.overflown || self.kept_bytes > MAX_KEPT_BYTES {
+            self.overflown = true;
+            self.kept = Vec::new();
+        } else {
+            self.kept.push(data.clone());
+        }
+    }
+}
+
+// === impl Reading ===
+
+impl HttpBody for Reading {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        let reading = &mut *self;
+        let mut state = reading.of.0.borrow_mut();
+        if state.turn != reading.turn {
+            return Poll::Ready(None);
+        }
+        if let Some(kept) = state.kept.get(reading.next) {
+            reading.next += 1;
+            return Poll::Ready(Some(Ok(Frame::data(kept.clone()))));
+        }
+        if state.ended {
+            return Poll::Ready(None);
+        }
+        let frame = ready!(state.poll(cx));
+        reading.next += 1;
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let state = self.of.0.borrow();
+        state.ended && self.next >= state.kept.len()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let state = self.of.0.borrow();
+        if self.next == 0 && state.received == 0 {
+            return state.incoming.size_hint();
+        }
+        if !state.ended {
+            return SizeHint::default();
+        }
+        let rest = state.kept.iter().skip(self.next).map(Bytes::len).sum::<usize>();
+        SizeHint::with_exact(rest as u64)
+    }
+}

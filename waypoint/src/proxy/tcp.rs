@@ -1,0 +1,107 @@
+//! Connections whose protocol is not looked at.
+
+use std::{num::NonZeroU16, rc::Rc, time::Instant};
+
+use tokio::io::copy_bidirectional;
+
+use super::{
+    inbound::{Connection, Io},
+    upstream::{UpstreamError, Version, Wanted},
+};
+use crate::{
+    balance::{Context, Outcome},
+    mesh::{Backend, Target},
+    route::{Flag, Flags},
+    telemetry::{RequestLabels, Side},
+};
+
+/// Passes a connection on to an endpoint, byte for byte.
+pub(super) async fn serve(connection: Rc<Connection>, mut io: Io) {
+    let Some(backend) = backend(&connection) else {
+        tracing::info!(client = %connection.client, "connection refused: it has no destination");
+        return;
+    };
+    let cluster = backend.cluster().clone();
+    let picked = cluster.choose(&Context::default(), rand::random(), Instant::now());
+    let Ok(picked) = picked else { return refused(&connection, Flag::NoHealthyUpstream) };
+    let Ok(_permit) = cluster.connection() else {
+        return refused(&connection, Flag::UpstreamOverflow);
+    };
+    let endpoint = picked.endpoint().clone();
+    let wanted = Wanted {
+        way: backend.way(&endpoint),
+        address: endpoint.address,
+        backend,
+        cluster,
+        version: Version::Http1,
+        client: connection.client,
+    };
+    let connected = connection.worker.upstreams.connect(&wanted).await;
+    let mut upstream = match connected {
+        Ok(upstream) => upstream,
+        Err(error) => {
+            picked.finish(Outcome::ConnectFailure, Instant::now());
+            return failed(&connection, &error);
+        }
+    };
+    let workload = &endpoint.instance.workload;
+    let labels = labels(&connection, Some(workload), Flags::default());
+    let metrics = &connection.worker.shared.metrics;
+    metrics.opened(&labels);
+    let passed = copy_bidirectional(&mut io, &mut upstream).await;
+    let (received, sent) = passed.unwrap_or_default();
+    picked.finish(Outcome::Connected, Instant::now());
+    metrics.closed(&labels, sent, received);
+}
+
+/// Returns what the connection goes to.
+fn backend(connection: &Connection) -> Option<std::sync::Arc<Backend>> {
+    let Target::Service(view, port) = &connection.target else {
+        return connection.direct().map(|(backend, _)| backend.clone());
+    };
+    let Some(route) = view.routes(*port)?.tcp().cloned() else {
+        return view.backend(*port, "").cloned();
+    };
+    let destination = route.destinations.choose(rand::random())?;
+    let snapshot = connection.worker.snapshot();
+    let view = snapshot.service(&destination.service)?;
+    let port = destination.port.map_or_else(|| view.port_or(*port), NonZeroU16::get);
+    view.backend(port, destination.subset.as_deref().unwrap_or_default()).cloned()
+}
+
+fn failed(connection: &Connection, error: &UpstreamError) {
+    tracing::info!(client = %connection.client, %error, "connection failed");
+    refused(connection, Flag::UpstreamConnectionFailure);
+}
+
+fn refused(connection: &Connection, flag: Flag) {
+    let labels = labels(connection, None, Flags::default().with(flag));
+    let metrics = &connection.worker.shared.metrics;
+    metrics.opened(&labels);
+    metrics.closed(&labels, 0, 0);
+}
+
+fn labels<'a>(
+    connection: &'a Connection,
+    destination: Option<&'a mesh_api::workload::Workload>,
+    flags: Flags,
+) -> RequestLabels<'a> {
+    RequestLabels {
+        source: Side {
+            workload: connection.client_workload.as_deref(),
+            principal: Some(&connection.source),
+        },
+        destination: Side {
+            workload: destination,
+            principal: destination.map(|workload| &workload.identity),
+        },
+        service: match &connection.target {
+            Target::Service(view, _) => Some((&view.service().key, &*view.service().name)),
+            Target::Workload(..) => None,
+        },
+        protocol: "tcp",
+        status: None,
+        grpc_status: None,
+        flags,
+    }
+}

@@ -1,0 +1,122 @@
+//! A thread of the proxy: its listener, its tunnels, its connections to endpoints.
+
+use std::{
+    future::Future,
+    io,
+    net::{SocketAddr, TcpListener as StdListener},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use fairlead_tunnel::identity::IdentityHandle;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::LocalSet,
+    time::{interval, sleep},
+};
+
+use super::{inbound::serve_tunnel, upstream::Upstreams};
+use crate::{
+    mesh::Snapshot,
+    telemetry::{AccessLog, Metrics},
+};
+
+/// Pause after a failed accept, which is most often for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Pause between two looks at which connections to endpoints are not used any more.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What all threads share.
+#[derive(Debug)]
+pub struct Shared {
+    /// What is known of the mesh.
+    pub snapshot: ArcSwap<Snapshot>,
+    /// Certificates of this waypoint.
+    pub identity: IdentityHandle,
+    /// `namespace/name` of the gateway that declares this waypoint.
+    pub gateway: Arc<str>,
+    /// Counts.
+    pub metrics: Metrics,
+    /// Where a line for each request goes.
+    pub access_log: AccessLog,
+}
+
+/// What the tasks of a thread share.
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) shared: Arc<Shared>,
+    pub(super) upstreams: Upstreams,
+    /// True once the process ends.
+    pub(super) draining: watch::Receiver<bool>,
+}
+
+// === impl Worker ===
+
+impl Worker {
+    /// Returns the mesh as it is known now.
+    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
+        self.shared.snapshot.load_full()
+    }
+}
+
+/// Runs a thread's part until `draining` and until its last connection has ended.
+pub fn run(
+    shared: Arc<Shared>,
+    listener: StdListener,
+    draining: watch::Receiver<bool>,
+) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let local = LocalSet::new();
+    let accepting = local.run_until(async move {
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
+        let upstreams = Upstreams::new(shared.clone());
+        let worker = Rc::new(Worker { shared, upstreams, draining });
+        accept(worker, listener).await;
+        Ok::<_, io::Error>(())
+    });
+    runtime.block_on(accepting)?;
+    // What is still open: tunnels that finish their streams.
+    runtime.block_on(local);
+    Ok(())
+}
+
+async fn accept(worker: Rc<Worker>, listener: TcpListener) {
+    let mut draining = worker.draining.clone();
+    let drained = async {
+        // An error means that the process ends at once.
+        let _ = draining.wait_for(|draining| *draining).await;
+    };
+    tokio::pin!(drained);
+    let mut sweeps = interval(SWEEP_INTERVAL);
+    loop {
+        tokio::select! {
+            _ = sweeps.tick() => worker.upstreams.sweep(),
+            accepted = listener.accept() => match accepted {
+                Ok((socket, client)) => spawn(begin(worker.clone(), socket, client)),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            () = &mut drained => return,
+        }
+    }
+}
+
+async fn begin(worker: Rc<Worker>, socket: TcpStream, client: SocketAddr) {
+    if let Err(error) = socket.set_nodelay(true) {
+        tracing::debug!(%client, %error, "connection lost");
+        return;
+    }
+    serve_tunnel(worker, socket, client).await;
+}
+
+/// Runs a task on this thread.
+pub(super) fn spawn(task: impl Future<Output = ()> + 'static) {
+    tokio::task::spawn_local(task);
+}
