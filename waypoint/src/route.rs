@@ -12,6 +12,7 @@ mod forward;
 mod head;
 mod headers;
 mod http_route;
+mod hygiene;
 pub(crate) mod invalid;
 mod matching;
 mod normalise;
@@ -40,6 +41,7 @@ pub use self::{
     head::{RequestHead, authority},
     headers::{HeaderMutation, set_authority},
     http_route::{Action, DirectResponse, HttpRoute, MAX_DIRECT_RESPONSE_BYTES},
+    hygiene::{Malformed, REQUEST_ID, remove_hop_by_hop, sanitise, sanitise_response},
     invalid::{Invalid, Problem},
     normalise::{Normalisation, Unnormalisable, normal_path, normalise},
     pattern::MAX_PATTERN_CHARS,

@@ -1,16 +1,13 @@
 //! All policies, and those that apply to one service.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    str::FromStr,
-    sync::Arc,
-};
+use std::{collections::BTreeSet, str::FromStr, sync::Arc};
 
 use mesh_api::{
     identity::Namespace,
     proto::l7,
     workload::{PolicyKey, ServiceKey},
 };
+use rpds::{HashTrieMapSync, RedBlackTreeSetSync};
 
 use super::{Action, Decision, Denied, Policy, SharedPolicy, Subject, Target, Verdict};
 use crate::route::{Invalid, RequestHead};
@@ -24,11 +21,11 @@ pub struct GatewayKey {
     pub name: Arc<str>,
 }
 
-/// All policies, by what they apply to.
-#[derive(Debug, Default)]
+/// All policies, by what they apply to. Cheap to clone.
+#[derive(Clone, Debug, Default)]
 pub struct PolicySet {
-    policies: HashMap<PolicyKey, SharedPolicy>,
-    by_target: HashMap<Target, BTreeSet<PolicyKey>>,
+    policies: HashTrieMapSync<PolicyKey, SharedPolicy>,
+    by_target: HashTrieMapSync<Target, RedBlackTreeSetSync<PolicyKey>>,
 }
 
 /// The policies of one service.
@@ -64,21 +61,24 @@ impl PolicySet {
         };
         self.remove(&policy.key);
         for target in &policy.targets {
-            self.by_target.entry(target.clone()).or_default().insert(policy.key.clone());
+            let keys = self.by_target.get(target).cloned().unwrap_or_default();
+            self.by_target.insert_mut(target.clone(), keys.insert(policy.key.clone()));
         }
-        self.policies.insert(policy.key.clone(), Arc::new(policy));
+        self.policies.insert_mut(policy.key.clone(), Arc::new(policy));
         outcome
     }
 
     /// Removes a policy.
     pub fn remove(&mut self, key: &PolicyKey) {
-        let Some(policy) = self.policies.remove(key) else { return };
+        let Some(policy) = self.policies.get(key).cloned() else { return };
+        self.policies.remove_mut(key);
         for target in &policy.targets {
-            if let Some(keys) = self.by_target.get_mut(target) {
-                keys.remove(key);
-                if keys.is_empty() {
-                    self.by_target.remove(target);
-                }
+            let Some(keys) = self.by_target.get(target) else { continue };
+            let rest = keys.remove(key);
+            if rest.is_empty() {
+                self.by_target.remove_mut(target);
+            } else {
+                self.by_target.insert_mut(target.clone(), rest);
             }
         }
     }
@@ -92,7 +92,7 @@ impl PolicySet {
             .iter()
             .flatten()
             .filter_map(|target| self.by_target.get(target))
-            .flatten()
+            .flat_map(RedBlackTreeSetSync::iter)
             .collect();
         let policies: Vec<_> = keys.into_iter().filter_map(|key| self.policies.get(key)).collect();
         let with = |action| {
