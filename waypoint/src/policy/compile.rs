@@ -257,6 +257,8 @@ fn text_attribute(key: &str) -> Option<Attribute> {
         "request.auth.presenter" => Attribute::Presenter,
         key => match (bracketed(key, "request.headers"), bracketed(key, "request.auth.claims")) {
             (Some(names), _) => match names.as_slice() {
+                [":authority"] => Attribute::Host,
+                [":method"] => Attribute::Method,
                 [name] if name.eq_ignore_ascii_case("host") => Attribute::Host,
                 [name] => Attribute::Header(name.parse().ok()?),
                 _ => return None,

@@ -209,6 +209,8 @@ fn conditions_are_of_the_request_the_connection_and_the_token() {
         ("request.headers[x-empty]", present(), false),
         ("request.headers[x-none]", present(), false),
         ("request.headers[host]", exact("cart.shop"), true),
+        ("request.headers[:authority]", exact("cart.shop:8080"), true),
+        ("request.headers[:method]", exact("POST"), true),
         ("source.ip", exact("10.0.0.0/8"), true),
         ("remote.ip", exact("10.0.0.0/8"), false),
         ("source.namespace", exact("shop"), true),
