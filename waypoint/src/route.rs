@@ -12,11 +12,12 @@ mod forward;
 mod head;
 mod headers;
 mod http_route;
+mod hygiene;
 pub(crate) mod invalid;
 mod matching;
 mod normalise;
 mod path;
-mod pattern;
+pub(crate) mod pattern;
 mod redirect;
 mod retry;
 mod rewrite;
@@ -24,7 +25,7 @@ mod split;
 mod table;
 mod template;
 pub(crate) mod text;
-mod wire;
+pub(crate) mod wire;
 
 use std::{num::NonZeroU16, sync::Arc};
 
@@ -40,6 +41,7 @@ pub use self::{
     head::{RequestHead, authority},
     headers::{HeaderMutation, set_authority},
     http_route::{Action, DirectResponse, HttpRoute, MAX_DIRECT_RESPONSE_BYTES},
+    hygiene::{Malformed, REQUEST_ID, remove_hop_by_hop, sanitise, sanitise_response},
     invalid::{Invalid, Problem},
     normalise::{Normalisation, Unnormalisable, normal_path, normalise},
     pattern::MAX_PATTERN_CHARS,
@@ -51,6 +53,7 @@ pub use self::{
     template::{Facts, MAX_TEMPLATE_BYTES, Missing, Response, Template, View},
     wire::Share,
 };
+pub(crate) use self::{head::split_port, matching::joined};
 
 /// A route of a service, checked. Cheap to clone.
 #[derive(Clone, Debug)]

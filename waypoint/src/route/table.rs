@@ -2,7 +2,9 @@
 
 mod index;
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
+
+use rpds::HashTrieMapSync;
 
 use self::index::PathIndex;
 use super::{
@@ -10,10 +12,10 @@ use super::{
     path::{Bucket, lower_case},
 };
 
-/// The routes of one service, from which the tables of its ports are made.
+/// The routes of one service, from which the tables of its ports are made. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct ServiceRoutes {
-    routes: HashMap<Arc<str>, Route>,
+    routes: HashTrieMapSync<Arc<str>, Route>,
 }
 
 /// The routes of a service and port.
@@ -43,17 +45,17 @@ pub enum Found<'a> {
 impl ServiceRoutes {
     /// Adds a route, or replaces the one with its id.
     pub fn insert(&mut self, route: Route) {
-        self.routes.insert(route.id.clone(), route);
+        self.routes.insert_mut(route.id.clone(), route);
     }
 
     /// Removes a route.
     pub fn remove(&mut self, id: &str) {
-        self.routes.remove(id);
+        self.routes.remove_mut(id);
     }
 
     /// Returns how many routes there are.
     pub fn len(&self) -> usize {
-        self.routes.len()
+        self.routes.size()
     }
 
     /// Returns whether no route is left.

@@ -35,6 +35,20 @@ impl TextMatch {
             Self::Present => true,
         }
     }
+
+    /// Returns whether a value that is there matches, its letters in either case; for all but
+    /// regular expressions, which say so themselves.
+    pub(crate) fn matches_in_either_case(&self, value: &[u8]) -> bool {
+        match self {
+            Self::Exact(text) => value.eq_ignore_ascii_case(text.as_bytes()),
+            Self::Prefix(text) => starts_with_in_either_case(value, text.as_bytes()),
+            Self::Suffix(text) => value
+                .len()
+                .checked_sub(text.len())
+                .is_some_and(|start| value[start..].eq_ignore_ascii_case(text.as_bytes())),
+            Self::Regex(_) | Self::Present => self.matches(value),
+        }
+    }
 }
 
 impl TryFrom<l7::StringMatch> for TextMatch {
@@ -64,22 +78,24 @@ mod tests {
     #[test]
     fn texts_are_compared_as_they_say() {
         let table = [
-            (Kind::Exact("a".into()), "a", true),
-            (Kind::Exact("a".into()), "A", false),
-            (Kind::Exact("a".into()), "ab", false),
-            (Kind::Prefix("Ab".into()), "Abc", true),
-            (Kind::Prefix("Ab".into()), "aBc", false),
-            (Kind::Prefix("Ab".into()), "A", false),
-            (Kind::Suffix("bC".into()), "abC", true),
-            (Kind::Suffix("bC".into()), "aBc", false),
-            (Kind::Suffix("bC".into()), "C", false),
-            (Kind::Regex("a+".into()), "aa", true),
-            (Kind::Regex("a+".into()), "AA", false),
-            (Kind::Present(true), "", true),
+            (Kind::Exact("a".into()), "a", true, true),
+            (Kind::Exact("a".into()), "A", false, true),
+            (Kind::Exact("a".into()), "ab", false, false),
+            (Kind::Prefix("Ab".into()), "Abc", true, true),
+            (Kind::Prefix("Ab".into()), "aBc", false, true),
+            (Kind::Prefix("Ab".into()), "A", false, false),
+            (Kind::Suffix("bC".into()), "abC", true, true),
+            (Kind::Suffix("bC".into()), "aBc", false, true),
+            (Kind::Suffix("bC".into()), "C", false, false),
+            (Kind::Regex("a+".into()), "aa", true, true),
+            (Kind::Regex("a+".into()), "AA", false, false),
+            (Kind::Present(true), "", true, true),
         ];
-        for (kind, value, matches) in table {
+        for (kind, value, matches, in_either_case) in table {
             let text = TextMatch::try_from(l7::StringMatch { kind: Some(kind.clone()) }).unwrap();
             assert_eq!(text.matches(value.as_bytes()), matches, "{kind:?} on {value}");
+            let found = text.matches_in_either_case(value.as_bytes());
+            assert_eq!(found, in_either_case, "{kind:?} on {value}, in either case");
         }
     }
 

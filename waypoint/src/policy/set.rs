@@ -1,0 +1,140 @@
+//! All policies, and those that apply to one service.
+
+use std::{collections::BTreeSet, str::FromStr, sync::Arc};
+
+use mesh_api::{
+    identity::Namespace,
+    proto::l7,
+    workload::{PolicyKey, ServiceKey},
+};
+use rpds::{HashTrieMapSync, RedBlackTreeSetSync};
+
+use super::{Action, Decision, Denied, Policy, SharedPolicy, Subject, Target, Verdict};
+use crate::route::{Invalid, RequestHead};
+
+/// Key of a waypoint: `namespace/name`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GatewayKey {
+    /// Namespace of the gateway object.
+    pub namespace: Namespace,
+    /// Name of the gateway object.
+    pub name: Arc<str>,
+}
+
+/// All policies, by what they apply to. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct PolicySet {
+    policies: HashTrieMapSync<PolicyKey, SharedPolicy>,
+    by_target: HashTrieMapSync<Target, RedBlackTreeSetSync<PolicyKey>>,
+}
+
+/// The policies of one service.
+#[derive(Clone, Debug, Default)]
+pub struct ServicePolicies {
+    custom: Box<[SharedPolicy]>,
+    audit: Box<[SharedPolicy]>,
+    deny: Box<[SharedPolicy]>,
+    allow: Box<[SharedPolicy]>,
+}
+
+// === impl GatewayKey ===
+
+impl FromStr for GatewayKey {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (namespace, name) = text.split_once('/').ok_or(())?;
+        let namespace = namespace.parse().map_err(drop)?;
+        if name.is_empty() { Err(()) } else { Ok(Self { namespace, name: name.into() }) }
+    }
+}
+
+// === impl PolicySet ===
+
+impl PolicySet {
+    /// Adds a policy, or replaces the one with its key. Until one that is not understood is
+    /// replaced, everything that it is for is refused.
+    pub fn insert(&mut self, wire: l7::Authorization) -> Result<(), Invalid> {
+        let (policy, outcome) = match Policy::try_from(wire.clone()) {
+            Ok(policy) => (policy, Ok(())),
+            Err(invalid) => (Policy::refusing(wire)?, Err(invalid)),
+        };
+        self.remove(&policy.key);
+        for target in &policy.targets {
+            let keys = self.by_target.get(target).cloned().unwrap_or_default();
+            self.by_target.insert_mut(target.clone(), keys.insert(policy.key.clone()));
+        }
+        self.policies.insert_mut(policy.key.clone(), Arc::new(policy));
+        outcome
+    }
+
+    /// Removes a policy.
+    pub fn remove(&mut self, key: &PolicyKey) {
+        let Some(policy) = self.policies.get(key).cloned() else { return };
+        self.policies.remove_mut(key);
+        for target in &policy.targets {
+            let Some(keys) = self.by_target.get(target) else { continue };
+            let rest = keys.remove(key);
+            if rest.is_empty() {
+                self.by_target.remove_mut(target);
+            } else {
+                self.by_target.insert_mut(target.clone(), rest);
+            }
+        }
+    }
+
+    /// Returns the policies of a service behind a waypoint; without a service, of what is addressed
+    /// to workloads themselves.
+    pub fn of(&self, gateway: &GatewayKey, service: Option<&ServiceKey>) -> ServicePolicies {
+        let service = service.cloned().map(Target::Service);
+        let targets = [Some(Target::All), Some(Target::Gateway(gateway.clone())), service];
+        let keys: BTreeSet<&PolicyKey> = targets
+            .iter()
+            .flatten()
+            .filter_map(|target| self.by_target.get(target))
+            .flat_map(RedBlackTreeSetSync::iter)
+            .collect();
+        let policies: Vec<_> = keys.into_iter().filter_map(|key| self.policies.get(key)).collect();
+        let with = |action| {
+            policies
+                .iter()
+                .filter(|policy| policy.action == action)
+                .map(|p| Arc::clone(p))
+                .collect()
+        };
+        ServicePolicies {
+            custom: with(Action::Custom),
+            audit: with(Action::Audit),
+            deny: with(Action::Deny),
+            allow: with(Action::Allow),
+        }
+    }
+}
+
+// === impl ServicePolicies ===
+
+impl ServicePolicies {
+    /// Decides a request, or, without one, a connection whose protocol is not looked at.
+    pub fn decide(&self, subject: &Subject<'_>, request: Option<&RequestHead<'_>>) -> Decision {
+        let first = |policies: &[SharedPolicy]| {
+            let matching = |policy: &SharedPolicy| {
+                let rule = policy.matching_rule(subject, request)?;
+                Some((policy.key.clone(), rule))
+            };
+            policies.iter().find_map(matching)
+        };
+        let audited = first(&self.audit).is_some();
+        let refused = first(&self.custom).or_else(|| first(&self.deny));
+        let verdict = if let Some((policy, rule)) = refused {
+            Verdict::Deny(Denied::Matched { policy, rule })
+        } else if self.allow.is_empty() {
+            Verdict::Allow(None)
+        } else {
+            match first(&self.allow) {
+                Some((policy, _)) => Verdict::Allow(Some(policy)),
+                None => Verdict::Deny(Denied::NoneMatched),
+            }
+        };
+        Decision { verdict, audited }
+    }
+}
