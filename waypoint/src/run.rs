@@ -25,6 +25,7 @@ use fairlead_waypoint::{
     cli::RunArgs,
     discovery::{self, Discovery},
     mesh::{Snapshot, subscriptions},
+    policy::GatewayKey,
     proxy::worker::{self, Shared},
     telemetry::{AccessLog, Metrics},
 };
@@ -77,10 +78,12 @@ async fn serve(args: &RunArgs, log: &Guard) -> Result<()> {
     let (revocations, revoked) = revocations(args)?;
     let authority = Arc::new(RemoteAuthority::own(ca, args.svid_ttl, Clock::system()));
     let identities = IdentityStore::new(authority, Clock::system(), revocations, Handle::current());
+    let gateway =
+        GatewayKey { namespace: own.namespace.clone(), name: args.gateway.as_str().into() };
     let shared = Arc::new(Shared {
-        snapshot: ArcSwap::from_pointee(Snapshot::empty(own_workload(args, &own))),
+        snapshot: ArcSwap::from_pointee(Snapshot::empty(own_workload(args, &own), gateway.clone())),
         identity: identities.acquire(&own),
-        gateway: format!("{}/{}", own.namespace, args.gateway).into(),
+        gateway: format!("{}/{}", gateway.namespace, gateway.name).into(),
         metrics: Metrics::new(log.dropped_lines()),
         access_log: AccessLog::new(args.log_format),
     });

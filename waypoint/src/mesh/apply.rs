@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mesh_api::{
-    convert::{InvalidField, service_key},
+    convert::{InvalidField, policy_key, service_key},
     identity::Namespace,
     proto::{
         l7::{self, resource::Kind},
@@ -32,7 +32,7 @@ pub enum MeshResource {
     /// How a service is used.
     Destination(ServiceKey, Arc<l7::Destination>),
     /// A policy.
-    Policy(Arc<l7::Authorization>),
+    Policy(Box<l7::Authorization>),
     /// Labels of a workload.
     Labels(WorkloadUid, Arc<Labels>),
 }
@@ -74,7 +74,7 @@ fn read_l7(_: &str, content: &[u8]) -> Result<MeshResource, String> {
             }
             Ok(MeshResource::Destination(key_of(wire.service.as_ref())?, Arc::new(wire)))
         }
-        Some(Kind::Authorization(wire)) => Ok(MeshResource::Policy(Arc::new(wire))),
+        Some(Kind::Authorization(wire)) => Ok(MeshResource::Policy(Box::new(wire))),
         Some(Kind::Labels(wire)) => {
             Ok(MeshResource::Labels(WorkloadUid(wire.uid.into()), Arc::new(wire.labels)))
         }
@@ -107,7 +107,10 @@ impl Snapshot {
                 }
             }
             Change::Updated(name, MeshResource::Policy(policy)) => {
-                self.policies.insert_mut(name, policy);
+                self.policies_changed = true;
+                if let Err(error) = self.policies.insert(*policy) {
+                    tracing::error!(resource = %name, %error, "a policy is not understood: all that it is for is refused");
+                }
             }
             Change::Updated(_, MeshResource::Labels(uid, labels)) => {
                 self.labels.insert_mut(uid.clone(), labels);
@@ -127,6 +130,14 @@ impl Snapshot {
 
     /// Puts together what changes have concerned.
     pub fn settle(&mut self) {
+        if std::mem::take(&mut self.policies_changed) {
+            self.direct_policies = self.policies.of(&self.gateway, None);
+            let views = self.views.iter().map(|(key, view)| {
+                let policies = self.policies.of(&self.gateway, Some(key));
+                (key.clone(), Arc::new(view.with_policies(policies)))
+            });
+            self.views = views.collect();
+        }
         for key in std::mem::take(&mut self.dirty) {
             match self.services.get(&key) {
                 Some(service) => {
@@ -253,8 +264,11 @@ impl Snapshot {
                     self.dirty.insert(key);
                 }
             }
-            Some(("authorization", _)) => {
-                self.policies.remove_mut(name);
+            Some(("authorization", key)) => {
+                if let Ok(key) = policy_key(key) {
+                    self.policies.remove(&key);
+                    self.policies_changed = true;
+                }
             }
             Some(("labels", uid)) => {
                 let uid = WorkloadUid(uid.into());

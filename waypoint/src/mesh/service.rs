@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 use super::snapshot::Snapshot;
 use crate::{
     balance::{Cluster, Endpoint, Instance, Policy},
+    policy::ServicePolicies,
     route::{HttpRoute, RouteTable},
 };
 
@@ -36,7 +37,8 @@ const HBONE_PORT: u16 = 15008;
 #[derive(Debug)]
 pub struct ServiceView {
     service: Arc<Service>,
-    ports: HashMap<u16, Port>,
+    ports: Arc<HashMap<u16, Port>>,
+    policies: ServicePolicies,
     /// Where requests go if nobody says anything.
     default_route: Arc<HttpRoute>,
 }
@@ -134,7 +136,20 @@ impl ServiceView {
             Some(previous) => previous.default_route.clone(),
             None => Arc::new(route_to(&service.key)),
         };
-        Self { service: service.clone(), ports: ports.collect(), default_route }
+        let policies = mesh.policies.of(&mesh.gateway, Some(&service.key));
+        let ports = Arc::new(ports.collect());
+        Self { service: service.clone(), ports, policies, default_route }
+    }
+
+    /// Returns the same with other policies.
+    pub(super) fn with_policies(&self, policies: ServicePolicies) -> Self {
+        let (service, ports) = (self.service.clone(), self.ports.clone());
+        Self { service, ports, policies, default_route: self.default_route.clone() }
+    }
+
+    /// Returns the policies of the service.
+    pub fn policies(&self) -> &ServicePolicies {
+        &self.policies
     }
 
     /// Returns the service.

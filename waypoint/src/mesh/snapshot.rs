@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use super::service::{Backend, ServiceView, route_to};
 use crate::{
     balance::{Instance, Labels},
+    policy::{GatewayKey, PolicySet, ServicePolicies},
     route::{HttpRoute, ServiceRoutes},
 };
 
@@ -36,7 +37,13 @@ pub struct Snapshot {
     /// Services and ids of routes, by the names of their resources.
     pub(super) route_names: HashTrieMapSync<Arc<str>, (ServiceKey, Arc<str>)>,
     pub(super) destinations: HashTrieMapSync<ServiceKey, Arc<l7::Destination>>,
-    pub(super) policies: HashTrieMapSync<Arc<str>, Arc<l7::Authorization>>,
+    pub(super) policies: PolicySet,
+    /// Those of what is addressed to workloads themselves.
+    pub(super) direct_policies: ServicePolicies,
+    /// Whether policies have changed since they were put together.
+    pub(super) policies_changed: bool,
+    /// The gateway that declares this waypoint.
+    pub(super) gateway: GatewayKey,
     pub(super) views: HashTrieMapSync<ServiceKey, Arc<ServiceView>>,
     /// Services to put together anew.
     pub(super) dirty: BTreeSet<ServiceKey>,
@@ -54,8 +61,8 @@ pub enum Target {
 // === impl Snapshot ===
 
 impl Snapshot {
-    /// Returns what the waypoint `own` knows at its start.
-    pub fn empty(own: Workload) -> Self {
+    /// Returns what the waypoint `own`, declared by `gateway`, knows at its start.
+    pub fn empty(own: Workload, gateway: GatewayKey) -> Self {
         Self {
             own: Instance { workload: Arc::new(own), labels: Arc::default() },
             workloads: HashTrieMapSync::default(),
@@ -68,7 +75,10 @@ impl Snapshot {
             routes: HashTrieMapSync::default(),
             route_names: HashTrieMapSync::default(),
             destinations: HashTrieMapSync::default(),
-            policies: HashTrieMapSync::default(),
+            policies: PolicySet::default(),
+            direct_policies: ServicePolicies::default(),
+            policies_changed: false,
+            gateway,
             views: HashTrieMapSync::default(),
             dirty: BTreeSet::new(),
         }
@@ -149,6 +159,11 @@ impl Snapshot {
         for view in self.views.values() {
             view.tick(now);
         }
+    }
+
+    /// Returns the policies of what is addressed to workloads themselves.
+    pub fn direct_policies(&self) -> &ServicePolicies {
+        &self.direct_policies
     }
 
     /// Returns how many workloads, services and routes are known.

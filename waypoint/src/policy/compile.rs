@@ -31,6 +31,8 @@ impl TryFrom<l7::Authorization> for Policy {
     fn try_from(wire: l7::Authorization) -> Result<Self, Invalid> {
         let key = key(&wire.namespace, wire.name)?;
         let action = match l7::Action::try_from(wire.action) {
+            // What it decides is noted and not done.
+            Ok(_) if wire.dry_run => Action::Audit,
             Ok(l7::Action::Allow) => Action::Allow,
             Ok(l7::Action::Deny) => Action::Deny,
             Ok(l7::Action::Custom) => Action::Custom,

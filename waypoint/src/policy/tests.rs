@@ -60,6 +60,7 @@ fn policy(name: &str, action: l7::Action, rules: Vec<l7::Rule>) -> l7::Authoriza
         action: action.into(),
         targets: vec![everywhere()],
         rules,
+        ..Default::default()
     }
 }
 

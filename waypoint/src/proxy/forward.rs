@@ -3,7 +3,7 @@
 use std::{num::NonZeroU16, rc::Rc, sync::Arc, time::Instant};
 
 use http::{
-    HeaderValue, Uri, Version as HttpVersion,
+    HeaderName, HeaderValue, Uri, Version as HttpVersion,
     header::HOST,
     request::Parts,
     uri::{PathAndQuery, Scheme},
@@ -28,9 +28,13 @@ use crate::{
     mesh::Backend,
     route::{
         Destination, Flag, Forward, HttpRoute, LocalReply, Means, Mirror, Next, Outcome,
-        RequestHead, ResetReason, Tries, authority, set_authority,
+        RequestHead, ResetReason, Tries, authority, remove_hop_by_hop, sanitise_response,
+        set_authority,
     },
 };
+
+/// How long an endpoint took to begin its answer, in milliseconds.
+const UPSTREAM_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 
 /// A request that a route forwards.
 pub(super) struct Forwarding<'a> {
@@ -105,6 +109,12 @@ impl Forwarding<'_> {
         self.mirror(&request, &body);
         let (mut parts, incoming) = response?.into_parts();
         exchange.held.active = Some(active);
+        remove_hop_by_hop(&mut parts.headers);
+        sanitise_response(&mut parts.headers);
+        if let Some(time) = exchange.upstream_time {
+            let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+            parts.headers.insert(UPSTREAM_TIME, millis.into());
+        }
         let head = RequestHead::of(&original, SCHEME);
         self.route.finish(&mut parts, Some(destination), head, &exchange.facts());
         Ok(Response::from_parts(parts, Body::Passed(incoming)))

@@ -18,17 +18,17 @@ use tokio::time::sleep;
 
 use super::{
     body::{Body, ResponseBody},
-    exchange::Exchange,
+    exchange::{Exchange, REQUEST_ID},
     forward::Forwarding,
     inbound::{Connection, Io},
     local_executor::LocalExecutor,
     replay::Replay,
 };
 use crate::{
-    mesh::Target,
+    policy::Verdict,
     route::{
         Abort, Action, CorsDecision, Found, HttpRoute, LocalReply, Normalisation, RequestHead,
-        normalise,
+        normalise, remove_hop_by_hop, sanitise,
     },
 };
 
@@ -166,9 +166,20 @@ async fn decide(
     mut request: Parts,
     body: Replay,
 ) -> Answer {
-    if normalise(&mut request, Normalisation::default()).is_err() {
+    let is_sound = sanitise(&mut request, rand::random()).is_ok()
+        && normalise(&mut request, Normalisation::default()).is_ok();
+    if let Some(id) = request.headers.get(REQUEST_ID) {
+        exchange.identified(id);
+    }
+    if !is_sound {
         return Answer::Local(LocalReply::InvalidPath);
     }
+    if let Verdict::Deny(denied) = connection.judge(Some(&RequestHead::of(&request, SCHEME))) {
+        exchange.details = denied.to_string().into();
+        return Answer::Response(local(LocalReply::AccessDenied, exchange.is_grpc()));
+    }
+    // An upgrade is not offered to the endpoint: without the header this is an ordinary request.
+    remove_hop_by_hop(&mut request.headers);
     let Some((route, port)) = route_of(connection, &request) else {
         return Answer::Local(LocalReply::NoRoute);
     };
@@ -197,11 +208,9 @@ async fn decide(
 
 /// Returns the route of a request and the port that it came to; none if there is none.
 fn route_of(connection: &Connection, request: &Parts) -> Option<(Arc<HttpRoute>, u16)> {
-    let (view, port) = match &connection.target {
-        Target::Service(view, port) => (view, *port),
-        Target::Workload(_, address) => {
-            return connection.direct().map(|(_, route)| (route.clone(), address.port()));
-        }
+    let Some((view, port)) = connection.service() else {
+        let (_, route) = connection.direct()?;
+        return Some((route.clone(), connection.address?.port()));
     };
     let route = match view.routes(port)?.find(&RequestHead::of(request, SCHEME)) {
         Found::Route(route) => route.clone(),

@@ -1,6 +1,11 @@
 //! Tunnels from node proxies and gateways, and the connections in them.
 
-use std::{cell::OnceCell, net::SocketAddr, rc::Rc, sync::Arc};
+use std::{
+    cell::OnceCell,
+    net::{Ipv4Addr, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+};
 
 use bytes::{Bytes, BytesMut};
 use fairlead_tunnel::{
@@ -29,8 +34,9 @@ use super::{
     worker::{Worker, spawn},
 };
 use crate::{
-    mesh::{Backend, Target},
-    route::HttpRoute,
+    mesh::{Backend, ServiceView, Target},
+    policy::{Peer, Subject, Verdict},
+    route::{HttpRoute, RequestHead},
 };
 
 /// A connection of a client, which came through a tunnel.
@@ -39,6 +45,8 @@ pub(super) struct Connection {
     pub(super) worker: Rc<Worker>,
     /// Whom the tunnel is of.
     pub(super) source: Identity,
+    /// The same as policies see it.
+    peer: Peer,
     /// Address of the client, as its node says.
     pub(super) client: SocketAddr,
     /// The client, if it is known.
@@ -129,9 +137,11 @@ async fn serve_stream(
     drop((snapshot, head));
     let Ok(send) = respond.send_response(Response::new(()), false) else { return };
     let stream = Duplex::new(send, body, ());
+    let peer = Peer::new(client.ip(), Some(source.clone()));
     let connection = Connection {
         worker,
         source,
+        peer,
         client,
         client_workload,
         target,
@@ -193,6 +203,36 @@ impl Connection {
             Target::Service(view, port) => view.protocol(*port),
             Target::Workload(..) => AppProtocol::Unknown,
         }
+    }
+
+    /// Decides by policy whether a request goes on; without one, the connection itself.
+    pub(super) fn judge(&self, request: Option<&RequestHead<'_>>) -> Verdict {
+        let (ip, port) = match (&self.target, self.address) {
+            (_, Some(address)) => (address.ip(), address.port()),
+            (Target::Service(_, port), None) => (Ipv4Addr::UNSPECIFIED.into(), *port),
+            (Target::Workload(_, address), None) => (address.ip(), address.port()),
+        };
+        let subject = Subject {
+            peer: &self.peer,
+            remote: self.client.ip(),
+            destination: SocketAddr::new(ip, port),
+            server_name: None,
+            token: None,
+        };
+        match self.service() {
+            Some((view, _)) => view.policies().decide(&subject, request).verdict,
+            None => {
+                let snapshot = self.worker.shared.snapshot.load();
+                snapshot.direct_policies().decide(&subject, request).verdict
+            }
+        }
+    }
+
+    /// Returns the service as it is now, which may be younger than the connection, and its port.
+    pub(super) fn service(&self) -> Option<(Arc<ServiceView>, u16)> {
+        let Target::Service(view, port) = &self.target else { return None };
+        let now = self.worker.shared.snapshot.load().service(&view.service().key).cloned();
+        Some((now.unwrap_or_else(|| view.clone()), *port))
     }
 
     /// Returns what stands behind the address of a workload; none for a service.

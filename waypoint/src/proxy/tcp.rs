@@ -11,21 +11,26 @@ use super::{
 use crate::{
     balance::{Context, Outcome},
     mesh::{Backend, Target},
+    policy::Verdict,
     route::{Flag, Flags},
     telemetry::{RequestLabels, Side},
 };
 
 /// Passes a connection on to an endpoint, byte for byte.
 pub(super) async fn serve(connection: Rc<Connection>, mut io: Io) {
+    if let Verdict::Deny(denied) = connection.judge(None) {
+        tracing::info!(client = %connection.client, source = %connection.source, %denied, "connection refused");
+        return refused(&connection, None);
+    }
     let Some(backend) = backend(&connection) else {
         tracing::info!(client = %connection.client, "connection refused: it has no destination");
         return;
     };
     let cluster = backend.cluster().clone();
     let picked = cluster.choose(&Context::default(), rand::random(), Instant::now());
-    let Ok(picked) = picked else { return refused(&connection, Flag::NoHealthyUpstream) };
+    let Ok(picked) = picked else { return refused(&connection, Some(Flag::NoHealthyUpstream)) };
     let Ok(_permit) = cluster.connection() else {
-        return refused(&connection, Flag::UpstreamOverflow);
+        return refused(&connection, Some(Flag::UpstreamOverflow));
     };
     let endpoint = picked.endpoint().clone();
     let wanted = Wanted {
@@ -56,26 +61,27 @@ pub(super) async fn serve(connection: Rc<Connection>, mut io: Io) {
 
 /// Returns what the connection goes to.
 fn backend(connection: &Connection) -> Option<std::sync::Arc<Backend>> {
-    let Target::Service(view, port) = &connection.target else {
+    let Some((view, port)) = connection.service() else {
         return connection.direct().map(|(backend, _)| backend.clone());
     };
-    let Some(route) = view.routes(*port)?.tcp().cloned() else {
-        return view.backend(*port, "").cloned();
+    let Some(route) = view.routes(port)?.tcp().cloned() else {
+        return view.backend(port, "").cloned();
     };
     let destination = route.destinations.choose(rand::random())?;
     let snapshot = connection.worker.snapshot();
     let view = snapshot.service(&destination.service)?;
-    let port = destination.port.map_or_else(|| view.port_or(*port), NonZeroU16::get);
+    let port = destination.port.map_or_else(|| view.port_or(port), NonZeroU16::get);
     view.backend(port, destination.subset.as_deref().unwrap_or_default()).cloned()
 }
 
 fn failed(connection: &Connection, error: &UpstreamError) {
     tracing::info!(client = %connection.client, %error, "connection failed");
-    refused(connection, Flag::UpstreamConnectionFailure);
+    refused(connection, Some(Flag::UpstreamConnectionFailure));
 }
 
-fn refused(connection: &Connection, flag: Flag) {
-    let labels = labels(connection, None, Flags::default().with(flag));
+fn refused(connection: &Connection, flag: Option<Flag>) {
+    let flags = flag.map_or_else(Flags::default, |flag| Flags::default().with(flag));
+    let labels = labels(connection, None, flags);
     let metrics = &connection.worker.shared.metrics;
     metrics.opened(&labels);
     metrics.closed(&labels, 0, 0);
