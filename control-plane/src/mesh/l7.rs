@@ -72,7 +72,8 @@ pub(super) fn routes(
     };
     let mut routes = gateway_api::routes(context, key, &scope);
     routes.extend(virtual_service::routes(context, &scope));
-    if routes.is_empty() && context.settings.default_retries.is_some() {
+    let has_http = routes.iter().any(|route| matches!(route.traffic, Some(Traffic::Http(_))));
+    if !has_http && context.settings.default_retries.is_some() {
         routes.push(virtual_service::default_route(context, &scope));
     }
     note_uses(context, &waypoints, &scope, &routes);

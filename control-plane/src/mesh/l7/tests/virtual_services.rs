@@ -219,6 +219,8 @@ fn retries_are_the_usual_ones_unless_they_are_written() {
 fn a_mesh_that_says_when_to_try_again_says_it_of_services_without_routes_too() {
     let config = "---\n{apiVersion: v1, kind: ConfigMap, metadata: {name: istio, namespace: \
                   istio-system}, data: {mesh: '{defaultHttpRetryPolicy: {attempts: 0}}'}}\n";
+    let tcp = virtual_service("v", "hosts: [till], tcp: [{route: [{destination: {host: till}}]}]");
+    assert_eq!(routes(&shop(&(config.to_owned() + &tcp))).len(), 3, "one is for TCP only");
     let routes = routes(&shop(config));
     let ids: Vec<_> = routes.iter().map(|route| (route.id.as_str(), route.name.as_str())).collect();
     assert_eq!(ids, [("default", "default"); 2]);
