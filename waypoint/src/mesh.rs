@@ -9,6 +9,6 @@ mod snapshot;
 
 pub use self::{
     apply::{MeshResource, subscriptions},
-    service::{Backend, ServiceView, Way},
+    service::{Backend, ServiceView, Unsupported, Way},
     snapshot::{Snapshot, Target},
 };

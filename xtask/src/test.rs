@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 const NEEDS: [Group; 3] = [Group::Build, Group::Lint, Group::Lab];
 const NEEDS_OF_UNIT_TESTS: [Group; 1] = [Group::Build];
 
+/// The programs that the end-to-end tests run.
+const PROGRAMS: [&str; 3] = ["fairlead-node", "fairlead-control", "fairlead-waypoint"];
+
 /// Packages whose tests need root, the release build or programs of the lab.
 const END_TO_END: [&str; 3] = ["fairlead-kube-api", "fairlead-lab", "fairlead-trials"];
 
@@ -55,10 +58,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 fn release_build() -> Result<()> {
-    let packages = ["--package", "fairlead-node", "--package", "fairlead-control"];
     let mut cargo = workspace::release_build();
-    Step { command: "test", what: "compiling fairlead-node and fairlead-control" }
-        .run_logged("test-build", cargo.args(packages))
+    cargo.args(PROGRAMS.map(|package| format!("--package={package}")));
+    Step { command: "test", what: "compiling the programs under test" }
+        .run_logged("test-build", &mut cargo)
 }
 
 fn unit_tests(args: &Args) -> Result<()> {
@@ -82,6 +85,7 @@ fn lab_programs(command: &mut Command) -> &mut Command {
     command
         .env("FAIRLEAD_NODE_BIN", workspace::target("release/fairlead-node"))
         .env("FAIRLEAD_CONTROL_BIN", workspace::target("release/fairlead-control"))
+        .env("FAIRLEAD_WAYPOINT_BIN", workspace::target("release/fairlead-waypoint"))
         .env("FAIRLEAD_ENVOY_BIN", setup::envoy_program())
 }
 

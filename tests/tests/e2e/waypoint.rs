@@ -1,44 +1,70 @@
 //! Services behind a waypoint: what applications send passes it, and what it is told is done.
 
-use std::net::SocketAddr;
+mod policy;
+mod routes;
+
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Result;
 use fairlead_lab::{
-    Host, WaypointProxy, manifest,
-    mesh::{ControlledMesh, service_of},
-    wait_for,
+    Child, Host as _, Pod, WaypointProxy, manifest,
+    mesh::{ControlledMesh, HTTP, SERVICE_PORTS, file_of, service_of},
+    python, wait_for,
 };
 
 use crate::{
-    clients::{Answer, SOON, curl_with},
+    clients::{Answer, curl_with},
     mesh::vip4,
 };
 
-/// A mesh in which the service `b` is bound to a waypoint.
+/// Time for a change of the configuration to be felt: generous for what takes milliseconds on an idle
+/// machine.
+const FELT: Duration = Duration::from_secs(30);
+
+/// Name of the waypoint and of its pod.
+const WAYPOINT: &str = "waypoint";
+
+/// A mesh in which the service `b` of namespace `shop` is bound to a waypoint; it has a pod of each of
+/// two versions, `b` and `b2`.
 struct Bound {
     waypoint: WaypointProxy,
+    /// Version 2.
+    second: Pod,
+    /// Its server.
+    server: Child,
     mesh: ControlledMesh,
 }
 
 impl Bound {
     fn new(name: &str) -> Result<Self> {
         let mesh = ControlledMesh::new(name)?;
-        let pod = mesh.add_pod(2, "shop", "waypoint")?;
-        mesh.plane.write(
-            &fairlead_lab::mesh::file_of(&pod),
-            &manifest::pod(
-                &pod,
-                "istio.io/dataplane-mode: none, gateway.networking.k8s.io/gateway-name: waypoint",
-            ),
-        )?;
-        let waypoint = WaypointProxy::start(&mesh.plane, &pod, "waypoint")?;
+        let (pod, second) = (mesh.add_pod(2, "shop", WAYPOINT)?, mesh.add_pod(2, "shop", "b2")?);
+        mesh.n2.enrol(&second)?;
+        let server = second.serve(python("http_server.py", &[&HTTP.to_string()]), HTTP)?;
+        let gateway_name = "gateway.networking.k8s.io/gateway-name: waypoint";
+        let labels = format!("istio.io/dataplane-mode: none, {gateway_name}");
+        mesh.plane.write(&file_of(&pod), &manifest::pod(&pod, &labels))?;
+        mesh.plane.write(&file_of(&mesh.b), &manifest::pod(&mesh.b, "version: v1"))?;
+        let written = manifest::pod(&second, "version: v2").replace("app: b2", "app: b");
+        mesh.plane.write(&file_of(&second), &written)?;
+        let waypoint = WaypointProxy::start(&mesh.plane, &pod, WAYPOINT)?;
         let bound = service_of(["shop", "b"], manifest::USE_WAYPOINT, 10, Some("b"));
         let free = service_of(["shop", "d"], "", 20, Some("d"));
-        let gateway = manifest::waypoint(["shop", "waypoint"], pod.v4(0).ip());
+        let gateway = manifest::waypoint(["shop", WAYPOINT], pod.v4(0).ip());
         mesh.plane.write("services.yaml", &manifest::join([bound, free, gateway]))?;
-        let bound = Self { waypoint, mesh };
-        bound.wait_for(&[], |answer| answer.is_ok() && bound.passed().unwrap_or_default() > 0.0)?;
+        let bound = Self { waypoint, second, server, mesh };
+        // A pod that has just been enrolled may have no certificate yet.
+        wait_for("version 2 is in the mesh", FELT, || {
+            let answer = curl_with(&bound.mesh.a, bound.second.v4(HTTP), &[])?;
+            Ok(answer.is_ok().then_some(()))
+        })?;
+        bound.wait_for(&[], |answer| answer.is_ok() && bound.passed().is_ok_and(|n| n > 0.0))?;
         Ok(bound)
+    }
+
+    /// Makes `objects` part of the configuration.
+    fn write(&self, objects: &str) -> Result<()> {
+        self.mesh.plane.write("l7.yaml", objects)
     }
 
     /// Returns how many requests have passed the waypoint.
@@ -46,30 +72,40 @@ impl Bound {
         Ok(self.waypoint.metrics()?.sum("istio_requests_total", &[]))
     }
 
-    /// Gets a page of `b` as `a` does.
+    /// Gets a page of the service as `a` does, with options of curl.
     fn get(&self, options: &[&str]) -> Result<Answer> {
         curl_with(&self.mesh.a, b(), options)
     }
 
+    /// Does so until the answer is as it has to be.
     fn wait_for(&self, options: &[&str], wanted: impl Fn(&Answer) -> bool) -> Result<Answer> {
         let mut last = None;
-        let found = wait_for("the wanted answer", SOON, || {
+        let found = wait_for("the wanted answer", FELT, || {
             let answer = self.get(options)?;
             let found = wanted(&answer).then(|| answer.clone());
             last = Some(answer);
             Ok(found)
         });
         found.map_err(|error| {
-            error.context(format!(
-                "the last was {last:?}\n{}",
-                self.waypoint.log().unwrap_or_default()
-            ))
+            let log = self.waypoint.log().unwrap_or_default();
+            error.context(format!("the last was {last:?}\n{log}"))
         })
+    }
+
+    /// Returns whether the version 1 gave an answer.
+    fn is_first(&self, answer: &Answer) -> bool {
+        answer.seen("own") == self.mesh.b.ipv4().to_string()
+    }
+
+    /// Returns whether the version 2 did.
+    fn is_second(&self, answer: &Answer) -> bool {
+        answer.seen("own") == self.second.ipv4().to_string()
     }
 }
 
+/// The service.
 fn b() -> SocketAddr {
-    vip4(10, 80)
+    vip4(10, SERVICE_PORTS[0].0)
 }
 
 #[test]
@@ -83,13 +119,35 @@ fn requests_to_a_bound_service_pass_its_waypoint_and_are_counted_there() -> Resu
     let labels = [
         ("reporter", "waypoint"),
         ("source_workload", "a"),
+        ("source_principal", "spiffe://cluster.local/ns/shop/sa/a"),
         ("destination_service", "b.shop.svc.cluster.local"),
-        ("destination_workload", "b"),
         ("response_code", "200"),
         ("response_flags", "-"),
         ("connection_security_policy", "mutual_tls"),
         ("request_protocol", "http"),
     ];
     assert!(metrics.sum("istio_requests_total", &labels) >= before + 5.0, "{metrics:?}");
+    let line = r#""GET / HTTP/1.1" 200 - via_upstream"#;
+    assert!(bound.waypoint.log()?.contains(line), "{}", bound.waypoint.log()?);
+    // What does not belong to the service goes past it.
+    assert!(curl_with(&bound.mesh.a, vip4(20, 80), &[])?.is_ok());
+    assert!(bound.waypoint.stop()?.status.success());
+    Ok(())
+}
+
+#[test]
+fn bytes_that_are_no_http_pass_as_they_are() -> Result<()> {
+    let mut bound = Bound::new("wpbytes")?;
+    let (first, second) = (bound.mesh.b.clone(), bound.second.clone());
+    for pod in [&first, &second] {
+        bound.mesh.serve(pod, "echo.py", fairlead_lab::mesh::ECHO)?;
+    }
+    let address = vip4(10, fairlead_lab::mesh::ECHO).to_string();
+    let script = "exec 3<>/dev/tcp/${0%:*}/${0#*:}; echo plain words >&3; head -c 12 <&3";
+    let output = bound.mesh.a.run(["bash", "-c", script, &address])?;
+    assert_eq!(output.stdout, "plain words\n", "{output:?}");
+    let metrics = bound.waypoint.metrics()?;
+    let labels = [("request_protocol", "tcp"), ("source_workload", "a")];
+    assert!(metrics.sum("istio_tcp_connections_opened_total", &labels) >= 1.0, "{metrics:?}");
     Ok(())
 }

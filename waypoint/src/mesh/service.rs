@@ -63,6 +63,7 @@ pub struct Backend {
     /// Told when a connection is free or gone.
     pub released: Arc<Notify>,
     members: Members,
+    unsupported: Option<Unsupported>,
     policy: Arc<Policy>,
     own: Instance,
     /// What it was before: endpoints keep their standing.
@@ -86,6 +87,20 @@ pub enum Way {
     Tunnel(SocketAddr, Arc<[Identity]>),
     /// As it is.
     Plain,
+    /// Not at all: a destination rule wants something done that this waypoint cannot do, and without
+    /// it nothing may pass.
+    Unsupported(Unsupported),
+}
+
+/// What a destination rule wants and this waypoint cannot do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Unsupported {
+    /// TLS to the endpoint, of the application.
+    #[error("trafficPolicy.tls: this waypoint starts no TLS to endpoints; use mode DISABLE")]
+    Tls,
+    /// A header of the PROXY protocol.
+    #[error("trafficPolicy.proxyProtocol: this waypoint writes no PROXY header; remove it")]
+    ProxyProtocol,
 }
 
 // === impl ServiceView ===
@@ -106,13 +121,20 @@ impl ServiceView {
             let number = port.service_port;
             let before = previous.and_then(|previous| previous.ports.get(&number));
             let backends = subsets.iter().filter_map(|subset| {
-                let policy = policy_of(variants, number, subset)?;
+                let variant = variant_of(variants, number, subset);
+                let policy = match variant {
+                    // It was checked when it was read.
+                    Some(variant) => Policy::try_from(variant).ok()?,
+                    None if subset.is_empty() => Policy::default(),
+                    None => return None,
+                };
                 let before = before.and_then(|before| before.backends.get(*subset));
                 let backend = Backend {
                     name: name_of(service, number, subset),
                     protocol: port.protocol,
                     released: before.map_or_else(Arc::default, |before| before.released.clone()),
                     members: Members::OfService(service.clone(), number, instances.clone()),
+                    unsupported: variant.and_then(unsupported),
                     // An equal policy is kept, which says that endpoints are judged as before.
                     policy: before
                         .map(|before| before.policy.clone())
@@ -224,16 +246,21 @@ pub(super) fn route_to(service: &ServiceKey) -> HttpRoute {
     HttpRoute::compile(route, DEFAULT_ROUTE.into()).expect("the default route is valid")
 }
 
-/// Returns how a port and a subset are used; none if there is no such subset.
-fn policy_of(variants: &[l7::Variant], port: u16, subset: &str) -> Option<Policy> {
+/// Returns how a port and a subset are used, if that is declared.
+fn variant_of<'a>(variants: &'a [l7::Variant], port: u16, subset: &str) -> Option<&'a l7::Variant> {
     let variant = |number: u32| {
         variants.iter().find(|variant| variant.port == number && variant.subset == subset)
     };
-    match variant(port.into()).or_else(|| variant(0)) {
-        // It was checked when it was read.
-        Some(variant) => Policy::try_from(variant).ok(),
-        None => subset.is_empty().then(Policy::default),
+    variant(port.into()).or_else(|| variant(0))
+}
+
+/// Returns what is wanted and cannot be done, if anything.
+fn unsupported(variant: &l7::Variant) -> Option<Unsupported> {
+    let tls = variant.tls.as_ref().map(l7::UpstreamTls::mode);
+    if tls.is_some_and(|mode| mode != l7::upstream_tls::Mode::Disable) {
+        return Some(Unsupported::Tls);
     }
+    (variant.proxy_protocol != 0).then_some(Unsupported::ProxyProtocol)
 }
 
 fn name_of(service: &Service, port: u16, subset: &str) -> Arc<str> {
@@ -256,6 +283,7 @@ impl Backend {
             protocol: AppProtocol::Unknown,
             released: Arc::default(),
             members: Members::Alone(instance, address),
+            unsupported: None,
             policy: Arc::default(),
             own,
             previous: None,
@@ -297,6 +325,9 @@ impl Backend {
 
     /// Returns how one of its endpoints is reached.
     pub fn way(&self, endpoint: &Endpoint) -> Way {
+        if let Some(unsupported) = self.unsupported {
+            return Way::Unsupported(unsupported);
+        }
         let workload = &endpoint.instance.workload;
         match workload.tunnel_protocol {
             TunnelProtocol::None => Way::Plain,

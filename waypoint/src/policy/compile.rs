@@ -90,12 +90,13 @@ impl TryFrom<l7::Rule> for Rule {
 
 fn source(wire: l7::Source) -> Result<Clause, Invalid> {
     use AddressAttribute::{Remote, Source};
-    use Attribute::{Namespace, Principal, RequestPrincipal};
+    use Attribute::{Namespace, Principal, RequestPrincipal, TrustDomain};
     some_of([
         texts(Principal, wire.principals, wire.not_principals).at("principals")?,
         texts(RequestPrincipal, wire.request_principals, wire.not_request_principals)
             .at("request_principals")?,
         texts(Namespace, wire.namespaces, wire.not_namespaces).at("namespaces")?,
+        texts(TrustDomain, wire.trust_domains, wire.not_trust_domains).at("trust_domains")?,
         networks(Source, wire.ip_blocks, wire.not_ip_blocks).at("ip_blocks")?,
         networks(Remote, wire.remote_ip_blocks, wire.not_remote_ip_blocks)
             .at("remote_ip_blocks")?,

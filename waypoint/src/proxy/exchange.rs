@@ -269,7 +269,7 @@ impl Exchange {
             upstream_failure: self.failure.as_deref(),
             local_address: connection.address,
             remote_address: connection.client,
-            route: self.route.as_deref(),
+            route: self.route.as_deref().filter(|name| !name.is_empty()),
         });
     }
 }

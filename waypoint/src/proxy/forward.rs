@@ -392,6 +392,7 @@ fn reason(error: &UpstreamError) -> ResetReason {
         | UpstreamError::Connect(_)
         | UpstreamError::Tls(_)
         | UpstreamError::Refused(_)
-        | UpstreamError::Overflow(_) => ResetReason::ConnectionFailure,
+        | UpstreamError::Overflow(_)
+        | UpstreamError::Unsupported(_) => ResetReason::ConnectionFailure,
     }
 }

@@ -219,13 +219,11 @@ impl Connection {
             server_name: None,
             token: None,
         };
-        match self.service() {
-            Some((view, _)) => view.policies().decide(&subject, request).verdict,
-            None => {
-                let snapshot = self.worker.shared.snapshot.load();
-                snapshot.direct_policies().decide(&subject, request).verdict
-            }
+        if let Some((view, _)) = self.service() {
+            return view.policies().decide(&subject, request).verdict;
         }
+        let snapshot = self.worker.shared.snapshot.load();
+        snapshot.direct_policies().decide(&subject, request).verdict
     }
 
     /// Returns the service as it is now, which may be younger than the connection, and its port.

@@ -13,7 +13,7 @@ use self::pool::Pool;
 use super::{body::Body, worker::Shared};
 use crate::{
     balance::{Cluster, Overflow},
-    mesh::{Backend, Way},
+    mesh::{Backend, Unsupported, Way},
 };
 
 /// A connection to an endpoint.
@@ -49,6 +49,9 @@ pub(super) enum UpstreamError {
     /// There are as many connections or requests as there may be.
     #[error("{0}")]
     Overflow(#[from] Overflow),
+    /// The endpoint may not be reached as this waypoint could.
+    #[error(transparent)]
+    Unsupported(#[from] Unsupported),
     /// The connection ended before an answer began.
     #[error("the connection ended before the answer: {0}")]
     Reset(String),
@@ -84,7 +87,8 @@ impl UpstreamError {
             | Self::ConnectTimeout(_)
             | Self::Tls(_)
             | Self::Refused(_)
-            | Self::Overflow(_) => true,
+            | Self::Overflow(_)
+            | Self::Unsupported(_) => true,
             Self::Reset(_) => false,
         }
     }

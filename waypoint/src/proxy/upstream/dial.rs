@@ -56,6 +56,7 @@ impl Dialler {
                     let peer = Peer { address: *address, expected: expected.clone() };
                     Ok(Box::new(self.through_tunnel(peer, wanted).await?) as Box<dyn Io>)
                 }
+                Way::Unsupported(what) => Err(UpstreamError::Unsupported(*what)),
                 Way::Plain => {
                     let socket = TcpStream::connect(wanted.address).await?;
                     socket.set_nodelay(true)?;

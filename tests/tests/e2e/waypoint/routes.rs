@@ -1,0 +1,221 @@
+//! What virtual services and destination rules say is done.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use fairlead_lab::Host as _;
+
+use super::{Bound, b};
+use crate::clients::curl_with;
+
+/// The two versions as subsets.
+const SUBSETS: &str = "apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: b, namespace: shop}
+spec:
+  host: b
+  subsets:
+  - {name: v1, labels: {version: v1}}
+  - {name: v2, labels: {version: v2}}
+---
+";
+
+/// Returns a virtual service with these `http` routes, and the subsets.
+fn routes(http: &str) -> String {
+    format!(
+        "{SUBSETS}apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: b, namespace: shop}}
+spec:
+  hosts: [b]
+  http:
+{http}"
+    )
+}
+
+#[test]
+fn requests_go_to_the_version_that_their_route_names() -> Result<()> {
+    let bound = Bound::new("wpversions")?;
+    bound.write(&routes(
+        "  - match: [{headers: {end-user: {exact: jason}}}]
+    route: [{destination: {host: b, subset: v2}}]
+  - route: [{destination: {host: b, subset: v1}}]
+",
+    ))?;
+    let jason = ["-H", "end-user: jason"];
+    bound.wait_for(&jason, |answer| bound.is_second(answer) && answer.is_ok())?;
+    bound.wait_for(&[], |answer| bound.is_first(answer) && answer.is_ok())?;
+    for _ in 0..10 {
+        assert!(bound.is_second(&bound.get(&jason)?));
+        assert!(bound.is_first(&bound.get(&[])?));
+    }
+    Ok(())
+}
+
+#[test]
+fn requests_are_shared_out_by_weight() -> Result<()> {
+    let bound = Bound::new("wpweights")?;
+    bound.write(&routes(
+        "  - route:
+    - {destination: {host: b, subset: v1}, weight: 50}
+    - {destination: {host: b, subset: v2}, weight: 50}
+    headers: {response: {set: {x-shared: 'yes'}}}
+",
+    ))?;
+    // The header says that the route is in force.
+    let marked = ["-w", "\n--curl status=%{http_code} remote=%header{x-shared} local_port=0\n"];
+    bound.wait_for(&marked, |answer| answer.remote == "yes")?;
+    let (mut first, mut second) = (0, 0);
+    for _ in 0..100 {
+        let answer = bound.get(&[])?;
+        assert!(answer.is_ok(), "{answer:?}");
+        first += u32::from(bound.is_first(&answer));
+        second += u32::from(bound.is_second(&answer));
+    }
+    assert_eq!(first + second, 100);
+    // Five standard deviations either way.
+    assert!((25..=75).contains(&first), "{first} of 100");
+    Ok(())
+}
+
+#[test]
+fn faults_are_injected_for_those_that_they_are_meant_for() -> Result<()> {
+    let bound = Bound::new("wpfaults")?;
+    bound.write(&routes(
+        "  - match: [{headers: {end-user: {exact: jason}}}]
+    fault: {abort: {percentage: {value: 100}, httpStatus: 500}}
+    route: [{destination: {host: b}}]
+  - match: [{headers: {end-user: {exact: slow}}}]
+    fault: {delay: {percent: 100, fixedDelay: 2s}}
+    route: [{destination: {host: b}}]
+  - route: [{destination: {host: b}}]
+",
+    ))?;
+    bound.wait_for(&["-H", "end-user: jason"], |answer| answer.status == "500")?;
+    let started = Instant::now();
+    assert!(bound.get(&["-H", "end-user: slow"])?.is_ok());
+    assert!(started.elapsed() >= Duration::from_secs(2));
+    assert!(bound.get(&[])?.is_ok());
+    let metrics = bound.waypoint.metrics()?;
+    for (code, flags) in [("500", "FI"), ("200", "DI")] {
+        let labels = [("response_code", code), ("response_flags", flags)];
+        assert!(metrics.sum("istio_requests_total", &labels) >= 1.0, "{flags}: {metrics:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_answer_that_takes_too_long_is_given_up() -> Result<()> {
+    let bound = Bound::new("wptimeout")?;
+    // The delay of one service is the slowness of the next one: `d` is bound, too.
+    bound.write(&routes(
+        "  - match: [{uri: {prefix: /quick}}]
+    timeout: 0.5s
+    route: [{destination: {host: silent}}]
+  - route: [{destination: {host: b}}]
+",
+    ))?;
+    let silent = "import socket,time; s=socket.create_server(('0.0.0.0',8081)); time.sleep(600)";
+    let _server = bound.second.spawn(["python3", "-c", silent])?;
+    let service = fairlead_lab::manifest::service(
+        ["shop", "silent"],
+        "",
+        &[crate::mesh::vip4(30, 0).ip()],
+        &[(80, 8081)],
+        Some("b"),
+    );
+    bound.mesh.plane.write("silent.yaml", &service)?;
+    let quick = ["--path-as-is", "--request-target", "/quick"];
+    let answer = bound.wait_for(&quick, |answer| answer.status == "504")?;
+    assert!(!answer.is_refused());
+    let labels = [("response_code", "504"), ("response_flags", "UT")];
+    let metrics = bound.waypoint.metrics()?;
+    assert!(metrics.sum("istio_requests_total", &labels) >= 1.0, "{metrics:?}");
+    Ok(())
+}
+
+#[test]
+fn a_request_is_tried_at_another_endpoint_when_one_cannot_be_reached() -> Result<()> {
+    let mut bound = Bound::new("wpretry")?;
+    bound.write(&routes("  - route: [{destination: {host: b}}]\n"))?;
+    bound.wait_for(&[], |answer| bound.is_second(answer))?;
+    // Still known and thought ready, but its server is gone.
+    bound.server.kill()?;
+    for _ in 0..20 {
+        let answer = curl_with(&bound.mesh.a, b(), &[])?;
+        assert!(answer.is_ok(), "{answer:?}\n{}", bound.waypoint.log()?);
+    }
+    Ok(())
+}
+
+#[test]
+fn copies_of_requests_reach_the_mirror_and_answers_come_from_the_destination() -> Result<()> {
+    let bound = Bound::new("wpmirror")?;
+    bound.write(&routes(
+        "  - route: [{destination: {host: b, subset: v1}}]
+    mirror: {host: b, subset: v2}
+    mirrorPercentage: {value: 100}
+",
+    ))?;
+    bound.wait_for(&[], |answer| bound.is_first(answer))?;
+    let to_second = format!("{}:", bound.second.ipv4());
+    let connections = || -> Result<f64> {
+        let metrics = bound.mesh.n2.metrics()?;
+        let labels = [("destination_workload", "b2"), ("reporter", "destination")];
+        Ok(metrics.sum("istio_tcp_connections_opened_total", &labels))
+    };
+    fairlead_lab::wait_for("a copy at the mirror", super::FELT, || {
+        assert!(bound.is_first(&bound.get(&[])?), "{to_second}");
+        Ok((connections()? > 0.0).then_some(()))
+    })
+}
+
+#[test]
+fn nothing_is_sent_in_plaintext_where_a_rule_wants_tls() -> Result<()> {
+    let bound = Bound::new("wptls")?;
+    bound.write(
+        "apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: b, namespace: shop}
+spec: {host: b, trafficPolicy: {tls: {mode: SIMPLE}}}
+",
+    )?;
+    bound.wait_for(&[], |answer| answer.status == "503")?;
+    let log = bound.waypoint.log()?;
+    assert!(log.contains("trafficPolicy.tls"), "{log}");
+    Ok(())
+}
+
+#[test]
+fn requests_past_the_limits_of_a_rule_are_turned_away() -> Result<()> {
+    let bound = Bound::new("wplimits")?;
+    bound.write(
+        "apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: b, namespace: shop}
+spec:
+  host: b
+  trafficPolicy:
+    connectionPool: {tcp: {maxConnections: 1}, http: {http1MaxPendingRequests: 1, maxRequestsPerConnection: 1}}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: b, namespace: shop}
+spec:
+  hosts: [b]
+  http:
+  - route: [{destination: {host: b}}]
+    headers: {response: {set: {x-limited: 'yes'}}}
+",
+    )?;
+    let marked = ["-w", "\n--curl status=%{http_code} remote=%header{x-limited} local_port=0\n"];
+    bound.wait_for(&marked, |answer| answer.remote == "yes")?;
+    let load = ["wrk", "-t1", "-c8", "-d2s", &format!("http://{}/", b())].map(str::to_owned);
+    let output = bound.mesh.a.run(load.iter().map(String::as_str).collect::<Vec<_>>())?;
+    let metrics = bound.waypoint.metrics()?;
+    let labels = [("response_code", "503"), ("response_flags", "UO")];
+    assert!(metrics.sum("istio_requests_total", &labels) > 0.0, "{output:?}\n{metrics:?}");
+    let answered = [("response_code", "200"), ("response_flags", "-")];
+    assert!(metrics.sum("istio_requests_total", &answered) > 0.0, "{metrics:?}");
+    Ok(())
+}
