@@ -3,6 +3,12 @@
 //! [`policy`] decides whether a request goes on, [`route`] what is done with it, [`balance`] which
 //! endpoint gets it; [`mesh`] is what is known, from [`discovery`]; [`proxy`] does what is decided,
 //! and [`telemetry`] tells of it.
+//!
+//! What it does not do: it starts no TLS and writes no PROXY header to endpoints, and refuses where a
+//! destination rule wants that; it passes no upgrades (WebSocket) on, which servers then answer as
+//! ordinary requests; it reaches no endpoints behind gateways of other networks; it asks nobody else
+//! whether a request may pass, so what a CUSTOM policy matches is refused; connections over HTTP/2 have
+//! neither `maxRequestsPerConnection` nor `maxConnectionDuration`.
 #![forbid(unsafe_code)]
 
 pub mod balance;

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    convert::Infallible,
     net::TcpListener as StdListener,
     num::NonZeroUsize,
     sync::Arc,
@@ -43,7 +44,7 @@ use tokio::{
     runtime::Handle,
     signal::unix::{SignalKind, signal},
     sync::{Notify, mpsc, watch},
-    time::{interval, sleep, timeout},
+    time::{interval, timeout},
 };
 
 use crate::pages::Pages;
@@ -53,9 +54,6 @@ const LISTEN_BACKLOG: i32 = 4096;
 
 /// Pause between two looks at which endpoints may be used again; outlier detection has seconds.
 const TICK: Duration = Duration::from_millis(500);
-
-/// Pause between two looks at whether the threads have ended.
-const END_PAUSE: Duration = Duration::from_millis(20);
 
 /// Serves until SIGTERM or SIGINT, and then until open connections have ended.
 pub(crate) fn run(args: &RunArgs) -> Result<()> {
@@ -205,8 +203,9 @@ async fn follow_revocations(file: Option<RevocationFile>) {
 
 /// The threads that serve.
 struct Threads {
-    handles: Vec<thread::JoinHandle<()>>,
     drain: watch::Sender<bool>,
+    /// Closed once all have ended.
+    running: mpsc::Receiver<Infallible>,
 }
 
 // === impl Threads ===
@@ -215,32 +214,28 @@ impl Threads {
     fn start(args: &RunArgs, shared: &Arc<Shared>) -> Result<Self> {
         let count = args.workers.or_else(|| thread::available_parallelism().ok());
         let (drain, draining) = watch::channel(false);
-        let mut handles = Vec::new();
+        let (run, running) = mpsc::channel(1);
         for number in 0..count.map_or(1, NonZeroUsize::get) {
             let listener =
                 listener(args).with_context(|| format!("cannot listen on {}", args.address))?;
-            let (shared, draining) = (shared.clone(), draining.clone());
+            let (shared, draining, run) = (shared.clone(), draining.clone(), run.clone());
             let name = format!("worker-{number}");
             let serve = move || {
+                let _run = run;
                 if let Err(error) = worker::run(shared, listener, draining) {
                     tracing::error!(%error, "a thread cannot serve");
                 }
             };
-            handles.push(thread::Builder::new().name(name).spawn(serve)?);
+            thread::Builder::new().name(name).spawn(serve)?;
         }
-        Ok(Self { handles, drain })
+        Ok(Self { drain, running })
     }
 
     /// Lets open connections finish, at most for `grace`.
-    async fn end(self, grace: Duration) {
+    async fn end(mut self, grace: Duration) {
         tracing::info!("draining");
         self.drain.send_replace(true);
-        let ended = async {
-            while self.handles.iter().any(|handle| !handle.is_finished()) {
-                sleep(END_PAUSE).await;
-            }
-        };
-        if timeout(grace, ended).await.is_err() {
+        if timeout(grace, self.running.recv()).await.is_err() {
             tracing::warn!("the drain period is over; ending the connections still open");
         }
         tracing::info!("drained");

@@ -8,7 +8,7 @@ use std::{net::SocketAddr, time::Duration};
 use anyhow::Result;
 use fairlead_lab::{
     Child, Host as _, Pod, WaypointProxy, manifest,
-    mesh::{ControlledMesh, HTTP, SERVICE_PORTS, file_of, service_of},
+    mesh::{ControlledMesh, ECHO, HALF_CLOSE, HTTP, SERVICE_PORTS, file_of, service_of},
     python, wait_for,
 };
 
@@ -92,6 +92,13 @@ impl Bound {
         })
     }
 
+    /// Waits until answers have the header `x-mark`, which their route adds.
+    fn wait_for_mark(&self) -> Result<()> {
+        // In place of curl's own address of the server.
+        let marked = ["-w", "\n--curl status=%{http_code} remote=%header{x-mark} local_port=0\n"];
+        self.wait_for(&marked, |answer| answer.remote == "here").map(drop)
+    }
+
     /// Returns whether the version 1 gave an answer.
     fn is_first(&self, answer: &Answer) -> bool {
         answer.seen("own") == self.mesh.b.ipv4().to_string()
@@ -140,9 +147,16 @@ fn bytes_that_are_no_http_pass_as_they_are() -> Result<()> {
     let mut bound = Bound::new("wpbytes")?;
     let (first, second) = (bound.mesh.b.clone(), bound.second.clone());
     for pod in [&first, &second] {
-        bound.mesh.serve(pod, "echo.py", fairlead_lab::mesh::ECHO)?;
+        bound.mesh.serve(pod, "echo.py", ECHO)?;
+        bound.mesh.serve(pod, "half_close.py", HALF_CLOSE)?;
     }
-    let address = vip4(10, fairlead_lab::mesh::ECHO).to_string();
+    // Whichever end is done first, what the other one still sends arrives.
+    for mode in ["client-first", "server-first", "both"] {
+        let (ip, port) = (b().ip().to_string(), HALF_CLOSE.to_string());
+        let client = python("half_close.py", &[mode, &ip, &port, "8"]);
+        bound.mesh.a.run(client)?.checked()?;
+    }
+    let address = vip4(10, ECHO).to_string();
     let script = "exec 3<>/dev/tcp/${0%:*}/${0#*:}; echo plain words >&3; head -c 12 <&3";
     let output = bound.mesh.a.run(["bash", "-c", script, &address])?;
     assert_eq!(output.stdout, "plain words\n", "{output:?}");

@@ -23,17 +23,18 @@ pub struct Duplex<H> {
     held: H,
 }
 
+/// The same for a protocol that says itself when all has been said: what comes after this end has
+/// ended is of no interest. It then waits until the other end does: dropped before, the stream would
+/// be reset, and what is still on its way lost.
+#[derive(Debug)]
+pub struct Lingering<H>(Duplex<H>);
+
 // === impl Duplex ===
 
 impl<H> Duplex<H> {
     /// Joins the two directions of a stream.
     pub fn new(send: SendStream<Bytes>, recv: RecvStream, held: H) -> Self {
         Self { send, recv, unread: Bytes::new(), ended: false, held }
-    }
-
-    /// Returns what is held.
-    pub fn held(&self) -> &H {
-        &self.held
     }
     /// Receives until there is something to read; nothing at the end of the stream.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -113,18 +114,64 @@ impl<H: Unpin> AsyncWrite for Duplex<H> {
         Poll::Ready(Ok(()))
     }
 
-    /// Ends the stream and waits until the other end does: dropped before, it would be reset, and
-    /// what is still on its way beyond the gateway lost.
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Ends this direction; the other one goes on.
+    fn poll_shutdown(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.ended {
             self.ended = true;
             self.send.send_data(Bytes::new(), true).map_err(broken)?;
         }
+        Poll::Ready(Ok(()))
+    }
+}
+
+// === impl Lingering ===
+
+impl<H> Lingering<H> {
+    /// Returns what is held.
+    pub fn held(&self) -> &H {
+        &self.0.held
+    }
+}
+
+impl<S, H> From<S> for Lingering<H>
+where
+    Duplex<H>: From<S>,
+{
+    fn from(stream: S) -> Self {
+        Self(stream.into())
+    }
+}
+
+impl<H: Unpin> AsyncRead for Lingering<H> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl<H: Unpin> AsyncWrite for Lingering<H> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, data)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.0).poll_shutdown(cx))?;
         loop {
-            ready!(self.poll_fill(cx))?;
-            match self.unread.len() {
+            ready!(self.0.poll_fill(cx))?;
+            match self.0.unread.len() {
                 0 => return Poll::Ready(Ok(())),
-                length => self.consume(length),
+                length => self.0.consume(length),
             }
         }
     }

@@ -9,13 +9,13 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{
     client::{self, Carrier, Slot, Under},
-    duplex::Duplex,
+    duplex::Lingering,
     transport::Secured,
 };
 use crate::limits::HANDSHAKE_TIMEOUT;
 
 /// The stream of a tunnel that another one runs in.
-pub type Nested = Duplex<Slot>;
+pub type Nested = Lingering<Slot>;
 
 /// Performs the client's handshake inside `stream`.
 pub async fn connect(

@@ -20,7 +20,7 @@ use super::{
     body::{Body, ResponseBody},
     exchange::{Exchange, REQUEST_ID},
     forward::Forwarding,
-    inbound::{Connection, Io},
+    inbound::{Connection, RequestIo},
     local_executor::LocalExecutor,
     replay::Replay,
 };
@@ -66,7 +66,7 @@ pub(super) enum Answer {
 }
 
 /// Serves the requests of a connection.
-pub(super) async fn serve(connection: Rc<Connection>, io: Io, version: Version) {
+pub(super) async fn serve(connection: Rc<Connection>, io: RequestIo, version: Version) {
     let mut draining = connection.worker.draining.clone();
     let client = connection.client;
     let service = service_fn(move |request| {

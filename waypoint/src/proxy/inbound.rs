@@ -10,7 +10,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use fairlead_tunnel::{
     hbone::{
-        duplex::Duplex,
+        duplex::{Duplex, Lingering},
         headers::{self, Authority, client_address},
         server::{Stream, Tunnel},
         transport,
@@ -61,6 +61,9 @@ pub(super) struct Connection {
 
 /// What a connection is served as.
 pub(super) type Io = Prefixed<Duplex<()>>;
+
+/// The same for requests.
+pub(super) type RequestIo = Prefixed<Lingering<()>>;
 
 /// Why there is no tunnel.
 #[derive(Debug, thiserror::Error)]
@@ -157,22 +160,24 @@ async fn serve(connection: Rc<Connection>, stream: Duplex<()>) {
             tcp::serve(connection, Prefixed::new(Bytes::new(), stream)).await;
         }
         AppProtocol::Unknown | AppProtocol::Http1 | AppProtocol::Http2 | AppProtocol::Grpc => {
-            let (detected, io) = look(stream).await;
-            match detected {
-                Detected::Http1 => requests::serve(connection, io, Version::Http1).await,
-                Detected::Http2 => requests::serve(connection, io, Version::Http2).await,
+            let (detected, first, stream) = look(stream).await;
+            let version = match detected {
+                Detected::Http1 => Version::Http1,
+                Detected::Http2 => Version::Http2,
                 // Where HTTP is declared, its server says what is wrong with this.
-                Detected::Bytes | Detected::Unclear if connection.speaks_http() => {
-                    requests::serve(connection, io, Version::Http1).await;
+                Detected::Bytes | Detected::Unclear if connection.speaks_http() => Version::Http1,
+                Detected::Bytes | Detected::Unclear => {
+                    return tcp::serve(connection, Prefixed::new(first, stream)).await;
                 }
-                Detected::Bytes | Detected::Unclear => tcp::serve(connection, io).await,
-            }
+            };
+            let io = Prefixed::new(first, Lingering::from(stream));
+            requests::serve(connection, io, version).await;
         }
     }
 }
 
 /// Looks at the first bytes of a connection, as many as it takes.
-async fn look(mut stream: Duplex<()>) -> (Detected, Io) {
+async fn look(mut stream: Duplex<()>) -> (Detected, Bytes, Duplex<()>) {
     let mut first = BytesMut::with_capacity(ENOUGH_BYTES);
     let detected = loop {
         match detect(&first) {
@@ -184,7 +189,7 @@ async fn look(mut stream: Duplex<()>) -> (Detected, Io) {
             break Detected::Unclear;
         }
     };
-    (detected, Prefixed::new(first.freeze(), stream))
+    (detected, first.freeze(), stream)
 }
 
 fn refuse(mut respond: SendResponse<Bytes>, status: StatusCode) {

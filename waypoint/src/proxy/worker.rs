@@ -1,6 +1,7 @@
 //! A thread of the proxy: its listener, its tunnels, its connections to endpoints.
 
 use std::{
+    convert::Infallible,
     future::Future,
     io,
     net::{SocketAddr, TcpListener as StdListener},
@@ -13,7 +14,7 @@ use arc_swap::ArcSwap;
 use fairlead_tunnel::identity::IdentityHandle;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::watch,
+    sync::{mpsc, watch},
     task::LocalSet,
     time::{interval, sleep},
 };
@@ -76,16 +77,17 @@ pub fn run(
         let listener = TcpListener::from_std(listener)?;
         let upstreams = Upstreams::new(shared.clone());
         let worker = Rc::new(Worker { shared, upstreams, draining });
-        accept(worker, listener).await;
+        let (open, mut closed) = mpsc::channel(1);
+        accept(worker, listener, open).await;
+        // Tunnels that finish their streams; nothing is ever sent.
+        closed.recv().await;
         Ok::<_, io::Error>(())
     });
-    runtime.block_on(accepting)?;
-    // What is still open: tunnels that finish their streams.
-    runtime.block_on(local);
-    Ok(())
+    runtime.block_on(accepting)
 }
 
-async fn accept(worker: Rc<Worker>, listener: TcpListener) {
+/// Accepts tunnels until the process ends; each holds `open` for as long as it lasts.
+async fn accept(worker: Rc<Worker>, listener: TcpListener, open: mpsc::Sender<Infallible>) {
     let mut draining = worker.draining.clone();
     let drained = async {
         // An error means that the process ends at once.
@@ -99,7 +101,7 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener) {
             accepted = listener.accept() => match accepted {
                 Ok((socket, client)) => {
                     let client = SocketAddr::new(client.ip().to_canonical(), client.port());
-                    spawn(begin(worker.clone(), socket, client));
+                    spawn(begin(worker.clone(), socket, client, open.clone()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -111,7 +113,12 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener) {
     }
 }
 
-async fn begin(worker: Rc<Worker>, socket: TcpStream, client: SocketAddr) {
+async fn begin(
+    worker: Rc<Worker>,
+    socket: TcpStream,
+    client: SocketAddr,
+    _open: mpsc::Sender<Infallible>,
+) {
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%client, %error, "connection lost");
         return;

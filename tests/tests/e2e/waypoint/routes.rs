@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use fairlead_lab::Host as _;
+use fairlead_lab::{Host as _, mesh::HTTP};
 
 use super::{Bound, b};
 use crate::clients::curl_with;
@@ -19,6 +19,9 @@ spec:
   - {name: v2, labels: {version: v2}}
 ---
 ";
+
+/// Has answers of a route say that it is in force.
+const MARKED: &str = "    headers: {response: {set: {x-mark: 'here'}}}\n";
 
 /// Returns a virtual service with these `http` routes, and the subsets.
 fn routes(http: &str) -> String {
@@ -55,16 +58,13 @@ fn requests_go_to_the_version_that_their_route_names() -> Result<()> {
 #[test]
 fn requests_are_shared_out_by_weight() -> Result<()> {
     let bound = Bound::new("wpweights")?;
-    bound.write(&routes(
+    bound.write(&routes(&format!(
         "  - route:
-    - {destination: {host: b, subset: v1}, weight: 50}
-    - {destination: {host: b, subset: v2}, weight: 50}
-    headers: {response: {set: {x-shared: 'yes'}}}
-",
-    ))?;
-    // The header says that the route is in force.
-    let marked = ["-w", "\n--curl status=%{http_code} remote=%header{x-shared} local_port=0\n"];
-    bound.wait_for(&marked, |answer| answer.remote == "yes")?;
+    - {{destination: {{host: b, subset: v1}}, weight: 50}}
+    - {{destination: {{host: b, subset: v2}}, weight: 50}}
+{MARKED}"
+    )))?;
+    bound.wait_for_mark()?;
     let (mut first, mut second) = (0, 0);
     for _ in 0..100 {
         let answer = bound.get(&[])?;
@@ -150,23 +150,23 @@ fn a_request_is_tried_at_another_endpoint_when_one_cannot_be_reached() -> Result
 
 #[test]
 fn copies_of_requests_reach_the_mirror_and_answers_come_from_the_destination() -> Result<()> {
-    let bound = Bound::new("wpmirror")?;
-    bound.write(&routes(
-        "  - route: [{destination: {host: b, subset: v1}}]
-    mirror: {host: b, subset: v2}
-    mirrorPercentage: {value: 100}
-",
-    ))?;
-    bound.wait_for(&[], |answer| bound.is_first(answer))?;
-    let to_second = format!("{}:", bound.second.ipv4());
-    let connections = || -> Result<f64> {
-        let metrics = bound.mesh.n2.metrics()?;
-        let labels = [("destination_workload", "b2"), ("reporter", "destination")];
-        Ok(metrics.sum("istio_tcp_connections_opened_total", &labels))
-    };
+    let mut bound = Bound::new("wpmirror")?;
+    bound.write(&routes(&format!(
+        "  - route: [{{destination: {{host: b, subset: v1}}}}]
+    mirror: {{host: b, subset: v2}}
+    mirrorPercentage: {{value: 100}}
+{MARKED}"
+    )))?;
+    bound.wait_for_mark()?;
+    // From here on version 2 says what it is asked.
+    bound.server.kill()?;
+    let recorder = ["python3", "-u", "-m", "http.server", &HTTP.to_string()].map(str::to_owned);
+    let recorder =
+        bound.second.serve(recorder.iter().map(String::as_str).collect::<Vec<_>>(), HTTP)?;
     fairlead_lab::wait_for("a copy at the mirror", super::FELT, || {
-        assert!(bound.is_first(&bound.get(&[])?), "{to_second}");
-        Ok((connections()? > 0.0).then_some(()))
+        let answer = bound.get(&["--request-target", "/copied"])?;
+        assert!(bound.is_first(&answer) && answer.is_ok(), "{answer:?}");
+        Ok(recorder.stderr()?.contains("GET /copied").then_some(()))
     })
 }
 
@@ -205,11 +205,10 @@ spec:
   hosts: [b]
   http:
   - route: [{destination: {host: b}}]
-    headers: {response: {set: {x-limited: 'yes'}}}
+    headers: {response: {set: {x-mark: 'here'}}}
 ",
     )?;
-    let marked = ["-w", "\n--curl status=%{http_code} remote=%header{x-limited} local_port=0\n"];
-    bound.wait_for(&marked, |answer| answer.remote == "yes")?;
+    bound.wait_for_mark()?;
     let load = ["wrk", "-t1", "-c8", "-d2s", &format!("http://{}/", b())].map(str::to_owned);
     let output = bound.mesh.a.run(load.iter().map(String::as_str).collect::<Vec<_>>())?;
     let metrics = bound.waypoint.metrics()?;
