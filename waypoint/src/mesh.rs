@@ -12,3 +12,6 @@ pub use self::{
     service::{Backend, ServiceView, Unsupported, Way},
     snapshot::{Snapshot, Target},
 };
+
+#[cfg(test)]
+mod tests;

@@ -92,11 +92,11 @@ impl Bound {
         })
     }
 
-    /// Waits until answers have the header `x-mark`, which their route adds.
-    fn wait_for_mark(&self) -> Result<()> {
+    /// Waits until answers have this in the header `x-mark`, which their route adds.
+    fn wait_for_mark(&self, mark: &str) -> Result<()> {
         // In place of curl's own address of the server.
         let marked = ["-w", "\n--curl status=%{http_code} remote=%header{x-mark} local_port=0\n"];
-        self.wait_for(&marked, |answer| answer.remote == "here").map(drop)
+        self.wait_for(&marked, |answer| answer.remote == mark).map(drop)
     }
 
     /// Returns whether the version 1 gave an answer.

@@ -64,7 +64,7 @@ fn requests_are_shared_out_by_weight() -> Result<()> {
     - {{destination: {{host: b, subset: v2}}, weight: 50}}
 {MARKED}"
     )))?;
-    bound.wait_for_mark()?;
+    bound.wait_for_mark("here")?;
     let (mut first, mut second) = (0, 0);
     for _ in 0..100 {
         let answer = bound.get(&[])?;
@@ -157,7 +157,7 @@ fn copies_of_requests_reach_the_mirror_and_answers_come_from_the_destination() -
     mirrorPercentage: {{value: 100}}
 {MARKED}"
     )))?;
-    bound.wait_for_mark()?;
+    bound.wait_for_mark("here")?;
     // From here on version 2 says what it is asked.
     bound.server.kill()?;
     let recorder = ["python3", "-u", "-m", "http.server", &HTTP.to_string()].map(str::to_owned);
@@ -208,7 +208,7 @@ spec:
     headers: {response: {set: {x-mark: 'here'}}}
 ",
     )?;
-    bound.wait_for_mark()?;
+    bound.wait_for_mark("here")?;
     let load = ["wrk", "-t1", "-c8", "-d2s", &format!("http://{}/", b())].map(str::to_owned);
     let output = bound.mesh.a.run(load.iter().map(String::as_str).collect::<Vec<_>>())?;
     let metrics = bound.waypoint.metrics()?;
@@ -216,5 +216,29 @@ spec:
     assert!(metrics.sum("istio_requests_total", &labels) > 0.0, "{output:?}\n{metrics:?}");
     let answered = [("response_code", "200"), ("response_flags", "-")];
     assert!(metrics.sum("istio_requests_total", &answered) > 0.0, "{metrics:?}");
+    Ok(())
+}
+
+#[test]
+fn no_request_fails_while_routes_change() -> Result<()> {
+    let bound = Bound::new("wpchanges")?;
+    let load = ["wrk", "-t1", "-c4", "-d6s", &format!("http://{}/", b())].map(str::to_owned);
+    let mut load = bound.mesh.a.spawn(load.iter().map(String::as_str).collect::<Vec<_>>())?;
+    for number in 0..20 {
+        let subset = ["v1", "v2"][number % 2];
+        let mark = format!("m{number}");
+        let route = format!(
+            "  - route: [{{destination: {{host: b, subset: {subset}}}}}]
+    headers: {{response: {{set: {{x-mark: {mark}}}}}}}
+"
+        );
+        bound.write(&routes(&route))?;
+        bound.wait_for_mark(&mark)?;
+    }
+    let output = load.wait(super::FELT)?;
+    assert!(output.stdout.contains("requests in"), "{output:?}");
+    for failure in ["Non-2xx", "Socket errors"] {
+        assert!(!output.stdout.contains(failure), "{output:?}\n{}", bound.waypoint.log()?);
+    }
     Ok(())
 }
