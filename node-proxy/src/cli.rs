@@ -117,15 +117,6 @@ pub struct RunArgs {
     /// none. All nodes of a mesh use the same root.
     #[arg(long, value_name = "DIR")]
     pub local_ca: Option<PathBuf>,
-    /// The control plane, in place of the two.
-    #[command(flatten)]
-    pub control_plane: ControlPlaneArgs,
-    /// Who decides which pods are in the mesh.
-    #[command(flatten)]
-    pub enrolment: EnrolArgs,
-    /// What becomes of DNS queries and other datagrams.
-    #[command(flatten)]
-    pub datagrams: DatagramArgs,
     /// Lifetime of workload certificates, such as 3600 (seconds), 90m or 24h. They are renewed at
     /// half of it [default: 1h with --local-ca, else 24h].
     #[arg(long, value_name = "TIME", env = "SECRET_TTL", value_parser = lifetime)]
@@ -150,9 +141,6 @@ pub struct RunArgs {
     /// Root of the cgroup v2 tree [default: found in /proc/self/mountinfo].
     #[arg(long, value_name = "DIR")]
     pub cgroup_root: Option<PathBuf>,
-    /// How probes of the kubelet are recognised.
-    #[command(flatten)]
-    pub probes: ProbeArgs,
     /// Number of proxy threads [default: one a processor].
     #[arg(long, env = "PROXY_WORKER_THREADS")]
     pub workers: Option<std::num::NonZeroUsize>,
@@ -226,6 +214,19 @@ pub struct RunArgs {
     /// successor runs. Without it everything is removed and pods go on without the mesh.
     #[arg(long)]
     pub keep_capture: bool,
+    // Last: their headings would stand above what follows.
+    /// The control plane, in place of the two.
+    #[command(flatten)]
+    pub control_plane: ControlPlaneArgs,
+    /// Who decides which pods are in the mesh.
+    #[command(flatten)]
+    pub enrolment: EnrolArgs,
+    /// What becomes of DNS queries and other datagrams.
+    #[command(flatten)]
+    pub datagrams: DatagramArgs,
+    /// How probes of the kubelet are recognised.
+    #[command(flatten)]
+    pub probes: ProbeArgs,
 }
 
 /// Options of `check`.

@@ -41,9 +41,6 @@ pub struct RunArgs {
     /// token has to be of it.
     #[arg(long, env = "SERVICE_ACCOUNT", value_name = "NAME")]
     pub service_account: ServiceAccount,
-    /// The control plane, which says what the mesh is and issues the certificate.
-    #[command(flatten)]
-    pub control_plane: ControlPlaneArgs,
     /// Name of the node that this runs on.
     #[arg(long, env = "NODE_NAME", default_value = "")]
     pub node_name: String,
@@ -84,6 +81,10 @@ pub struct RunArgs {
     /// Time that open connections get to finish after SIGTERM, in seconds.
     #[arg(long, value_name = "SECONDS", default_value = "25", value_parser = seconds)]
     pub drain_timeout: Duration,
+    // Last: its heading would stand above what follows.
+    /// The control plane, which says what the mesh is and issues the certificate.
+    #[command(flatten)]
+    pub control_plane: ControlPlaneArgs,
 }
 
 // === impl RunArgs ===

@@ -20,8 +20,8 @@ pub struct ControlPlaneArgs {
     /// istiod.istio-system.svc:15012. The connection is always encrypted.
     #[arg(long, env = "XDS_ADDRESS", value_name = "URL")]
     pub xds_address: Option<Address>,
-    /// Address of the certificate service [default: that of --xds-address, unless there is
-    /// --local-ca].
+    /// Address of the certificate service [default: that of --xds-address, unless certificates are
+    /// issued by something else].
     #[arg(long, env = "CA_ADDRESS", value_name = "URL")]
     pub ca_address: Option<Address>,
     /// PEM file with the roots that the control plane's certificate chains to. It is read anew for

@@ -10,6 +10,7 @@ use crate::state::Naming;
 
 /// What becomes of DNS queries and other datagrams.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Names and datagrams")]
 pub struct DatagramArgs {
     /// Answer the DNS queries of enrolled pods for A and AAAA records of services, whatever name
     /// server they ask, and for SRV records of the named ports (`_https._tcp.api.example`) of hosts
