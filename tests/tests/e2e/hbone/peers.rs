@@ -2,11 +2,13 @@
 
 use std::{
     io::{ErrorKind, Read as _, Write as _},
+    net::SocketAddr,
     time::Duration,
 };
 
-use anyhow::{Result, ensure};
-use fairlead_lab::{AccessLine, Pod, wait_for};
+use anyhow::{Context as _, Result, ensure};
+use fairlead_lab::{AccessLine, Host as _, Pod, wait_for};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::peer::{App, HBONE, Scene, Tunnel, block_on, dial};
 
@@ -25,11 +27,13 @@ const BATCH: usize = 32;
 fn a_peer_that_stalls_its_handshakes_leaves_others_theirs() -> Result<()> {
     let scene = Scene::new("stallers")?;
     let _app = App::listen(&scene.pod, APP)?;
-    let mut stalled = Vec::new();
+    let (mut stalled, mut tried) = (Vec::new(), 0);
     while !scene.proxy.access_log()?.iter().any(|line| is_limit(line, "peer_handshakes")) {
-        ensure!(stalled.len() < MANY, "{MANY} handshakes and more");
+        ensure!(tried < MANY, "{MANY} handshakes and more");
         for _ in 0..BATCH {
-            let mut socket = dial(&scene.peer, scene.pod.v4(HBONE))?;
+            tried += 1;
+            // One that is refused may be so before it is told that it was accepted.
+            let Ok(mut socket) = dial(&scene.peer, scene.pod.v4(HBONE)) else { continue };
             // The head of a record whose rest never comes; one that is refused takes nothing.
             let _ = socket.write_all(&[0x16, 0x03, 0x01, 0x02, 0x00, 0x01]);
             stalled.push(socket);
@@ -64,12 +68,7 @@ fn a_peer_has_as_many_tunnels_as_it_may_and_others_have_theirs() -> Result<()> {
         assert_eq!(tunnels[2].status(to[0]).await?, 200);
         Ok(tunnels)
     })?;
-    let mut socket = dial(&scene.peer, scene.pod.v4(HBONE))?;
-    let refused = socket.local_addr()?;
-    socket.set_read_timeout(Some(SOON))?;
-    let end = socket.read(&mut [0]).map_err(|error| error.kind());
-    assert_eq!(end, Err(ErrorKind::ConnectionReset));
-    let line = scene.line_of(refused)?;
+    let line = scene.line_of(refused(&scene.peer, scene.pod.v4(HBONE))?)?;
     assert!(is_limit(&line, "peer_tunnels"), "{line:?}");
     ensure!(limit_reached(&scene, "peer_tunnels")? > 0, "not counted");
 
@@ -112,6 +111,20 @@ fn a_peer_has_as_many_connections_as_it_may_and_others_have_theirs() -> Result<(
     wait_for("room for another connection", SOON, || {
         let status = block_on(tunnels[0].status(to))?;
         Ok((status == 200).then_some(()))
+    })
+}
+
+/// Connects from `pod` to what resets the connection; returns the address that it came from.
+fn refused(pod: &Pod, to: SocketAddr) -> Result<SocketAddr> {
+    pod.netns().enter(|| {
+        let mut socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
+        // Known before: the reset may come before it is known that the connection was accepted.
+        socket.bind(&pod.v4(0).into())?;
+        socket.set_read_timeout(Some(SOON))?;
+        let own = socket.local_addr()?.as_socket().context("no address")?;
+        let end = socket.connect(&to.into()).and_then(|()| socket.read(&mut [0]));
+        assert_eq!(end.map_err(|error| error.kind()), Err(ErrorKind::ConnectionReset));
+        Ok(own)
     })
 }
 
