@@ -123,7 +123,7 @@ impl Told {
         match self.view().routes(80).unwrap().find(&RequestHead::of(&parts, "http")) {
             Found::Route(route) => match &route.action {
                 Action::Respond(answer) => Some(answer.status.as_u16()),
-                other => panic!("{other:?}"),
+                other @ (Action::Forward(_) | Action::Redirect(_)) => panic!("{other:?}"),
             },
             Found::NoMatch => Some(404),
             Found::NoRoutes => None,
