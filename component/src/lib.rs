@@ -1,4 +1,5 @@
-//! What every Fairlead process has: a clock that simulations replace, a log, and pages for operators.
+//! What every Fairlead process has: a clock that simulations replace, a log, counts of what its peers
+//! have, and pages for operators.
 #![forbid(unsafe_code)]
 
 pub mod clock;
@@ -6,4 +7,5 @@ pub mod http;
 pub mod logging;
 pub mod operator;
 pub mod readiness;
+pub mod shares;
 pub mod watched_file;

@@ -7,16 +7,20 @@
 
 mod connect_head;
 mod dns_message;
+mod http1_requests;
 mod local_config;
 mod proxy_header;
+mod request_path;
 mod spiffe_id;
 mod tunnel;
+mod waypoint_rules;
 
 use std::{env, fs, io};
 
 pub use self::{
-    connect_head::connect_head, dns_message::dns_message, local_config::local_config,
-    proxy_header::proxy_header, spiffe_id::spiffe_id, tunnel::tunnel,
+    connect_head::connect_head, dns_message::dns_message, http1_requests::http1_requests,
+    local_config::local_config, proxy_header::proxy_header, request_path::request_path,
+    spiffe_id::spiffe_id, tunnel::tunnel, waypoint_rules::waypoint_rules,
 };
 
 /// Gives `target` the content of each file that the arguments name.
@@ -43,10 +47,13 @@ mod tests {
         for (name, target) in [
             ("connect_head", connect_head as fn(&[u8])),
             ("dns_message", dns_message),
+            ("http1_requests", http1_requests),
             ("local_config", local_config),
             ("proxy_header", proxy_header),
+            ("request_path", request_path),
             ("spiffe_id", spiffe_id),
             ("tunnel", tunnel),
+            ("waypoint_rules", waypoint_rules),
         ] {
             let mut paths: Vec<_> = fs::read_dir(corpora.join(name))
                 .unwrap_or_else(|error| panic!("the corpus of {name}: {error}"))

@@ -23,5 +23,4 @@ mod hostnames;
 mod inbound;
 mod outbound;
 mod relay;
-mod shares;
 mod upstream;

@@ -16,7 +16,7 @@ pub mod transport;
 
 use h2::Reason;
 
-pub use self::frames::Excess;
+pub use self::frames::{Alarm, Excess, Guarded};
 
 /// Why a tunnel could not be made or ended early.
 #[derive(Debug, thiserror::Error)]

@@ -14,6 +14,11 @@ use mesh_api::{
     identity::{Namespace, ServiceAccount, TrustDomain},
 };
 
+use crate::{
+    limits::{DEFAULT_MAX_PEER_CONNECTIONS, DEFAULT_MAX_PEER_TUNNELS},
+    proxy::progress::Patience,
+};
+
 /// Fairlead's waypoint: routes, retries, balances and guards the HTTP traffic of the services that
 /// are bound to it.
 #[derive(Debug, Parser)]
@@ -62,6 +67,25 @@ pub struct RunArgs {
     /// Number of threads [default: one a processor].
     #[arg(long, env = "PROXY_WORKER_THREADS", value_name = "N")]
     pub workers: Option<NonZeroUsize>,
+    /// Time to send the head of a request over HTTP/1, from its first byte on, in seconds; past it the
+    /// connection is closed.
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    pub request_head_timeout: Duration,
+    /// Time without a byte after which a client that owes the rest of its request is answered 408, or
+    /// one that does not take the answer is cut off, in seconds; 0 for ever. A client that waits for
+    /// more of an answer owes nothing: streams may be quiet for as long as they like.
+    #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = whole_seconds)]
+    pub stream_idle_timeout: Duration,
+    /// Time that a client has for a whole request, in seconds; 0 for ever. Streams of gRPC are
+    /// requests as long as the client may say more.
+    #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = whole_seconds)]
+    pub request_timeout: Duration,
+    /// Tunnels that may come from one address; a node proxy makes a few for each pod and thread.
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_PEER_TUNNELS)]
+    pub max_peer_tunnels: NonZeroUsize,
+    /// Connections that may come from one address, in its tunnels.
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_PEER_CONNECTIONS)]
+    pub max_peer_connections: NonZeroUsize,
     /// Address of the Prometheus metrics, at /stats/prometheus and /metrics.
     #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 15020)))]
     pub metrics_address: SocketAddr,
@@ -90,10 +114,25 @@ pub struct RunArgs {
 // === impl RunArgs ===
 
 impl RunArgs {
+    /// Returns how long clients may take.
+    pub fn patience(&self) -> Patience {
+        let limit = |time: Duration| Some(time).filter(|time| !time.is_zero());
+        Patience {
+            head: self.request_head_timeout,
+            stream_idle: limit(self.stream_idle_timeout),
+            request: limit(self.request_timeout),
+        }
+    }
+
     /// Returns the namespace of the waypoint.
     pub fn namespace(&self) -> Result<Namespace, mesh_api::identity::InvalidIdentity> {
         self.control_plane.pod_namespace.parse()
     }
+}
+
+fn whole_seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().map_err(|_| "give a whole number of seconds".to_owned())?;
+    Ok(Duration::from_secs(seconds))
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -108,6 +147,23 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
+    use crate::limits::{DEFAULT_HEAD_TIMEOUT, DEFAULT_STREAM_IDLE_TIMEOUT};
+
+    #[test]
+    fn clients_have_the_time_that_is_documented_unless_told_otherwise() {
+        let parse = |args: &[&str]| {
+            let own = ["fairlead-waypoint", "run", "--gateway", "w", "--service-account", "w"];
+            let Command::Run(args) = Cli::parse_from(own.iter().chain(args)).command;
+            args.patience()
+        };
+        let patience = parse(&[]);
+        assert_eq!(patience.head, DEFAULT_HEAD_TIMEOUT);
+        assert_eq!(patience.stream_idle, Some(DEFAULT_STREAM_IDLE_TIMEOUT));
+        assert_eq!(patience.request, None);
+        let patience = parse(&["--stream-idle-timeout", "0", "--request-timeout", "9"]);
+        assert_eq!(patience.stream_idle, None);
+        assert_eq!(patience.request, Some(Duration::from_secs(9)));
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

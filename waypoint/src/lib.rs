@@ -14,6 +14,8 @@
 pub mod balance;
 pub mod cli;
 pub mod discovery;
+pub mod http1;
+pub mod limits;
 pub mod mesh;
 pub mod policy;
 pub mod proxy;

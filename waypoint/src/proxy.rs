@@ -1,6 +1,9 @@
 //! The data path: tunnels in, requests and connections decided, tunnels out.
 
 mod body;
+mod calming;
+mod checked;
+pub mod clients;
 mod detect;
 mod exchange;
 mod forward;
@@ -9,6 +12,7 @@ mod http;
 mod inbound;
 mod local_executor;
 mod prefixed;
+pub mod progress;
 mod replay;
 mod tcp;
 mod upstream;

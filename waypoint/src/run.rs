@@ -27,7 +27,10 @@ use fairlead_waypoint::{
     discovery::{self, Discovery},
     mesh::{Snapshot, subscriptions},
     policy::GatewayKey,
-    proxy::worker::{self, Shared},
+    proxy::{
+        clients::Clients,
+        worker::{self, Shared},
+    },
     telemetry::{AccessLog, Metrics},
 };
 use mesh_api::{
@@ -84,6 +87,8 @@ async fn serve(args: &RunArgs, log: &Guard) -> Result<()> {
         gateway: format!("{}/{}", gateway.namespace, gateway.name).into(),
         metrics: Metrics::new(log.dropped_lines()),
         access_log: AccessLog::new(args.log_format),
+        patience: args.patience(),
+        clients: Clients::new(args.max_peer_tunnels, args.max_peer_connections),
     });
     let readiness = Readiness::default();
     let (known, certified) = (readiness.gate("configuration"), readiness.gate("certificate"));

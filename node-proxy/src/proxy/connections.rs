@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use fairlead_component::shares::Part;
 use fairlead_ebpf::NetnsCookie;
 use mesh_api::{
     identity::Identity,
@@ -25,7 +26,6 @@ use super::{
     flow::{Addresses, Flow, FlowLog},
     node::Node,
     pod::Pod,
-    shares::Part,
 };
 use crate::{
     state::MeshState,

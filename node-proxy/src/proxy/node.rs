@@ -8,14 +8,11 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, Guard};
+use fairlead_component::shares::{Part, Shares};
 use mesh_api::identity::Identity;
 use tokio::{sync::watch, time::timeout};
 
-use super::{
-    admission::refuses_datagrams,
-    pod::OpenConnections,
-    shares::{Part, Shares},
-};
+use super::{admission::refuses_datagrams, pod::OpenConnections};
 use crate::{
     state::{LocalWorkload, MeshState, Moment, Naming, OutboundPolicy},
     telemetry::{metrics::NodeMetrics, reason::CloseReason},

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use fairlead_component::shares::{Part, Shares};
 use fairlead_ebpf::NetnsCookie;
 use fairlead_sys::socket::bind_delivery;
 use fairlead_tunnel::{
@@ -21,12 +22,7 @@ use mesh_api::identity::Identity;
 use socket2::Socket;
 use tokio::{sync::watch, time::timeout};
 
-use super::{
-    hostnames::Told,
-    node::Node,
-    ready_sockets::ReadySockets,
-    shares::{Part, Shares},
-};
+use super::{hostnames::Told, node::Node, ready_sockets::ReadySockets};
 use crate::{link::message::SocketKind, telemetry::reason::CloseReason};
 
 /// Time that a connection waits for the pod's first certificate; half of what a peer's handshake

@@ -1,5 +1,6 @@
 //! Services behind a waypoint: what applications send passes it, and what it is told is done.
 
+mod hostile;
 mod policy;
 mod routes;
 
@@ -37,6 +38,11 @@ struct Bound {
 
 impl Bound {
     fn new(name: &str) -> Result<Self> {
+        Self::with_args(name, &[])
+    }
+
+    /// Starts the mesh with further arguments for the waypoint.
+    fn with_args(name: &str, args: &[&str]) -> Result<Self> {
         let mesh = ControlledMesh::new(name)?;
         let (pod, second) = (mesh.add_pod(2, "shop", WAYPOINT)?, mesh.add_pod(2, "shop", "b2")?);
         mesh.n2.enrol(&second)?;
@@ -47,7 +53,7 @@ impl Bound {
         mesh.plane.write(&file_of(&mesh.b), &manifest::pod(&mesh.b, "version: v1"))?;
         let written = manifest::pod(&second, "version: v2").replace("app: b2", "app: b");
         mesh.plane.write(&file_of(&second), &written)?;
-        let waypoint = WaypointProxy::start(&mesh.plane, &pod, WAYPOINT)?;
+        let waypoint = WaypointProxy::start_with(&mesh.plane, &pod, WAYPOINT, args)?;
         let bound = service_of(["shop", "b"], manifest::USE_WAYPOINT, 10, Some("b"));
         let free = service_of(["shop", "d"], "", 20, Some("d"));
         let gateway = manifest::waypoint(["shop", WAYPOINT], pod.v4(0).ip());

@@ -30,6 +30,11 @@ const HEAD_BYTES: usize = 9;
 /// Bytes that a client sends before its first frame (RFC 9113 section 3.4).
 const PREFACE_BYTES: usize = 24;
 
+/// A GOAWAY frame (RFC 9113 section 6.8) with the highest number of a stream and
+/// `ENHANCE_YOUR_CALM`.
+const FAREWELL: [u8; HEAD_BYTES + 8] =
+    [0, 0, 8, 0x7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0xb];
+
 /// What a peer sent too much of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Excess {
@@ -47,7 +52,7 @@ pub enum Excess {
 
 /// A byte stream that ends at the first excess of the peer.
 #[derive(Debug)]
-pub(super) struct Guarded<T> {
+pub struct Guarded<T> {
     io: T,
     received: Heads,
     sent: Heads,
@@ -57,7 +62,7 @@ pub(super) struct Guarded<T> {
 
 /// Tells of an excess.
 #[derive(Debug, Default)]
-pub(super) struct Alarm {
+pub struct Alarm {
     excess: Cell<Option<Excess>>,
     raised: Notify,
 }
@@ -78,6 +83,17 @@ impl<T> Guarded<T> {
     /// Guards what a server reads.
     pub(super) fn server(io: T) -> (Self, Rc<Alarm>) {
         Self::new(io, PREFACE_BYTES, Costs::of_client(Instant::now()))
+    }
+
+    /// Guards what a server reads whose streams are requests.
+    pub fn requests(io: T) -> (Self, Rc<Alarm>) {
+        Self::new(io, PREFACE_BYTES, Costs::of_requests(Instant::now()))
+    }
+
+    /// Returns the frame that tells the peer to calm down, where one may be sent now. All that it
+    /// has sent may have been acted upon.
+    pub fn farewell(&self) -> Option<[u8; FAREWELL.len()]> {
+        self.sent.is_between_frames().then_some(FAREWELL)
     }
 
     /// Guards what a client reads.
@@ -173,7 +189,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
 
 impl Alarm {
     /// Waits for an excess.
-    pub(super) async fn raised(&self) -> Excess {
+    pub async fn raised(&self) -> Excess {
         loop {
             if let Some(excess) = self.excess.get() {
                 return excess;
@@ -191,6 +207,10 @@ impl Alarm {
 // === impl Heads ===
 
 impl Heads {
+    fn is_between_frames(&self) -> bool {
+        self.skip == 0 && self.known == 0
+    }
+
     /// Gives each head to `each` once it is whole, to the first error.
     fn find<E>(
         &mut self,
@@ -220,9 +240,25 @@ impl Heads {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt as _;
+
     use super::{costs::tests::frame, *};
 
     const PING: u8 = 0x6;
+
+    #[tokio::test]
+    async fn a_farewell_is_said_only_between_frames() {
+        let (io, _peer) = tokio::io::duplex(1 << 10);
+        let (mut io, _alarm) = Guarded::requests(io);
+        assert_eq!(io.farewell(), Some(FAREWELL));
+        let bytes = frame(PING, 1, 8);
+        for cut in 1..bytes.len() {
+            io.write_all(&bytes[..cut]).await.unwrap();
+            assert_eq!(io.farewell(), None, "after {cut}");
+            io.write_all(&bytes[cut..]).await.unwrap();
+            assert_eq!(io.farewell(), Some(FAREWELL));
+        }
+    }
 
     #[test]
     fn heads_are_found_whichever_way_the_bytes_come() {

@@ -2,7 +2,14 @@
 
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
-use super::{policy::Policy, shared::Shared};
+use super::{
+    policy::{Policy, RetryBudget},
+    shared::Shared,
+};
+
+/// What holds where no rule limits retries (the values of Envoy's budgets): endpoints that are all down
+/// get a fifth more than they would without retries, and hardly used ones are still tried again.
+const DEFAULT_RETRY_BUDGET: RetryBudget = RetryBudget { percent: 20.0, min_concurrency: 3 };
 
 /// What there are as many of as there may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,7 +61,9 @@ impl Drop for Permit {
 
 fn limit(shared: &Shared, policy: &Policy, of: Overflow) -> u32 {
     let pool = &policy.pool;
-    match (of, policy.retry_budget) {
+    let budget =
+        policy.retry_budget.or((pool.max_retries == u32::MAX).then_some(DEFAULT_RETRY_BUDGET));
+    match (of, budget) {
         (Overflow::Connections, _) => pool.max_connections,
         (Overflow::Pending, _) => pool.max_pending_requests,
         (Overflow::Requests, _) => pool.max_requests,

@@ -88,7 +88,11 @@ impl HttpBody for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if polled.is_pending() {
+            self.finished.waits();
+        }
+        let frame = ready!(polled);
         match &frame {
             Some(Ok(frame)) => {
                 self.finished.sent(frame);

@@ -18,7 +18,7 @@ use http::{
 };
 use hyper::body::Frame;
 
-use super::{inbound::Connection, replay::Replay};
+use super::{inbound::Connection, progress::UnderWay, replay::Replay};
 use crate::{
     balance::{Instance, Permit, Picked},
     mesh::Target,
@@ -46,6 +46,7 @@ pub(super) struct Exchange {
     request_id: Option<HeaderValue>,
     is_grpc: bool,
     body: Replay,
+    under_way: UnderWay,
     /// What went wrong.
     pub(super) flags: Flags,
     /// Where the answer came from.
@@ -95,7 +96,12 @@ enum End {
 // === impl Exchange ===
 
 impl Exchange {
-    pub(super) fn new(connection: &Rc<Connection>, request: &Parts, body: Replay) -> Box<Self> {
+    pub(super) fn new(
+        connection: &Rc<Connection>,
+        request: &Parts,
+        body: Replay,
+        under_way: UnderWay,
+    ) -> Box<Self> {
         let header = |name: HeaderName| request.headers.get(name).cloned();
         let kind = request.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
         Box::new(Self {
@@ -111,6 +117,7 @@ impl Exchange {
             request_id: header(REQUEST_ID),
             is_grpc: kind.is_some_and(|kind| kind.starts_with(b"application/grpc")),
             body,
+            under_way,
             flags: Flags::default(),
             details: "via_upstream".into(),
             route: None,
@@ -163,6 +170,7 @@ impl Exchange {
     /// Has the exchange end with the answer that begins so.
     pub(super) fn finish(self: Box<Self>, status: StatusCode, headers: &HeaderMap) -> Finished {
         let grpc_status = grpc_status(headers);
+        self.under_way.progress().offered();
         Finished { exchange: self, status, grpc_status, sent: 0, end: End::Unfinished }
     }
 }
@@ -174,8 +182,14 @@ fn grpc_status(headers: &HeaderMap) -> Option<u16> {
 // === impl Finished ===
 
 impl Finished {
+    /// Notes that nothing is there for the client to take.
+    pub(super) fn waits(&self) {
+        self.exchange.under_way.progress().taken();
+    }
+
     /// Notes what is sent of the body.
     pub(super) fn sent(&mut self, frame: &Frame<Bytes>) {
+        self.exchange.under_way.progress().offered();
         if let Some(data) = frame.data_ref() {
             self.sent += data.len() as u64;
         }

@@ -230,7 +230,10 @@ impl Attempts<'_> {
         // The retry that has just ended counts no more; the next one does until it has ended.
         self.retrying = None;
         let (outcome, random) = (ended.as_outcome(), rand::random());
-        let means = Means { replayable: self.body.is_whole(), admitted: true };
+        // An endpoint that has seen a part of a request may have acted upon it, and has said no to the
+        // rest (as in Envoy).
+        let is_settled = self.body.has_ended() || !ended.is_seen();
+        let means = Means { replayable: self.body.is_whole() && is_settled, admitted: true };
         let mut tries = self.tries.clone();
         let next = tries.next(policy, outcome, means, random);
         if let Next::Retry { .. } = next {
@@ -276,6 +279,8 @@ impl Attempts<'_> {
         match sent {
             Ok(response) => Ok(Ended::Answered(response)),
             Err(UpstreamError::Overflow(_)) => Err(LocalReply::Overflow),
+            // The endpoint is not to blame.
+            Err(_) if self.body.is_broken() => Err(LocalReply::BrokenRequest),
             Err(error) => Ok(Ended::Failed(error)),
         }
     }
@@ -341,6 +346,14 @@ fn addressed(mut parts: Parts, version: Version) -> Result<Parts, UpstreamError>
 // === impl Ended ===
 
 impl Ended {
+    /// Returns whether the endpoint may have seen something of the request.
+    fn is_seen(&self) -> bool {
+        match self {
+            Self::Answered(_) | Self::TimedOut => true,
+            Self::Failed(error) => !error.is_before_request(),
+        }
+    }
+
     /// Returns what the endpoint is judged by.
     fn outcome(&self) -> balance::Outcome {
         match self {
@@ -388,6 +401,7 @@ fn reason(error: &UpstreamError) -> ResetReason {
     match error {
         UpstreamError::ConnectTimeout(_) => ResetReason::ConnectionTimeout,
         UpstreamError::Reset(_) => ResetReason::ConnectionTermination,
+        UpstreamError::Protocol(_) => ResetReason::ProtocolError,
         UpstreamError::NoCertificate(_)
         | UpstreamError::Connect(_)
         | UpstreamError::Tls(_)

@@ -1,48 +1,41 @@
 //! Requests: from the first byte of one to what is answered.
 
-use std::{convert::Infallible, rc::Rc, sync::Arc, time::Duration};
+use std::{convert::Infallible, rc::Rc, sync::Arc};
 
 use http::{
     HeaderValue, StatusCode,
-    header::{CONTENT_TYPE, LOCATION},
+    header::{CONNECTION, CONTENT_TYPE, LOCATION},
     request::Parts,
 };
 use hyper::{
     Request, Response,
     body::{Body as _, Incoming},
     server::conn::{http1, http2},
-    service::service_fn,
+    service::{HttpService, service_fn},
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::sleep;
 
 use super::{
     body::{Body, ResponseBody},
+    calming::{Calming, take_leave},
+    checked::Checked,
     exchange::{Exchange, REQUEST_ID},
     forward::Forwarding,
     inbound::{Connection, RequestIo},
-    local_executor::LocalExecutor,
+    local_executor::{StreamExecutor, stop_of_stream},
+    progress::{Exchanges, Fate},
     replay::Replay,
 };
 use crate::{
+    http1::asks_for_another_protocol,
+    limits::{MAX_HEAD_BYTES, MAX_HEADERS, MAX_REQUESTS_AT_ONCE},
     policy::Verdict,
     route::{
         Abort, Action, CorsDecision, Found, HttpRoute, LocalReply, Normalisation, RequestHead,
         normalise, remove_hop_by_hop, sanitise,
     },
 };
-
-/// Bytes of a request's head that are accepted (Envoy's limit).
-const MAX_HEAD_BYTES: usize = 60 << 10;
-
-/// Headers of a request that are accepted (Envoy's limit).
-const MAX_HEADERS: usize = 100;
-
-/// Requests of a client's HTTP/2 connection at once (Envoy's default for untrusted clients).
-const MAX_STREAMS: u32 = 100;
-
-/// Time to send the head of a request.
-const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// What requests come by: tunnels are encrypted, what is in them is not.
 pub(super) const SCHEME: &str = "http";
@@ -67,62 +60,121 @@ pub(super) enum Answer {
 
 /// Serves the requests of a connection.
 pub(super) async fn serve(connection: Rc<Connection>, io: RequestIo, version: Version) {
-    let mut draining = connection.worker.draining.clone();
     let client = connection.client;
-    let service = service_fn(move |request| {
-        let connection = connection.clone();
-        async move { Ok::<_, Infallible>(answer(connection, request).await) }
-    });
-    let drained = async {
-        // An error means that the process ends at once.
-        let _ = draining.wait_for(|draining| *draining).await;
-    };
     let served = match version {
-        Version::Http1 => {
-            let mut builder = http1::Builder::new();
-            builder
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_TIMEOUT)
-                .max_headers(MAX_HEADERS)
-                .max_buf_size(MAX_HEAD_BYTES);
-            let served = builder.serve_connection(TokioIo::new(io), service);
-            tokio::pin!(served);
-            tokio::select! {
-                served = served.as_mut() => served,
-                () = drained => {
-                    served.as_mut().graceful_shutdown();
-                    served.await
-                }
-            }
-        }
-        Version::Http2 => {
-            let mut builder = http2::Builder::new(LocalExecutor);
-            let header_bytes = u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX);
-            builder
-                .timer(TokioTimer::new())
-                .max_concurrent_streams(MAX_STREAMS)
-                .max_header_list_size(header_bytes);
-            let served = builder.serve_connection(TokioIo::new(io), service);
-            tokio::pin!(served);
-            tokio::select! {
-                served = served.as_mut() => served,
-                () = drained => {
-                    served.as_mut().graceful_shutdown();
-                    served.await
-                }
-            }
-        }
+        Version::Http1 => serve_http1(connection, io).await,
+        Version::Http2 => serve_http2(connection, io).await,
     };
     if let Err(error) = served {
         tracing::debug!(%client, %error, "connection of a client ended");
     }
 }
 
-async fn answer(connection: Rc<Connection>, request: Request<Incoming>) -> Response<ResponseBody> {
+async fn serve_http1(connection: Rc<Connection>, io: RequestIo) -> hyper::Result<()> {
+    let shared = connection.worker.shared.clone();
+    let (mut draining, exchanges) = (connection.worker.draining.clone(), Exchanges::new());
+    let service = service(&connection, &exchanges);
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        // The time of a head is seen to where it is known to have begun.
+        .header_read_timeout(None)
+        .max_headers(MAX_HEADERS)
+        .max_header_size(MAX_HEAD_BYTES)
+        .max_buf_size(MAX_HEAD_BYTES);
+    let (io, mut left) = Checked::new(io, shared.clone());
+    let mut served = Box::pin(builder.serve_connection(TokioIo::new(io), service));
+    let mut is_leaving = false;
+    let ended = loop {
+        tokio::select! {
+            ended = served.as_mut() => break ended,
+            // An error means that the process ends at once.
+            _ = draining.wait_for(|draining| *draining), if !is_leaving => {}
+            fate = exchanges.watch(shared.patience, |lapse| shared.metrics.lapsed(lapse)) => {
+                if is_leaving || fate == Fate::Stuck {
+                    return Ok(());
+                }
+            }
+        }
+        is_leaving = true;
+        served.as_mut().graceful_shutdown();
+    };
+    drop(served);
+    if let Ok(io) = left.try_recv() {
+        take_leave(io, &[]).await;
+    }
+    ended
+}
+
+async fn serve_http2(connection: Rc<Connection>, io: RequestIo) -> hyper::Result<()> {
+    let shared = connection.worker.shared.clone();
+    let (mut draining, exchanges) = (connection.worker.draining.clone(), Exchanges::new());
+    let service = service(&connection, &exchanges);
+    let (io, watch) = Calming::new(io);
+    let mut builder = http2::Builder::new(StreamExecutor);
+    let header_bytes = u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX);
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_REQUESTS_AT_ONCE)
+        .max_header_list_size(header_bytes);
+    let mut served = Box::pin(builder.serve_connection(TokioIo::new(io), service));
+    let mut is_leaving = false;
+    loop {
+        tokio::select! {
+            served = served.as_mut() => return served,
+            excess = watch.excess() => {
+                shared.metrics.limit("request_frames").inc();
+                tracing::info!(client = %connection.client, %excess, "connection of a client ended");
+                drop(served);
+                watch.take_leave().await;
+                return Ok(());
+            }
+            // An error means that the process ends at once.
+            _ = draining.wait_for(|draining| *draining), if !is_leaving => {}
+            fate = exchanges.watch(shared.patience, |lapse| shared.metrics.lapsed(lapse)) => {
+                if is_leaving || fate == Fate::Stuck {
+                    return Ok(());
+                }
+            }
+        }
+        is_leaving = true;
+        served.as_mut().graceful_shutdown();
+    }
+}
+
+/// Returns what answers the requests of a connection.
+fn service(
+    connection: &Rc<Connection>,
+    exchanges: &Rc<Exchanges>,
+) -> impl HttpService<
+    Incoming,
+    ResBody = ResponseBody,
+    Error = Infallible,
+    Future: Future<Output = Result<Response<ResponseBody>, Infallible>> + 'static,
+> + use<> {
+    let (connection, exchanges) = (connection.clone(), exchanges.clone());
+    service_fn(move |request| {
+        let (connection, exchanges) = (connection.clone(), exchanges.clone());
+        async move { Ok::<_, Infallible>(answer(connection, &exchanges, request).await) }
+    })
+}
+
+async fn answer(
+    connection: Rc<Connection>,
+    exchanges: &Rc<Exchanges>,
+    request: Request<Incoming>,
+) -> Response<ResponseBody> {
+    let under_way = exchanges.begin(stop_of_stream());
+    let progress = under_way.progress().clone();
     let (parts, incoming) = request.into_parts();
-    let body = Replay::new(incoming);
-    let mut exchange = Exchange::new(&connection, &parts, body.clone());
-    let answer = Box::pin(decide(&connection, &mut exchange, parts, body)).await;
+    let is_unsure = parts.version == http::Version::HTTP_11
+        && asks_for_another_protocol(&parts.method, &parts.headers);
+    let body = Replay::new(incoming, &progress);
+    let mut exchange = Exchange::new(&connection, &parts, body.clone(), under_way);
+    let answer = tokio::select! {
+        answer = Box::pin(decide(&connection, &mut exchange, parts, body)) => answer,
+        lapse = progress.lapsed() => Answer::Local(lapse.into()),
+    };
     let response = match answer {
         Answer::Response(response) => response,
         Answer::Local(reply) => {
@@ -130,7 +182,11 @@ async fn answer(connection: Rc<Connection>, request: Request<Incoming>) -> Respo
             local(reply, exchange.is_grpc())
         }
     };
-    let (parts, body) = response.into_parts();
+    let (mut parts, body) = response.into_parts();
+    if is_unsure && parts.status != StatusCode::SWITCHING_PROTOCOLS {
+        // What the client sent in the hope of another protocol is no request (RFC 9110 7.8).
+        parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     let mut finished = exchange.finish(parts.status, &parts.headers);
     if body.is_end_stream() {
         finished.completed();

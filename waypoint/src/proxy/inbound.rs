@@ -5,9 +5,11 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     rc::Rc,
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
+use fairlead_component::shares::Part;
 use fairlead_tunnel::{
     hbone::{
         duplex::{Duplex, Lingering},
@@ -24,9 +26,10 @@ use mesh_api::{
     identity::Identity,
     workload::{AppProtocol, Workload},
 };
-use tokio::{io::AsyncReadExt as _, net::TcpStream};
+use tokio::{io::AsyncReadExt as _, net::TcpStream, time::timeout};
 
 use super::{
+    clients::{Handshake, TooMany},
     detect::{Detected, ENOUGH_BYTES, detect},
     http::{self as requests, Version},
     prefixed::Prefixed,
@@ -34,6 +37,7 @@ use super::{
     worker::{Worker, spawn},
 };
 use crate::{
+    limits::CLIENT_IDLE_TIMEOUT,
     mesh::{Backend, ServiceView, Target},
     policy::{Peer, Subject, Verdict},
     route::{HttpRoute, RequestHead},
@@ -57,6 +61,8 @@ pub(super) struct Connection {
     pub(super) address: Option<SocketAddr>,
     /// Made once it is needed: most traffic is addressed to services.
     direct: OnceCell<(Arc<Backend>, Arc<HttpRoute>)>,
+    /// Its place among those of its client.
+    _part: Part,
 }
 
 /// What a connection is served as.
@@ -74,17 +80,27 @@ enum Refused {
     Handshake(#[from] std::io::Error),
     #[error("the client is not trusted: {0}")]
     Peer(#[from] PeerError),
+    #[error(transparent)]
+    TooMany(#[from] TooMany),
 }
 
 /// Serves a tunnel from accept to close.
-pub(super) async fn serve_tunnel(worker: Rc<Worker>, socket: TcpStream, peer: SocketAddr) {
+pub(super) async fn serve_tunnel(
+    worker: Rc<Worker>,
+    socket: TcpStream,
+    peer: SocketAddr,
+    turn: Handshake,
+) {
+    let shared = worker.shared.clone();
     let handshake = async {
+        let _turn = (turn, shared.clients.handshake(peer.ip(), &shared.metrics)?);
+        let part = shared.clients.tunnel(peer.ip(), &shared.metrics)?;
         let configs = worker.shared.identity.current()?;
         let accepted = transport::accept(configs.server(), socket).await?;
         let (identity, chain) = configs.check_client(accepted.peer_certificates.as_deref())?;
-        Ok::<_, Refused>((accepted.stream, identity, chain))
+        Ok::<_, Refused>((accepted.stream, identity, chain, part))
     };
-    let (io, source, chain) = match Box::pin(handshake).await {
+    let (io, source, chain, _part) = match Box::pin(handshake).await {
         Ok(accepted) => accepted,
         Err(error) => {
             tracing::info!(%peer, %error, "tunnel refused");
@@ -107,6 +123,9 @@ pub(super) async fn serve_tunnel(worker: Rc<Worker>, socket: TcpStream, peer: So
     tokio::select! {
         ended = tunnel.run(drained, serve) => {
             if let Err(error) = ended {
+                if error.is_excess() {
+                    shared.metrics.limit("tunnel_frames").inc();
+                }
                 tracing::debug!(%peer, %error, "tunnel closed");
             }
         }
@@ -135,6 +154,10 @@ async fn serve_stream(
         tracing::info!(%peer, %source, destination = %asked, "connection refused: unknown destination");
         return refuse(respond, StatusCode::NOT_FOUND);
     };
+    let shared = &worker.shared;
+    let Ok(part) = shared.clients.connection(peer.ip(), &shared.metrics) else {
+        return refuse(respond, StatusCode::SERVICE_UNAVAILABLE);
+    };
     let client = client_address(peer.ip(), &headers::parse_forwarded(&head.headers));
     let client_workload = snapshot.workload_at(client.ip()).cloned();
     drop((snapshot, head));
@@ -150,6 +173,7 @@ async fn serve_stream(
         target,
         address,
         direct: OnceCell::new(),
+        _part: part,
     };
     serve(Rc::new(connection), stream).await;
 }
@@ -160,7 +184,8 @@ async fn serve(connection: Rc<Connection>, stream: Duplex<()>) {
             tcp::serve(connection, Prefixed::new(Bytes::new(), stream)).await;
         }
         AppProtocol::Unknown | AppProtocol::Http1 | AppProtocol::Http2 | AppProtocol::Grpc => {
-            let (detected, first, stream) = look(stream).await;
+            let (detected, first, stream) =
+                look(stream, connection.worker.shared.patience.head).await;
             let version = match detected {
                 Detected::Http1 => Version::Http1,
                 Detected::Http2 => Version::Http2,
@@ -177,15 +202,17 @@ async fn serve(connection: Rc<Connection>, stream: Duplex<()>) {
 }
 
 /// Looks at the first bytes of a connection, as many as it takes.
-async fn look(mut stream: Duplex<()>) -> (Detected, Bytes, Duplex<()>) {
+async fn look(mut stream: Duplex<()>, head: Duration) -> (Detected, Bytes, Duplex<()>) {
     let mut first = BytesMut::with_capacity(ENOUGH_BYTES);
     let detected = loop {
         match detect(&first) {
             Detected::Unclear => {}
             clear @ (Detected::Http1 | Detected::Http2 | Detected::Bytes) => break clear,
         }
+        // Before the first byte, a client may wait for as long as it does between two requests.
+        let limit = if first.is_empty() { CLIENT_IDLE_TIMEOUT } else { head };
         // An end or an error shows again when the connection is read.
-        if !matches!(stream.read_buf(&mut first).await, Ok(1..)) {
+        if !matches!(timeout(limit, stream.read_buf(&mut first)).await, Ok(Ok(1..))) {
             break Detected::Unclear;
         }
     };

@@ -10,9 +10,8 @@ use std::{
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 
-/// Bytes of a request's body that are kept in case that it has to be sent again (Envoy's buffer of a
-/// connection). A longer one is sent once.
-const MAX_KEPT_BYTES: usize = 1 << 20;
+use super::progress::Progress;
+use crate::limits::MAX_KEPT_BYTES;
 
 /// A body of which what has come is kept. Clones read it from its beginning.
 #[derive(Clone, Debug)]
@@ -28,6 +27,9 @@ struct State {
     ended: bool,
     /// Whether some of what has come is gone.
     overflown: bool,
+    /// Whether the rest will not come.
+    broken: bool,
+    progress: Rc<Progress>,
     /// Counts readings: only the last one goes on.
     turn: u32,
 }
@@ -43,8 +45,12 @@ pub(super) struct Reading {
 // === impl Replay ===
 
 impl Replay {
-    pub(super) fn new(incoming: Incoming) -> Self {
+    /// Reads a body as it comes, and has `progress` told of it.
+    pub(super) fn new(incoming: Incoming, progress: &Rc<Progress>) -> Self {
         let ended = incoming.is_end_stream();
+        if ended {
+            progress.is_received();
+        }
         Self(Rc::new(RefCell::new(State {
             incoming,
             kept: Vec::new(),
@@ -52,6 +58,8 @@ impl Replay {
             received: 0,
             ended,
             overflown: false,
+            broken: false,
+            progress: progress.clone(),
             turn: 0,
         })))
     }
@@ -66,6 +74,16 @@ impl Replay {
     /// Returns whether it can be read from its beginning.
     pub(super) fn is_whole(&self) -> bool {
         !self.0.borrow().overflown
+    }
+
+    /// Returns whether the client broke off, or broke the protocol.
+    pub(super) fn is_broken(&self) -> bool {
+        self.0.borrow().broken
+    }
+
+    /// Returns whether all of it has come.
+    pub(super) fn has_ended(&self) -> bool {
+        self.0.borrow().ended
     }
 
     /// Returns how many bytes have come.
@@ -85,6 +103,7 @@ impl Replay {
 impl State {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
         let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        self.progress.received();
         match &frame {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
@@ -96,8 +115,11 @@ impl State {
                 }
                 self.ended = self.incoming.is_end_stream();
             }
-            Some(Err(_)) => self.overflown = true,
+            Some(Err(_)) => (self.overflown, self.broken) = (true, true),
             None => self.ended = true,
+        }
+        if self.ended || self.broken {
+            self.progress.is_received();
         }
         Poll::Ready(frame)
     }

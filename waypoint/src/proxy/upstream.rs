@@ -5,6 +5,10 @@ mod pool;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use http::{
+    HeaderMap, HeaderValue,
+    header::{CONTENT_LENGTH, TRANSFER_ENCODING},
+};
 use hyper::{Request, Response, body::Incoming};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -55,6 +59,9 @@ pub(super) enum UpstreamError {
     /// The connection ended before an answer began.
     #[error("the connection ended before the answer: {0}")]
     Reset(String),
+    /// What the endpoint answered is no answer, or can be read in two ways.
+    #[error("the endpoint broke the protocol: {0}")]
+    Protocol(String),
 }
 
 /// Connections of a thread to endpoints.
@@ -89,7 +96,7 @@ impl UpstreamError {
             | Self::Refused(_)
             | Self::Overflow(_)
             | Self::Unsupported(_) => true,
-            Self::Reset(_) => false,
+            Self::Reset(_) | Self::Protocol(_) => false,
         }
     }
 }
@@ -124,6 +131,67 @@ impl Upstreams {
         wanted: &Wanted,
         request: Request<Body>,
     ) -> Result<Response<Incoming>, UpstreamError> {
-        self.pool.send(&self.dialler, wanted, request).await
+        let response = self.pool.send(&self.dialler, wanted, request).await?;
+        match doubt(response.headers()) {
+            Some(doubt) => Err(UpstreamError::Protocol(doubt.to_owned())),
+            None => Ok(response),
+        }
+    }
+}
+
+/// Returns what about a response could be read in two ways: where it ends. Of what the library takes
+/// for one thing, a client might make another (RFC 9112 6.3).
+fn doubt(headers: &HeaderMap) -> Option<&'static str> {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let (length, another) = (lengths.next(), lengths.next());
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let (coding, other_coding) = (codings.next(), codings.next());
+    let is_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    if another.is_some() || length.is_some_and(|length| !is_number(length)) {
+        Some("content-length that is none, or several")
+    } else if length.is_some() && coding.is_some() {
+        Some("both content-length and transfer-encoding")
+    } else if other_coding.is_some() || coding.is_some_and(|coding| !is_chunked(coding)) {
+        Some("a transfer-encoding that is unknown, or several")
+    } else {
+        None
+    }
+}
+
+fn is_number(value: &HeaderValue) -> bool {
+    !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_digit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_response_ends_in_one_place() {
+        let length = |value: &'static str| (CONTENT_LENGTH, HeaderValue::from_static(value));
+        let coding = |value: &'static str| (TRANSFER_ENCODING, HeaderValue::from_static(value));
+        for (headers, is_sound) in [
+            (vec![], true),
+            (vec![length("0")], true),
+            (vec![length("500")], true),
+            (vec![coding("chunked")], true),
+            (vec![coding("Chunked")], true),
+            (vec![length("5"), coding("chunked")], false),
+            (vec![coding("chunked"), length("5")], false),
+            (vec![length("5"), length("5")], false),
+            (vec![length("5"), length("6")], false),
+            (vec![length("5, 5")], false),
+            (vec![length("+5")], false),
+            (vec![length("")], false),
+            (vec![coding("gzip, chunked")], false),
+            (vec![coding("gzip")], false),
+            (vec![coding("chunked"), coding("chunked")], false),
+        ] {
+            let mut map = HeaderMap::new();
+            for (name, value) in &headers {
+                map.append(name, value.clone());
+            }
+            assert_eq!(doubt(&map).is_none(), is_sound, "{headers:?}");
+        }
     }
 }

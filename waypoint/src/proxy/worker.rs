@@ -11,15 +11,20 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use fairlead_tunnel::identity::IdentityHandle;
+use fairlead_tunnel::{identity::IdentityHandle, limits::MAX_HANDSHAKES};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{mpsc, watch},
+    sync::{Semaphore, mpsc, watch},
     task::LocalSet,
     time::{interval, sleep},
 };
 
-use super::{inbound::serve_tunnel, upstream::Upstreams};
+use super::{
+    clients::{Clients, Handshake},
+    inbound::serve_tunnel,
+    progress::Patience,
+    upstream::Upstreams,
+};
 use crate::{
     mesh::Snapshot,
     telemetry::{AccessLog, Metrics},
@@ -44,6 +49,10 @@ pub struct Shared {
     pub metrics: Metrics,
     /// Where a line for each request goes.
     pub access_log: AccessLog,
+    /// How long clients may take.
+    pub patience: Patience,
+    /// What clients have.
+    pub clients: Clients,
 }
 
 /// What the tasks of a thread share.
@@ -95,15 +104,26 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener, open: mpsc::Sender<In
     };
     tokio::pin!(drained);
     let mut sweeps = interval(SWEEP_INTERVAL);
+    let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+    let waits = worker.shared.metrics.limit("handshakes");
     loop {
+        let next = async {
+            if handshakes.available_permits() == 0 {
+                waits.inc();
+            }
+            // Fails only if it is closed, which it never is.
+            let handshake = handshakes.clone().acquire_owned().await.ok();
+            Ok((listener.accept().await?, handshake))
+        };
         tokio::select! {
             _ = sweeps.tick() => worker.upstreams.sweep(),
-            accepted = listener.accept() => match accepted {
-                Ok((socket, client)) => {
+            accepted = next => match accepted {
+                Ok(((socket, client), handshake)) => {
                     let client = SocketAddr::new(client.ip().to_canonical(), client.port());
-                    spawn(begin(worker.clone(), socket, client, open.clone()));
+                    spawn(begin(worker.clone(), socket, client, handshake, open.clone()));
                 }
-                Err(error) => {
+                Err::<_, io::Error>(error) => {
+                    worker.shared.metrics.limit("accept").inc();
                     tracing::warn!(%error, "cannot accept a connection");
                     sleep(ACCEPT_PAUSE).await;
                 }
@@ -117,13 +137,14 @@ async fn begin(
     worker: Rc<Worker>,
     socket: TcpStream,
     client: SocketAddr,
+    handshake: Handshake,
     _open: mpsc::Sender<Infallible>,
 ) {
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%client, %error, "connection lost");
         return;
     }
-    serve_tunnel(worker, socket, client).await;
+    serve_tunnel(worker, socket, client, handshake).await;
 }
 
 /// Runs a task on this thread.

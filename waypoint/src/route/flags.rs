@@ -118,6 +118,12 @@ pub enum LocalReply {
     PayloadTooLarge,
     /// The request's headers are more than are accepted.
     HeadersTooLarge,
+    /// The client broke off its request, or broke the protocol.
+    BrokenRequest,
+    /// The client sent nothing of the rest of its request for too long.
+    StreamIdle,
+    /// The client took too long for its request.
+    RequestTimeout,
 }
 
 /// How an endpoint failed before it answered.
@@ -191,7 +197,8 @@ impl LocalReply {
     pub fn status(self) -> StatusCode {
         match self {
             Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::InvalidPath => StatusCode::BAD_REQUEST,
+            Self::InvalidPath | Self::BrokenRequest => StatusCode::BAD_REQUEST,
+            Self::StreamIdle | Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::NoCluster | Self::NoHealthyUpstream | Self::Overflow => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -213,6 +220,9 @@ impl LocalReply {
             | Self::NoCluster
             | Self::NoDestination(_)
             | Self::HeadersTooLarge => "",
+            Self::BrokenRequest => "Bad Request",
+            Self::StreamIdle => "stream timeout",
+            Self::RequestTimeout => "request timeout",
             Self::NoHealthyUpstream => "no healthy upstream",
             Self::Overflow => {
                 "upstream connect error or disconnect/reset before headers. reset reason: overflow"
@@ -241,6 +251,9 @@ impl LocalReply {
             Self::AccessDenied => "rbac_access_denied_matched_policy[none]",
             Self::PayloadTooLarge => "request_payload_too_large",
             Self::HeadersTooLarge => "request_headers_too_large",
+            Self::BrokenRequest => "http1.codec_error",
+            Self::StreamIdle => "stream_idle_timeout",
+            Self::RequestTimeout => "request_overall_timeout",
         }
     }
 
@@ -254,11 +267,14 @@ impl LocalReply {
             Self::Timeout | Self::PerTryTimeout => Some(Flag::UpstreamRequestTimeout),
             Self::UpstreamReset(reason) => Some(reason.flag()),
             Self::FaultAbort(_) => Some(Flag::FaultInjected),
+            Self::BrokenRequest => Some(Flag::DownstreamProtocolError),
+            Self::StreamIdle => Some(Flag::StreamIdleTimeout),
             Self::InvalidPath
             | Self::NoDestination(_)
             | Self::AccessDenied
             | Self::PayloadTooLarge
-            | Self::HeadersTooLarge => None,
+            | Self::HeadersTooLarge
+            | Self::RequestTimeout => None,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Version, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts};
 
 /// Identifies a request in logs and traces.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -81,9 +81,17 @@ pub fn sanitise_response(headers: &mut HeaderMap) {
 }
 
 fn reserved(headers: &HeaderMap) -> impl Iterator<Item = &HeaderName> {
-    headers
-        .keys()
-        .filter(|name| RESERVED.contains(name) || name.as_str().starts_with(CONTROL_PREFIX))
+    headers.keys().filter(|name| is_reserved(name))
+}
+
+/// Returns whether a name is reserved. To applications that see headers as variables, an underscore
+/// in it is a hyphen.
+fn is_reserved(name: &HeaderName) -> bool {
+    if !name.as_str().contains('_') {
+        return RESERVED.contains(name) || name.as_str().starts_with(CONTROL_PREFIX);
+    }
+    let read = name.as_str().replace('_', "-");
+    read.starts_with(CONTROL_PREFIX) || RESERVED.iter().any(|reserved| *reserved == *read)
 }
 
 /// Leaves a request with one authority: that of its target, or else of its one host header.
@@ -92,6 +100,13 @@ fn settle_authority(request: &mut Parts) -> Result<(), Malformed> {
     let (host, another) = (hosts.next(), hosts.next());
     if another.is_some() {
         return Err(Malformed::SeveralHosts);
+    }
+    // A target that is a host and nothing else is one of CONNECT (RFC 9112 3.2.3).
+    if request.uri.authority().is_some()
+        && request.uri.scheme().is_none()
+        && request.method != Method::CONNECT
+    {
+        return Err(Malformed::InvalidHost);
     }
     let authority = match (request.uri.authority(), host) {
         (Some(authority), _) => authority.as_str(),
@@ -217,6 +232,10 @@ mod tests {
             ("x-envoy-anything-new", false),
             ("x-istio-source", false),
             ("x-forwarded-network", false),
+            ("x_forwarded_client_cert", false),
+            ("x-forwarded_client-cert", false),
+            ("x_envoy_original_path", false),
+            ("x_forwarded_for", true),
             ("x-forwarded-for", true),
             ("x-b3-traceid", true),
             ("traceparent", true),
@@ -261,6 +280,8 @@ mod tests {
             ("/", &["a/b"], Err(Malformed::InvalidHost)),
             ("/", &["user@a"], Err(Malformed::InvalidHost)),
             ("http://user@a/", &[], Err(Malformed::InvalidHost)),
+            ("a:80", &["a"], Err(Malformed::InvalidHost)),
+            ("a", &["a"], Err(Malformed::InvalidHost)),
             ("/", &["a:b"], Err(Malformed::InvalidHost)),
             ("/", &["a:80:80"], Err(Malformed::InvalidHost)),
             ("/", &["a:99999"], Err(Malformed::InvalidHost)),

@@ -10,6 +10,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use crate::http1::Violation;
+
 /// Upper ends of the buckets of times, in milliseconds (l7 telemetry of Istio).
 const MILLISECONDS: [f64; 19] = [
     0.5,
@@ -33,6 +35,9 @@ const MILLISECONDS: [f64; 19] = [
     3_600_000.0,
 ];
 
+/// Counters that a label tells apart.
+type ByName = Family<[(&'static str, &'static str); 1], Counter>;
+
 /// What a label says where nothing is known.
 const UNKNOWN: &str = "unknown";
 
@@ -48,6 +53,8 @@ pub struct Metrics {
     received: Family<Labels, Counter>,
     connected: Gauge,
     rejected: Counter,
+    limits: ByName,
+    malformed: ByName,
     /// Connections to operators' pages that had to wait.
     pub full: Counter,
 }
@@ -150,6 +157,16 @@ impl Metrics {
             "Times that the pages of this process had too many connections",
             full.clone(),
         );
+        let limits = by_name(
+            &mut registry,
+            "fairlead_limit_reached",
+            "How often a limit of this waypoint was reached",
+        );
+        let malformed = by_name(
+            &mut registry,
+            "fairlead_malformed_requests",
+            "Requests over HTTP/1 that could be read in two ways, and were not read on",
+        );
         registry.register_collector(Box::new(dropped_lines));
         Self {
             registry,
@@ -161,6 +178,8 @@ impl Metrics {
             received,
             connected,
             rejected,
+            limits,
+            malformed,
             full,
         }
     }
@@ -195,12 +214,29 @@ impl Metrics {
         self.rejected.inc_by(count);
     }
 
+    /// Returns the counter of a limit, by its name in [`limits`](crate::limits).
+    pub fn limit(&self, limit: &'static str) -> Counter {
+        self.limits.get_or_create_owned(&[("limit", limit)])
+    }
+
+    /// Returns the counter of requests that are malformed in a way.
+    pub fn malformed(&self, violation: Violation) -> Counter {
+        self.malformed.get_or_create_owned(&[("reason", violation.name())])
+    }
+
     /// Returns all metrics as text.
     pub fn encode(&self) -> Result<String, fmt::Error> {
         let mut body = String::new();
         text::encode(&mut body, &self.registry)?;
         Ok(body)
     }
+}
+
+/// Registers counters that a label tells apart.
+fn by_name(registry: &mut Registry, name: &str, help: &str) -> ByName {
+    let family = ByName::default();
+    registry.register(name, help, family.clone());
+    family
 }
 
 // === impl Labels ===

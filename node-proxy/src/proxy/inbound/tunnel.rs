@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use fairlead_component::shares::Part;
 use fairlead_sys::socket::reset_on_close;
 use fairlead_tunnel::{
     hbone::{
@@ -32,7 +33,6 @@ use crate::{
         node::Node,
         pod::Pod,
         relay::{self, TunnelEnd},
-        shares::Part,
         worker::{Worker, accept::Accepted, cut, dropped, spawn},
     },
     telemetry::{

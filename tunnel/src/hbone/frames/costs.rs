@@ -14,6 +14,7 @@ const DATA: u8 = 0x0;
 const HEADERS: u8 = 0x1;
 const RST_STREAM: u8 = 0x3;
 const PUSH_PROMISE: u8 = 0x5;
+const PING: u8 = 0x6;
 const WINDOW_UPDATE: u8 = 0x8;
 const CONTINUATION: u8 = 0x9;
 
@@ -41,6 +42,17 @@ pub(super) struct Costs {
     explained: u64,
     /// Streams of a client. A server opens none.
     streams: Option<Streams>,
+    carries: Carries,
+}
+
+/// What streams are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Carries {
+    /// Connections: what comes of one shows in what is sent through it.
+    Connections,
+    /// Requests: one that is answered has been put to use. Clients of gRPC measure their path
+    /// whenever something arrives, so that their PINGs are explained like window updates.
+    Requests,
 }
 
 /// The streams that a client opens.
@@ -95,10 +107,16 @@ impl Costs {
         Self { streams: Some(Streams::new(now)), ..Self::of_server(now) }
     }
 
+    /// Starts with what a client may send whose streams are requests.
+    pub(super) fn of_requests(now: Instant) -> Self {
+        Self { carries: Carries::Requests, ..Self::of_client(now) }
+    }
+
     /// Starts with what a server may send.
     pub(super) fn of_server(now: Instant) -> Self {
         let control_frames = Bucket::new(CONTROL_FRAMES_AT_ONCE, CONTROL_FRAMES_PER_SECOND, now);
-        Self { header_block: 0, control_frames, explained: 0, streams: None }
+        let carries = Carries::Connections;
+        Self { header_block: 0, control_frames, explained: 0, streams: None, carries }
     }
 
     /// Adds what was written to the peer, in bytes.
@@ -108,7 +126,14 @@ impl Costs {
 
     /// Notes a frame that was sent to the peer. A stream that this end refuses, a client may reset.
     pub(super) fn note_sent(&mut self, head: Head) {
-        if let Some(streams) = self.streams.as_mut().filter(|_| head.refuses_stream()) {
+        // The answer to a PING does not explain the next one.
+        if head.kind == PING {
+            self.explained = self.explained.saturating_sub((HEAD_BYTES + head.length) as u64);
+        }
+        let Some(streams) = &mut self.streams else { return };
+        if self.carries == Carries::Requests && head.kind == HEADERS {
+            streams.use_stream(head.stream);
+        } else if head.refuses_stream() {
             streams.unused.remove(head.stream);
         }
     }
@@ -141,6 +166,7 @@ impl Costs {
                 self.add_update()
             }
             WINDOW_UPDATE => self.add_update(),
+            PING if self.carries == Carries::Requests => self.add_update(),
             // Also those that are unknown and ignored.
             _ => self.add_control_frame(),
         }

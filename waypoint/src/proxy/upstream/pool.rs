@@ -19,12 +19,10 @@ use hyper_util::rt::TokioIo;
 use super::{Dialler, UpstreamError, Version, Wanted};
 use crate::{
     balance::{Cluster, Overflow, Permit},
+    limits::MAX_IDLE_CONNECTIONS,
     mesh::Way,
     proxy::{body::Body, local_executor::LocalExecutor, worker::spawn},
 };
-
-/// Connections without a request that are kept to an endpoint; more are closed.
-const MAX_IDLE_CONNECTIONS: usize = 128;
 
 /// Time after which a connection without a request is closed; servers close theirs after a minute or
 /// more.
@@ -130,7 +128,7 @@ impl Pool {
                 }
                 Err(mut error) => match error.take_message() {
                     Some(unsent) => request = unsent,
-                    None => return Err(UpstreamError::Reset(error.error().to_string())),
+                    None => return Err(broken(error.error())),
                 },
             }
         }
@@ -204,7 +202,7 @@ impl Pool {
                 Ok(response) => return Ok(response),
                 Err(mut error) => match error.take_message() {
                     Some(unsent) => request = unsent,
-                    None => return Err(UpstreamError::Reset(error.error().to_string())),
+                    None => return Err(broken(error.error())),
                 },
             }
         }
@@ -291,5 +289,8 @@ fn drive(
 }
 
 fn broken(error: &hyper::Error) -> UpstreamError {
+    if error.is_parse() {
+        return UpstreamError::Protocol(error.to_string());
+    }
     UpstreamError::Reset(error.to_string())
 }

@@ -5,7 +5,6 @@ use proptest::{prelude::*, sample::select};
 use super::*;
 
 const SETTINGS: u8 = 0x4;
-const PING: u8 = 0x6;
 const UNKNOWN: u8 = 0xff;
 
 const AT_ONCE: usize = CONTROL_FRAMES_AT_ONCE as usize;
@@ -121,6 +120,43 @@ async fn streams_that_this_end_refuses_may_be_reset() {
     for sent in goes_on {
         assert_eq!(refused(sent), Err(Excess::AbandonedStreams), "{sent:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_are_answered_have_been_put_to_use() {
+    let exchange = |costs: &mut Costs, stream: u32, is_answered: bool| {
+        costs.add(head(HEADERS, id(stream), 10))?;
+        if is_answered {
+            costs.note_sent(head(HEADERS, id(stream), 10));
+        }
+        costs.add(head(RST_STREAM, id(stream), 4))
+    };
+    let all = |is_answered: fn(u32) -> bool| {
+        let mut costs = Costs::of_requests(Instant::now());
+        (0..10 * ABANDONED).try_for_each(|stream| exchange(&mut costs, stream, is_answered(stream)))
+    };
+    assert_eq!(all(|_| true), Ok(()));
+    assert_eq!(all(|stream| stream % 2 == 0), Ok(()));
+    assert_eq!(all(|_| false), Err(Excess::AbandonedStreams));
+}
+
+#[tokio::test(start_paused = true)]
+async fn pings_of_clients_that_are_sent_something_are_explained_and_do_not_explain_each_other() {
+    let ping = head(PING, 0, 8);
+    let mut costs = Costs::of_requests(Instant::now());
+    for _ in 0..10 * AT_ONCE {
+        costs.add_written(HEAD_BYTES + 1);
+        assert_eq!(add(&mut costs, [ping]), Ok(()));
+    }
+    let mut costs = Costs::of_requests(Instant::now());
+    let answered = |costs: &mut Costs| {
+        costs.add(ping)?;
+        costs.add_written(HEAD_BYTES + 8);
+        costs.note_sent(ping);
+        Ok(())
+    };
+    assert_eq!((0..AT_ONCE).try_for_each(|_| answered(&mut costs)), Ok(()));
+    assert_eq!(answered(&mut costs), Err(Excess::ControlFrames));
 }
 
 #[tokio::test(start_paused = true)]

@@ -23,14 +23,14 @@ const PLACES: usize = 256;
 
 /// What each peer has.
 #[derive(Debug)]
-pub(super) struct Shares {
+pub struct Shares {
     key: RandomState,
     rows: Box<[[AtomicUsize; PLACES]; ROWS]>,
 }
 
 /// One thing that a peer has, given back when dropped.
 #[derive(Debug)]
-pub(super) struct Part {
+pub struct Part {
     of: Arc<Shares>,
     places: [u8; ROWS],
 }
@@ -39,13 +39,13 @@ pub(super) struct Part {
 
 impl Shares {
     /// Starts with nothing taken.
-    pub(super) fn new() -> Arc<Self> {
+    pub fn new() -> Arc<Self> {
         let rows = Box::new([const { [const { AtomicUsize::new(0) }; PLACES] }; ROWS]);
         Arc::new(Self { key: RandomState::new(), rows })
     }
 
     /// Takes one more for `peer`.
-    pub(super) fn take(self: &Arc<Self>, peer: IpAddr) -> Part {
+    pub fn take(self: &Arc<Self>, peer: IpAddr) -> Part {
         let places = self.places(peer);
         self.counts(places).for_each(|count| {
             count.fetch_add(1, Relaxed);
@@ -67,7 +67,7 @@ impl Shares {
 
 impl Part {
     /// Returns how many the peer has, this one among them.
-    pub(super) fn held(&self) -> usize {
+    pub fn held(&self) -> usize {
         self.of.counts(self.places).map(|count| count.load(Relaxed)).min().unwrap_or_default()
     }
 }

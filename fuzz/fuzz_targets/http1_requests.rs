@@ -1,0 +1,10 @@
+//! [`fairlead_fuzz::http1_requests`] for libFuzzer; without it, for the files that are named.
+#![cfg_attr(fuzzing, no_main)]
+
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fairlead_fuzz::http1_requests(data));
+
+#[cfg(not(fuzzing))]
+fn main() -> std::io::Result<()> {
+    fairlead_fuzz::replay_arguments(fairlead_fuzz::http1_requests)
+}

@@ -1,0 +1,78 @@
+//! An endpoint that answers every request with the same bytes, whatever they are.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
+use anyhow::Result;
+use fairlead_lab::Pod;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use crate::peer::{App, Task};
+
+/// What it does.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Part {
+    /// What it answers.
+    pub(super) answer: Vec<u8>,
+    /// Whether it closes the connection then.
+    pub(super) closes: bool,
+}
+
+/// The endpoint, in some pods.
+#[derive(Debug)]
+pub(super) struct Script {
+    part: Arc<Mutex<Part>>,
+    /// Requests of which the head has come.
+    asked: Arc<AtomicUsize>,
+    _tasks: Vec<Task>,
+}
+
+// === impl Script ===
+
+impl Script {
+    pub(super) fn start<const N: usize>(pods: [&Pod; N], port: u16) -> Result<Self> {
+        let (part, asked) = (Arc::<Mutex<Part>>::default(), Arc::<AtomicUsize>::default());
+        let task = |pod: &Pod| {
+            let (app, part, asked) = (App::listen(pod, port)?, part.clone(), asked.clone());
+            Ok(Task::spawn(async move {
+                let mut connections = tokio::task::JoinSet::new();
+                while let Ok((socket, _)) = app.accept().await {
+                    connections.spawn(play(socket, part.clone(), asked.clone()));
+                }
+            }))
+        };
+        let tasks = pods.into_iter().map(task).collect::<Result<_>>()?;
+        Ok(Self { part, asked, _tasks: tasks })
+    }
+
+    /// Has it answer so from now on.
+    pub(super) fn answers(&self, answer: impl Into<Vec<u8>>, closes: bool) {
+        let part = Part { answer: answer.into(), closes };
+        *self.part.lock().unwrap_or_else(PoisonError::into_inner) = part;
+    }
+
+    /// Returns how many requests it has been asked.
+    pub(super) fn asked(&self) -> usize {
+        self.asked.load(Relaxed)
+    }
+}
+
+async fn play(mut socket: TcpStream, part: Arc<Mutex<Part>>, asked: Arc<AtomicUsize>) {
+    let mut pending = Vec::new();
+    let mut buffer = vec![0; 64 << 10];
+    while let Ok(read @ 1..) = socket.read(&mut buffer).await {
+        pending.extend_from_slice(&buffer[..read]);
+        let Some(end) = pending.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { continue };
+        pending.drain(..end + 4);
+        asked.fetch_add(1, Relaxed);
+        let Part { answer, closes } = part.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if socket.write_all(&answer).await.is_err() || closes {
+            return;
+        }
+    }
+}
