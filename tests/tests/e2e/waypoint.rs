@@ -1,6 +1,7 @@
 //! Services behind a waypoint: what applications send passes it, and what it is told is done.
 
 mod policy;
+mod required;
 mod routes;
 
 use std::{net::SocketAddr, time::Duration};
