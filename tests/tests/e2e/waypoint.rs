@@ -2,6 +2,8 @@
 
 mod policy;
 mod routes;
+mod upgrades;
+mod websocket;
 
 use std::{net::SocketAddr, time::Duration};
 
