@@ -3,6 +3,8 @@
 mod policy;
 mod required;
 mod routes;
+mod upgrades;
+mod websocket;
 
 use std::{net::SocketAddr, time::Duration};
 
