@@ -14,9 +14,9 @@ use anyhow::Result;
 
 pub use self::{
     faults::{abort, delay, impatience, timeout},
-    guards::{deny_all, propagation},
+    guards::{deny_all, propagation, viewer},
     resilience::{circuit_breaking, mirroring, outliers, retries},
-    routing::{all_v1, half_v3, spread, user},
+    routing::{all_v1, gateway_api, half_v3, spread, user},
 };
 use super::{Bookinfo, NAMESPACE, Page, Reviews};
 

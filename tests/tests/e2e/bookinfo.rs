@@ -77,10 +77,12 @@ fn the_stories_about_failures_and_guards_hold_in_an_ambient_namespace() -> Resul
         Joining::Ambient,
         &[
             ("propagation", story::propagation),
+            ("gateway_api", story::gateway_api),
             ("retries", story::retries),
             ("outliers", story::outliers),
             ("mirroring", story::mirroring),
             ("circuit_breaking", story::circuit_breaking),
+            ("viewer", story::viewer),
             ("deny_all", story::deny_all),
         ],
     )

@@ -14,6 +14,7 @@ impl Stage for Bookinfo {
         Scene { title: "Everything goes to version 1", play: |b, r| story::all_v1(b, r) },
         Scene { title: "The user jason sees version 2", play: |b, r| story::user(b, r) },
         Scene { title: "Half of the requests go to version 3", play: |b, r| story::half_v3(b, r) },
+        Scene { title: "The same by the Gateway API", play: |b, r| story::gateway_api(b, r) },
         Scene { title: "Ratings fail, for jason", play: |b, r| story::abort(b, r) },
         Scene { title: "Ratings take 2 s", play: |b, r| story::delay(b, r) },
         Scene {
@@ -27,6 +28,7 @@ impl Stage for Bookinfo {
             title: "What is too much is turned away",
             play: |b, r| story::circuit_breaking(b, r),
         },
+        Scene { title: "The page may only be read", play: |b, r| story::viewer(b, r) },
         Scene { title: "Nobody may, then everybody may", play: |b, r| story::deny_all(b, r) },
     ];
 

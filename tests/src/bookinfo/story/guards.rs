@@ -6,6 +6,7 @@ use super::{Story, Teller};
 use crate::bookinfo::{Bookinfo, NAMESPACE, Page, ROOT_NAMESPACE, Reviews};
 
 const DENY: &str = "policy/deny-all.yaml";
+const VIEWER: &str = "policy/productpage-viewer.yaml";
 const ALLOW: &str = "policy/allow-all.yaml";
 
 /// Headers that a client sends, and how ratings, at the end of the chain, have to see them.
@@ -34,6 +35,22 @@ pub fn deny_all(mesh: &mut Bookinfo, teller: &dyn Teller) -> Result<()> {
     story.delete_from(ROOT_NAMESPACE, DENY)?;
     story.delete_from(NAMESPACE, ALLOW)?;
     story.mesh.wait_page(Page::is_whole).map(drop)
+}
+
+/// The page may be read, and nothing else may be done with it.
+pub fn viewer(mesh: &mut Bookinfo, teller: &dyn Teller) -> Result<()> {
+    let mut story = Story::new(mesh, teller);
+    story.apply(&[VIEWER])?;
+    let url = "http://productpage:9080/productpage";
+    for (method, status, text) in [("GET", 200, "Reviewer1"), ("POST", 403, "RBAC: access denied")]
+    {
+        teller.did("curl", &format!("curl -X {method} {url}"));
+        let answer = story.mesh.get(&["-X", method, url])?.remove(0);
+        let told = answer.status == status && answer.text.contains(text);
+        let last = answer.text.lines().last().unwrap_or_default();
+        story.holds("the answer", told, format!("{} {last}", answer.status), status)?;
+    }
+    story.delete(&[VIEWER])
 }
 
 /// What belongs to a trace, and who is logged in, reaches the last service.

@@ -3,9 +3,9 @@
 use anyhow::Result;
 
 use super::{ALL_V1, JASON, JASON_V2, SUBSETS, Story, Teller, summary};
-use crate::bookinfo::{Bookinfo, Reviews};
+use crate::bookinfo::{Bookinfo, Page, Reviews};
 
-const HALF_V3: &str = "networking/virtual-service-reviews-50-v3.yaml";
+const VERSIONS: &str = "platform/kube/bookinfo-versions.yaml";
 
 /// Loads after which each of three versions has been seen: that one was not has the odds of
 /// 3 × (2/3)^60, less than one in 10^10.
@@ -54,18 +54,35 @@ pub fn user(mesh: &mut Bookinfo, teller: &dyn Teller) -> Result<()> {
     story.delete(&[ALL_V1])
 }
 
-/// Half of the requests go to version 3.
+/// Half of the requests go to version 3; as in the oldest document, whose files had other names.
 pub fn half_v3(mesh: &mut Bookinfo, teller: &dyn Teller) -> Result<()> {
     let mut story = Story::new(mesh, teller);
-    story.apply(&[SUBSETS, ALL_V1, HALF_V3])?;
+    story.apply(&[SUBSETS, "kube/route-rule-all-v1.yaml", "kube/route-rule-reviews-50-v3.yaml"])?;
+    let pages = half(&story)?;
+    let red = pages.iter().filter(|page| page.reviews() == Reviews::Red).count();
+    let marks: usize = pages.iter().map(|page| page.text.matches("full stars").count()).sum();
+    story.holds("grep 'full stars' | wc -l, halved", marks / 2 == red, marks / 2, red)?;
+    story.delete(&["kube/route-rule-all-v1.yaml"])
+}
+
+/// The same by routes of the Gateway API, which name services.
+pub fn gateway_api(mesh: &mut Bookinfo, teller: &dyn Teller) -> Result<()> {
+    let mut story = Story::new(mesh, teller);
+    story.apply(&[VERSIONS, "gateway-api/route-reviews-v1.yaml"])?;
+    story.shows(None, Reviews::Plain)?;
+    story.apply(&["gateway-api/route-reviews-50-v3.yaml"])?;
+    half(&story)?;
+    story.delete(&["gateway-api/route-reviews-50-v3.yaml", VERSIONS])
+}
+
+/// Demands that about half of many pages are of version 1, and the others of version 3.
+fn half(story: &Story<'_>) -> Result<Vec<Page>> {
     let pages = story.load(None, COUNTED)?;
     let count = |wanted| pages.iter().filter(|page| page.reviews() == wanted).count();
     let (plain, red) = (count(Reviews::Plain), count(Reviews::Red));
     let half = HALF.contains(&red) && plain + red == COUNTED;
     story.holds("visitors see", half, summary(&pages), "about 50 of each")?;
-    let marks: usize = pages.iter().map(|page| page.text.matches("full stars").count()).sum();
-    story.holds("grep 'full stars' | wc -l, halved", marks / 2 == red, marks / 2, red)?;
-    story.delete(&[ALL_V1])
+    Ok(pages)
 }
 
 /// Opens a session for the user of the documents.
