@@ -44,6 +44,7 @@ pub use self::{
     judgement::{Judgement, condition_of},
     options::{AbsentWaypoint, Enrolment, Options},
     warning::Warning,
+    waypoint::WAYPOINT_CLASS,
 };
 use crate::{
     object::{Object, ObjectKey, ObjectKind, ObjectName},

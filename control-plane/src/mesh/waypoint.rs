@@ -17,7 +17,7 @@ use super::{context::Context, names, options::AbsentWaypoint, warning::Warning, 
 use crate::object::{Gateway, Labels, Metadata, ObjectName};
 
 /// Class of gateways that are waypoints.
-pub(super) const WAYPOINT_CLASS: &str = "istio-waypoint";
+pub const WAYPOINT_CLASS: &str = "istio-waypoint";
 /// Protocol of the listener that a waypoint is reached by.
 const HBONE_PROTOCOL: &str = "HBONE";
 /// Port of that listener.
