@@ -15,5 +15,6 @@ mod prefixed;
 pub mod progress;
 mod replay;
 mod tcp;
+mod upgrade;
 mod upstream;
 pub mod worker;

@@ -2,7 +2,10 @@
 
 mod hostile;
 mod policy;
+mod required;
 mod routes;
+mod upgrades;
+mod websocket;
 
 use std::{net::SocketAddr, time::Duration};
 

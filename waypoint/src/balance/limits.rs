@@ -61,8 +61,9 @@ impl Drop for Permit {
 
 fn limit(shared: &Shared, policy: &Policy, of: Overflow) -> u32 {
     let pool = &policy.pool;
-    let budget =
-        policy.retry_budget.or((pool.max_retries == u32::MAX).then_some(DEFAULT_RETRY_BUDGET));
+    let budget = policy
+        .retry_budget
+        .or_else(|| (pool.max_retries == u32::MAX).then_some(DEFAULT_RETRY_BUDGET));
     match (of, budget) {
         (Overflow::Connections, _) => pool.max_connections,
         (Overflow::Pending, _) => pool.max_pending_requests,

@@ -55,6 +55,11 @@ impl<S> Checked<S> {
         (checked, leaves)
     }
 
+    /// Returns the stream for another protocol; what has been read of it is with the reader.
+    pub(super) fn into_inner(mut self) -> Option<S> {
+        self.stream.take()
+    }
+
     fn stream(&mut self) -> io::Result<Pin<&mut S>>
     where
         S: Unpin,

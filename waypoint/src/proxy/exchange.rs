@@ -18,7 +18,7 @@ use http::{
 };
 use hyper::body::Frame;
 
-use super::{inbound::Connection, progress::UnderWay, replay::Replay};
+use super::{inbound::Connection, progress::UnderWay, replay::Replay, upgrade::Upgrade};
 use crate::{
     balance::{Instance, Permit, Picked},
     mesh::Target,
@@ -63,6 +63,10 @@ pub(super) struct Exchange {
     pub(super) failure: Option<String>,
     /// What is taken for as long as the answer takes.
     pub(super) held: Held,
+    /// Another protocol that the client asks for.
+    pub(super) upgrade: Option<Upgrade>,
+    /// Bytes of the client in that protocol.
+    upgraded: u64,
 }
 
 /// Places that a request takes until the last byte of its answer.
@@ -126,6 +130,8 @@ impl Exchange {
             upstream_time: None,
             failure: None,
             held: Held::default(),
+            upgrade: None,
+            upgraded: 0,
         })
     }
 
@@ -199,6 +205,12 @@ impl Finished {
         }
     }
 
+    /// Notes what was passed on in another protocol.
+    pub(super) fn passed(&mut self, received: u64, sent: u64) {
+        self.exchange.upgraded += received;
+        self.sent += sent;
+    }
+
     /// Notes that all of the body is sent.
     pub(super) fn completed(&mut self) {
         self.end = End::Complete;
@@ -270,7 +282,7 @@ impl Exchange {
             status,
             flags: self.flags,
             details: &self.details,
-            received: self.body.received(),
+            received: self.body.received() + self.upgraded,
             sent,
             duration,
             upstream_time: self.upstream_time,

@@ -1,7 +1,8 @@
 //! Requests: from the first byte of one to what is answered.
 
-use std::{convert::Infallible, rc::Rc, sync::Arc};
+use std::{convert::Infallible, error::Error as _, rc::Rc, sync::Arc};
 
+use h2::Reason;
 use http::{
     HeaderValue, StatusCode,
     header::{CONNECTION, CONTENT_TYPE, LOCATION},
@@ -26,6 +27,8 @@ use super::{
     local_executor::{StreamExecutor, stop_of_stream},
     progress::{Exchanges, Fate},
     replay::Replay,
+    upgrade::{Upgrade, settle_connect},
+    worker::spawn,
 };
 use crate::{
     http1::asks_for_another_protocol,
@@ -83,7 +86,7 @@ async fn serve_http1(connection: Rc<Connection>, io: RequestIo) -> hyper::Result
         .max_header_size(MAX_HEAD_BYTES)
         .max_buf_size(MAX_HEAD_BYTES);
     let (io, mut left) = Checked::new(io, shared.clone());
-    let mut served = Box::pin(builder.serve_connection(TokioIo::new(io), service));
+    let mut served = Box::pin(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
     let mut is_leaving = false;
     let ended = loop {
         tokio::select! {
@@ -115,13 +118,19 @@ async fn serve_http2(connection: Rc<Connection>, io: RequestIo) -> hyper::Result
     let header_bytes = u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX);
     builder
         .timer(TokioTimer::new())
+        .enable_connect_protocol()
         .max_concurrent_streams(MAX_REQUESTS_AT_ONCE)
         .max_header_list_size(header_bytes);
     let mut served = Box::pin(builder.serve_connection(TokioIo::new(io), service));
     let mut is_leaving = false;
     loop {
         tokio::select! {
-            served = served.as_mut() => return served,
+            ended = served.as_mut() => {
+                if is_excess(&ended) {
+                    shared.metrics.limit("request_frames").inc();
+                }
+                return ended;
+            }
             excess = watch.excess() => {
                 shared.metrics.limit("request_frames").inc();
                 tracing::info!(client = %connection.client, %excess, "connection of a client ended");
@@ -140,6 +149,13 @@ async fn serve_http2(connection: Rc<Connection>, io: RequestIo) -> hyper::Result
         is_leaving = true;
         served.as_mut().graceful_shutdown();
     }
+}
+
+/// Returns whether the library has had enough of a client.
+fn is_excess(ended: &hyper::Result<()>) -> bool {
+    let source = ended.as_ref().err().and_then(|error| error.source());
+    let error = source.and_then(|source| source.downcast_ref::<h2::Error>());
+    error.is_some_and(|e| e.is_library() && e.reason() == Some(Reason::ENHANCE_YOUR_CALM))
 }
 
 /// Returns what answers the requests of a connection.
@@ -177,13 +193,20 @@ async fn answer(
     };
     let response = match answer {
         Answer::Response(response) => response,
-        Answer::Local(reply) => {
-            exchange.answered(reply);
-            local(reply, exchange.is_grpc())
-        }
+        Answer::Local(reply) => answered(&mut exchange, reply),
     };
-    let (mut parts, body) = response.into_parts();
-    if is_unsure && parts.status != StatusCode::SWITCHING_PROTOCOLS {
+    let (mut parts, mut body) = response.into_parts();
+    match exchange.upgrade.take().map_or(Ok(None), |upgrade| upgrade.settle(&mut parts)) {
+        Ok(None) => {}
+        Ok(Some(tunnel)) => {
+            let finished = exchange.finish(parts.status, &parts.headers);
+            finished.waits();
+            spawn(tunnel.run(finished));
+            return Response::from_parts(parts, ResponseBody::of_upgrade());
+        }
+        Err(reply) => (parts, body) = answered(&mut exchange, reply).into_parts(),
+    }
+    if is_unsure {
         // What the client sent in the hope of another protocol is no request (RFC 9110 7.8).
         parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -192,6 +215,12 @@ async fn answer(
         finished.completed();
     }
     Response::from_parts(parts, ResponseBody::new(body, finished))
+}
+
+/// Notes that a request is answered here, and returns the response.
+fn answered(exchange: &mut Exchange, reply: LocalReply) -> Response<Body> {
+    exchange.answered(reply);
+    local(reply, exchange.is_grpc())
 }
 
 /// Returns the response that a reply stands for.
@@ -222,6 +251,9 @@ async fn decide(
     mut request: Parts,
     body: Replay,
 ) -> Answer {
+    if let Err(refused) = settle_connect(&mut request, rand::random()) {
+        return Answer::Local(refused);
+    }
     let is_sound = sanitise(&mut request, rand::random()).is_ok()
         && normalise(&mut request, Normalisation::default()).is_ok();
     if let Some(id) = request.headers.get(REQUEST_ID) {
@@ -234,8 +266,8 @@ async fn decide(
         exchange.details = denied.to_string().into();
         return Answer::Response(local(LocalReply::AccessDenied, exchange.is_grpc()));
     }
-    // An upgrade is not offered to the endpoint: without the header this is an ordinary request.
-    remove_hop_by_hop(&mut request.headers);
+    let protocol = remove_hop_by_hop(&mut request.headers);
+    exchange.upgrade = Upgrade::of(&mut request, protocol);
     let Some((route, port)) = route_of(connection, &request) else {
         return Answer::Local(LocalReply::NoRoute);
     };

@@ -6,7 +6,7 @@ mod pool;
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{
-    HeaderMap, HeaderValue,
+    HeaderMap, HeaderValue, StatusCode,
     header::{CONTENT_LENGTH, TRANSFER_ENCODING},
 };
 use hyper::{Request, Response, body::Incoming};
@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 pub(super) use self::dial::Dialler;
 use self::pool::Pool;
+pub(super) use self::pool::{Switch, Switched};
 use super::{body::Body, worker::Shared};
 use crate::{
     balance::{Cluster, Overflow},
@@ -62,6 +63,9 @@ pub(super) enum UpstreamError {
     /// What the endpoint answered is no answer, or can be read in two ways.
     #[error("the endpoint broke the protocol: {0}")]
     Protocol(String),
+    /// It switched to another protocol, which nobody had asked for.
+    #[error("the endpoint speaks another protocol unasked")]
+    Unasked,
 }
 
 /// Connections of a thread to endpoints.
@@ -79,6 +83,8 @@ pub(super) struct Wanted {
     pub(super) address: SocketAddr,
     pub(super) way: Way,
     pub(super) version: Version,
+    /// Where the connection goes if another protocol is asked for and spoken.
+    pub(super) switch: Option<Switch>,
     /// For whom it is, which the endpoint's node logs.
     pub(super) client: SocketAddr,
 }
@@ -96,7 +102,7 @@ impl UpstreamError {
             | Self::Refused(_)
             | Self::Overflow(_)
             | Self::Unsupported(_) => true,
-            Self::Reset(_) | Self::Protocol(_) => false,
+            Self::Reset(_) | Self::Protocol(_) | Self::Unasked => false,
         }
     }
 }
@@ -132,6 +138,10 @@ impl Upstreams {
         request: Request<Body>,
     ) -> Result<Response<Incoming>, UpstreamError> {
         let response = self.pool.send(&self.dialler, wanted, request).await?;
+        let is_switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        if is_switched && wanted.switch.is_none() {
+            return Err(UpstreamError::Unasked);
+        }
         match doubt(response.headers()) {
             Some(doubt) => Err(UpstreamError::Protocol(doubt.to_owned())),
             None => Ok(response),

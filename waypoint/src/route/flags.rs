@@ -124,6 +124,8 @@ pub enum LocalReply {
     StreamIdle,
     /// The client took too long for its request.
     RequestTimeout,
+    /// The request asks for a tunnel to anywhere.
+    UpgradeRefused,
 }
 
 /// How an endpoint failed before it answered.
@@ -206,7 +208,7 @@ impl LocalReply {
             Self::Timeout | Self::PerTryTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::UpstreamReset(ResetReason::ProtocolError) => StatusCode::BAD_GATEWAY,
             Self::UpstreamReset(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::AccessDenied => StatusCode::FORBIDDEN,
+            Self::AccessDenied | Self::UpgradeRefused => StatusCode::FORBIDDEN,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         }
@@ -219,7 +221,8 @@ impl LocalReply {
             | Self::InvalidPath
             | Self::NoCluster
             | Self::NoDestination(_)
-            | Self::HeadersTooLarge => "",
+            | Self::HeadersTooLarge
+            | Self::UpgradeRefused => "",
             Self::BrokenRequest => "Bad Request",
             Self::StreamIdle => "stream timeout",
             Self::RequestTimeout => "request timeout",
@@ -254,6 +257,7 @@ impl LocalReply {
             Self::BrokenRequest => "http1.codec_error",
             Self::StreamIdle => "stream_idle_timeout",
             Self::RequestTimeout => "request_overall_timeout",
+            Self::UpgradeRefused => "upgrade_failed",
         }
     }
 
@@ -274,7 +278,8 @@ impl LocalReply {
             | Self::AccessDenied
             | Self::PayloadTooLarge
             | Self::HeadersTooLarge
-            | Self::RequestTimeout => None,
+            | Self::RequestTimeout
+            | Self::UpgradeRefused => None,
         }
     }
 
@@ -396,6 +401,7 @@ mod tests {
             (LocalReply::Timeout, 504, "UT", "response_timeout", "upstream request timeout", 14),
             (LocalReply::FaultAbort(teapot), 418, "FI", "fault_filter_abort", "fault filter", 2),
             (LocalReply::AccessDenied, 403, "-", "rbac_access_denied", "RBAC: access denied", 7),
+            (LocalReply::UpgradeRefused, 403, "-", "upgrade_failed", "", 7),
             (
                 reset(ResetReason::ConnectionFailure),
                 503,

@@ -62,6 +62,7 @@ pub enum Malformed {
 /// none of the headers that proxies speak in, and an id, made of `random` if it has none.
 pub fn sanitise(request: &mut Parts, random: u128) -> Result<(), Malformed> {
     settle_authority(request)?;
+    join_cookies(&mut request.headers);
     let reserved: Vec<HeaderName> = reserved(&request.headers).cloned().collect();
     for name in &reserved {
         request.headers.remove(name);
@@ -70,6 +71,20 @@ pub fn sanitise(request: &mut Parts, random: u128) -> Result<(), Malformed> {
         request.headers.insert(REQUEST_ID, request_id(random));
     }
     Ok(())
+}
+
+/// Makes one header of the cookies of a client of HTTP/2, which may send each in its own (RFC 9113
+/// 8.2.3): whoever looks at the first, a policy for one, has seen all.
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let crumbs: Vec<&[u8]> =
+        headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    // What values consist of, a value consists of, too.
+    if let Ok(cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(header::COOKIE, cookie);
+    }
 }
 
 /// Removes from a response of an application what only this proxy may say.
@@ -262,6 +277,21 @@ mod tests {
         let mut parts = request("/", &[("host", "a"), ("x-request-id", "mine")]);
         sanitise(&mut parts, 1).unwrap();
         assert_eq!(parts.headers[REQUEST_ID], "mine");
+    }
+
+    #[test]
+    fn cookies_that_come_one_by_one_are_one_header() {
+        for (cookies, expected) in [
+            (&["a=b"][..], &["cookie: a=b"][..]),
+            (&["a=b", "c=d; e=f", "g"], &["cookie: a=b; c=d; e=f; g"]),
+            (&[], &[]),
+        ] {
+            let headers: Vec<_> = cookies.iter().map(|cookie| ("cookie", *cookie)).collect();
+            let mut parts = request("http://a/", &headers);
+            sanitise(&mut parts, 1).unwrap();
+            parts.headers.remove(REQUEST_ID);
+            assert_eq!(shown(&parts.headers), expected);
+        }
     }
 
     #[test]

@@ -132,6 +132,26 @@ fn a_route_that_is_invalid_says_where() {
 }
 
 #[test]
+fn among_50_000_routes_a_request_is_compared_with_those_of_its_path() {
+    const ROUTES: usize = 50_000;
+    let route = |n: usize| {
+        let text = format!("/s/{n}");
+        let kind = if n % 2 == 0 { Kind::Exact(text) } else { Kind::Elements(text) };
+        wire(n, &n.to_be_bytes(), path(kind, false))
+    };
+    let table = table((0..ROUTES).map(route).collect());
+    for n in [0, 1, ROUTES / 2, ROUTES - 1] {
+        let path = format!("/s/{n}");
+        assert_eq!(found(&table, "GET", &path), Some(format!("route-{n}")));
+        let mut compared = 0;
+        table.paths.visit(&path, &mut |candidates: &[usize]| compared += candidates.len());
+        // Each of its characters may end a shorter one.
+        assert!(compared <= path.len(), "{path}: {compared}");
+    }
+    assert_eq!(found(&table, "GET", "/s/50001"), None);
+}
+
+#[test]
 fn a_lookup_among_many_routes_allocates_nothing() {
     let routes = (0_usize..1000).map(|id| {
         let text = format!("/service-{}/method-{id}", id % 7);
