@@ -12,7 +12,7 @@ use super::{
 };
 use crate::object::{
     DestinationRule, EndpointSlice, Gateway, Labels, MeshConfig, Object, ObjectKey, ObjectKind,
-    ObjectName, Plain, Pod, Service, ServiceEntry, VirtualService, WorkloadEntry,
+    ObjectName, Plain, Pod, ReferenceGrant, Service, ServiceEntry, VirtualService, WorkloadEntry,
 };
 use mesh_api::crd::{self, Resolution};
 
@@ -51,6 +51,10 @@ pub(super) struct Store {
     pub(super) destination_rules: MultiMap<(Arc<str>, Arc<str>), ObjectName>,
     /// Routes of the Gateway API by the service or service entry that they are attached to.
     pub(super) routes_of: MultiMap<ObjectKey, ObjectKey>,
+    /// Routes of the Gateway API by namespace.
+    pub(super) routes_in: MultiMap<Arc<str>, ObjectKey>,
+    /// Permissions to refer to objects, by namespace.
+    pub(super) grants: MultiMap<Arc<str>, ObjectName>,
     /// Authorization policies by the service entry that they are attached to.
     pub(super) policies_of_entry: MultiMap<ObjectName, ObjectKey>,
     virtual_addresses: VirtualAddresses,
@@ -90,6 +94,8 @@ impl Store {
             delegators: MultiMap::default(),
             destination_rules: MultiMap::default(),
             routes_of: MultiMap::default(),
+            routes_in: MultiMap::default(),
+            grants: MultiMap::default(),
             policies_of_entry: MultiMap::default(),
             virtual_addresses: VirtualAddresses::default(),
         }
@@ -114,6 +120,7 @@ impl Store {
         service_entry: ServiceEntry(ServiceEntry);
         virtual_service: VirtualService(VirtualService);
         destination_rule: DestinationRule(DestinationRule);
+        reference_grant: ReferenceGrant(ReferenceGrant);
     }
 
     pub(super) fn namespace(&self, name: &Arc<str>) -> Option<&Arc<Plain>> {
@@ -207,6 +214,9 @@ impl Store {
             }
             Object::HttpRoute(route) => self.index_route(op, &key, &route.spec.parent_refs),
             Object::GrpcRoute(route) => self.index_route(op, &key, &route.spec.parent_refs),
+            Object::ReferenceGrant(_) => {
+                self.grants.apply(op, key.name.namespace.clone(), key.name);
+            }
             Object::MeshConfig(_)
             | Object::Namespace(_)
             | Object::Node(_)
@@ -229,6 +239,7 @@ impl Store {
         for parent in parents.iter().filter_map(|parent| parent_key(&key.name.namespace, parent)) {
             self.routes_of.apply(op, parent, key.clone());
         }
+        self.routes_in.apply(op, key.name.namespace.clone(), key.clone());
     }
 
     fn index_pod(&mut self, op: Op, key: &ObjectKey, pod: &Pod) {
@@ -327,6 +338,7 @@ pub(super) fn selector(object: &Object) -> Labels {
         | Object::DestinationRule(_)
         | Object::HttpRoute(_)
         | Object::GrpcRoute(_)
+        | Object::ReferenceGrant(_)
         | Object::Pod(_) => Labels::default(),
     }
 }

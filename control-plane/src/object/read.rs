@@ -90,6 +90,7 @@ fn lenient_fields(kind: ObjectKind) -> &'static [&'static str] {
         | ObjectKind::Gateway
         | ObjectKind::HttpRoute
         | ObjectKind::GrpcRoute
+        | ObjectKind::ReferenceGrant
         | ObjectKind::Service
         | ObjectKind::EndpointSlice
         | ObjectKind::Pod => &["metadata", "spec", "status", "endpoints", "ports", "data"],
@@ -117,6 +118,9 @@ fn object(kind: ObjectKind, metadata: Metadata, value: &Value) -> Result<Object,
         }
         ObjectKind::HttpRoute => Object::HttpRoute(Arc::new(without_status(metadata, value)?)),
         ObjectKind::GrpcRoute => Object::GrpcRoute(Arc::new(without_status(metadata, value)?)),
+        ObjectKind::ReferenceGrant => {
+            Object::ReferenceGrant(Arc::new(without_status(metadata, value)?))
+        }
         ObjectKind::AuthorizationPolicy => {
             Object::AuthorizationPolicy(Arc::new(without_status(metadata, value)?))
         }

@@ -47,6 +47,7 @@ pub fn validate(object: &Object) -> Result<(), InvalidObject> {
         | Object::Gateway(_)
         | Object::HttpRoute(_)
         | Object::GrpcRoute(_)
+        | Object::ReferenceGrant(_)
         | Object::Service(_)
         | Object::EndpointSlice(_)
         | Object::Pod(_) => Ok(()),

@@ -8,5 +8,6 @@ mod outage;
 mod permissions;
 mod plane;
 mod replicas;
+mod routes;
 mod status;
 mod webhook;

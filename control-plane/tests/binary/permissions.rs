@@ -11,6 +11,7 @@ use crate::{
     client::{Client, certify},
     cluster::{CART, POD, cluster, start},
     plane::eventually,
+    routes,
     status::judged,
 };
 
@@ -134,7 +135,7 @@ async fn the_program_asks_for_nothing_that_its_rules_do_not_permit() -> Result<(
         "webhooks": [{ "name": "a", "clientConfig": { "url": "https://localhost" } }],
     });
     server.apply(&configuration)?;
-    for object in judged() {
+    for object in judged().into_iter().chain(routes::judged()) {
         server.apply(&object)?;
     }
     let plane = start(&server, "good").await?;
@@ -155,6 +156,8 @@ async fn the_program_asks_for_nothing_that_its_rules_do_not_permit() -> Result<(
         ("update", "leases"),
         ("update", "validatingwebhookconfigurations"),
         ("patch", "authorizationpolicies/status"),
+        ("patch", "grpcroutes/status"),
+        ("patch", "httproutes/status"),
         ("patch", "serviceentries/status"),
         ("patch", "services/status"),
     ] {

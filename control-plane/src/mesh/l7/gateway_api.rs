@@ -3,6 +3,7 @@
 mod backend;
 mod filter;
 mod matching;
+mod status;
 
 use std::collections::BTreeSet;
 
@@ -17,10 +18,11 @@ use mesh_api::{
     },
 };
 
+pub(in crate::mesh) use self::status::judge;
 use super::{Scope, order::Order, virtual_service::traffic};
 use crate::{
-    mesh::{context::Context, store::parent_key},
-    object::{Metadata, Object, ObjectKey},
+    mesh::{context::Context, service::Declaration, store::parent_key},
+    object::{Metadata, Object, ObjectKey, ObjectKind},
 };
 
 /// Where routes for gRPC are in the order: before those for HTTP, and those before virtual services.
@@ -36,10 +38,18 @@ const DEFAULT_ATTEMPTS: u32 = 2;
 struct Source<'a> {
     scope: &'a Scope,
     metadata: &'a Metadata,
-    /// `httproute` or `grpcroute`.
-    kind: &'static str,
+    kind: ObjectKind,
     /// Ports of the service; empty for all.
     ports: Vec<u32>,
+    /// Whether it is for the clients of its own namespace only.
+    is_of_consumer: bool,
+}
+
+/// Which ports of a service a reference to it is about.
+enum Attached {
+    ToAll,
+    To(u32),
+    ToNone,
 }
 
 /// What rules of both kinds have.
@@ -57,25 +67,22 @@ pub(super) fn routes(context: &mut Context<'_>, key: &ObjectKey, scope: &Scope) 
     let mut routes = Vec::new();
     for name in attached {
         let namespace = &*name.name.namespace;
-        // What the clients of other namespaces want for themselves is not known here.
-        if namespace != scope.service.namespace && namespace != &*scope.consumer {
-            continue;
-        }
+        let is_of_consumer = is_of_consumer(namespace, scope);
         match context.store.get(name) {
             Some(Object::HttpRoute(route)) => {
                 let spec = &route.spec;
-                let ports = ports(&route.metadata, &spec.parent_refs, key, scope);
+                let ports = ports(context, &route.metadata, &spec.parent_refs, key);
                 let Some(ports) = ports else { continue };
-                let kind = "httproute";
-                let source = Source { scope, metadata: &route.metadata, kind, ports };
+                let (kind, metadata) = (name.kind, &route.metadata);
+                let source = Source { scope, metadata, kind, ports, is_of_consumer };
                 http(context, &source, &spec.rules, &mut routes);
             }
             Some(Object::GrpcRoute(route)) => {
                 let spec = &route.spec;
-                let ports = ports(&route.metadata, &spec.parent_refs, key, scope);
+                let ports = ports(context, &route.metadata, &spec.parent_refs, key);
                 let Some(ports) = ports else { continue };
-                let kind = "grpcroute";
-                let source = Source { scope, metadata: &route.metadata, kind, ports };
+                let (kind, metadata) = (name.kind, &route.metadata);
+                let source = Source { scope, metadata, kind, ports, is_of_consumer };
                 grpc(context, &source, &spec.rules, &mut routes);
             }
             _ => {}
@@ -84,26 +91,55 @@ pub(super) fn routes(context: &mut Context<'_>, key: &ObjectKey, scope: &Scope) 
     routes
 }
 
+/// Returns whether routes of a namespace are for the clients there only: whoever owns neither the
+/// service nor its waypoint does not decide for others.
+fn is_of_consumer(namespace: &str, scope: &Scope) -> bool {
+    namespace != scope.service.namespace && namespace != &*scope.consumer
+}
+
 /// Returns the ports of a service that a route is attached to, empty for all; none if it is attached
 /// to none that the service has.
 fn ports(
+    context: &Context<'_>,
     metadata: &Metadata,
     parents: &[ParentReference],
     key: &ObjectKey,
-    scope: &Scope,
 ) -> Option<Vec<u32>> {
     let own = parents.iter().filter(|parent| {
         parent_key(metadata.namespace(), parent).is_some_and(|parent| parent == *key)
     });
+    let service = Declaration::of(context.store.get(key)?)?;
     let mut ports = BTreeSet::new();
     for parent in own {
-        match parent.port {
-            None => return Some(Vec::new()),
-            Some(port) if scope.ports.contains(&port) => drop(ports.insert(port)),
-            Some(_) => {}
+        match attached(&service, parent) {
+            Attached::ToAll => return Some(Vec::new()),
+            Attached::To(port) => drop(ports.insert(port)),
+            Attached::ToNone => {}
         }
     }
     (!ports.is_empty()).then(|| ports.into_iter().collect())
+}
+
+/// Returns which ports of a service a reference to it is about.
+fn attached(service: &Declaration<'_>, parent: &ParentReference) -> Attached {
+    let section = parent.section_name.as_str();
+    if parent.port.is_none() && section.is_empty() {
+        return Attached::ToAll;
+    }
+    let is_meant = |number: u32, name: &str| {
+        parent.port.is_none_or(|port| port == number) && (section.is_empty() || section == name)
+    };
+    let port = match service {
+        Declaration::Service(service) => {
+            let mut ports = service.ports.iter().map(|port| (u32::from(port.port), &*port.name));
+            ports.find(|(number, name)| is_meant(*number, name)).map(|(number, _)| number)
+        }
+        Declaration::Entry(entry) => {
+            let mut ports = entry.spec.ports.iter();
+            ports.find(|port| is_meant(port.number, &port.name)).map(|port| port.number)
+        }
+    };
+    port.map_or(Attached::ToNone, Attached::To)
 }
 
 fn http(
@@ -184,9 +220,7 @@ fn unusable() -> HttpRoute {
 
 /// Returns what a rule does, with whatever matches.
 fn action(context: &mut Context<'_>, source: &Source<'_>, rule: &Rule<'_>) -> HttpRoute {
-    let Some(filters) = filter::lower(context, source, rule.filters) else {
-        return unusable();
-    };
+    let Ok(filters) = filter::lower(context, source, rule.filters) else { return unusable() };
     let action = match filters.redirect {
         Some(redirect) => Action::Redirect(redirect),
         None => Action::Forward(Forward {
@@ -239,12 +273,16 @@ impl Source<'_> {
             name => name.to_owned(),
         };
         Route {
-            id: format!("{}/{object}/{rule}/{matched}", self.kind),
+            id: format!("{}/{object}/{rule}/{matched}", self.kind.name().to_ascii_lowercase()),
             service: Some(self.scope.service.clone()),
             ports: self.ports.clone(),
             order: order.into_bytes(),
             name,
             traffic: Some(Traffic::Http(http)),
+            client_namespace: match self.is_of_consumer {
+                true => object.namespace.to_string(),
+                false => String::new(),
+            },
         }
     }
 }

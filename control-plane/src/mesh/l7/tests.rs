@@ -1,7 +1,9 @@
 mod authorization;
+mod consumers;
 mod destinations;
 mod gateway_api;
 mod reach;
+mod route_status;
 mod virtual_services;
 
 use crate::{
