@@ -315,6 +315,8 @@ fn of_key(context: &mut Context<'_>, key: &ObjectKey, computed: &mut Computed) -
         | Object::DestinationRule(_)
         | Object::HttpRoute(_)
         | Object::GrpcRoute(_)
+        | Object::TlsRoute(_)
+        | Object::TcpRoute(_)
         | Object::ReferenceGrant(_)
         | Object::Gateway(_) => return Vec::new(),
     };
@@ -351,6 +353,8 @@ fn of_object(context: &mut Context<'_>, object: &Object) -> Vec<Resource> {
         | Object::DestinationRule(_)
         | Object::HttpRoute(_)
         | Object::GrpcRoute(_)
+        | Object::TlsRoute(_)
+        | Object::TcpRoute(_)
         | Object::ReferenceGrant(_)
         | Object::Gateway(_) => Vec::new(),
     }

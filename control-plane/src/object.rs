@@ -61,6 +61,10 @@ pub enum ObjectKind {
     HttpRoute,
     /// A route of the Gateway API for gRPC.
     GrpcRoute,
+    /// A route of the Gateway API for TLS that is passed on as it is.
+    TlsRoute,
+    /// A route of the Gateway API for TCP.
+    TcpRoute,
     /// A permission of the Gateway API to refer to objects of its namespace.
     ReferenceGrant,
     /// An Istio authorization policy.
@@ -123,6 +127,8 @@ pub type DestinationRule = Custom<crd::DestinationRule>;
 pub type HttpRoute = Custom<crd::HttpRoute>;
 /// A route for gRPC.
 pub type GrpcRoute = Custom<crd::GrpcRoute>;
+/// A route for connections.
+pub type StreamRoute = Custom<crd::StreamRoute>;
 /// A permission to refer to objects of its namespace.
 pub type ReferenceGrant = Custom<crd::ReferenceGrant>;
 /// A gateway.
@@ -159,6 +165,10 @@ pub enum Object {
     HttpRoute(Arc<HttpRoute>),
     /// A route for gRPC.
     GrpcRoute(Arc<GrpcRoute>),
+    /// A route for TLS.
+    TlsRoute(Arc<StreamRoute>),
+    /// A route for TCP.
+    TcpRoute(Arc<StreamRoute>),
     /// A permission to refer to objects of its namespace.
     ReferenceGrant(Arc<ReferenceGrant>),
     /// An authorization policy.
@@ -173,7 +183,7 @@ pub enum Object {
 
 impl ObjectKind {
     /// All kinds.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::MeshConfig,
         Self::Namespace,
         Self::Node,
@@ -187,6 +197,8 @@ impl ObjectKind {
         Self::DestinationRule,
         Self::HttpRoute,
         Self::GrpcRoute,
+        Self::TlsRoute,
+        Self::TcpRoute,
         Self::ReferenceGrant,
         Self::AuthorizationPolicy,
         Self::PeerAuthentication,
@@ -209,6 +221,8 @@ impl ObjectKind {
             Self::DestinationRule => "DestinationRule",
             Self::HttpRoute => "HTTPRoute",
             Self::GrpcRoute => "GRPCRoute",
+            Self::TlsRoute => "TLSRoute",
+            Self::TcpRoute => "TCPRoute",
             Self::ReferenceGrant => "ReferenceGrant",
             Self::AuthorizationPolicy => "AuthorizationPolicy",
             Self::PeerAuthentication => "PeerAuthentication",
@@ -226,9 +240,12 @@ impl ObjectKind {
             | Self::Service
             | Self::Pod => "",
             Self::EndpointSlice => "discovery.k8s.io",
-            Self::Gateway | Self::HttpRoute | Self::GrpcRoute | Self::ReferenceGrant => {
-                "gateway.networking.k8s.io"
-            }
+            Self::Gateway
+            | Self::HttpRoute
+            | Self::GrpcRoute
+            | Self::TlsRoute
+            | Self::TcpRoute
+            | Self::ReferenceGrant => "gateway.networking.k8s.io",
             Self::ServiceEntry
             | Self::WorkloadEntry
             | Self::VirtualService
@@ -241,6 +258,7 @@ impl ObjectKind {
     pub fn version(self) -> &'static str {
         match self {
             Self::ReferenceGrant => "v1beta1",
+            Self::TlsRoute | Self::TcpRoute => "v1alpha2",
             Self::MeshConfig
             | Self::Namespace
             | Self::Node
@@ -258,6 +276,11 @@ impl ObjectKind {
             | Self::PeerAuthentication
             | Self::Pod => "v1",
         }
+    }
+
+    /// Returns whether objects of the kind are routes of the Gateway API.
+    pub fn is_route(self) -> bool {
+        matches!(self, Self::HttpRoute | Self::GrpcRoute | Self::TlsRoute | Self::TcpRoute)
     }
 
     /// Returns whether objects of the kind are policies.
@@ -327,6 +350,8 @@ impl Object {
             Self::DestinationRule(_) => ObjectKind::DestinationRule,
             Self::HttpRoute(_) => ObjectKind::HttpRoute,
             Self::GrpcRoute(_) => ObjectKind::GrpcRoute,
+            Self::TlsRoute(_) => ObjectKind::TlsRoute,
+            Self::TcpRoute(_) => ObjectKind::TcpRoute,
             Self::ReferenceGrant(_) => ObjectKind::ReferenceGrant,
             Self::AuthorizationPolicy(_) => ObjectKind::AuthorizationPolicy,
             Self::PeerAuthentication(_) => ObjectKind::PeerAuthentication,
@@ -350,6 +375,7 @@ impl Object {
             Self::DestinationRule(object) => &object.metadata,
             Self::HttpRoute(object) => &object.metadata,
             Self::GrpcRoute(object) => &object.metadata,
+            Self::TlsRoute(object) | Self::TcpRoute(object) => &object.metadata,
             Self::ReferenceGrant(object) => &object.metadata,
             Self::AuthorizationPolicy(object) => &object.metadata,
             Self::PeerAuthentication(object) => &object.metadata,

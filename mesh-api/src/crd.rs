@@ -38,7 +38,7 @@ pub use self::{
         BackendReference, Fraction, GrpcMethod, GrpcRoute, GrpcRouteMatch, GrpcRule, HeaderFilter,
         HttpRoute, HttpRouteMatch, HttpRule, ParentReference, PathModifier, RouteCors, RouteFilter,
         RouteHeader, RouteMirror, RoutePath, RoutePathKind, RouteRedirect, RouteRetry,
-        RouteRewrite, RouteTimeouts, RouteValue, RouteValueKind,
+        RouteRewrite, RouteTimeouts, RouteValue, RouteValueKind, StreamRoute, StreamRule,
     },
     peer_authentication::{MutualTls, PeerAuthentication},
     quantity::{Decimal, Time},

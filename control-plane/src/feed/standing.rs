@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use crate::{
     mesh::{Judgement, Mesh, ParentJudgement},
-    object::{ObjectKey, ObjectKind},
+    object::ObjectKey,
     source::kubernetes::{Stamp, Stamps},
 };
 
@@ -55,9 +55,7 @@ impl Standing {
     ) -> Vec<T> {
         let mesh = self.mesh.read().unwrap_or_else(PoisonError::into_inner);
         let stamps = self.stamps.lock().unwrap_or_else(PoisonError::into_inner);
-        let routes = stamps
-            .iter()
-            .filter(|(key, _)| matches!(key.kind, ObjectKind::HttpRoute | ObjectKind::GrpcRoute));
+        let routes = stamps.iter().filter(|(key, _)| key.kind.is_route());
         let found = routes.filter_map(|(key, stamp)| look(key, stamp, mesh.parents(key)));
         found.take(most).collect()
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{
     dependency::{Dependents, Use},
     names,
-    store::{Store, account_of, covering, parent_key, selector},
+    store::{Store, account_of, covering, parent_key, parents_of, selector},
 };
 use crate::object::{
     AuthorizationPolicy, EndpointSlice, Gateway, Metadata, Object, ObjectKey, ObjectKind,
@@ -60,7 +60,10 @@ impl Dirty<'_> {
                 let host = self.store.expanded(&key.name.namespace, &rule.spec.host);
                 self.uses(&host);
             }
-            Object::HttpRoute(_) | Object::GrpcRoute(_) => self.route(object),
+            Object::HttpRoute(_)
+            | Object::GrpcRoute(_)
+            | Object::TlsRoute(_)
+            | Object::TcpRoute(_) => self.route(object),
             Object::ReferenceGrant(grant) => self.grant(grant),
             Object::AuthorizationPolicy(policy) => {
                 self.unit(&key);
@@ -188,13 +191,9 @@ impl Dirty<'_> {
 
     /// Adds a route and what it is attached to.
     fn route(&mut self, object: &Object) {
-        let parents = match object {
-            Object::HttpRoute(route) => route.spec.parent_refs.as_slice(),
-            Object::GrpcRoute(route) => route.spec.parent_refs.as_slice(),
-            _ => return,
-        };
         let key = object.key();
-        let keys = parents.iter().filter_map(|parent| parent_key(&key.name.namespace, parent));
+        let parents = parents_of(object).iter();
+        let keys = parents.filter_map(|parent| parent_key(&key.name.namespace, parent));
         self.units.extend(keys.map(Unit::Object));
         self.unit(&key);
     }

@@ -37,7 +37,7 @@ pub struct ParentJudgement {
 
 /// Returns whether objects of a kind are judged.
 pub fn is_judged(kind: ObjectKind) -> bool {
-    condition_of(kind).is_some() || matches!(kind, ObjectKind::HttpRoute | ObjectKind::GrpcRoute)
+    condition_of(kind).is_some() || kind.is_route()
 }
 
 /// Returns the condition that objects of a kind are judged by, if they are by one.
@@ -56,6 +56,8 @@ pub fn condition_of(kind: ObjectKind) -> Option<&'static str> {
         | ObjectKind::DestinationRule
         | ObjectKind::HttpRoute
         | ObjectKind::GrpcRoute
+        | ObjectKind::TlsRoute
+        | ObjectKind::TcpRoute
         | ObjectKind::ReferenceGrant
         | ObjectKind::PeerAuthentication
         | ObjectKind::Pod => None,
@@ -79,6 +81,8 @@ pub(super) fn of(object: &Object, context: &Context<'_>) -> Option<Judgement> {
         | Object::DestinationRule(_)
         | Object::HttpRoute(_)
         | Object::GrpcRoute(_)
+        | Object::TlsRoute(_)
+        | Object::TcpRoute(_)
         | Object::ReferenceGrant(_)
         | Object::PeerAuthentication(_)
         | Object::Pod(_) => None,

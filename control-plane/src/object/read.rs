@@ -90,6 +90,8 @@ fn lenient_fields(kind: ObjectKind) -> &'static [&'static str] {
         | ObjectKind::Gateway
         | ObjectKind::HttpRoute
         | ObjectKind::GrpcRoute
+        | ObjectKind::TlsRoute
+        | ObjectKind::TcpRoute
         | ObjectKind::ReferenceGrant
         | ObjectKind::Service
         | ObjectKind::EndpointSlice
@@ -118,6 +120,8 @@ fn object(kind: ObjectKind, metadata: Metadata, value: &Value) -> Result<Object,
         }
         ObjectKind::HttpRoute => Object::HttpRoute(Arc::new(without_status(metadata, value)?)),
         ObjectKind::GrpcRoute => Object::GrpcRoute(Arc::new(without_status(metadata, value)?)),
+        ObjectKind::TlsRoute => Object::TlsRoute(Arc::new(without_status(metadata, value)?)),
+        ObjectKind::TcpRoute => Object::TcpRoute(Arc::new(without_status(metadata, value)?)),
         ObjectKind::ReferenceGrant => {
             Object::ReferenceGrant(Arc::new(without_status(metadata, value)?))
         }

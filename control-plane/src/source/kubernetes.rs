@@ -172,6 +172,8 @@ fn watch(client: Client, kind: ObjectKind) -> BoxStream<'static, watcher::Result
         | ObjectKind::DestinationRule
         | ObjectKind::HttpRoute
         | ObjectKind::GrpcRoute
+        | ObjectKind::TlsRoute
+        | ObjectKind::TcpRoute
         | ObjectKind::ReferenceGrant
         | ObjectKind::AuthorizationPolicy
         | ObjectKind::PeerAuthentication

@@ -158,6 +158,8 @@ async fn the_program_asks_for_nothing_that_its_rules_do_not_permit() -> Result<(
         ("patch", "authorizationpolicies/status"),
         ("patch", "grpcroutes/status"),
         ("patch", "httproutes/status"),
+        ("patch", "tcproutes/status"),
+        ("patch", "tlsroutes/status"),
         ("patch", "serviceentries/status"),
         ("patch", "services/status"),
     ] {

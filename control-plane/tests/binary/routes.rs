@@ -19,8 +19,9 @@ fn foreign() -> Value {
 }
 
 fn route(kind: &str, namespace: &str) -> Value {
+    let version = if matches!(kind, "TCPRoute" | "TLSRoute") { "v1alpha2" } else { "v1" };
     json!({
-        "apiVersion": format!("{GROUP}/v1"), "kind": kind,
+        "apiVersion": format!("{GROUP}/{version}"), "kind": kind,
         "metadata": { "namespace": namespace, "name": "r" },
         "spec": {
             "parentRefs": [
@@ -41,8 +42,8 @@ fn service(name: &str) -> Value {
 }
 
 /// A route of each kind.
-pub(crate) fn judged() -> [Value; 2] {
-    [route("HTTPRoute", "default"), route("GRPCRoute", "default")]
+pub(crate) fn judged() -> [Value; 4] {
+    ["HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute"].map(|kind| route(kind, "default"))
 }
 
 /// Waits until the status has one entry of ours, with these reasons and for this generation; returns

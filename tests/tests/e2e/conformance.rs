@@ -33,7 +33,7 @@ struct Test {
 }
 
 /// Runs tests in a mesh of their own.
-fn run(mesh: &str, tests: Vec<Test>) -> Result<()> {
+fn run(mesh: &str, tests: impl IntoIterator<Item = Test>) -> Result<()> {
     let mut scene = Scene::new(mesh)?;
     for Test { name, manifests, cases } in tests {
         scene.apply(&manifests).with_context(|| name)?;
@@ -65,7 +65,7 @@ fn http_route(name: &str, parent: &str, rules: &[&str]) -> String {
 fn route_of(kind: &str, [namespace, name]: [&str; 2], parent: &str, rules: &[&str]) -> String {
     let (service, port) = parent.split_once(':').unwrap_or((parent, ""));
     let port = if port.is_empty() { String::new() } else { format!(", port: {port}") };
-    let rules: String = rules.iter().map(|rule| format!("  - {rule}\n")).collect();
+    let rules = rules.iter().map(|rule| format!("  - {rule}")).collect::<Vec<_>>().join("\n");
     format!(
         "apiVersion: gateway.networking.k8s.io/v1
 kind: {kind}
@@ -73,6 +73,7 @@ metadata: {{name: {name}, namespace: {namespace}}}
 spec:
   parentRefs: [{{group: '', kind: Service, name: {service}, namespace: shop{port}}}]
   rules:
-{rules}"
+{rules}
+"
     )
 }

@@ -69,6 +69,9 @@ fn backend(connection: &Connection) -> Option<std::sync::Arc<Backend>> {
         return view.backend(port, "").cloned();
     };
     let destination = route.destinations.choose(rand::random())?;
+    if destination.refusal.is_some() {
+        return None;
+    }
     let snapshot = connection.worker.snapshot();
     let view = snapshot.service(&destination.service)?;
     let port = destination.port.map_or_else(|| view.port_or(port), NonZeroU16::get);

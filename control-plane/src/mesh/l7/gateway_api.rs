@@ -10,10 +10,10 @@ use std::collections::BTreeSet;
 use mesh_api::{
     crd::{
         BackendReference, GrpcRule, HttpRouteMatch, HttpRule, ParentReference, RouteFilter,
-        RouteRetry, RouteTimeouts,
+        RouteRetry, RouteTimeouts, StreamRule,
     },
     proto::l7::{
-        DirectResponse, Forward, HttpMatch, HttpRoute, Retry, Route, http_route::Action,
+        DirectResponse, Forward, HttpMatch, HttpRoute, Retry, Route, TcpRoute, http_route::Action,
         path_match, redirect, rewrite, route::Traffic,
     },
 };
@@ -21,7 +21,11 @@ use mesh_api::{
 pub(in crate::mesh) use self::status::judge;
 use super::{Scope, order::Order, virtual_service::traffic};
 use crate::{
-    mesh::{context::Context, service::Declaration, store::parent_key},
+    mesh::{
+        context::Context,
+        service::Declaration,
+        store::{parent_key, parents_of},
+    },
     object::{Metadata, Object, ObjectKey, ObjectKind},
 };
 
@@ -29,6 +33,10 @@ use crate::{
 const GRPC_CLASS: usize = 0;
 /// Where routes for HTTP are in the order.
 const HTTP_CLASS: usize = 1;
+/// Where routes for TLS are in the order of those for connections; before virtual services, too.
+const TLS_CLASS: usize = 0;
+/// Where routes for TCP are in the order.
+const TCP_CLASS: usize = 1;
 /// Status of requests that cannot be forwarded as it is written.
 const UNUSABLE: u32 = 500;
 /// Retries where nobody says how many.
@@ -66,24 +74,22 @@ pub(super) fn routes(context: &mut Context<'_>, key: &ObjectKey, scope: &Scope) 
     let attached: BTreeSet<_> = context.store.routes_of.get(key).collect();
     let mut routes = Vec::new();
     for name in attached {
-        let namespace = &*name.name.namespace;
-        let is_of_consumer = is_of_consumer(namespace, scope);
-        match context.store.get(name) {
+        let object = context.store.get(name);
+        let Some((metadata, parents)) = object.map(|o| (o.metadata(), parents_of(o))) else {
+            continue;
+        };
+        let Some(ports) = ports(context, metadata, parents, key) else { continue };
+        let (kind, is_of_consumer) = (name.kind, is_of_consumer(metadata.namespace(), scope));
+        let source = Source { scope, metadata, kind, ports, is_of_consumer };
+        match object {
             Some(Object::HttpRoute(route)) => {
-                let spec = &route.spec;
-                let ports = ports(context, &route.metadata, &spec.parent_refs, key);
-                let Some(ports) = ports else { continue };
-                let (kind, metadata) = (name.kind, &route.metadata);
-                let source = Source { scope, metadata, kind, ports, is_of_consumer };
-                http(context, &source, &spec.rules, &mut routes);
+                http(context, &source, &route.spec.rules, &mut routes);
             }
             Some(Object::GrpcRoute(route)) => {
-                let spec = &route.spec;
-                let ports = ports(context, &route.metadata, &spec.parent_refs, key);
-                let Some(ports) = ports else { continue };
-                let (kind, metadata) = (name.kind, &route.metadata);
-                let source = Source { scope, metadata, kind, ports, is_of_consumer };
-                grpc(context, &source, &spec.rules, &mut routes);
+                grpc(context, &source, &route.spec.rules, &mut routes);
+            }
+            Some(Object::TlsRoute(route) | Object::TcpRoute(route)) => {
+                streams(context, &source, &route.spec.rules, &mut routes);
             }
             _ => {}
         }
@@ -162,7 +168,8 @@ fn http(
         for (j, matched) in matches.iter().enumerate() {
             let order = matching::http_order(Order::default().number(HTTP_CLASS), matched);
             let Some(conditions) = matching::http(matched) else { continue };
-            routes.push(source.route([i, j], order, common.name, with_match(&route, conditions)));
+            let traffic = Traffic::Http(with_match(&route, conditions));
+            routes.push(source.route([i, j], order, common.name, traffic));
         }
     }
 }
@@ -187,8 +194,24 @@ fn grpc(
         for (j, matched) in matches.iter().enumerate() {
             let order = matching::grpc_order(Order::default().number(GRPC_CLASS), matched);
             let Some(conditions) = matching::grpc(matched) else { continue };
-            routes.push(source.route([i, j], order, common.name, with_match(&route, conditions)));
+            let traffic = Traffic::Http(with_match(&route, conditions));
+            routes.push(source.route([i, j], order, common.name, traffic));
         }
+    }
+}
+
+fn streams(
+    context: &mut Context<'_>,
+    source: &Source<'_>,
+    rules: &[StreamRule],
+    routes: &mut Vec<Route>,
+) {
+    let class = if source.kind == ObjectKind::TlsRoute { TLS_CLASS } else { TCP_CLASS };
+    for (i, rule) in rules.iter().enumerate() {
+        let destinations = backend::destinations(context, source, &rule.backend_refs);
+        let order = Order::default().number(class);
+        let traffic = Traffic::Tcp(TcpRoute { destinations });
+        routes.push(source.route([i, 0], order, &rule.name, traffic));
     }
 }
 
@@ -264,7 +287,7 @@ fn times(context: &Context<'_>, rule: &Rule<'_>) -> Forward {
 // === impl Source ===
 
 impl Source<'_> {
-    fn route(&self, position: [usize; 2], order: Order, name: &str, http: HttpRoute) -> Route {
+    fn route(&self, position: [usize; 2], order: Order, name: &str, traffic: Traffic) -> Route {
         let [rule, matched] = position;
         let object = &self.metadata.name;
         let order = order.object(self.metadata).number(rule).number(matched);
@@ -278,10 +301,11 @@ impl Source<'_> {
             ports: self.ports.clone(),
             order: order.into_bytes(),
             name,
-            traffic: Some(Traffic::Http(http)),
-            client_namespace: match self.is_of_consumer {
-                true => object.namespace.to_string(),
-                false => String::new(),
+            traffic: Some(traffic),
+            client_namespace: if self.is_of_consumer {
+                object.namespace.to_string()
+            } else {
+                String::new()
             },
         }
     }

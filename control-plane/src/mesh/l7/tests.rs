@@ -4,6 +4,7 @@ mod destinations;
 mod gateway_api;
 mod reach;
 mod route_status;
+mod streams;
 mod virtual_services;
 
 use crate::{

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Objects that depend on each other in many ways, each in some versions.
-const UNIVERSE: [&[&str]; 36] = [
+const UNIVERSE: [&[&str]; 38] = [
     &[
         "v1, kind: Namespace, metadata: {name: shop}",
         "v1, kind: Namespace, metadata: {name: shop, labels: {istio.io/dataplane-mode: ambient, \
@@ -215,6 +215,12 @@ const UNIVERSE: [&[&str]; 36] = [
          {parentRefs: [{group: networking.istio.io, kind: ServiceEntry, name: e, namespace: shop}, \
          {name: w}], rules: [{backendRefs: [{name: cart, namespace: shop, port: 80}]}]}",
     ],
+    &["gateway.networking.k8s.io/v1alpha2, kind: TCPRoute, metadata: {name: t, namespace: bank}, \
+         spec: {parentRefs: [{group: '', kind: Service, name: till}], rules: [{backendRefs: [{name: \
+         cart, namespace: shop, port: 80}]}]}"],
+    &["gateway.networking.k8s.io/v1alpha2, kind: TLSRoute, metadata: {name: t, namespace: shop}, \
+         spec: {parentRefs: [{group: '', kind: Service, name: cart}], rules: [{backendRefs: [{name: \
+         till, namespace: bank, port: 80}]}]}"],
     &[
         "gateway.networking.k8s.io/v1beta1, kind: ReferenceGrant, metadata: {name: g, namespace: \
          shop}, spec: {from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: bank}], \

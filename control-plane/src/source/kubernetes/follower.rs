@@ -89,7 +89,7 @@ impl Follower {
     fn relisted(&mut self) -> Batch {
         let objects = self.known.values().cloned().collect();
         let stamps = std::mem::take(&mut self.stamped);
-        let stamps = is_judged(self.kind).then(|| StampEvent::Relisted(self.kind, stamps));
+        let stamps = is_judged(self.kind).then_some(StampEvent::Relisted(self.kind, stamps));
         self.batch(Some(Event::Relisted(self.kind, objects)), stamps)
     }
 

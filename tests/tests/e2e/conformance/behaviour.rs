@@ -15,7 +15,7 @@ const V1: &str = "backendRefs: [{name: echo-v1, port: 80}]";
 
 #[test]
 fn what_cannot_be_forwarded_is_answered_as_the_gateway_api_wants_it() -> Result<()> {
-    run("gbehave", vec![invalid_backends(), reference_grant(), timeouts(), cors(), rewrite_host()])
+    run("gbehave", [invalid_backends(), reference_grant(), timeouts(), cors(), rewrite_host()])
 }
 
 fn at(path: &str, fields: &str) -> String {
@@ -60,10 +60,10 @@ spec:
         name: "HTTPRouteReferenceGrant, HTTPRouteInvalidCrossNamespaceBackendRef",
         manifests: join([route.as_str(), grant]),
         cases: vec![
-            get("echo-v1/granted").from_consumer().at("echo-v2"),
-            get("echo-v1/other").from_consumer().status(500),
+            get("echo-v1/granted").sent_by_consumer().at("echo-v2"),
+            get("echo-v1/other").sent_by_consumer().status(500),
             // Routes of their own are all that clients have.
-            get("echo-v1/").from_consumer().status(404),
+            get("echo-v1/").sent_by_consumer().status(404),
             get("echo-v1/granted").at("echo-v1"),
         ],
     }

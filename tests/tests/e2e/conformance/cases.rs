@@ -32,7 +32,7 @@ pub(super) fn get(target: &str) -> Case {
 
 impl Case {
     /// Has a client of another namespace send it.
-    pub(super) fn from_consumer(self) -> Self {
+    pub(super) fn sent_by_consumer(self) -> Self {
         Self { sender: Sender::Consumer, ..self }
     }
 
@@ -59,7 +59,7 @@ impl Case {
     }
 
     /// Wants a path to arrive.
-    pub(super) fn as_path(self, path: &'static str) -> Self {
+    pub(super) fn path(self, path: &'static str) -> Self {
         Self { path: Some(path), ..self }
     }
 

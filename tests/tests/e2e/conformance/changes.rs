@@ -2,11 +2,12 @@
 
 use anyhow::Result;
 
-use super::{Case, Test, get, http_route, run};
+use super::{Case, Test, get, http_route, redirects, run};
 
 #[test]
-fn requests_are_changed_as_the_gateway_api_wants_it() -> Result<()> {
-    run("gchange", vec![header_modifier(), backend_header_modifier(), rewrite_path()])
+fn requests_are_changed_and_redirected_as_the_gateway_api_wants_it() -> Result<()> {
+    let changes = [header_modifier(), backend_header_modifier(), rewrite_path()];
+    run("gchange", changes.into_iter().chain(redirects::tests()))
 }
 
 /// Paths, and what is done with the headers of requests to them.
@@ -130,7 +131,7 @@ fn rewrite_path() -> Test {
             .header("X-Header-Add-Append", "append-val-1")
             .header("X-Header-Set", "set-val")
             .at("echo-v1")
-            .as_path(path)
+            .path(path)
             .arrives("x-header-add", "header-val-1")
             .arrives("x-header-add-append", "append-val-1,header-val-2")
             .arrives("x-header-set", "set-overwrites-values")
@@ -140,10 +141,10 @@ fn rewrite_path() -> Test {
         name: "MeshHTTPRouteRewritePath",
         manifests: http_route("rewrite", "echo", &rules.each_ref().map(String::as_str)),
         cases: vec![
-            get("echo/prefix/one/two").at("echo-v1").as_path("/one/two"),
-            get("echo/strip-prefix/three").at("echo-v1").as_path("/three"),
-            get("echo/strip-prefix").at("echo-v1").as_path("/"),
-            get("echo/full/one/two").at("echo-v1").as_path("/one"),
+            get("echo/prefix/one/two").at("echo-v1").path("/one/two"),
+            get("echo/strip-prefix/three").at("echo-v1").path("/three"),
+            get("echo/strip-prefix").at("echo-v1").path("/"),
+            get("echo/full/one/two").at("echo-v1").path("/one"),
             changed("echo/full/rewrite-path-and-modify-headers/test", "/test"),
             changed("echo/prefix/rewrite-path-and-modify-headers/one", "/prefix/one"),
         ],

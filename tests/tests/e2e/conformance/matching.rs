@@ -9,7 +9,7 @@ const V2: &str = "backendRefs: [{name: echo-v2, port: 80}]";
 
 #[test]
 fn requests_are_matched_as_the_gateway_api_wants_it() -> Result<()> {
-    let tests = vec![
+    let matching = [
         basic(),
         simple(),
         matching(),
@@ -19,12 +19,8 @@ fn requests_are_matched_as_the_gateway_api_wants_it() -> Result<()> {
         order(),
         across_routes(),
     ];
-    run("gmatch", tests)
-}
-
-#[test]
-fn routes_apply_to_the_frontends_that_they_are_attached_to() -> Result<()> {
-    run("gfront", vec![frontend(), frontend_hostname(), ports(), consumer_route()])
+    let frontends = [frontend(), frontend_hostname(), ports(), consumer_route()];
+    run("gmatch", matching.into_iter().chain(frontends))
 }
 
 fn rule(matches: &str, backend: &str) -> String {
@@ -130,8 +126,8 @@ fn named_rule() -> Test {
         name: "MeshHTTPRouteNamedRule",
         manifests: http_route("http-named-rules", "echo:80", &[&named, &unnamed]),
         cases: vec![
-            get("echo/named").at("echo-v1").as_path("/named"),
-            get("echo/unnamed").at("echo-v2").as_path("/unnamed"),
+            get("echo/named").at("echo-v1").path("/named"),
+            get("echo/unnamed").at("echo-v2").path("/unnamed"),
         ],
     }
 }
@@ -249,7 +245,7 @@ fn consumer_route() -> Test {
         name: "MeshConsumerRoute",
         manifests: route_of("HTTPRoute", name, "echo-v1", &[&rules[0]]),
         cases: vec![
-            get("echo-v1/").from_consumer().at("echo-v1").answered("x-header-set", "set"),
+            get("echo-v1/").sent_by_consumer().at("echo-v1").answered("x-header-set", "set"),
             get("echo-v1/").at("echo-v1").not_answered("x-header-set"),
         ],
     }

@@ -1,17 +1,13 @@
 //! Where clients are sent to.
 
-use anyhow::Result;
-
-use super::{Case, Test, get, http_route, run};
+use super::{Case, Test, get, http_route};
 
 /// A rule for paths with a prefix: what the redirect says.
 type Rule = (&'static str, &'static str);
 
-#[test]
-fn clients_are_redirected_as_the_gateway_api_wants_it() -> Result<()> {
-    let tests =
-        vec![host_and_status(), status(303), status(307), status(308), path(), port(), scheme()];
-    run("gredirect", tests)
+/// Returns all tests.
+pub(super) fn tests() -> [Test; 7] {
+    [host_and_status(), status(303), status(307), status(308), path(), port(), scheme()]
 }
 
 fn test(name: &'static str, rules: &[Rule], cases: Vec<Case>) -> Test {

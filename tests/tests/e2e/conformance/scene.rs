@@ -161,10 +161,10 @@ spec:
         found.with_context(|| format!("{options:?}: the last was {last:?}\n{}", self.log()))
     }
 
-    /// Sends many requests on one connection, with a URL that stands for all of them, and returns
-    /// how many each version answered.
-    pub(super) fn count(&self, url: &str) -> Result<HashMap<String, u32>> {
-        let output = self.mesh.a.run(&self.curl(&[url]))?.checked()?;
+    /// Sends many requests, with a URL that stands for all of them, and returns how many each version
+    /// answered.
+    pub(super) fn count(&self, options: &[&str]) -> Result<HashMap<String, u32>> {
+        let output = self.mesh.a.run(self.curl(options))?.checked()?;
         let mut counts = HashMap::new();
         for line in output.stdout.lines() {
             let arrived: Arrived = serde_json::from_str(line).with_context(|| line.to_owned())?;
@@ -255,6 +255,7 @@ spec:
   - {{name: http, port: 80, appProtocol: http}}
   - {{name: http-alt, port: 8080, targetPort: 8081, appProtocol: http}}
   - {{name: grpc, port: 7070, appProtocol: grpc}}
+  - {{name: tcp, port: 9090, targetPort: 80, appProtocol: tcp}}
 ",
         manifest::USE_WAYPOINT
     )

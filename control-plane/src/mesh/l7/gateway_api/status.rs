@@ -16,7 +16,7 @@ use crate::{
         context::Context,
         judgement::{Judgement, ParentJudgement},
         service::Declaration,
-        store::parent_key,
+        store::{parent_key, parents_of},
         waypoint,
     },
     object::{Metadata, Object, ObjectKey, ObjectName},
@@ -39,17 +39,17 @@ struct Parent<'a> {
 
 /// Returns what the status of a route has to say of each service that it names as its parent.
 pub(in crate::mesh) fn judge(context: &mut Context<'_>, object: &Object) -> Vec<ParentJudgement> {
-    let (parents, rules) = match object {
-        Object::HttpRoute(route) => {
-            (&route.spec.parent_refs, route.spec.rules.iter().map(of_http).collect::<Vec<_>>())
-        }
-        Object::GrpcRoute(route) => {
-            (&route.spec.parent_refs, route.spec.rules.iter().map(of_grpc).collect())
+    let rules: Vec<_> = match Some(object) {
+        Some(Object::HttpRoute(route)) => route.spec.rules.iter().map(of_http).collect(),
+        Some(Object::GrpcRoute(route)) => route.spec.rules.iter().map(of_grpc).collect(),
+        Some(Object::TlsRoute(route) | Object::TcpRoute(route)) => {
+            let rules = route.spec.rules.iter();
+            rules.map(|rule| of_rule(&[], &rule.backend_refs, true)).collect()
         }
         _ => return Vec::new(),
     };
     let mut judgements = Vec::new();
-    for reference in parents {
+    for reference in parents_of(object) {
         // What is no service is for gateways to say.
         let Some(key) = parent_key(object.metadata().namespace(), reference) else { continue };
         judgements.push(of_parent(context, object, reference, key, &rules));
