@@ -164,6 +164,13 @@ pub struct RunArgs {
         default_value = "istio-validator-istio-system"
     )]
     pub webhook_configuration: String,
+    /// Whether the copies of mirrored requests keep the host of the request. With `false` they get
+    /// the suffix `-shadow`, by which their servers can tell them from requests that are answered.
+    #[arg(
+        long, env = "DISABLE_SHADOW_HOST_SUFFIX", value_name = "BOOL", default_value_t = true,
+        action = clap::ArgAction::Set
+    )]
+    pub disable_shadow_host_suffix: bool,
     /// Lifetime of workload certificates whose owner wishes none.
     #[arg(
         long, env = "DEFAULT_WORKLOAD_CERT_TTL", value_name = "TIME", default_value_t = Time(DEFAULT_CERTIFICATE_TTL)
@@ -284,6 +291,7 @@ impl RunArgs {
             } else {
                 AbsentWaypoint::Refuse
             },
+            shadow_suffix: !self.disable_shadow_host_suffix,
         }
     }
 
