@@ -26,6 +26,9 @@ pub struct Options {
     pub absent_waypoint: AbsentWaypoint,
     /// Whether the host of a mirrored request gets the suffix `-shadow`.
     pub shadow_suffix: bool,
+    /// Whether what is bound to a waypoint is reached through it only, even if the waypoint does not
+    /// say so itself.
+    pub require_waypoints: bool,
 }
 
 /// How it is known which pods take part in the mesh.
@@ -62,6 +65,7 @@ impl Default for Options {
             enrolment: Enrolment::default(),
             absent_waypoint: AbsentWaypoint::default(),
             shadow_suffix: false,
+            require_waypoints: false,
         }
     }
 }

@@ -230,7 +230,8 @@ fn route_of(connection: &Connection, request: &Parts) -> Option<(Arc<HttpRoute>,
         let (_, route) = connection.direct()?;
         return Some((route.clone(), connection.address?.port()));
     };
-    let route = match view.routes(port)?.find(&RequestHead::of(request, SCHEME)) {
+    let routes = view.routes(port, connection.source.namespace.as_str())?;
+    let route = match routes.find(&RequestHead::of(request, SCHEME)) {
         Found::Route(route) => route.clone(),
         Found::NoMatch => return None,
         Found::NoRoutes => view.default_route().clone(),
