@@ -17,7 +17,10 @@ use mesh_api::{
 };
 use tokio::sync::Notify;
 
-use super::snapshot::Snapshot;
+use super::{
+    preamble::{Preamble, Unsupported},
+    snapshot::Snapshot,
+};
 use crate::{
     balance::{Cluster, Endpoint, Instance, Policy},
     policy::ServicePolicies,
@@ -63,7 +66,7 @@ pub struct Backend {
     /// Told when a connection is free or gone.
     pub released: Arc<Notify>,
     members: Members,
-    unsupported: Option<Unsupported>,
+    preamble: Result<Preamble, Unsupported>,
     policy: Arc<Policy>,
     own: Instance,
     /// What it was before: endpoints keep their standing.
@@ -90,17 +93,6 @@ pub enum Way {
     /// Not at all: a destination rule wants something done that this waypoint cannot do, and without
     /// it nothing may pass.
     Unsupported(Unsupported),
-}
-
-/// What a destination rule wants and this waypoint cannot do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum Unsupported {
-    /// TLS to the endpoint, of the application.
-    #[error("trafficPolicy.tls: this waypoint starts no TLS to endpoints; use mode DISABLE")]
-    Tls,
-    /// A header of the PROXY protocol.
-    #[error("trafficPolicy.proxyProtocol: this waypoint writes no PROXY header; remove it")]
-    ProxyProtocol,
 }
 
 // === impl ServiceView ===
@@ -134,7 +126,10 @@ impl ServiceView {
                     protocol: port.protocol,
                     released: before.map_or_else(Arc::default, |before| before.released.clone()),
                     members: Members::OfService(service.clone(), number, instances.clone()),
-                    unsupported: variant.and_then(unsupported),
+                    preamble: variant.map_or_else(
+                        || Ok(Preamble::default()),
+                        |variant| preamble(service, variant),
+                    ),
                     // An equal policy is kept, which says that endpoints are judged as before.
                     policy: before
                         .map(|before| before.policy.clone())
@@ -255,13 +250,9 @@ fn variant_of<'a>(variants: &'a [l7::Variant], port: u16, subset: &str) -> Optio
     variant(port.into()).or_else(|| variant(0))
 }
 
-/// Returns what is wanted and cannot be done, if anything.
-fn unsupported(variant: &l7::Variant) -> Option<Unsupported> {
-    let tls = variant.tls.as_ref().map(l7::UpstreamTls::mode);
-    if tls.is_some_and(|mode| mode != l7::upstream_tls::Mode::Disable) {
-        return Some(Unsupported::Tls);
-    }
-    (variant.proxy_protocol != 0).then_some(Unsupported::ProxyProtocol)
+/// Returns what connections begin with.
+fn preamble(service: &Service, variant: &l7::Variant) -> Result<Preamble, Unsupported> {
+    Preamble::compile(variant, service.subject_alt_names.iter().map(ToString::to_string))
 }
 
 fn name_of(service: &Service, port: u16, subset: &str) -> Arc<str> {
@@ -284,7 +275,7 @@ impl Backend {
             protocol: AppProtocol::Unknown,
             released: Arc::default(),
             members: Members::Alone(instance, address),
-            unsupported: None,
+            preamble: Ok(Preamble::default()),
             policy: Arc::default(),
             own,
             previous: None,
@@ -324,9 +315,14 @@ impl Backend {
         }
     }
 
+    /// Returns what connections to its endpoints begin with.
+    pub fn preamble(&self) -> Option<&Preamble> {
+        self.preamble.as_ref().ok()
+    }
+
     /// Returns how one of its endpoints is reached.
     pub fn way(&self, endpoint: &Endpoint) -> Way {
-        if let Some(unsupported) = self.unsupported {
+        if let Err(unsupported) = self.preamble {
             return Way::Unsupported(unsupported);
         }
         let workload = &endpoint.instance.workload;
