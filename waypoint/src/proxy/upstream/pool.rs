@@ -134,17 +134,29 @@ impl Pool {
                 },
             }
         }
-        let mut connection = match self.room(&key, wanted) {
-            Some(room) => self.connect_http1(&key, dialler, wanted, room).await?,
-            None => match self.wait(&key, wanted).await? {
-                Free::Idle(connection) => connection,
-                Free::Room(room) => self.connect_http1(&key, dialler, wanted, room).await?,
-            },
-        };
+        // Apart: it is long, and what most requests wait in is copied until they wait.
+        let mut connection = Box::pin(self.free_http1(&key, dialler, wanted)).await?;
         let sent = connection.sender.send_request(request).await;
         let response = sent.map_err(|error| broken(&error))?;
         self.keep(key, wanted, connection);
         Ok(response)
+    }
+
+    /// Returns a connection for a request: a new one, or else the first that is free.
+    async fn free_http1(
+        &self,
+        key: &Key,
+        dialler: &Dialler,
+        wanted: &Wanted,
+    ) -> Result<Connection, UpstreamError> {
+        let room = match self.room(key, wanted) {
+            Some(room) => room,
+            None => match self.wait(key, wanted).await? {
+                Free::Idle(connection) => return Ok(connection),
+                Free::Room(room) => room,
+            },
+        };
+        self.connect_http1(key, dialler, wanted, room).await
     }
 
     async fn connect_http1(
@@ -208,14 +220,24 @@ impl Pool {
                 },
             }
         }
+        let mut sender = Box::pin(self.connect_http2(key, dialler, wanted)).await?;
+        sender.send_request(request).await.map_err(|error| broken(&error))
+    }
+
+    async fn connect_http2(
+        &self,
+        key: Key,
+        dialler: &Dialler,
+        wanted: &Wanted,
+    ) -> Result<http2::SendRequest<Body>, UpstreamError> {
         let room = self.room(&key, wanted).ok_or(Overflow::Connections)?;
         let open = self.count(&key);
         let io = TokioIo::new(dialler.connect(wanted).await?);
         let handshake = http2::Builder::new(LocalExecutor).handshake(io);
-        let (mut sender, connection) = handshake.await.map_err(|error| broken(&error))?;
+        let (sender, connection) = handshake.await.map_err(|error| broken(&error))?;
         drive(connection, (room, open), wanted);
         self.http2.borrow_mut().insert(key, sender.clone());
-        sender.send_request(request).await.map_err(|error| broken(&error))
+        Ok(sender)
     }
 
     /// Takes a connection that waits, the one that was used last.
