@@ -23,7 +23,10 @@ use mesh_api::proto::{
     workload,
 };
 
-pub(super) use self::{authorization::of_policy, destination::destination, labels::labels};
+pub(super) use self::{
+    authorization::of_policy, destination::destination, labels::labels,
+    virtual_service::is_for_mesh,
+};
 use super::{context::Context, dependency::Use, hosts};
 use crate::{
     object::{ObjectKey, ObjectName},

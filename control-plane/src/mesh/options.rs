@@ -24,6 +24,8 @@ pub struct Options {
     pub enrolment: Enrolment,
     /// What becomes of traffic to a waypoint that is not there.
     pub absent_waypoint: AbsentWaypoint,
+    /// Whether a waypoint is provided where routes need one and nobody has declared one.
+    pub automatic_waypoints: bool,
 }
 
 /// How it is known which pods take part in the mesh.
@@ -59,6 +61,7 @@ impl Default for Options {
             system_namespace: DEFAULT_ROOT_NAMESPACE.into(),
             enrolment: Enrolment::default(),
             absent_waypoint: AbsentWaypoint::default(),
+            automatic_waypoints: true,
         }
     }
 }

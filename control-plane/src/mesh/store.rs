@@ -9,6 +9,7 @@ use super::{
     addresses::{Applicant, Slot, VirtualAddresses},
     index::{LabelIndex, MultiMap, Op, SelectorIndex},
     names::{FOR_SERVICE_ACCOUNT, NO_AUTO_ADDRESS},
+    waypoint::is_waypoint,
 };
 use crate::object::{
     DestinationRule, EndpointSlice, Gateway, Labels, MeshConfig, Object, ObjectKey, ObjectKind,
@@ -53,6 +54,12 @@ pub(super) struct Store {
     pub(super) routes_of: MultiMap<ObjectKey, ObjectKey>,
     /// Authorization policies by the service entry that they are attached to.
     pub(super) policies_of_entry: MultiMap<ObjectName, ObjectKey>,
+    /// Gateways that are waypoints, by namespace.
+    pub(super) waypoints: MultiMap<Arc<str>, ObjectName>,
+    /// What says how the traffic of services is routed, by its own namespace.
+    pub(super) routing: MultiMap<Arc<str>, ObjectKey>,
+    /// Namespaces that need a waypoint which nobody has declared.
+    pub(super) needing: BTreeSet<Arc<str>>,
     virtual_addresses: VirtualAddresses,
 }
 
@@ -91,6 +98,9 @@ impl Store {
             destination_rules: MultiMap::default(),
             routes_of: MultiMap::default(),
             policies_of_entry: MultiMap::default(),
+            waypoints: MultiMap::default(),
+            routing: MultiMap::default(),
+            needing: BTreeSet::new(),
             virtual_addresses: VirtualAddresses::default(),
         }
     }
@@ -147,6 +157,25 @@ impl Store {
         format!("{name}.{namespace}.svc.{}", self.domain)
     }
 
+    /// Returns the host names of a service or service entry.
+    pub(super) fn hosts_of(&self, key: &ObjectKey) -> Vec<Arc<str>> {
+        match self.get(key) {
+            Some(Object::ServiceEntry(entry)) => {
+                entry.spec.hosts.iter().map(|host| host.as_str().into()).collect()
+            }
+            Some(_) | None => vec![self.host_of(&key.name).into()],
+        }
+    }
+
+    /// Notes whether a namespace needs a waypoint; returns whether that is different from before.
+    pub(super) fn note_need(&mut self, namespace: &Arc<str>, is_needed: bool) -> bool {
+        if is_needed {
+            self.needing.insert(namespace.clone())
+        } else {
+            self.needing.remove(namespace)
+        }
+    }
+
     /// Returns the host that a rule of a namespace means: short names are those of its services.
     pub(super) fn expanded(&self, namespace: &Arc<str>, host: &str) -> Arc<str> {
         if host == "*" || host.contains(['.', ':']) {
@@ -194,15 +223,15 @@ impl Store {
                 self.policy_selectors.apply(op, &key, &selector);
                 self.peer_authentications.apply(op, key.name.namespace.clone(), key);
             }
-            Object::Gateway(gateway) => {
-                if let Some(account) = account_of(gateway) {
-                    self.gateways_of_account.apply(op, account, key.name);
-                }
+            Object::Gateway(gateway) => self.index_gateway(op, key.name, gateway),
+            Object::VirtualService(service) => {
+                self.index_virtual_service(op, &key.name, service);
+                self.routing.apply(op, key.name.namespace.clone(), key);
             }
-            Object::VirtualService(service) => self.index_virtual_service(op, &key.name, service),
             Object::DestinationRule(rule) => {
                 let host = self.expanded(&key.name.namespace, &rule.spec.host);
                 let place = (key.name.namespace.clone(), host);
+                self.routing.apply(op, key.name.namespace.clone(), key.clone());
                 self.destination_rules.apply(op, place, key.name);
             }
             Object::HttpRoute(route) => self.index_route(op, &key, &route.spec.parent_refs),
@@ -213,6 +242,15 @@ impl Store {
             | Object::ServiceAccount(_) => {}
         }
         BTreeSet::new()
+    }
+
+    fn index_gateway(&mut self, op: Op, name: ObjectName, gateway: &Gateway) {
+        if let Some(account) = account_of(gateway) {
+            self.gateways_of_account.apply(op, account, name.clone());
+        }
+        if is_waypoint(gateway) {
+            self.waypoints.apply(op, name.namespace.clone(), name);
+        }
     }
 
     fn index_virtual_service(&mut self, op: Op, name: &ObjectName, service: &VirtualService) {
@@ -229,6 +267,7 @@ impl Store {
         for parent in parents.iter().filter_map(|parent| parent_key(&key.name.namespace, parent)) {
             self.routes_of.apply(op, parent, key.clone());
         }
+        self.routing.apply(op, key.name.namespace.clone(), key.clone());
     }
 
     fn index_pod(&mut self, op: Op, key: &ObjectKey, pod: &Pod) {

@@ -12,7 +12,7 @@ use crate::{
     cluster::{CART, POD, cluster, start},
     plane::eventually,
     status::judged,
-    waypoints::gateway,
+    waypoints::every_kind,
 };
 
 const MANIFEST: &str = include_str!("../../../deploy/fairlead-control.yaml");
@@ -138,7 +138,9 @@ async fn the_program_asks_for_nothing_that_its_rules_do_not_permit() -> Result<(
     for object in judged() {
         server.apply(&object)?;
     }
-    server.apply(&gateway("default"))?;
+    for object in every_kind() {
+        server.apply(&object)?;
+    }
     let plane = start(&server, "good").await?;
     Client::connect(&plane)?.until(|known| known.contains_key(POD)).await?;
     certify(&plane, CART).await??;
@@ -165,6 +167,8 @@ async fn the_program_asks_for_nothing_that_its_rules_do_not_permit() -> Result<(
         ("patch", "gatewayclasses"),
         ("patch", "gatewayclasses/status"),
         ("patch", "gateways/status"),
+        ("create", "gateways"),
+        ("delete", "gateways"),
     ] {
         eventually(&format!("{verb} of {resource}"), async || {
             seen().iter().find(|r| r.verb == verb && r.resource == resource).cloned()
