@@ -44,6 +44,7 @@ pub use self::{
     judgement::{Judgement, condition_of},
     options::{AbsentWaypoint, Enrolment, Options},
     warning::Warning,
+    waypoint::WAYPOINT_CLASS,
 };
 use crate::{
     object::{Object, ObjectKey, ObjectKind, ObjectName},
@@ -242,7 +243,7 @@ impl Mesh {
     /// Computes a unit anew; returns what depends on its outcome.
     fn compute(&mut self, unit: &Unit, diff: &mut Diff) -> Moved {
         let mut context = Context::new(&self.store, &self.options, &self.settings);
-        let resources = match unit {
+        let mut resources = match unit {
             Unit::Object(key) => of_key(&mut context, key, &mut self.computed),
             Unit::StrictPolicy => policy::strict_policy(&context).into_iter().collect(),
             Unit::Labels(key) if !self.outcomes.dependents().reach(&key.name.namespace) => {
@@ -258,7 +259,8 @@ impl Mesh {
             Unit::Object(key) => self.store.get(key).and_then(|o| judgement::of(o, &context)),
             Unit::StrictPolicy | Unit::Labels(_) | Unit::Destination(_) => None,
         };
-        let Context { warnings, depends_on, .. } = context;
+        let Context { warnings, depends_on, further, .. } = context;
+        resources.extend(further);
         if let Unit::Object(key) = unit {
             match judgement {
                 Some(judgement) => self.judgements.insert(key.clone(), judgement),
@@ -291,6 +293,8 @@ fn of_key(context: &mut Context<'_>, key: &ObjectKey, computed: &mut Computed) -
         }
         Object::Service(_) | Object::ServiceEntry(_) => &mut computed.services,
         Object::AuthorizationPolicy(_) | Object::PeerAuthentication(_) => &mut computed.policies,
+        // Nothing much.
+        Object::Gateway(_) => return of_object(context, object),
         Object::MeshConfig(_)
         | Object::Namespace(_)
         | Object::Node(_)
@@ -298,8 +302,7 @@ fn of_key(context: &mut Context<'_>, key: &ObjectKey, computed: &mut Computed) -
         | Object::VirtualService(_)
         | Object::DestinationRule(_)
         | Object::HttpRoute(_)
-        | Object::GrpcRoute(_)
-        | Object::Gateway(_) => return Vec::new(),
+        | Object::GrpcRoute(_) => return Vec::new(),
     };
     *counter += 1;
     of_object(context, object)
@@ -326,6 +329,7 @@ fn of_object(context: &mut Context<'_>, object: &Object) -> Vec<Resource> {
         Object::PeerAuthentication(object) => {
             policy::of_peer_authentication(context, object).into_iter().collect()
         }
+        Object::Gateway(gateway) => waypoint::policy_of(context, gateway).into_iter().collect(),
         Object::MeshConfig(_)
         | Object::Namespace(_)
         | Object::Node(_)
@@ -333,8 +337,7 @@ fn of_object(context: &mut Context<'_>, object: &Object) -> Vec<Resource> {
         | Object::VirtualService(_)
         | Object::DestinationRule(_)
         | Object::HttpRoute(_)
-        | Object::GrpcRoute(_)
-        | Object::Gateway(_) => Vec::new(),
+        | Object::GrpcRoute(_) => Vec::new(),
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod access_log;
 mod adapter;
+pub mod bookinfo;
 mod capture;
 mod certificate;
 mod cgroup;
@@ -29,6 +30,7 @@ mod pod;
 mod process;
 mod process_tree;
 mod programs;
+mod resolver;
 mod resources;
 mod socket_table;
 mod wait;
@@ -57,6 +59,7 @@ pub use self::{
     process::{Child, IntoCommand, Output},
     process_tree::{TreeProcess, process_tree},
     programs::{program, python},
+    resolver::resolving,
     resources::Resources,
     socket_table::{TcpSocket, TcpState},
     wait::wait_for,

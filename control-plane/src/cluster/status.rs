@@ -20,10 +20,8 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
-use self::{
-    amend::amended,
-    tries::{Outcome, Tries},
-};
+pub(super) use self::amend::amended;
+use self::tries::{Outcome, Tries};
 use crate::{
     feed::Standing,
     mesh::condition_of,
@@ -48,7 +46,7 @@ const REQUEST_TIME: Duration = Duration::from_secs(30);
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
 
 /// Who writes, as API servers note it with fields.
-const MANAGER: &str = "fairlead-control";
+pub(super) const MANAGER: &str = "fairlead-control";
 
 /// A write that is due.
 #[derive(Debug)]

@@ -13,7 +13,10 @@ use super::{
     store::Store,
     warning::Warning,
 };
-use crate::object::{Metadata, ObjectName, Plain};
+use crate::{
+    object::{Metadata, ObjectName, Plain},
+    resource::Resource,
+};
 
 /// Trust domain that is left out on the wire.
 const DEFAULT_TRUST_DOMAIN: &str = "cluster.local";
@@ -58,6 +61,8 @@ pub(super) struct Context<'a> {
     pub(super) depends_on: Dependencies,
     /// Waypoints that the service is bound to, whether they have an address or not; a canary last.
     pub(super) waypoints: Vec<ObjectName>,
+    /// What comes out besides what the object is about.
+    pub(super) further: Vec<Resource>,
     /// What became of the object's waypoint, if it is a service that names one.
     pub(super) binding: Option<Binding>,
 }
@@ -103,6 +108,7 @@ impl<'a> Context<'a> {
             warnings: Vec::new(),
             depends_on: Dependencies::default(),
             waypoints: Vec::new(),
+            further: Vec::new(),
             binding: None,
         }
     }

@@ -105,6 +105,7 @@ impl Dirty<'_> {
 
     fn gateway(&mut self, gateway: &Gateway) {
         let name = &gateway.metadata.name;
+        self.unit(&ObjectKey { kind: ObjectKind::Gateway, name: name.clone() });
         self.all(self.dependents.of_gateway.get(name));
         // A service of the gateway's name is its own, whether it knows or not.
         self.unit(&ObjectKey { kind: ObjectKind::Service, name: name.clone() });

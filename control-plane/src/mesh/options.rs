@@ -24,6 +24,9 @@ pub struct Options {
     pub enrolment: Enrolment,
     /// What becomes of traffic to a waypoint that is not there.
     pub absent_waypoint: AbsentWaypoint,
+    /// Whether what is bound to a waypoint is reached through it only, even if the waypoint does not
+    /// say so itself.
+    pub require_waypoints: bool,
 }
 
 /// How it is known which pods take part in the mesh.
@@ -59,6 +62,7 @@ impl Default for Options {
             system_namespace: DEFAULT_ROOT_NAMESPACE.into(),
             enrolment: Enrolment::default(),
             absent_waypoint: AbsentWaypoint::default(),
+            require_waypoints: false,
         }
     }
 }

@@ -9,4 +9,5 @@ mod permissions;
 mod plane;
 mod replicas;
 mod status;
+mod waypoints;
 mod webhook;

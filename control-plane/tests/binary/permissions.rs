@@ -12,6 +12,7 @@ use crate::{
     cluster::{CART, POD, cluster, start},
     plane::eventually,
     status::judged,
+    waypoints::gateway,
 };
 
 const MANIFEST: &str = include_str!("../../../deploy/fairlead-control.yaml");
@@ -137,6 +138,7 @@ async fn the_program_asks_for_nothing_that_its_rules_do_not_permit() -> Result<(
     for object in judged() {
         server.apply(&object)?;
     }
+    server.apply(&gateway("default"))?;
     let plane = start(&server, "good").await?;
     Client::connect(&plane)?.until(|known| known.contains_key(POD)).await?;
     certify(&plane, CART).await??;
@@ -157,6 +159,12 @@ async fn the_program_asks_for_nothing_that_its_rules_do_not_permit() -> Result<(
         ("patch", "authorizationpolicies/status"),
         ("patch", "serviceentries/status"),
         ("patch", "services/status"),
+        ("patch", "serviceaccounts"),
+        ("patch", "services"),
+        ("patch", "deployments"),
+        ("patch", "gatewayclasses"),
+        ("patch", "gatewayclasses/status"),
+        ("patch", "gateways/status"),
     ] {
         eventually(&format!("{verb} of {resource}"), async || {
             seen().iter().find(|r| r.verb == verb && r.resource == resource).cloned()

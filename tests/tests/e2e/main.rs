@@ -2,6 +2,7 @@
 //! proxies say about themselves.
 
 mod adapter;
+mod bookinfo;
 mod bpf;
 mod certificates;
 mod clients;

@@ -39,6 +39,7 @@ pub(super) async fn serve(connection: Rc<Connection>, mut io: Io) {
         backend,
         cluster,
         version: Version::Http1,
+        switch: None,
         client: connection.client,
     };
     let connected = connection.worker.upstreams.connect(&wanted).await;

@@ -6,7 +6,7 @@ use crate::{mesh::Judgement, source::kubernetes::Stamp};
 
 /// Returns the conditions of an object with the one of type `condition` as it is judged, or without
 /// it if it is not; nothing if they are so already. What others wrote stays as it is.
-pub(super) fn amended(
+pub(crate) fn amended(
     condition: &str,
     stamp: &Stamp,
     judgement: Option<&Judgement>,

@@ -21,6 +21,9 @@ impl CloseReason {
             Self::DeniedByPolicy { .. } | Self::DeniedByPolicyChange { .. } => {
                 "change that policy if this source may connect"
             }
+            Self::WaypointRequired { .. } => {
+                "connect to the service, not to its pod: the waypoint decides then"
+            }
             Self::NotAllowed { .. } => "add this source to one if it may connect",
             Self::UnknownPolicy { .. } => "check that it exists and is valid",
             Self::WorkloadUnknown => "check that its address is in the proxy's workloads",
@@ -70,6 +73,9 @@ impl CloseReason {
     fn write_event(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let event = match self {
             Self::DeniedByPolicy { policy } => return write!(f, "denied by policy {policy}"),
+            Self::WaypointRequired { policy } => {
+                return write!(f, "denied because it went past the waypoint ({policy})");
+            }
             Self::UnknownPolicy { policy } => {
                 return write!(f, "denied because policy {policy} applies and is not loaded");
             }
