@@ -112,7 +112,7 @@ impl Pool {
         let (way, backend) = (wanted.way.clone(), wanted.backend.name.clone());
         let key = Key { address: wanted.address, way, backend };
         if let Some(switch) = &wanted.switch {
-            return self.switch(&key, dialler, wanted, switch, request).await;
+            return Box::pin(self.switch(&key, dialler, wanted, switch, request)).await;
         }
         match wanted.version {
             Version::Http1 => self.send_http1(key, dialler, wanted, request).await,
