@@ -41,7 +41,7 @@ use self::{
     store::Store,
 };
 pub use self::{
-    judgement::{Judgement, condition_of},
+    judgement::{Judgement, ParentJudgement, condition_of, is_judged},
     options::{AbsentWaypoint, Enrolment, Options},
     warning::Warning,
     waypoint::WAYPOINT_CLASS,
@@ -82,6 +82,8 @@ pub struct Mesh {
     outcomes: Outcomes,
     warnings: BTreeMap<ObjectKey, Vec<Warning>>,
     judgements: BTreeMap<ObjectKey, Judgement>,
+    /// Of routes that are attached to services.
+    parents: BTreeMap<ObjectKey, Vec<ParentJudgement>>,
     computed: Computed,
 }
 
@@ -99,6 +101,7 @@ impl Mesh {
             outcomes: Outcomes::default(),
             warnings: BTreeMap::new(),
             judgements: BTreeMap::new(),
+            parents: BTreeMap::new(),
             computed: Computed::default(),
         }
     }
@@ -146,6 +149,11 @@ impl Mesh {
     /// Returns what the status of an object has to say, if anything.
     pub fn judgement(&self, key: &ObjectKey) -> Option<&Judgement> {
         self.judgements.get(key)
+    }
+
+    /// Returns what the status of a route has to say of its parents.
+    pub fn parents(&self, key: &ObjectKey) -> &[ParentJudgement] {
+        self.parents.get(key).map_or(&[], Vec::as_slice)
     }
 
     /// Returns how many times something was computed so far.
@@ -259,12 +267,20 @@ impl Mesh {
             Unit::Object(key) => self.store.get(key).and_then(|o| judgement::of(o, &context)),
             Unit::StrictPolicy | Unit::Labels(_) | Unit::Destination(_) => None,
         };
+        let parents = match unit {
+            Unit::Object(key) => self.store.get(key).map(|o| l7::judge(&mut context, o)),
+            Unit::StrictPolicy | Unit::Labels(_) | Unit::Destination(_) => None,
+        };
         let Context { warnings, depends_on, further, .. } = context;
         resources.extend(further);
         if let Unit::Object(key) = unit {
             match judgement {
                 Some(judgement) => self.judgements.insert(key.clone(), judgement),
                 None => self.judgements.remove(key),
+            };
+            match parents.filter(|parents| !parents.is_empty()) {
+                Some(parents) => self.parents.insert(key.clone(), parents),
+                None => self.parents.remove(key),
             };
             if warnings.is_empty() {
                 self.warnings.remove(key);
@@ -302,7 +318,10 @@ fn of_key(context: &mut Context<'_>, key: &ObjectKey, computed: &mut Computed) -
         | Object::VirtualService(_)
         | Object::DestinationRule(_)
         | Object::HttpRoute(_)
-        | Object::GrpcRoute(_) => return Vec::new(),
+        | Object::GrpcRoute(_)
+        | Object::TlsRoute(_)
+        | Object::TcpRoute(_)
+        | Object::ReferenceGrant(_) => return Vec::new(),
     };
     *counter += 1;
     of_object(context, object)
@@ -337,7 +356,10 @@ fn of_object(context: &mut Context<'_>, object: &Object) -> Vec<Resource> {
         | Object::VirtualService(_)
         | Object::DestinationRule(_)
         | Object::HttpRoute(_)
-        | Object::GrpcRoute(_) => Vec::new(),
+        | Object::GrpcRoute(_)
+        | Object::TlsRoute(_)
+        | Object::TcpRoute(_)
+        | Object::ReferenceGrant(_) => Vec::new(),
     }
 }
 

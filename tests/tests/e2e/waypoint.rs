@@ -1,5 +1,8 @@
 //! Services behind a waypoint: what applications send passes it, and what it is told is done.
 
+mod bodies;
+mod grpc;
+mod origins;
 mod policy;
 mod required;
 mod routes;
