@@ -16,7 +16,7 @@ use crate::{
     auth::Account,
     ca::{AuthorityOptions, DEFAULT_CERTIFICATE_TTL, IssuePolicy, MAX_CERTIFICATE_TTL},
     cluster::{
-        LeaseOptions,
+        LeaseOptions, WaypointSettings,
         lease::{DEFAULT_LEASE_DURATION, MIN_LEASE_DURATION},
     },
     mesh::{AbsentWaypoint, Enrolment, Options},
@@ -95,6 +95,12 @@ pub struct RunArgs {
     /// the waypoint do not apply to it then.
     #[arg(long)]
     pub bypass_absent_waypoints: bool,
+    /// Have pods behind waypoints, and pods of services behind waypoints, refuse what comes past
+    /// these, so that the waypoint's policies cannot be evaded. The annotation
+    /// fairlead.io/require-waypoint: "true" or "false" of a Gateway says so for one waypoint. A
+    /// waypoint has to run as the service account of its Gateway's name.
+    #[arg(long, env = "PILOT_AUTO_ALLOW_WAYPOINT_POLICY")]
+    pub require_waypoints: bool,
     /// Directory of the certificate authority, with the file names of Istio: ca-cert.pem,
     /// ca-key.pem, root-cert.pem, and cert-chain.pem if the certificate is an intermediate. A root
     /// is made if there is none. Changes are taken up while running. With --config-dir the default
@@ -164,6 +170,18 @@ pub struct RunArgs {
         default_value = "istio-validator-istio-system"
     )]
     pub webhook_configuration: String,
+    /// Whether the copies of mirrored requests keep the host of the request. With `false` they get
+    /// the suffix `-shadow`, by which their servers can tell them from requests that are answered.
+    #[arg(
+        long, env = "DISABLE_SHADOW_HOST_SUFFIX", value_name = "BOOL", default_value_t = true,
+        action = clap::ArgAction::Set
+    )]
+    pub disable_shadow_host_suffix: bool,
+    /// With --kubernetes: container image of the waypoints that are made for gateways of the class
+    /// istio-waypoint. They find the control plane by the first --service-name, at the port of
+    /// --address.
+    #[arg(long, env = "WAYPOINT_IMAGE", value_name = "IMAGE", default_value = "fairlead:latest")]
+    pub waypoint_image: String,
     /// Lifetime of workload certificates whose owner wishes none.
     #[arg(
         long, env = "DEFAULT_WORKLOAD_CERT_TTL", value_name = "TIME", default_value_t = Time(DEFAULT_CERTIFICATE_TTL)
@@ -284,6 +302,8 @@ impl RunArgs {
             } else {
                 AbsentWaypoint::Refuse
             },
+            shadow_suffix: !self.disable_shadow_host_suffix,
+            require_waypoints: self.require_waypoints,
         }
     }
 
@@ -294,6 +314,24 @@ impl RunArgs {
             name: LEASE.to_owned(),
             candidate: format!("{}_{:016x}", self.replica_name, rand::random::<u64>()),
             duration: self.lease_duration.0.max(MIN_LEASE_DURATION),
+        }
+    }
+
+    /// Returns how waypoints are made.
+    pub fn waypoint_settings(&self) -> WaypointSettings {
+        let server = self.service_names.first().map_or("localhost", String::as_str);
+        let server = match server.parse::<Ipv6Addr>() {
+            Ok(address) => format!("[{address}]"),
+            Err(_) => server.to_owned(),
+        };
+        WaypointSettings {
+            image: self.waypoint_image.clone(),
+            control_plane: format!("{server}:{}", self.address.port()),
+            audience: self.token_audiences.first().cloned().unwrap_or_default(),
+            trust_domain: self.trust_domain.to_string(),
+            cluster: self.cluster_id.clone(),
+            network: self.network.clone(),
+            domain: self.domain.clone(),
         }
     }
 

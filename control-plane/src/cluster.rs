@@ -1,8 +1,10 @@
 //! What a control plane does in its cluster, besides following it.
 
+mod followed;
 pub mod lease;
 mod publish;
 mod status;
+mod waypoints;
 mod webhook;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -11,6 +13,7 @@ use kube::{Client, Config, config::InferConfigError};
 
 pub use self::lease::{Leadership, Lease, LeaseOptions};
 use self::publish::{REVOKED, ROOTS, publish};
+pub use self::waypoints::Settings as WaypointSettings;
 use crate::{ca::Authority, feed::Standing, telemetry::metrics::Metrics};
 
 /// Longest silence of the API server within an answer. Longer than a watch lasts: one that is silent
@@ -28,6 +31,8 @@ pub struct Cluster {
     webhook: String,
     /// What the status of objects is to say.
     standing: Standing,
+    /// How waypoints are made.
+    waypoints: WaypointSettings,
 }
 
 /// Why there is no way to a cluster.
@@ -61,15 +66,16 @@ impl Cluster {
         lease: LeaseOptions,
         webhook: String,
         standing: Standing,
+        waypoints: WaypointSettings,
         metrics: Arc<Metrics>,
     ) -> Self {
         let lease = Lease::new(client.clone(), lease, metrics);
-        Self { client, leadership: lease.leadership(), lease, webhook, standing }
+        Self { client, leadership: lease.leadership(), lease, webhook, standing, waypoints }
     }
 
     /// Leads whenever it can, until `stop` is done.
     pub async fn run(self, authority: Arc<Authority>, stop: impl Future<Output = ()>) {
-        let Self { client, leadership, lease, webhook, standing } = self;
+        let Self { client, leadership, lease, webhook, standing, waypoints } = self;
         let roots = || authority.bundle().roots_pem().to_owned();
         let published = || Some(authority.bundle().roots_pem().to_owned());
         let revoked = || authority.bundle().crl().map(str::to_owned);
@@ -79,6 +85,7 @@ impl Cluster {
                 publish(&client, REVOKED, revoked, authority.replaced()),
                 webhook::publish_roots(&client, &webhook, roots, authority.replaced()),
                 status::publish(&client, standing.clone()),
+                waypoints::deploy(&client, &waypoints),
             );
         };
         tokio::select! {

@@ -34,7 +34,10 @@ const CHANGE_QUEUE: usize = 64;
 
 /// The mesh, asked for where workloads run while it changes.
 #[derive(Debug)]
-struct Placed(Arc<RwLock<Mesh>>);
+struct Placed {
+    mesh: Arc<RwLock<Mesh>>,
+    changed: watch::Receiver<()>,
+}
 
 /// What turns events into changes.
 #[derive(Debug)]
@@ -58,9 +61,9 @@ impl Feed {
     pub fn new(options: Options, metrics: Arc<Metrics>) -> (Self, Source) {
         let mesh = Arc::new(RwLock::new(Mesh::new(options)));
         let (changes, receiver) = mpsc::channel(CHANGE_QUEUE);
-        let placement = Arc::new(Placed(Arc::clone(&mesh)));
         let (warned, refused) = (BTreeSet::new(), Vec::new());
         let (stamps, signal) = (Arc::default(), watch::Sender::new(()));
+        let placement = Arc::new(Placed { mesh: Arc::clone(&mesh), changed: signal.subscribe() });
         let feed = Self { mesh, stamps, signal, changes, metrics, warned, refused };
         (feed, Source { changes: receiver, placement })
     }
@@ -170,13 +173,17 @@ impl Placement for Placed {
     fn runs_on(&self, identity: &Identity, node: &NodeName) -> bool {
         let account =
             ObjectName::new(identity.namespace.as_str(), identity.service_account.as_str());
-        let mesh = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let mesh = self.mesh.read().unwrap_or_else(PoisonError::into_inner);
         mesh.runs_on(&node.0, &account)
     }
 
     fn node_of(&self, namespace: &Namespace, pod: &PodReference) -> Option<NodeName> {
         let name = ObjectName::new(namespace.as_str(), pod.name.as_str());
-        let mesh = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let mesh = self.mesh.read().unwrap_or_else(PoisonError::into_inner);
         mesh.node_of(&name, &pod.uid).map(NodeName)
+    }
+
+    fn changes(&self) -> watch::Receiver<()> {
+        self.changed.clone()
     }
 }

@@ -56,7 +56,8 @@ async fn serve(args: &RunArgs) -> Result<()> {
     let cluster = client.clone().map(|client| {
         let webhook = args.webhook_configuration.clone();
         let metrics = Arc::clone(&metrics);
-        Cluster::new(client, args.lease_options(), webhook, feed.standing(), metrics)
+        let (standing, waypoints) = (feed.standing(), args.waypoint_settings());
+        Cluster::new(client, args.lease_options(), webhook, standing, waypoints, metrics)
     });
     let control_plane = ControlPlane::open(args, source, cluster, metrics).await?;
     tracing::info!(

@@ -41,9 +41,10 @@ use self::{
     store::Store,
 };
 pub use self::{
-    judgement::{Judgement, condition_of},
+    judgement::{Judgement, ParentJudgement, condition_of, is_judged},
     options::{AbsentWaypoint, Enrolment, Options},
     warning::Warning,
+    waypoint::WAYPOINT_CLASS,
 };
 use crate::{
     object::{Object, ObjectKey, ObjectKind, ObjectName},
@@ -81,6 +82,8 @@ pub struct Mesh {
     outcomes: Outcomes,
     warnings: BTreeMap<ObjectKey, Vec<Warning>>,
     judgements: BTreeMap<ObjectKey, Judgement>,
+    /// Of routes that are attached to services.
+    parents: BTreeMap<ObjectKey, Vec<ParentJudgement>>,
     computed: Computed,
 }
 
@@ -98,6 +101,7 @@ impl Mesh {
             outcomes: Outcomes::default(),
             warnings: BTreeMap::new(),
             judgements: BTreeMap::new(),
+            parents: BTreeMap::new(),
             computed: Computed::default(),
         }
     }
@@ -145,6 +149,11 @@ impl Mesh {
     /// Returns what the status of an object has to say, if anything.
     pub fn judgement(&self, key: &ObjectKey) -> Option<&Judgement> {
         self.judgements.get(key)
+    }
+
+    /// Returns what the status of a route has to say of its parents.
+    pub fn parents(&self, key: &ObjectKey) -> &[ParentJudgement] {
+        self.parents.get(key).map_or(&[], Vec::as_slice)
     }
 
     /// Returns how many times something was computed so far.
@@ -242,7 +251,7 @@ impl Mesh {
     /// Computes a unit anew; returns what depends on its outcome.
     fn compute(&mut self, unit: &Unit, diff: &mut Diff) -> Moved {
         let mut context = Context::new(&self.store, &self.options, &self.settings);
-        let resources = match unit {
+        let mut resources = match unit {
             Unit::Object(key) => of_key(&mut context, key, &mut self.computed),
             Unit::StrictPolicy => policy::strict_policy(&context).into_iter().collect(),
             Unit::Labels(key) if !self.outcomes.dependents().reach(&key.name.namespace) => {
@@ -258,11 +267,20 @@ impl Mesh {
             Unit::Object(key) => self.store.get(key).and_then(|o| judgement::of(o, &context)),
             Unit::StrictPolicy | Unit::Labels(_) | Unit::Destination(_) => None,
         };
-        let Context { warnings, depends_on, .. } = context;
+        let parents = match unit {
+            Unit::Object(key) => self.store.get(key).map(|o| l7::judge(&mut context, o)),
+            Unit::StrictPolicy | Unit::Labels(_) | Unit::Destination(_) => None,
+        };
+        let Context { warnings, depends_on, further, .. } = context;
+        resources.extend(further);
         if let Unit::Object(key) = unit {
             match judgement {
                 Some(judgement) => self.judgements.insert(key.clone(), judgement),
                 None => self.judgements.remove(key),
+            };
+            match parents.filter(|parents| !parents.is_empty()) {
+                Some(parents) => self.parents.insert(key.clone(), parents),
+                None => self.parents.remove(key),
             };
             if warnings.is_empty() {
                 self.warnings.remove(key);
@@ -291,6 +309,8 @@ fn of_key(context: &mut Context<'_>, key: &ObjectKey, computed: &mut Computed) -
         }
         Object::Service(_) | Object::ServiceEntry(_) => &mut computed.services,
         Object::AuthorizationPolicy(_) | Object::PeerAuthentication(_) => &mut computed.policies,
+        // Nothing much.
+        Object::Gateway(_) => return of_object(context, object),
         Object::MeshConfig(_)
         | Object::Namespace(_)
         | Object::Node(_)
@@ -299,7 +319,9 @@ fn of_key(context: &mut Context<'_>, key: &ObjectKey, computed: &mut Computed) -
         | Object::DestinationRule(_)
         | Object::HttpRoute(_)
         | Object::GrpcRoute(_)
-        | Object::Gateway(_) => return Vec::new(),
+        | Object::TlsRoute(_)
+        | Object::TcpRoute(_)
+        | Object::ReferenceGrant(_) => return Vec::new(),
     };
     *counter += 1;
     of_object(context, object)
@@ -326,6 +348,7 @@ fn of_object(context: &mut Context<'_>, object: &Object) -> Vec<Resource> {
         Object::PeerAuthentication(object) => {
             policy::of_peer_authentication(context, object).into_iter().collect()
         }
+        Object::Gateway(gateway) => waypoint::policy_of(context, gateway).into_iter().collect(),
         Object::MeshConfig(_)
         | Object::Namespace(_)
         | Object::Node(_)
@@ -334,7 +357,9 @@ fn of_object(context: &mut Context<'_>, object: &Object) -> Vec<Resource> {
         | Object::DestinationRule(_)
         | Object::HttpRoute(_)
         | Object::GrpcRoute(_)
-        | Object::Gateway(_) => Vec::new(),
+        | Object::TlsRoute(_)
+        | Object::TcpRoute(_)
+        | Object::ReferenceGrant(_) => Vec::new(),
     }
 }
 

@@ -109,6 +109,11 @@ impl WaypointProxy {
         self.process.wait(STOP_TIMEOUT)
     }
 
+    /// Lets it run on without this handle.
+    pub fn detach(self) {
+        self.process.detach();
+    }
+
     fn wait_ready(&mut self) -> Result<()> {
         wait_for("fairlead-waypoint is ready", READY_TIMEOUT, || {
             if !self.process.is_running()? {

@@ -9,6 +9,8 @@ use mesh_api::{
     workload::NodeName,
 };
 
+use tokio::sync::watch;
+
 use crate::auth::{Account, Caller, PodReference};
 
 /// Says where workloads run.
@@ -18,6 +20,9 @@ pub trait Placement: fmt::Debug + Send + Sync + 'static {
 
     /// Returns the node of a pod, if it is known and has not been replaced by another one.
     fn node_of(&self, namespace: &Namespace, pod: &PodReference) -> Option<NodeName>;
+
+    /// Returns what tells of each change of the above.
+    fn changes(&self) -> watch::Receiver<()>;
 }
 
 /// Who may ask for what.
@@ -58,6 +63,18 @@ pub enum Denied {
         /// The caller's node.
         node: NodeName,
     },
+}
+
+// === impl Denied ===
+
+impl Denied {
+    /// Returns whether the answer is another one as soon as more pods are known.
+    pub fn is_for_want_of_news(&self) -> bool {
+        match self {
+            Self::NoNode | Self::NotHere { .. } => true,
+            Self::Invalid(_) | Self::NotANode(_) | Self::ForeignIdentity { .. } => false,
+        }
+    }
 }
 
 // === impl IssuePolicy ===

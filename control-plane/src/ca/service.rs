@@ -1,19 +1,23 @@
 //! The certificate service as clients call it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use mesh_api::proto::ca::{
-    IstioCertificateRequest, IstioCertificateResponse,
-    istio_certificate_service_server::IstioCertificateService,
+use mesh_api::{
+    identity::Identity,
+    proto::ca::{
+        IstioCertificateRequest, IstioCertificateResponse,
+        istio_certificate_service_server::IstioCertificateService,
+    },
 };
 use prost_types::{Struct, value::Kind};
 use rustls::pki_types::CertificateDer;
+use tokio::time::timeout;
 use tonic::{Request, Response, Status};
 use tracing::{debug, error, info};
 
 use super::{
     authority::Authority,
-    authorize::{IssuePolicy, Placement},
+    authorize::{Denied, IssuePolicy, Placement},
     csr::Csr,
     error::CaError,
     sign::Subject,
@@ -22,6 +26,10 @@ use crate::{auth::Caller, telemetry::metrics::Metrics};
 
 /// Name of the metadata's field with the identity that a node proxy asks for.
 const IMPERSONATED_IDENTITY: &str = "ImpersonatedIdentity";
+
+/// Time for the news of a pod to arrive after the request for its certificate: a node learns of its
+/// pods from its own container runtime. Shorter than clients wait for an answer.
+const NEWS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The certificate service.
 #[derive(Clone, Debug)]
@@ -47,7 +55,7 @@ impl IstioCertificateService for CertificateService {
         self.metrics.ca.csr_count.inc();
         let caller = request.extensions().get::<Caller>().cloned();
         let caller = caller.ok_or_else(|| Status::unauthenticated("no caller"))?;
-        let result = self.create(&caller, request.get_ref());
+        let result = self.create(&caller, request.get_ref()).await;
         if let Err(status) = &result {
             let message = status.message();
             info!(caller = %caller.account, reason = message, "certificate refused");
@@ -57,7 +65,7 @@ impl IstioCertificateService for CertificateService {
 }
 
 impl CertificateService {
-    fn create(
+    async fn create(
         &self,
         caller: &Caller,
         request: &IstioCertificateRequest,
@@ -67,11 +75,10 @@ impl CertificateService {
             Status::invalid_argument(error.to_string())
         })?;
         let impersonated = impersonated(request.metadata.as_ref())?;
-        let identity =
-            self.policy.decide(caller, impersonated, &*self.placement).map_err(|denied| {
-                self.metrics.ca.authentication_failures.inc();
-                Status::unauthenticated(denied.to_string())
-            })?;
+        let identity = self.decide(caller, impersonated).await.map_err(|denied| {
+            self.metrics.ca.authentication_failures.inc();
+            Status::unauthenticated(denied.to_string())
+        })?;
         csr.check_identity(&identity).map_err(|error| {
             self.metrics.ca.id_extraction_errors.inc();
             Status::invalid_argument(error.to_string())
@@ -86,6 +93,29 @@ impl CertificateService {
         let mut cert_chain: Vec<_> = issued.chain.iter().map(to_pem).collect();
         cert_chain.push(bundle.roots_pem().to_owned());
         Ok(IstioCertificateResponse { cert_chain })
+    }
+
+    /// Decides as soon as the mesh knows enough to grant the identity, or after a while.
+    async fn decide(
+        &self,
+        caller: &Caller,
+        impersonated: Option<&str>,
+    ) -> Result<Identity, Denied> {
+        // Before the first look, so that no change is missed.
+        let mut changes = self.placement.changes();
+        let look = || self.policy.decide(caller, impersonated, &*self.placement);
+        let granted = async {
+            loop {
+                match look() {
+                    Err(denied) if denied.is_for_want_of_news() => {
+                        // Without anybody to bring news, the answer stays.
+                        changes.changed().await.map_err(|_| denied)?;
+                    }
+                    decided => return decided,
+                }
+            }
+        };
+        timeout(NEWS_TIMEOUT, granted).await.unwrap_or_else(|_| look())
     }
 
     fn failed(&self, error: &CaError) -> Status {

@@ -59,9 +59,9 @@ const RETRY_PAUSE: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Publication {
     /// Name of the config map.
-    name: &'static str,
+    pub(super) name: &'static str,
     /// Name of the file in it.
-    key: &'static str,
+    pub(super) key: &'static str,
 }
 
 /// Sees to it that every namespace has what `content` returns; looks at it anew whenever `replaced`
@@ -132,7 +132,8 @@ fn config_maps(
     })
 }
 
-fn follow<K: Send + 'static, V: Send + 'static>(
+/// Turns what a watch says into what `read` makes of it, and tries again when it fails.
+pub(super) fn follow<K: Send + 'static, V: Send + 'static>(
     events: impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send + 'static,
     read: impl Fn(K) -> V + Send + 'static,
 ) -> BoxStream<'static, watcher::Event<V>> {
@@ -144,7 +145,7 @@ fn follow<K: Send + 'static, V: Send + 'static>(
             Ok(watcher::Event::InitApply(object)) => Some(watcher::Event::InitApply(read(object))),
             Ok(watcher::Event::InitDone) => Some(watcher::Event::InitDone),
             Err(error) => {
-                warn!(%error, "cannot follow namespaces or config maps; trying again");
+                warn!(%error, "cannot follow objects that are written; trying again");
                 None
             }
         })

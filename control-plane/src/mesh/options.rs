@@ -24,6 +24,11 @@ pub struct Options {
     pub enrolment: Enrolment,
     /// What becomes of traffic to a waypoint that is not there.
     pub absent_waypoint: AbsentWaypoint,
+    /// Whether the host of a mirrored request gets the suffix `-shadow`.
+    pub shadow_suffix: bool,
+    /// Whether what is bound to a waypoint is reached through it only, even if the waypoint does not
+    /// say so itself.
+    pub require_waypoints: bool,
 }
 
 /// How it is known which pods take part in the mesh.
@@ -59,6 +64,8 @@ impl Default for Options {
             system_namespace: DEFAULT_ROOT_NAMESPACE.into(),
             enrolment: Enrolment::default(),
             absent_waypoint: AbsentWaypoint::default(),
+            shadow_suffix: false,
+            require_waypoints: false,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Binds services and workloads to waypoints.
 
+mod required;
+
 use std::sync::Arc;
 
 use mesh_api::{
@@ -10,11 +12,12 @@ use mesh_api::{
     },
 };
 
+pub(super) use self::required::{policy_of, require};
 use super::{context::Context, names, options::AbsentWaypoint, warning::Warning, wire::octets};
 use crate::object::{Gateway, Labels, Metadata, ObjectName};
 
 /// Class of gateways that are waypoints.
-pub(super) const WAYPOINT_CLASS: &str = "istio-waypoint";
+pub const WAYPOINT_CLASS: &str = "istio-waypoint";
 /// Protocol of the listener that a waypoint is reached by.
 const HBONE_PROTOCOL: &str = "HBONE";
 /// Port of that listener.

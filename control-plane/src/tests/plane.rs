@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     task::JoinHandle,
 };
 
@@ -54,6 +54,10 @@ impl Placement for CartOnN1 {
 
     fn node_of(&self, _: &Namespace, _: &PodReference) -> Option<NodeName> {
         None
+    }
+
+    fn changes(&self) -> watch::Receiver<()> {
+        watch::channel(()).1
     }
 }
 

@@ -11,7 +11,9 @@ use crate::{
     client::{Client, certify},
     cluster::{CART, POD, cluster, start},
     plane::eventually,
+    routes,
     status::judged,
+    waypoints::gateway,
 };
 
 const MANIFEST: &str = include_str!("../../../deploy/fairlead-control.yaml");
@@ -134,9 +136,10 @@ async fn the_program_asks_for_nothing_that_its_rules_do_not_permit() -> Result<(
         "webhooks": [{ "name": "a", "clientConfig": { "url": "https://localhost" } }],
     });
     server.apply(&configuration)?;
-    for object in judged() {
+    for object in judged().into_iter().chain(routes::judged()) {
         server.apply(&object)?;
     }
+    server.apply(&gateway("default"))?;
     let plane = start(&server, "good").await?;
     Client::connect(&plane)?.until(|known| known.contains_key(POD)).await?;
     certify(&plane, CART).await??;
@@ -155,8 +158,18 @@ async fn the_program_asks_for_nothing_that_its_rules_do_not_permit() -> Result<(
         ("update", "leases"),
         ("update", "validatingwebhookconfigurations"),
         ("patch", "authorizationpolicies/status"),
+        ("patch", "grpcroutes/status"),
+        ("patch", "httproutes/status"),
+        ("patch", "tcproutes/status"),
+        ("patch", "tlsroutes/status"),
         ("patch", "serviceentries/status"),
         ("patch", "services/status"),
+        ("patch", "serviceaccounts"),
+        ("patch", "services"),
+        ("patch", "deployments"),
+        ("patch", "gatewayclasses"),
+        ("patch", "gatewayclasses/status"),
+        ("patch", "gateways/status"),
     ] {
         eventually(&format!("{verb} of {resource}"), async || {
             seen().iter().find(|r| r.verb == verb && r.resource == resource).cloned()

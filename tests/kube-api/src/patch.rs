@@ -97,8 +97,8 @@ fn merge_list(list: &mut Value, items: Vec<Value>, key: &str) {
         return;
     };
     for item in items {
-        let found =
-            list.iter().position(|old| old.get(key).is_some() && old.get(key) == item.get(key));
+        let is_same = |old: &Value| old.get(key).is_some() && old.get(key) == item.get(key);
+        let found = list.iter().position(|old| is_same(old) || *old == item);
         match found {
             Some(index) if item.get("$patch").is_some_and(|patch| patch == "delete") => {
                 list.remove(index);

@@ -171,7 +171,25 @@ impl Store {
         }
         let object = self.versioned(before.clone());
         self.record(place.resource, Some(before), object.clone(), true);
+        self.delete_owned(metadata(&object, "uid"));
         Ok(object)
+    }
+
+    /// Deletes what an object that is gone was the owner of.
+    fn delete_owned(&mut self, owner: &str) {
+        let is_owned = |object: &Object| {
+            let owners = object.get("metadata").and_then(|m| m["ownerReferences"].as_array());
+            owners.is_some_and(|owners| owners.iter().any(|reference| reference["uid"] == *owner))
+        };
+        for resource in crate::resource::RESOURCES.iter().filter(|r| r.namespaced) {
+            let place = Place { resource, version: resource.versions[0], namespace: None };
+            let found = self.list(&place, None).filter(|(_, object)| is_owned(object));
+            let found: Vec<Key> = found.map(|(key, _)| key.clone()).collect();
+            for (namespace, name) in found {
+                // Was listed a moment ago.
+                let _ = self.delete(&Place { namespace: Some(namespace), ..place.clone() }, &name);
+            }
+        }
     }
 
     fn delete_contents(&mut self, namespace: &str) {

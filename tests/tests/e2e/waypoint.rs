@@ -1,7 +1,13 @@
 //! Services behind a waypoint: what applications send passes it, and what it is told is done.
 
+mod bodies;
+mod grpc;
+mod origins;
 mod policy;
+mod required;
 mod routes;
+mod upgrades;
+mod websocket;
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -9,7 +15,7 @@ use anyhow::Result;
 use fairlead_lab::{
     Child, Host as _, Pod, WaypointProxy, manifest,
     mesh::{ControlledMesh, ECHO, HALF_CLOSE, HTTP, SERVICE_PORTS, file_of, service_of},
-    python, wait_for,
+    python, shown_identity, wait_for,
 };
 
 use crate::{
@@ -54,9 +60,10 @@ impl Bound {
         mesh.plane.write("services.yaml", &manifest::join([bound, free, gateway]))?;
         let bound = Self { waypoint, second, server, mesh };
         // A pod that has just been enrolled may have no certificate yet.
-        wait_for("version 2 is in the mesh", FELT, || {
-            let answer = curl_with(&bound.mesh.a, bound.second.v4(HTTP), &[])?;
-            Ok(answer.is_ok().then_some(()))
+        let (tunnels, roots) = (bound.second.v4(15008), bound.mesh.plane.root_cert());
+        wait_for("version 2 has a certificate", FELT, || {
+            let shown = shown_identity(&bound.mesh.outsider, tunnels, &roots);
+            Ok(shown.is_ok_and(|identity| identity == bound.second.identity()).then_some(()))
         })?;
         bound.wait_for(&[], |answer| answer.is_ok() && bound.passed().is_ok_and(|n| n > 0.0))?;
         Ok(bound)

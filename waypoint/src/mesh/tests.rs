@@ -120,7 +120,7 @@ impl Told {
     /// Returns the status that a request is answered with by its route; none if it goes on.
     fn answer(&self, path: &str) -> Option<u16> {
         let (parts, ()) = Request::get(path).body(()).unwrap().into_parts();
-        match self.view().routes(80).unwrap().find(&RequestHead::of(&parts, "http")) {
+        match self.view().routes(80, "shop").unwrap().find(&RequestHead::of(&parts, "http")) {
             Found::Route(route) => match &route.action {
                 Action::Respond(answer) => Some(answer.status.as_u16()),
                 other @ (Action::Forward(_) | Action::Redirect(_)) => panic!("{other:?}"),
@@ -302,15 +302,21 @@ fn what_cannot_be_done_for_a_destination_keeps_everything_from_it() {
         backend.way(picked.endpoint())
     };
     assert!(matches!(way(&told), Way::Tunnel(address, _) if address.port() == 15008));
-    let tls = |mode: l7::upstream_tls::Mode| l7::Variant {
-        tls: Some(l7::UpstreamTls { mode: mode.into(), ..Default::default() }),
-        ..Default::default()
-    };
+    let tls =
+        |mode: l7::upstream_tls::Mode| l7::UpstreamTls { mode: mode.into(), ..Default::default() };
+    let secret =
+        l7::UpstreamTls { credential_name: "secret".into(), ..tls(l7::upstream_tls::Mode::Simple) };
+    let of = |tls| l7::Variant { tls: Some(tls), ..Default::default() };
     for (variant, expected) in [
-        (tls(l7::upstream_tls::Mode::Simple), Some(Unsupported::Tls)),
-        (tls(l7::upstream_tls::Mode::Mutual), Some(Unsupported::Tls)),
-        (tls(l7::upstream_tls::Mode::Disable), None),
-        (l7::Variant { proxy_protocol: 2, ..Default::default() }, Some(Unsupported::ProxyProtocol)),
+        (of(secret), Some(Unsupported::Credential)),
+        (of(tls(l7::upstream_tls::Mode::Mutual)), Some(Unsupported::NoClientCertificate)),
+        (of(tls(l7::upstream_tls::Mode::Simple)), None),
+        (of(tls(l7::upstream_tls::Mode::Disable)), None),
+        (l7::Variant { proxy_protocol: 2, ..Default::default() }, None),
+        (
+            l7::Variant { proxy_protocol: 3, ..Default::default() },
+            Some(Unsupported::ProxyVersion(3)),
+        ),
     ] {
         let (name, destination) = destination("shop", vec![variant]);
         told.l7(&name, destination);

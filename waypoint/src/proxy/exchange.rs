@@ -18,7 +18,9 @@ use http::{
 };
 use hyper::body::Frame;
 
-use super::{counted::Kind, inbound::Connection, replay::Replay};
+use super::{
+    body::TimeLimit, counted::Kind, inbound::Connection, replay::Replay, upgrade::Upgrade,
+};
 use crate::{
     balance::{Instance, Permit, Picked},
     mesh::Target,
@@ -32,7 +34,6 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// A request with what becomes of it.
-#[derive(Debug)]
 pub(super) struct Exchange {
     connection: Rc<Connection>,
     start: SystemTime,
@@ -62,6 +63,12 @@ pub(super) struct Exchange {
     pub(super) failure: Option<String>,
     /// What is taken for as long as the answer takes.
     pub(super) held: Held,
+    /// When all of the answer has to have been sent, if there is a limit.
+    pub(super) limit: Option<TimeLimit>,
+    /// Another protocol that the client asks for.
+    pub(super) upgrade: Option<Upgrade>,
+    /// Bytes of the client in that protocol.
+    upgraded: u64,
 }
 
 /// Places that a request takes until the last byte of its answer.
@@ -74,7 +81,6 @@ pub(super) struct Held {
 }
 
 /// Ends the exchange when it is dropped.
-#[derive(Debug)]
 pub(super) struct Finished {
     exchange: Box<Exchange>,
     status: StatusCode,
@@ -90,6 +96,8 @@ enum End {
     Unfinished,
     Complete,
     Broken,
+    /// Its time was over.
+    Late,
 }
 
 // === impl Exchange ===
@@ -119,6 +127,9 @@ impl Exchange {
             upstream_time: None,
             failure: None,
             held: Held::default(),
+            limit: None,
+            upgrade: None,
+            upgraded: 0,
         })
     }
 
@@ -185,9 +196,20 @@ impl Finished {
         }
     }
 
+    /// Notes what was passed on in another protocol.
+    pub(super) fn passed(&mut self, received: u64, sent: u64) {
+        self.exchange.upgraded += received;
+        self.sent += sent;
+    }
+
     /// Notes that all of the body is sent.
     pub(super) fn completed(&mut self) {
         self.end = End::Complete;
+    }
+
+    /// Notes that the rest of the body comes too late.
+    pub(super) fn late(&mut self) {
+        self.end = End::Late;
     }
 
     /// Notes that the rest of the body is lost.
@@ -204,6 +226,10 @@ impl Drop for Finished {
             End::Broken => {
                 exchange.flags.insert(Flag::UpstreamConnectionTermination);
                 exchange.details = "upstream_reset_after_response_started".into();
+            }
+            End::Late => {
+                exchange.flags.insert(Flag::UpstreamRequestTimeout);
+                exchange.details = "response_timeout".into();
             }
             End::Unfinished => {
                 exchange.flags.insert(Flag::DownstreamConnectionTermination);
@@ -261,7 +287,7 @@ impl Exchange {
             status,
             flags: self.flags,
             details: &self.details,
-            received: self.body.received(),
+            received: self.body.received() + self.upgraded,
             sent,
             duration,
             upstream_time: self.upstream_time,

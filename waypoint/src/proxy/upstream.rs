@@ -1,15 +1,21 @@
 //! Ways to endpoints: through tunnels to those that take them, otherwise plain.
 
 mod dial;
+mod opening;
+mod origin;
 mod pool;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use http::StatusCode;
 use hyper::{Request, Response, body::Incoming};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-pub(super) use self::dial::Dialler;
-use self::pool::Pool;
+use self::{dial::Dialler, pool::Pool};
+pub(super) use self::{
+    opening::Opening,
+    pool::{Switch, Switched},
+};
 use super::{body::Body, worker::Shared};
 use crate::{
     balance::{Cluster, Overflow},
@@ -41,7 +47,7 @@ pub(super) enum UpstreamError {
     #[error("no connection within {0:?}")]
     ConnectTimeout(Duration),
     /// The endpoint, or its node, is not who it should be, or does not trust us.
-    #[error("TLS: {0}")]
+    #[error("TLS_error: {0}")]
     Tls(String),
     /// The endpoint's node refused the connection.
     #[error("the endpoint's node answered {0}")]
@@ -55,6 +61,9 @@ pub(super) enum UpstreamError {
     /// The connection ended before an answer began.
     #[error("the connection ended before the answer: {0}")]
     Reset(String),
+    /// It switched to another protocol, which nobody had asked for.
+    #[error("the endpoint speaks another protocol unasked")]
+    Unasked,
 }
 
 /// Connections of a thread to endpoints.
@@ -72,6 +81,10 @@ pub(super) struct Wanted {
     pub(super) address: SocketAddr,
     pub(super) way: Way,
     pub(super) version: Version,
+    /// What a connection begins with, if with anything.
+    pub(super) opening: Option<Arc<Opening>>,
+    /// Where the connection goes if another protocol is asked for and spoken.
+    pub(super) switch: Option<Switch>,
     /// For whom it is, which the endpoint's node logs.
     pub(super) client: SocketAddr,
 }
@@ -89,7 +102,7 @@ impl UpstreamError {
             | Self::Refused(_)
             | Self::Overflow(_)
             | Self::Unsupported(_) => true,
-            Self::Reset(_) => false,
+            Self::Reset(_) | Self::Unasked => false,
         }
     }
 }
@@ -124,6 +137,11 @@ impl Upstreams {
         wanted: &Wanted,
         request: Request<Body>,
     ) -> Result<Response<Incoming>, UpstreamError> {
-        self.pool.send(&self.dialler, wanted, request).await
+        let response = self.pool.send(&self.dialler, wanted, request).await?;
+        let is_switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        if is_switched && wanted.switch.is_none() {
+            return Err(UpstreamError::Unasked);
+        }
+        Ok(response)
     }
 }

@@ -11,6 +11,7 @@ use mesh_api::{
 use prost_types::{Struct, Value, value::Kind};
 use rcgen::KeyPair;
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
+use tokio::sync::watch;
 use tonic::{Code, Request, Status};
 use x509_parser::{certificate::X509Certificate, prelude::FromDer as _};
 
@@ -42,6 +43,35 @@ impl Placement for CartOnN1 {
         let known = ("istio-system", "zt-1", "u1");
         ((namespace.as_str(), &*pod.name, &*pod.uid) == known).then(|| NodeName("n1".into()))
     }
+
+    fn changes(&self) -> watch::Receiver<()> {
+        watch::channel(()).1
+    }
+}
+
+/// Runs whatever it is asked for on every node, once it is told to.
+#[derive(Debug)]
+struct Late(watch::Receiver<bool>);
+
+impl Placement for Late {
+    fn runs_on(&self, _: &Identity, _: &NodeName) -> bool {
+        *self.0.borrow()
+    }
+
+    fn node_of(&self, _: &Namespace, _: &PodReference) -> Option<NodeName> {
+        None
+    }
+
+    fn changes(&self) -> watch::Receiver<()> {
+        let (sender, receiver) = watch::channel(());
+        let mut told = self.0.clone();
+        tokio::spawn(async move {
+            while told.changed().await.is_ok() {
+                sender.send_replace(());
+            }
+        });
+        receiver
+    }
 }
 
 struct Setting {
@@ -51,11 +81,15 @@ struct Setting {
 
 impl Setting {
     fn new() -> Self {
+        Self::with(CartOnN1)
+    }
+
+    fn with(placement: impl Placement) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let service = CertificateService {
             authority: TestClock::new().open(directory.path()),
             policy: Arc::new(policy()),
-            placement: Arc::new(CartOnN1),
+            placement: Arc::new(placement),
             metrics: Arc::new(Metrics::new()),
         };
         Self { service, _directory: directory }
@@ -164,6 +198,24 @@ async fn lifetimes_are_bounded() {
     let ztunnel = caller("istio-system/ztunnel", Some("n1"));
     let refused = setting.create(ztunnel, Some(CART), CART, 1).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_waits_a_while_for_the_news_of_its_pod() {
+    let (tell, told) = watch::channel(false);
+    let setting = Setting::with(Late(told));
+    let ask = || setting.create(caller("istio-system/ztunnel", Some("n1")), Some(CART), CART, 0);
+    let begun = tokio::time::Instant::now();
+    let refused = ask().await.unwrap_err();
+    assert!(refused.message().contains("node n1"), "{refused}");
+    assert_eq!(begun.elapsed().as_secs(), 2);
+    let later = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        tell.send_replace(true);
+    };
+    let (granted, ()) = tokio::join!(ask(), later);
+    assert!(granted.is_ok(), "{granted:?}");
+    assert_eq!(begun.elapsed().as_secs(), 3);
 }
 
 #[tokio::test]

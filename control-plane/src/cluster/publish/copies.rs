@@ -1,8 +1,10 @@
 //! What is to be written so that every namespace has a copy: pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use kube::runtime::watcher;
+
+use super::super::followed::Followed;
 
 /// What happened to a namespace or to a copy, by namespace.
 #[derive(Debug)]
@@ -37,21 +39,11 @@ pub(super) enum Write {
 #[derive(Debug)]
 pub(super) struct Copies {
     wanted: Option<String>,
-    namespaces: Followed<bool>,
-    present: Followed<Copy>,
+    namespaces: Followed<String, bool>,
+    present: Followed<String, Copy>,
     /// Namespaces to look at.
     touched: BTreeSet<String>,
     failed: BTreeSet<String>,
-}
-
-/// Objects as far as they are known.
-#[derive(Debug)]
-struct Followed<V> {
-    known: BTreeMap<String, V>,
-    /// What a list in progress has brought.
-    listed: BTreeMap<String, V>,
-    /// Whether there has been a whole list.
-    is_complete: bool,
 }
 
 // === impl Write ===
@@ -72,8 +64,8 @@ impl Copies {
     pub(super) fn new(wanted: Option<String>) -> Self {
         Self {
             wanted,
-            namespaces: Followed::new(),
-            present: Followed::new(),
+            namespaces: Followed::default(),
+            present: Followed::default(),
             touched: BTreeSet::new(),
             failed: BTreeSet::new(),
         }
@@ -82,7 +74,7 @@ impl Copies {
     /// Wants another content from here on.
     pub(super) fn want(&mut self, wanted: Option<String>) {
         self.wanted = wanted;
-        self.touched.extend(self.namespaces.known.keys().cloned());
+        self.touched.extend(self.namespaces.names().cloned());
     }
 
     pub(super) fn take(&mut self, event: Event) {
@@ -91,7 +83,7 @@ impl Copies {
             Event::Copy(event) => {
                 if matches!(event, watcher::Event::InitDone) {
                     // What was written a moment ago may be gone without ever having been seen.
-                    self.touched.extend(self.namespaces.known.keys().cloned());
+                    self.touched.extend(self.namespaces.names().cloned());
                 }
                 self.present.take(event, &mut self.touched);
             }
@@ -117,7 +109,7 @@ impl Copies {
 
     /// Returns what is to be written of what has been touched; nothing before everything is known.
     pub(super) fn due(&mut self) -> Vec<Write> {
-        if !(self.namespaces.is_complete && self.present.is_complete) {
+        if !(self.namespaces.is_complete() && self.present.is_complete()) {
             return Vec::new();
         }
         let touched = std::mem::take(&mut self.touched);
@@ -126,48 +118,16 @@ impl Copies {
 
     fn write(&self, namespace: String) -> Option<Write> {
         // What is in a namespace goes with it.
-        if self.namespaces.known.get(&namespace) != Some(&true) {
+        if self.namespaces.get(&namespace) != Some(&true) {
             return None;
         }
-        match (&self.wanted, self.present.known.get(&namespace)) {
+        match (&self.wanted, self.present.get(&namespace)) {
             (Some(content), None) => Some(Write::Create { namespace, content: content.clone() }),
             (Some(content), Some(copy)) if copy.content.as_ref() != Some(content) => {
                 Some(Write::Change { namespace, content: content.clone() })
             }
             (None, Some(copy)) if copy.is_ours => Some(Write::Remove { namespace }),
             (Some(_), Some(_)) | (None, _) => None,
-        }
-    }
-}
-
-// === impl Followed ===
-
-impl<V> Followed<V> {
-    fn new() -> Self {
-        Self { known: BTreeMap::new(), listed: BTreeMap::new(), is_complete: false }
-    }
-
-    /// Takes an event, and adds what may be different because of it to `touched`.
-    fn take(&mut self, event: watcher::Event<(String, V)>, touched: &mut BTreeSet<String>) {
-        match event {
-            watcher::Event::Init => self.listed.clear(),
-            watcher::Event::InitApply((name, value)) => {
-                self.listed.insert(name, value);
-            }
-            watcher::Event::InitDone => {
-                let listed = std::mem::take(&mut self.listed);
-                touched.extend(listed.keys().cloned());
-                touched.extend(std::mem::replace(&mut self.known, listed).into_keys());
-                self.is_complete = true;
-            }
-            watcher::Event::Apply((name, value)) => {
-                touched.insert(name.clone());
-                self.known.insert(name, value);
-            }
-            watcher::Event::Delete((name, _)) => {
-                self.known.remove(&name);
-                touched.insert(name);
-            }
         }
     }
 }
