@@ -200,7 +200,7 @@ pub struct RunArgs {
     )]
     pub max_certificate_ttl: Time,
     /// Time without a further change after which changes are sent. Removals of endpoints and
-    /// changes of policies never wait.
+    /// changes of policies never wait, and what says how requests are routed waits 10 ms at most.
     #[arg(
         long, env = "PILOT_DEBOUNCE_AFTER", value_name = "TIME", default_value_t = Time(DebounceOptions::default().quiet)
     )]

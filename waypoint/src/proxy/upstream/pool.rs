@@ -123,7 +123,7 @@ impl Pool {
         let opening = wanted.opening.clone();
         let key = Key { address: wanted.address, way, backend, opening };
         if let Some(switch) = &wanted.switch {
-            return self.switch(&key, dialler, wanted, switch, request).await;
+            return Box::pin(self.switch(&key, dialler, wanted, switch, request)).await;
         }
         match wanted.version {
             Version::Http1 => self.send_http1(key, dialler, wanted, request).await,
@@ -244,6 +244,7 @@ impl Pool {
         sender.send_request(request).await.map_err(|error| broken(&error))
     }
 
+    /// Makes a connection that the next requests share, in the place of one that is worn.
     async fn connect_http2(
         &self,
         key: Key,
