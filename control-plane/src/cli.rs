@@ -170,11 +170,25 @@ pub struct RunArgs {
         default_value = "istio-validator-istio-system"
     )]
     pub webhook_configuration: String,
+    /// Whether the copies of mirrored requests keep the host of the request. With `false` they get
+    /// the suffix `-shadow`, by which their servers can tell them from requests that are answered.
+    #[arg(
+        long, env = "DISABLE_SHADOW_HOST_SUFFIX", value_name = "BOOL", default_value_t = true,
+        action = clap::ArgAction::Set
+    )]
+    pub disable_shadow_host_suffix: bool,
     /// With --kubernetes: container image of the waypoints that are made for gateways of the class
     /// istio-waypoint. They find the control plane by the first --service-name, at the port of
     /// --address.
     #[arg(long, env = "WAYPOINT_IMAGE", value_name = "IMAGE", default_value = "fairlead:latest")]
     pub waypoint_image: String,
+    /// Provide a waypoint for namespaces with the label istio-injection=enabled that have virtual
+    /// services, destination rules or routes of their services, and neither declare a waypoint nor
+    /// name one. It is called auto-waypoint. With --kubernetes its gateway is made, and removed when
+    /// it is needed no more; with --config-dir the namespace's services are bound to it while there
+    /// is a pod with the label gateway.networking.k8s.io/gateway-name: auto-waypoint.
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub auto_waypoints: bool,
     /// Lifetime of workload certificates whose owner wishes none.
     #[arg(
         long, env = "DEFAULT_WORKLOAD_CERT_TTL", value_name = "TIME", default_value_t = Time(DEFAULT_CERTIFICATE_TTL)
@@ -186,7 +200,7 @@ pub struct RunArgs {
     )]
     pub max_certificate_ttl: Time,
     /// Time without a further change after which changes are sent. Removals of endpoints and
-    /// changes of policies never wait.
+    /// changes of policies never wait, and what says how requests are routed waits 10 ms at most.
     #[arg(
         long, env = "PILOT_DEBOUNCE_AFTER", value_name = "TIME", default_value_t = Time(DebounceOptions::default().quiet)
     )]
@@ -295,7 +309,9 @@ impl RunArgs {
             } else {
                 AbsentWaypoint::Refuse
             },
+            shadow_suffix: !self.disable_shadow_host_suffix,
             require_waypoints: self.require_waypoints,
+            automatic_waypoints: self.auto_waypoints,
         }
     }
 

@@ -51,8 +51,11 @@ const CONTROL_NODE: u8 = 3;
 /// Nobody is there: what is asked of it are names of the mesh, which the proxy knows.
 const NAME_SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 96, 0, 53));
 
-/// Service that says which change has arrived at the waypoint.
-const ARRIVED: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 96, 1, 1)), 80);
+/// Address of the service that says which change has arrived at the waypoint.
+const ARRIVED: Ipv4Addr = Ipv4Addr::new(10, 96, 1, 1);
+
+/// Its port before the first change; each change moves it on by one.
+const ARRIVED_PORT: u16 = 10_000;
 
 /// Last byte of the address of the first service that is applied, after that of [`ARRIVED`].
 const FIRST_SERVICE: u8 = 10;
@@ -90,7 +93,7 @@ pub struct Bookinfo {
     /// Last bytes of the addresses of services, by their names.
     addresses: BTreeMap<String, u8>,
     /// Changes so far.
-    changes: u32,
+    changes: u16,
     /// The nodes and pods.
     pub lab: Lab,
 }
@@ -312,14 +315,16 @@ impl Bookinfo {
         instance.pod.delete()
     }
 
-    /// Waits until the waypoint has what was written before: changes reach it in their order.
+    /// Waits until the waypoint has what was written before: changes of services and of routes each
+    /// reach it in their order, so that a service that has a new port and a new route comes last.
     fn wait_arrived(&mut self) -> Result<()> {
         self.changes += 1;
-        let change = self.changes.to_string();
-        self.plane.write("arrived.yaml", &cluster::arrived(ARRIVED, &change))?;
+        let address = SocketAddr::from((ARRIVED, ARRIVED_PORT + self.changes));
+        let text = self.changes.to_string();
+        self.plane.write("arrived.yaml", &cluster::arrived(address, &text))?;
         wait_for("the change at the waypoint", FELT, || {
-            let answer = self.curl.http_get(ARRIVED, "/");
-            Ok(answer.is_ok_and(|answer| answer.body == change).then_some(()))
+            let answer = self.curl.http_get(address, "/");
+            Ok(answer.is_ok_and(|answer| answer.body == text).then_some(()))
         })
     }
 

@@ -15,6 +15,7 @@ mod certificate;
 mod cgroup;
 mod control_plane;
 mod fairlead;
+mod grpc;
 mod host;
 mod http;
 mod lab;
@@ -45,6 +46,7 @@ pub use self::{
     cgroup::{Cgroup, InCgroup, cgroup_root},
     control_plane::{ControlPlane, ControlPlaneBuilder},
     fairlead::{FairleadBuilder, FairleadNode, Half, fairlead_program},
+    grpc::{GrpcClient, GrpcServer, Report},
     host::Host,
     http::{Response, http_get},
     lab::Lab,

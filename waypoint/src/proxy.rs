@@ -4,6 +4,7 @@ mod body;
 mod calming;
 mod checked;
 pub mod clients;
+mod counted;
 mod detect;
 mod exchange;
 mod forward;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mesh_api::{
-    crd::{MeshConfig, OutboundMode, VirtualRetries},
+    crd::{DefaultTrafficPolicy, MeshConfig, OutboundMode, VirtualRetries},
     workload::UnknownDestinations,
 };
 
@@ -36,6 +36,8 @@ pub(super) struct Settings {
     pub(super) default_rule_export: Vec<String>,
     /// How requests are tried again that no route says it of; none for the usual way.
     pub(super) default_retries: Option<VirtualRetries>,
+    /// How services are used where no destination rule says it.
+    pub(super) default_policy: DefaultTrafficPolicy,
     /// What becomes of connections to addresses that the mesh does not know; none if nothing is said,
     /// which leaves it to each proxy.
     pub(super) unknown_destinations: Option<UnknownDestinations>,
@@ -84,6 +86,7 @@ impl Settings {
             default_route_export: config.default_virtual_service_export_to,
             default_rule_export: config.default_destination_rule_export_to,
             default_retries: config.default_http_retry_policy,
+            default_policy: config.default_traffic_policy,
             unknown_destinations,
         }
     }

@@ -5,13 +5,12 @@ use std::collections::BTreeSet;
 use super::{
     dependency::{Dependents, Use},
     names,
-    store::{Store, account_of, covering, parent_key, selector},
+    store::{Store, account_of, covering, parent_key, parents_of, selector},
 };
 use crate::object::{
     AuthorizationPolicy, EndpointSlice, Gateway, Metadata, Object, ObjectKey, ObjectKind,
-    ObjectName, Plain, Service, ServiceEntry, VirtualService,
+    ObjectName, Plain, ReferenceGrant, Service, ServiceEntry, VirtualService,
 };
-use mesh_api::crd;
 
 /// Something that resources are computed from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -43,7 +42,11 @@ impl Dirty<'_> {
     pub(super) fn add(&mut self, object: &Object, other: Option<&Object>) {
         let key = object.key();
         match object {
-            Object::Pod(_) | Object::WorkloadEntry(_) => self.unit(&key),
+            Object::Pod(pod) => {
+                self.unit(&key);
+                self.waypoint_pod(&pod.metadata);
+            }
+            Object::WorkloadEntry(_) => self.unit(&key),
             Object::MeshConfig(_) => self.everything(),
             Object::Namespace(_) => self.namespace(&key.name.name),
             Object::Node(node) => {
@@ -61,8 +64,11 @@ impl Dirty<'_> {
                 let host = self.store.expanded(&key.name.namespace, &rule.spec.host);
                 self.uses(&host);
             }
-            Object::HttpRoute(route) => self.parents(&key, &route.spec.parent_refs),
-            Object::GrpcRoute(route) => self.parents(&key, &route.spec.parent_refs),
+            Object::HttpRoute(_)
+            | Object::GrpcRoute(_)
+            | Object::TlsRoute(_)
+            | Object::TcpRoute(_) => self.route(object),
+            Object::ReferenceGrant(grant) => self.grant(grant),
             Object::AuthorizationPolicy(policy) => {
                 self.unit(&key);
                 let same_reach = matches!(
@@ -100,7 +106,10 @@ impl Dirty<'_> {
 
     fn namespace(&mut self, name: &str) {
         self.all(self.store.workloads.of_namespace(name));
-        self.all(self.store.services.get(name));
+        for service in self.store.services.get(name) {
+            self.unit(service);
+            self.all(self.store.routes_of.get(service));
+        }
     }
 
     fn gateway(&mut self, gateway: &Gateway) {
@@ -114,8 +123,22 @@ impl Dirty<'_> {
         }
     }
 
+    /// Adds what a pod may be the waypoint of.
+    fn waypoint_pod(&mut self, metadata: &Metadata) {
+        if let Some(gateway) = metadata.label(names::GATEWAY_NAME) {
+            let gateway = ObjectName::new(metadata.namespace().clone(), gateway);
+            self.all(self.dependents.of_gateway.get(&gateway));
+        }
+    }
+
+    /// Adds the services of a namespace.
+    pub(super) fn services_in(&mut self, namespace: &str) {
+        self.all(self.store.services.get(namespace));
+    }
+
     fn service(&mut self, key: &ObjectKey, service: &Service) {
         self.all(self.dependents.of_gateway.get(&key.name));
+        self.all(self.store.routes_of.get(key));
         for slice in self.store.slices_of_service.get(&key.name) {
             self.unit(slice);
             if service.selector.is_empty()
@@ -130,6 +153,7 @@ impl Dirty<'_> {
     fn service_entry(&mut self, key: &ObjectKey, entry: &ServiceEntry) {
         self.unit(key);
         self.all(self.store.policies_of_entry.get(&key.name));
+        self.all(self.store.routes_of.get(key));
         for host in &entry.spec.hosts {
             self.claimants(host);
         }
@@ -183,9 +207,23 @@ impl Dirty<'_> {
         self.units.extend(covered.cloned().map(Unit::Destination));
     }
 
-    fn parents(&mut self, key: &ObjectKey, parents: &[crd::ParentReference]) {
-        let keys = parents.iter().filter_map(|parent| parent_key(&key.name.namespace, parent));
+    /// Adds a route and what it is attached to.
+    fn route(&mut self, object: &Object) {
+        let key = object.key();
+        let parents = parents_of(object).iter();
+        let keys = parents.filter_map(|parent| parent_key(&key.name.namespace, parent));
         self.units.extend(keys.map(Unit::Object));
+        self.unit(&key);
+    }
+
+    /// Adds the routes of the namespaces from which a grant lets objects be referred to.
+    fn grant(&mut self, grant: &ReferenceGrant) {
+        let namespaces = grant.spec.from.iter().map(|from| from.namespace.as_str());
+        for key in namespaces.flat_map(|namespace| self.store.routes_in.get(namespace)) {
+            if let Some(route) = self.store.get(key) {
+                self.route(route);
+            }
+        }
     }
 
     fn slice(&mut self, key: &ObjectKey, slice: &EndpointSlice) {

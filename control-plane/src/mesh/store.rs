@@ -9,10 +9,12 @@ use super::{
     addresses::{Applicant, Slot, VirtualAddresses},
     index::{LabelIndex, MultiMap, Op, SelectorIndex},
     names::{FOR_SERVICE_ACCOUNT, NO_AUTO_ADDRESS},
+    waypoint::is_waypoint,
 };
 use crate::object::{
-    DestinationRule, EndpointSlice, Gateway, Labels, MeshConfig, Object, ObjectKey, ObjectKind,
-    ObjectName, Plain, Pod, Service, ServiceEntry, VirtualService, WorkloadEntry,
+    AuthorizationPolicy, DestinationRule, EndpointSlice, Gateway, Labels, MeshConfig, Object,
+    ObjectKey, ObjectKind, ObjectName, Plain, Pod, ReferenceGrant, Service, ServiceEntry,
+    VirtualService, WorkloadEntry,
 };
 use mesh_api::crd::{self, Resolution};
 
@@ -51,8 +53,18 @@ pub(super) struct Store {
     pub(super) destination_rules: MultiMap<(Arc<str>, Arc<str>), ObjectName>,
     /// Routes of the Gateway API by the service or service entry that they are attached to.
     pub(super) routes_of: MultiMap<ObjectKey, ObjectKey>,
+    /// Routes of the Gateway API by namespace.
+    pub(super) routes_in: MultiMap<Arc<str>, ObjectKey>,
+    /// Permissions to refer to objects, by namespace.
+    pub(super) grants: MultiMap<Arc<str>, ObjectName>,
     /// Authorization policies by the service entry that they are attached to.
     pub(super) policies_of_entry: MultiMap<ObjectName, ObjectKey>,
+    /// Gateways that are waypoints, by namespace.
+    pub(super) waypoints: MultiMap<Arc<str>, ObjectName>,
+    /// What says how the traffic of services is routed, by its own namespace.
+    pub(super) routing: MultiMap<Arc<str>, ObjectKey>,
+    /// Namespaces that need a waypoint which nobody has declared.
+    pub(super) needing: BTreeSet<Arc<str>>,
     virtual_addresses: VirtualAddresses,
 }
 
@@ -90,7 +102,12 @@ impl Store {
             delegators: MultiMap::default(),
             destination_rules: MultiMap::default(),
             routes_of: MultiMap::default(),
+            routes_in: MultiMap::default(),
+            grants: MultiMap::default(),
             policies_of_entry: MultiMap::default(),
+            waypoints: MultiMap::default(),
+            routing: MultiMap::default(),
+            needing: BTreeSet::new(),
             virtual_addresses: VirtualAddresses::default(),
         }
     }
@@ -114,6 +131,7 @@ impl Store {
         service_entry: ServiceEntry(ServiceEntry);
         virtual_service: VirtualService(VirtualService);
         destination_rule: DestinationRule(DestinationRule);
+        reference_grant: ReferenceGrant(ReferenceGrant);
     }
 
     pub(super) fn namespace(&self, name: &Arc<str>) -> Option<&Arc<Plain>> {
@@ -145,6 +163,25 @@ impl Store {
     pub(super) fn host_of(&self, service: &ObjectName) -> String {
         let ObjectName { namespace, name } = service;
         format!("{name}.{namespace}.svc.{}", self.domain)
+    }
+
+    /// Returns the host names of a service or service entry.
+    pub(super) fn hosts_of(&self, key: &ObjectKey) -> Vec<Arc<str>> {
+        match self.get(key) {
+            Some(Object::ServiceEntry(entry)) => {
+                entry.spec.hosts.iter().map(|host| host.as_str().into()).collect()
+            }
+            Some(_) | None => vec![self.host_of(&key.name).into()],
+        }
+    }
+
+    /// Notes whether a namespace needs a waypoint; returns whether that is different from before.
+    pub(super) fn note_need(&mut self, namespace: &Arc<str>, is_needed: bool) -> bool {
+        if is_needed {
+            self.needing.insert(namespace.clone())
+        } else {
+            self.needing.remove(namespace)
+        }
     }
 
     /// Returns the host that a rule of a namespace means: short names are those of its services.
@@ -185,34 +222,52 @@ impl Store {
             Object::EndpointSlice(slice) => self.index_slice(op, &key, slice),
             Object::AuthorizationPolicy(policy) => {
                 self.policy_selectors.apply(op, &key, &selector);
-                for target in policy.spec.targets().filter(|target| target.kind == "ServiceEntry") {
-                    let entry = ObjectName::new(key.name.namespace.clone(), target.name.as_str());
-                    self.policies_of_entry.apply(op, entry, key.clone());
-                }
+                self.index_targets(op, &key, policy);
             }
             Object::PeerAuthentication(_) => {
                 self.policy_selectors.apply(op, &key, &selector);
                 self.peer_authentications.apply(op, key.name.namespace.clone(), key);
             }
-            Object::Gateway(gateway) => {
-                if let Some(account) = account_of(gateway) {
-                    self.gateways_of_account.apply(op, account, key.name);
-                }
+            Object::Gateway(gateway) => self.index_gateway(op, key.name, gateway),
+            Object::VirtualService(service) => {
+                self.index_virtual_service(op, &key.name, service);
+                self.routing.apply(op, key.name.namespace.clone(), key);
             }
-            Object::VirtualService(service) => self.index_virtual_service(op, &key.name, service),
             Object::DestinationRule(rule) => {
                 let host = self.expanded(&key.name.namespace, &rule.spec.host);
                 let place = (key.name.namespace.clone(), host);
+                self.routing.apply(op, key.name.namespace.clone(), key.clone());
                 self.destination_rules.apply(op, place, key.name);
             }
-            Object::HttpRoute(route) => self.index_route(op, &key, &route.spec.parent_refs),
-            Object::GrpcRoute(route) => self.index_route(op, &key, &route.spec.parent_refs),
+            Object::HttpRoute(_)
+            | Object::GrpcRoute(_)
+            | Object::TlsRoute(_)
+            | Object::TcpRoute(_) => self.index_route(op, &key, parents_of(object)),
+            Object::ReferenceGrant(_) => {
+                self.grants.apply(op, key.name.namespace.clone(), key.name);
+            }
             Object::MeshConfig(_)
             | Object::Namespace(_)
             | Object::Node(_)
             | Object::ServiceAccount(_) => {}
         }
         BTreeSet::new()
+    }
+
+    fn index_targets(&mut self, op: Op, key: &ObjectKey, policy: &AuthorizationPolicy) {
+        for target in policy.spec.targets().filter(|target| target.kind == "ServiceEntry") {
+            let entry = ObjectName::new(key.name.namespace.clone(), target.name.as_str());
+            self.policies_of_entry.apply(op, entry, key.clone());
+        }
+    }
+
+    fn index_gateway(&mut self, op: Op, name: ObjectName, gateway: &Gateway) {
+        if let Some(account) = account_of(gateway) {
+            self.gateways_of_account.apply(op, account, name.clone());
+        }
+        if is_waypoint(gateway) {
+            self.waypoints.apply(op, name.namespace.clone(), name);
+        }
     }
 
     fn index_virtual_service(&mut self, op: Op, name: &ObjectName, service: &VirtualService) {
@@ -229,6 +284,8 @@ impl Store {
         for parent in parents.iter().filter_map(|parent| parent_key(&key.name.namespace, parent)) {
             self.routes_of.apply(op, parent, key.clone());
         }
+        self.routes_in.apply(op, key.name.namespace.clone(), key.clone());
+        self.routing.apply(op, key.name.namespace.clone(), key.clone());
     }
 
     fn index_pod(&mut self, op: Op, key: &ObjectKey, pod: &Pod) {
@@ -296,6 +353,30 @@ pub(super) fn parent_key(namespace: &Arc<str>, parent: &crd::ParentReference) ->
     Some(ObjectKey { kind, name })
 }
 
+/// Returns what a route is attached to; nothing if an object is none.
+pub(super) fn parents_of(object: &Object) -> &[crd::ParentReference] {
+    match object {
+        Object::HttpRoute(route) => &route.spec.parent_refs,
+        Object::GrpcRoute(route) => &route.spec.parent_refs,
+        Object::TlsRoute(route) | Object::TcpRoute(route) => &route.spec.parent_refs,
+        Object::MeshConfig(_)
+        | Object::Namespace(_)
+        | Object::Node(_)
+        | Object::ServiceAccount(_)
+        | Object::Gateway(_)
+        | Object::Service(_)
+        | Object::ServiceEntry(_)
+        | Object::EndpointSlice(_)
+        | Object::WorkloadEntry(_)
+        | Object::VirtualService(_)
+        | Object::DestinationRule(_)
+        | Object::ReferenceGrant(_)
+        | Object::AuthorizationPolicy(_)
+        | Object::PeerAuthentication(_)
+        | Object::Pod(_) => &[],
+    }
+}
+
 /// Returns the hosts that stand for one: itself, and those with a wildcard, the closest one first.
 pub(super) fn covering(host: &str) -> impl Iterator<Item = Arc<str>> {
     let rest = host.strip_prefix("*.").unwrap_or(host);
@@ -327,6 +408,9 @@ pub(super) fn selector(object: &Object) -> Labels {
         | Object::DestinationRule(_)
         | Object::HttpRoute(_)
         | Object::GrpcRoute(_)
+        | Object::TlsRoute(_)
+        | Object::TcpRoute(_)
+        | Object::ReferenceGrant(_)
         | Object::Pod(_) => Labels::default(),
     }
 }

@@ -11,8 +11,9 @@ use crate::{
     client::{Client, certify},
     cluster::{CART, POD, cluster, start},
     plane::eventually,
+    routes,
     status::judged,
-    waypoints::gateway,
+    waypoints::every_kind,
 };
 
 const MANIFEST: &str = include_str!("../../../deploy/fairlead-control.yaml");
@@ -135,10 +136,12 @@ async fn the_program_asks_for_nothing_that_its_rules_do_not_permit() -> Result<(
         "webhooks": [{ "name": "a", "clientConfig": { "url": "https://localhost" } }],
     });
     server.apply(&configuration)?;
-    for object in judged() {
+    for object in judged().into_iter().chain(routes::judged()) {
         server.apply(&object)?;
     }
-    server.apply(&gateway("default"))?;
+    for object in every_kind() {
+        server.apply(&object)?;
+    }
     let plane = start(&server, "good").await?;
     Client::connect(&plane)?.until(|known| known.contains_key(POD)).await?;
     certify(&plane, CART).await??;
@@ -157,6 +160,10 @@ async fn the_program_asks_for_nothing_that_its_rules_do_not_permit() -> Result<(
         ("update", "leases"),
         ("update", "validatingwebhookconfigurations"),
         ("patch", "authorizationpolicies/status"),
+        ("patch", "grpcroutes/status"),
+        ("patch", "httproutes/status"),
+        ("patch", "tcproutes/status"),
+        ("patch", "tlsroutes/status"),
         ("patch", "serviceentries/status"),
         ("patch", "services/status"),
         ("patch", "serviceaccounts"),
@@ -165,6 +172,8 @@ async fn the_program_asks_for_nothing_that_its_rules_do_not_permit() -> Result<(
         ("patch", "gatewayclasses"),
         ("patch", "gatewayclasses/status"),
         ("patch", "gateways/status"),
+        ("create", "gateways"),
+        ("delete", "gateways"),
     ] {
         eventually(&format!("{verb} of {resource}"), async || {
             seen().iter().find(|r| r.verb == verb && r.resource == resource).cloned()

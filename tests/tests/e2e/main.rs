@@ -7,6 +7,7 @@ mod bpf;
 mod certificates;
 mod clients;
 mod config;
+mod conformance;
 mod control_plane;
 mod datagrams;
 mod descriptors;

@@ -1,6 +1,9 @@
 //! Services behind a waypoint: what applications send passes it, and what it is told is done.
 
+mod bodies;
+mod grpc;
 mod hostile;
+mod origins;
 mod policy;
 mod required;
 mod routes;

@@ -210,11 +210,12 @@ async fn answer(
         // What the client sent in the hope of another protocol is no request (RFC 9110 7.8).
         parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
+    let limit = exchange.limit.take();
     let mut finished = exchange.finish(parts.status, &parts.headers);
     if body.is_end_stream() {
         finished.completed();
     }
-    Response::from_parts(parts, ResponseBody::new(body, finished))
+    Response::from_parts(parts, ResponseBody::new(body, finished, limit))
 }
 
 /// Notes that a request is answered here, and returns the response.
@@ -300,7 +301,8 @@ fn route_of(connection: &Connection, request: &Parts) -> Option<(Arc<HttpRoute>,
         let (_, route) = connection.direct()?;
         return Some((route.clone(), connection.address?.port()));
     };
-    let route = match view.routes(port)?.find(&RequestHead::of(request, SCHEME)) {
+    let routes = view.routes(port, connection.source.namespace.as_str())?;
+    let route = match routes.find(&RequestHead::of(request, SCHEME)) {
         Found::Route(route) => route.clone(),
         Found::NoMatch => return None,
         Found::NoRoutes => view.default_route().clone(),

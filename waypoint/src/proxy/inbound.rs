@@ -30,6 +30,7 @@ use tokio::{io::AsyncReadExt as _, net::TcpStream, time::timeout};
 
 use super::{
     clients::{Handshake, TooMany},
+    counted::Counted,
     detect::{Detected, ENOUGH_BYTES, detect},
     http::{self as requests, Version},
     prefixed::Prefixed,
@@ -59,6 +60,8 @@ pub(super) struct Connection {
     pub(super) target: Target,
     /// The same as an address, where it named one.
     pub(super) address: Option<SocketAddr>,
+    /// Where its requests are counted.
+    pub(super) counted: Counted,
     /// Made once it is needed: most traffic is addressed to services.
     direct: OnceCell<(Arc<Backend>, Arc<HttpRoute>)>,
     /// Its place among those of its client.
@@ -172,6 +175,7 @@ async fn serve_stream(
         client_workload,
         target,
         address,
+        counted: Counted::default(),
         direct: OnceCell::new(),
         _part: part,
     };

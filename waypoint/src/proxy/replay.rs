@@ -5,10 +5,15 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
 
 use super::progress::Progress;
 use crate::limits::MAX_KEPT_BYTES;
@@ -25,6 +30,10 @@ struct State {
     received: u64,
     /// Whether all of it has come.
     ended: bool,
+    /// Told when it has.
+    over: Rc<Notify>,
+    /// When something of it came last.
+    last: Instant,
     /// Whether some of what has come is gone.
     overflown: bool,
     /// Whether the rest will not come.
@@ -57,6 +66,8 @@ impl Replay {
             kept_bytes: 0,
             received: 0,
             ended,
+            over: Rc::default(),
+            last: Instant::now(),
             overflown: false,
             broken: false,
             progress: progress.clone(),
@@ -86,6 +97,31 @@ impl Replay {
         self.0.borrow().ended
     }
 
+    /// Waits until nothing of it has come for this long since `begun`, whether there is more to come
+    /// or not.
+    pub(super) async fn silence(&self, begun: Instant, limit: Duration) {
+        loop {
+            let last = self.0.borrow().last;
+            sleep_until(last.max(begun) + limit).await;
+            if self.0.borrow().last == last {
+                return;
+            }
+        }
+    }
+
+    /// Waits until all of it has come, and for this long since then and since `begun`.
+    pub(super) async fn elapse(self, begun: Instant, limit: Duration) {
+        let over = self.0.borrow().over.clone();
+        loop {
+            let ended = over.notified();
+            if self.0.borrow().ended {
+                break;
+            }
+            ended.await;
+        }
+        self.silence(begun, limit).await;
+    }
+
     /// Returns how many bytes have come.
     pub(super) fn received(&self) -> u64 {
         self.0.borrow().received
@@ -104,6 +140,7 @@ impl State {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
         let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
         self.progress.received();
+        self.last = Instant::now();
         match &frame {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
@@ -120,6 +157,7 @@ impl State {
         }
         if self.ended || self.broken {
             self.progress.is_received();
+            self.over.notify_waiters();
         }
         Poll::Ready(frame)
     }

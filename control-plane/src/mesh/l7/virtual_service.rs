@@ -93,6 +93,7 @@ impl Source<'_> {
             order: order.into_bytes(),
             name,
             traffic: Some(traffic),
+            client_namespace: String::new(),
         }
     }
 }
@@ -212,7 +213,8 @@ fn seen(
     visibility::of(&service.spec.export_to, &context.settings.default_route_export, own, from)
 }
 
-fn is_for_mesh(gateways: &[String]) -> bool {
+/// Returns whether a rule with these gateways applies within the mesh.
+pub(in crate::mesh) fn is_for_mesh(gateways: &[String]) -> bool {
     gateways.is_empty() || gateways.iter().any(|name| name == MESH)
 }
 

@@ -18,14 +18,14 @@ use mesh_api::{
 use super::{Traffic, admits, is_of_gateway, is_waypoint, named, serves};
 use crate::{
     mesh::{context::Context, names, store::account_name},
-    object::{Gateway, Labels, Metadata, ObjectName, Pod},
+    object::{Gateway, Labels, Metadata, Object, ObjectName, Pod},
     resource::Resource,
 };
 
 /// Returns the policy of a waypoint that has to be passed.
 pub(in crate::mesh) fn policy_of(context: &Context<'_>, gateway: &Gateway) -> Option<Resource> {
     let name = &gateway.metadata.name;
-    is_demanding(context, gateway).then(|| policy(context, policy_key(name), [name]))
+    is_demanding(context, gateway).then(|| policy(context, &policy_key(name), [name]))
 }
 
 /// Has a pod, as which `workload` is known so far, refuse what comes past its waypoints, or those of
@@ -50,7 +50,7 @@ pub(in crate::mesh) fn require(context: &mut Context<'_>, workload: &mut Workloa
         [..] => {
             let name = workload.uid.replace('/', "_");
             let key = policy_key(&ObjectName::new(namespace.clone(), name));
-            let own = policy(context, key.clone(), waypoints);
+            let own = policy(context, &key, waypoints);
             context.further.push(own);
             key
         }
@@ -61,7 +61,7 @@ pub(in crate::mesh) fn require(context: &mut Context<'_>, workload: &mut Workloa
 /// Returns a policy that denies everybody but waypoints.
 fn policy<'a>(
     context: &Context<'_>,
-    key: ObjectName,
+    key: &ObjectName,
     waypoints: impl IntoIterator<Item = &'a ObjectName>,
 ) -> Resource {
     let trust_domain = match context.settings.trust_domain.as_str() {
@@ -119,7 +119,7 @@ fn services<'a>(context: &Context<'a>, workload: &Workload) -> Vec<&'a Metadata>
     let declared = keys.flat_map(|(namespace, host)| {
         store.hosts.get(host).filter(move |key| *key.name.namespace == *namespace)
     });
-    declared.filter_map(|key| store.get(key)).map(|object| object.metadata()).collect()
+    declared.filter_map(|key| store.get(key)).map(Object::metadata).collect()
 }
 
 fn policy_key(of: &ObjectName) -> ObjectName {

@@ -2,8 +2,11 @@
 
 use anyhow::{Context as _, Result};
 
-use super::{Story, Teller};
-use crate::bookinfo::{Bookinfo, NAMESPACE, Page, ROOT_NAMESPACE, Reviews};
+use super::{Story, Teller, summary};
+use crate::{
+    bookinfo::{Bookinfo, FELT, NAMESPACE, Page, ROOT_NAMESPACE, Reviews},
+    wait_for,
+};
 
 const DENY: &str = "policy/deny-all.yaml";
 const VIEWER: &str = "policy/productpage-viewer.yaml";
@@ -42,14 +45,17 @@ pub fn viewer(mesh: &mut Bookinfo, teller: &dyn Teller) -> Result<()> {
     let mut story = Story::new(mesh, teller);
     story.apply(&[VIEWER])?;
     let url = "http://productpage:9080/productpage";
-    for (method, status, text) in [("GET", 200, "Reviewer1"), ("POST", 403, "RBAC: access denied")]
-    {
-        teller.did("curl", &format!("curl -X {method} {url}"));
-        let answer = story.mesh.get(&["-X", method, url])?.remove(0);
-        let told = answer.status == status && answer.text.contains(text);
-        let last = answer.text.lines().last().unwrap_or_default();
-        story.holds("the answer", told, format!("{} {last}", answer.status), status)?;
-    }
+    teller.did("curl", &format!("curl -X POST {url}"));
+    let refused = wait_for("a refusal", FELT, || {
+        let answer = story.mesh.get(&["-X", "POST", url])?.remove(0);
+        Ok((answer.status == 403).then_some(answer))
+    })?;
+    let wanted = "RBAC: access denied";
+    let seen = refused.text.lines().last().unwrap_or_default();
+    story.holds("the answer", seen == wanted, seen, wanted)?;
+    let pages = story.load(None, super::SOME)?;
+    let whole = pages.iter().all(Page::is_whole);
+    story.holds("visitors see", whole, summary(&pages), "whole pages")?;
     story.delete(&[VIEWER])
 }
 

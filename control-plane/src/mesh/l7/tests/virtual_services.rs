@@ -5,8 +5,11 @@ use mesh_api::proto::l7::{
     route::Traffic, string_match,
 };
 
-use super::{shop, told, virtual_service};
-use crate::fixture::routes;
+use super::{SHOP, shop, told, virtual_service};
+use crate::{
+    fixture::{applied, declared, routes},
+    mesh::{Mesh, Options},
+};
 
 /// The only route of `cart` with one rule, which has `fields`.
 fn http(fields: &str) -> HttpRoute {
@@ -101,9 +104,9 @@ fn conditions_that_are_decided_beforehand_drop_their_entries() {
         ("headers: {'@request.auth.claims.a': {exact: b}}", 0),
         ("withoutHeaders: {'@request.auth.claims.a': {exact: b}}", 1),
         ("headers: {':method': {exact: GET}}", 1),
-        ("headers: {':method': {exact: GET}}, method: {exact: GET}", 0),
+        ("headers: {':method': {exact: GET}}, method: {exact: GET}", 1),
         ("headers: {':path': {prefix: /a}}", 1),
-        ("withoutHeaders: {':method': {exact: GET}}", 0),
+        ("withoutHeaders: {':method': {exact: GET}}", 1),
         ("port: 80", 1),
         ("port: 81", 0),
     ];
@@ -117,7 +120,7 @@ fn conditions_that_are_decided_beforehand_drop_their_entries() {
 fn every_condition_is_told() {
     let conditions = "uri: {prefix: /a}, ignoreUriCase: true, scheme: {exact: https}, method: \
          {regex: 'GET|PUT'}, authority: {prefix: cart}, headers: {X-User: {exact: jason}, y: {}, z: \
-         {regex: '*'}}, withoutHeaders: {q: {exact: b}}, queryParams: {Debug: {exact: ''}}";
+         {regex: '*'}}, withoutHeaders: {q: {exact: b}, ':method': {exact: PUT}}, queryParams: {Debug: {exact: ''}}";
     let matched = http(&format!("match: [{{{conditions}}}], {TILL}")).r#match.unwrap();
     let path = matched.path.unwrap();
     assert_eq!(path.kind, Some(path_match::Kind::Prefix("/a".into())));
@@ -132,6 +135,7 @@ fn every_condition_is_told() {
         ("x-user", string_match::Kind::Exact("jason".into()), false),
         ("y", string_match::Kind::Present(true), false),
         ("z", string_match::Kind::Present(true), false),
+        (":method", string_match::Kind::Exact("PUT".into()), true),
         ("q", string_match::Kind::Exact("b".into()), true),
     ];
     assert_eq!(headers, expected);
@@ -438,4 +442,20 @@ fn what_is_left_to_another_virtual_service_is_taken_from_it() {
         assert_eq!(told.as_deref(), expected, "{outer} {inner}");
     }
     assert_eq!(routes(&shop(&root("uri: {exact: /}"))).len(), 0, "there is no delegate");
+}
+
+#[test]
+fn the_host_of_a_copy_has_a_suffix_only_if_that_is_asked_for() {
+    for asked in [false, true] {
+        let mut mesh = Mesh::new(Options { shadow_suffix: asked, ..declared() });
+        let route = virtual_service(
+            "v",
+            &format!("hosts: [cart], http: [{{{TILL}, mirror: {{host: till}}}}]"),
+        );
+        mesh.apply(applied(&format!("{SHOP}{route}")));
+        let [route] = &routes(&mesh)[..] else { panic!("not one route") };
+        let Some(Traffic::Http(http)) = &route.traffic else { panic!("{route:#?}") };
+        let Some(Action::Forward(forward)) = &http.action else { panic!("{http:#?}") };
+        assert_eq!(forward.mirrors[0].shadow_suffix, asked);
+    }
 }

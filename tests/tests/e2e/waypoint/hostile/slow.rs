@@ -35,8 +35,6 @@ fn drip(mut socket: TcpStream, byte: u8) -> Result<(String, Duration)> {
 }
 
 pub(super) fn requests_that_take_too_long_end_and_others_go_on(stage: &Stage) -> Result<()> {
-    let times =
-        ["--request-head-timeout", "2", "--stream-idle-timeout", "3", "--request-timeout", "6"];
     let hostile = &stage.hostile;
     // A byte of the head now and then.
     let mut socket = hostile.dial()?;
