@@ -29,7 +29,7 @@ use tokio::{
 pub(crate) use self::{
     app::App,
     client::{Tunnel, client_config, handshake, only_alpn},
-    frames::{Frame, PREFACE, connect_head, get_head, read_frame, write_frame},
+    frames::{Frame, PREFACE, connect_head, read_frame, write_frame},
     pki::{Ca, Credentials, set_names, workload_params},
     scene::{DENIED_ADDRESS_PORT, INTRUDER, Scene, VIP},
     server::{FAREWELL, Late, Manner, Served, TunnelServer, server_config},

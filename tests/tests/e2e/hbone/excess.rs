@@ -28,7 +28,7 @@ const PROVOKED: usize = 1_024;
 const HEADER_LIST: usize = 64 << 10;
 
 /// Code with which the server ends tunnels of clients that overdo it.
-pub(crate) const ENHANCE_YOUR_CALM: u32 = 0xb;
+const ENHANCE_YOUR_CALM: u32 = 0xb;
 
 const FLOW_CONTROL_ERROR: u32 = 0x3;
 
@@ -40,7 +40,7 @@ const TOO_MUCH: [u8; 4] = [0x7f, 0xff, 0xff, 0xff];
 
 /// How a tunnel ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
+enum End {
     /// With this code.
     GoAway(u32),
     /// Without a word.
@@ -67,7 +67,7 @@ fn floods_end_their_own_tunnel_and_are_counted() -> Result<()> {
 }
 
 /// What is sent after the client's settings.
-pub(crate) fn floods(open: &Frame) -> Vec<(&'static str, Vec<u8>)> {
+fn floods(open: &Frame) -> Vec<(&'static str, Vec<u8>)> {
     let repeat = |frames: &[Frame], count: usize| {
         frames.iter().map(Frame::to_bytes).collect::<Vec<_>>().concat().repeat(count)
     };
@@ -346,7 +346,7 @@ async fn flood_until_the_end(scene: &Scene, flood: &[u8]) -> Result<End> {
 }
 
 /// Sends `flood` and returns how the tunnel ends.
-pub(crate) async fn until_the_end(io: impl AsyncRead + AsyncWrite, flood: &[u8]) -> End {
+async fn until_the_end(io: impl AsyncRead + AsyncWrite, flood: &[u8]) -> End {
     let (mut receive, mut send) = tokio::io::split(io);
     let write = async {
         // The server need not read all of it.

@@ -1,7 +1,7 @@
 //! What the server makes of frames that no client should send (RFC 9113, sections 3 to 8).
 
 use anyhow::{Context as _, Result, ensure};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWriteExt as _};
 
 use crate::peer::{
     App, Frame, PREFACE, Scene, Task, block_on, connect_head, read_frame, write_frame,
@@ -29,7 +29,7 @@ const REFUSED_STREAM: u32 = 0x7;
 
 /// What frames lead to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+enum Outcome {
     /// The end of the tunnel, for which this code is given.
     Connection(u32),
     /// The end of a stream with this code; the tunnel goes on.
@@ -41,7 +41,7 @@ pub(crate) enum Outcome {
 use Outcome::{Connection, Ignored, Stream};
 
 /// What is wrong, the frames, and what they lead to.
-pub(crate) type Case = (&'static str, Vec<Frame>, Outcome);
+type Case = (&'static str, Vec<Frame>, Outcome);
 
 #[test]
 fn frames_of_the_wrong_kind_or_size_end_what_they_concern() -> Result<()> {
@@ -123,7 +123,7 @@ fn more_streams_than_were_allowed_are_refused_and_the_others_go_on() -> Result<(
 }
 
 /// Frames that are wrong wherever they are.
-pub(crate) fn frames(open: &Frame) -> Vec<Case> {
+fn frames(open: &Frame) -> Vec<Case> {
     let mut cases = all(Connection(PROTOCOL_ERROR), malformed(open));
     cases.extend(all(Connection(PROTOCOL_ERROR), settings()));
     let one = |kind, flags, stream, payload: &[u8]| vec![Frame::new(kind, flags, stream, payload)];
@@ -207,7 +207,7 @@ fn settings() -> Vec<(&'static str, Vec<Frame>)> {
 
 /// Frames that are right elsewhere. The library ends the tunnel also where the specification ends
 /// only the stream with `STREAM_CLOSED`; any endpoint may (section 5.4.2).
-pub(crate) fn states(open: &Frame) -> Vec<Case> {
+fn states(open: &Frame) -> Vec<Case> {
     let ended = || Frame { flags: Frame::END_HEADERS | Frame::END_STREAM, ..open.clone() };
     let cancel = || Frame::new(Frame::RST_STREAM, 0, 1, [0, 0, 0, 8]);
     let data = || Frame::new(Frame::DATA, 0, 1, *b"x");
@@ -312,20 +312,11 @@ fn open(scene: &Scene, headers: &[(&str, &[u8])]) -> Frame {
 
 /// Checks what each of the cases leads to, on a tunnel of its own; `_app` listens.
 fn assert_outcomes(scene: &Scene, cases: &[Case], _app: &App) -> Result<()> {
-    check_outcomes(async || scene.bare_tunnel().await, &open(scene, &[]), cases)
-}
-
-/// Checks what each of the cases leads to, on a connection of its own, which serves `open`.
-pub(crate) fn check_outcomes<S: AsyncRead + AsyncWrite>(
-    connect: impl AsyncFn() -> Result<S>,
-    open: &Frame,
-    cases: &[Case],
-) -> Result<()> {
-    let last = Frame { stream: LAST, ..open.clone() };
+    let last = Frame { stream: LAST, ..open(scene, &[]) };
     let mut wrong = Vec::new();
     for (what, frames, expected) in cases {
         let outcome = block_on(async {
-            let (mut receive, mut send) = tokio::io::split(connect().await?);
+            let (mut receive, mut send) = tokio::io::split(scene.bare_tunnel().await?);
             for frame in frames.iter().chain([&last]) {
                 // What ended the tunnel may have come before.
                 let _ = write_frame(&mut send, frame).await;

@@ -123,21 +123,6 @@ pub(crate) fn connect_head(authority: &[u8], headers: &[(&str, &[u8])]) -> Vec<u
     block
 }
 
-/// Returns the header block of a GET, with further headers, all of them any bytes.
-pub(crate) fn get_head(path: &[u8], headers: &[(&str, &[u8])]) -> Vec<u8> {
-    // `:method: GET` and `:scheme: http` as they are in the static table.
-    let mut block = vec![0x82, 0x86, 0x04];
-    put_string(&mut block, path);
-    block.push(0x01);
-    put_string(&mut block, b"raw");
-    for (name, value) in headers {
-        block.push(0x00);
-        put_string(&mut block, name.as_bytes());
-        put_string(&mut block, value);
-    }
-    block
-}
-
 /// Appends a string without Huffman coding, after its length as an integer of 7 bits and more.
 fn put_string(block: &mut Vec<u8>, bytes: &[u8]) {
     const PREFIX_MAX: u8 = 0x7f;

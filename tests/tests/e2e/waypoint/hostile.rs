@@ -2,7 +2,6 @@
 //! lets through.
 
 mod endpoints;
-mod frames;
 mod headers;
 mod heads;
 mod recorder;
@@ -75,19 +74,6 @@ fn what_requests_claim_and_how_they_spell_it_does_not_count() -> Result<()> {
         &hostile,
         headers::what_only_proxies_may_say_does_not_reach_the_application,
         headers::a_denied_path_is_denied_in_every_spelling_and_what_is_judged_is_forwarded,
-    );
-    Ok(())
-}
-
-#[test]
-fn http2_that_means_harm_does_none_neither_in_tunnels_nor_around_them() -> Result<()> {
-    let hostile = Hostile::new("hohttp2")?;
-    each!(
-        &hostile,
-        frames::wrong_frames_end_what_they_concern_in_tunnels_of_the_waypoint,
-        frames::floods_end_their_own_connection_and_are_counted_and_others_go_on,
-        frames::requests_over_http2_that_are_none_are_not_written_in_http1,
-        frames::header_lists_over_http2_are_bounded_by_what_they_decode_to,
     );
     Ok(())
 }

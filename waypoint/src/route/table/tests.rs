@@ -171,7 +171,7 @@ fn among_50_000_routes_a_request_is_compared_with_those_of_its_path() {
     const ROUTES: usize = 50_000;
     let route = |n: usize| {
         let text = format!("/s/{n}");
-        let kind = if n % 2 == 0 { Kind::Exact(text) } else { Kind::Elements(text) };
+        let kind = if n.is_multiple_of(2) { Kind::Exact(text) } else { Kind::Elements(text) };
         wire(n, &n.to_be_bytes(), path(kind, false))
     };
     let table = table((0..ROUTES).map(route).collect());
