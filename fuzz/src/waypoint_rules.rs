@@ -27,7 +27,7 @@ pub fn waypoint_rules(data: &[u8]) {
         let mut routes = ServiceRoutes::default();
         routes.insert(route);
         assert_eq!(routes.len(), 1);
-        let found = || match routes.table(PORT).find(&head) {
+        let found = || match routes.tables(PORT).of("shop").find(&head) {
             Found::Route(route) => Some(route.name.clone()),
             Found::NoMatch | Found::NoRoutes => None,
         };
