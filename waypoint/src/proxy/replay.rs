@@ -136,7 +136,7 @@ impl State {
             Some(Err(_)) => self.overflown = true,
             None => self.ended = true,
         }
-        if self.ended || !matches!(frame, Some(Ok(_))) {
+        if self.ended {
             self.over.notify_waiters();
         }
         Poll::Ready(frame)

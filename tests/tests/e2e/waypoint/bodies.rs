@@ -147,17 +147,17 @@ spec:
   hosts: [b]
   http:
   - match: [{uri: {exact: /delayed}}]
-    fault: {delay: {percentage: {value: 100}, fixedDelay: 3s}}
-    timeout: 2s
+    fault: {delay: {percentage: {value: 100}, fixedDelay: 6s}}
+    timeout: 5s
     route: [{destination: {host: b}}]
-  - timeout: 2s
+  - timeout: 5s
     route: [{destination: {host: b}}]
     headers: {response: {set: {x-mark: 'here'}}}
 ",
     )?;
     bound.wait_for_mark("here")?;
     // It takes twice the limit to send.
-    let answer = curl(&bound, "/upload", &["-T", &large, "--limit-rate", "5M"])?;
+    let answer = curl(&bound, "/upload", &["-T", &large, "--limit-rate", "2M"])?;
     assert!(answer.contains(&digest), "{answer}");
     // The delay of a fault is none of the answer's time.
     assert_eq!(curl(&bound, "/delayed", &[])?, "plain\n");
