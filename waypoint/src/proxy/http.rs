@@ -12,6 +12,7 @@ use hyper::{
     body::{Body as _, Incoming},
     server::conn::{http1, http2},
     service::service_fn,
+    upgrade::OnUpgrade,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::sleep;
@@ -23,7 +24,7 @@ use super::{
     inbound::{Connection, RequestIo},
     local_executor::LocalExecutor,
     replay::Replay,
-    upgrade::{Upgrade, settle_connect},
+    upgrade::{Upgrade, close, settle_connect},
     worker::spawn,
 };
 use crate::{
@@ -124,6 +125,7 @@ pub(super) async fn serve(connection: Rc<Connection>, io: RequestIo, version: Ve
 async fn answer(connection: Rc<Connection>, request: Request<Incoming>) -> Response<ResponseBody> {
     let (parts, incoming) = request.into_parts();
     let body = Replay::new(incoming);
+    let client = parts.extensions.get::<OnUpgrade>().cloned();
     let mut exchange = Exchange::new(&connection, &parts, body.clone());
     let answer = Box::pin(decide(&connection, &mut exchange, parts, body)).await;
     let response = match answer {
@@ -138,6 +140,9 @@ async fn answer(connection: Rc<Connection>, request: Request<Incoming>) -> Respo
             return Response::from_parts(parts, ResponseBody::of_upgrade());
         }
         Err(reply) => (parts, body) = answered(&mut exchange, reply).into_parts(),
+    }
+    if let Some(client) = client {
+        spawn(close(client));
     }
     let limit = exchange.limit.take();
     let mut finished = exchange.finish(parts.status, &parts.headers);

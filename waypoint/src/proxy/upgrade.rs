@@ -17,7 +17,7 @@ use http::{
 };
 use hyper::{ext::Protocol, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf, copy_bidirectional};
 
 use super::{
     exchange::Finished,
@@ -138,6 +138,15 @@ impl Tunnel {
             Err(_) if client.is_broken => {}
             Err(_) => finished.broken(),
         }
+    }
+}
+
+/// Closes the connection of a client that asked for another protocol in vain, once its last answer is
+/// written: it would be reset otherwise, for nobody else closes what may still be handed over.
+pub(super) async fn close(client: OnUpgrade) {
+    if let Ok(client) = client.await {
+        // Fails only on a connection that is lost.
+        let _ = TokioIo::new(client).shutdown().await;
     }
 }
 

@@ -7,10 +7,10 @@ use anyhow::Result;
 use fairlead_lab::{
     Child, Host as _, Pod,
     mesh::{TRANSFER, vip4},
-    python,
+    python, wait_for,
 };
 
-use super::Bound;
+use super::{Bound, FELT};
 
 /// Bytes of a large body.
 const LARGE: usize = 20 << 20;
@@ -167,7 +167,6 @@ spec:
     let output = bound.mesh.a.run(command)?;
     // What has begun cannot become another answer: it breaks off.
     assert!(!output.success() && output.stdout == "200 10", "{output:?}");
-    let log = bound.waypoint.log()?;
-    assert!(log.contains(r#""GET /stall HTTP/1.1" 200 UT response_timeout"#), "{log}");
-    Ok(())
+    let line = r#""GET /stall HTTP/1.1" 200 UT response_timeout"#;
+    wait_for(line, FELT, || Ok(bound.waypoint.log()?.contains(line).then_some(())))
 }
