@@ -24,7 +24,7 @@ use super::{
 use crate::{
     balance::{Cluster, Endpoint, Instance, Policy},
     policy::ServicePolicies,
-    route::{HttpRoute, RouteTable, RouteTables},
+    route::{HttpRoute, RouteTable, RouteTables, ServiceRoutes},
 };
 
 /// Name of the route of services without routes.
@@ -32,6 +32,10 @@ const DEFAULT_ROUTE: &str = "default";
 
 /// Tries after the first one where no route says otherwise.
 const DEFAULT_RETRIES: u32 = 2;
+
+/// Endpoints that are put together before anybody asks for them: more take so long, about a microsecond
+/// each, that a request should not wait for it.
+pub(super) const MANY_ENDPOINTS: usize = 256;
 
 /// Port that workloads take tunnels on.
 const HBONE_PORT: u16 = 15008;
@@ -52,10 +56,10 @@ struct Port {
     protocol: AppProtocol,
     routes: RouteTables,
     /// By the names of subsets; the whole service has no name.
-    backends: HashMap<Box<str>, Arc<Backend>>,
+    backends: Arc<HashMap<Box<str>, Arc<Backend>>>,
 }
 
-/// A port of a service, or a subset of its endpoints there. The endpoints are put together when they
+/// A port of a service, or a subset of its endpoints there. A few endpoints are put together when they
 /// are first asked for: most never are.
 #[derive(Debug)]
 pub struct Backend {
@@ -71,7 +75,7 @@ pub struct Backend {
     own: Instance,
     /// What it was before: endpoints keep their standing.
     previous: Option<Arc<Cluster>>,
-    cluster: OnceLock<Arc<Cluster>>,
+    pub(super) cluster: OnceLock<Arc<Cluster>>,
 }
 
 /// Who the endpoints are.
@@ -139,13 +143,17 @@ impl ServiceView {
                     previous: before.and_then(|before| before.last()),
                     cluster: OnceLock::new(),
                 };
+                if backend.previous.is_some() || instances.len() >= MANY_ENDPOINTS {
+                    // Requests do not wait for it then.
+                    backend.cluster();
+                }
                 Some(((*subset).into(), Arc::new(backend)))
             });
             let routes = mesh.routes.get(&service.key).map(|routes| routes.tables(number));
             let port = Port {
                 protocol: port.protocol,
                 routes: routes.unwrap_or_default(),
-                backends: backends.collect(),
+                backends: Arc::new(backends.collect()),
             };
             (number, port)
         });
@@ -162,6 +170,18 @@ impl ServiceView {
     pub(super) fn with_policies(&self, policies: ServicePolicies) -> Self {
         let (service, ports) = (self.service.clone(), self.ports.clone());
         Self { service, ports, policies, default_route: self.default_route.clone() }
+    }
+
+    /// Returns the same with other routes.
+    pub(super) fn with_routes(&self, routes: Option<&Arc<ServiceRoutes>>) -> Self {
+        let ports = self.ports.iter().map(|(number, port)| {
+            let routes = routes.map(|routes| routes.tables(*number)).unwrap_or_default();
+            let (protocol, backends) = (port.protocol, port.backends.clone());
+            (*number, Port { protocol, routes, backends })
+        });
+        let (service, policies) = (self.service.clone(), self.policies.clone());
+        let default_route = self.default_route.clone();
+        Self { service, ports: Arc::new(ports.collect()), policies, default_route }
     }
 
     /// Returns the policies of the service.

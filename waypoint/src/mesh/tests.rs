@@ -1,6 +1,6 @@
 //! What resources make of the snapshot.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use http::Request;
 use mesh_api::{
@@ -13,7 +13,7 @@ use mesh_api::{
 };
 use prost::Message as _;
 
-use super::*;
+use super::{service::MANY_ENDPOINTS, *};
 use crate::{
     balance::Context,
     policy::{GatewayKey, Peer, Subject, Verdict},
@@ -233,6 +233,35 @@ fn the_first_route_in_order_counts_and_one_that_is_gone_does_not() {
     assert_eq!((told.answer("/a"), told.answer("/b")), (Some(203), Some(404)));
     told.removed(L7_TYPE, &route_name("a"));
     assert_eq!(told.answer("/b"), None);
+}
+
+#[test]
+fn a_change_of_routes_leaves_the_endpoints_as_they_are() {
+    let mut told = Told::of_cart();
+    let before = told.view().backend(80, "").unwrap().clone();
+    told.route("first", 1, "/", 418);
+    assert_eq!(told.answer("/x"), Some(418));
+    assert!(Arc::ptr_eq(told.view().backend(80, "").unwrap(), &before));
+    told.removed(L7_TYPE, &route_name("first"));
+    assert_eq!(told.answer("/x"), None);
+    assert!(Arc::ptr_eq(told.view().backend(80, "").unwrap(), &before));
+}
+
+#[test]
+fn endpoints_that_are_in_use_or_many_are_there_before_the_next_request() {
+    let mut told = Told::of_cart();
+    let is_there = |told: &Told| told.view().backend(80, "").unwrap().cluster.get().is_some();
+    assert!(!is_there(&told), "nobody has asked");
+    assert_eq!(told.endpoints("").unwrap().len(), 2);
+    told.workload(workload("cart-3", 30));
+    assert!(is_there(&told));
+    assert_eq!(told.endpoints("").unwrap().len(), 3);
+
+    let mut told = Told::of_cart();
+    for number in 0..MANY_ENDPOINTS {
+        told.workload(workload(&format!("more-{number}"), 30));
+    }
+    assert!(is_there(&told));
 }
 
 #[test]

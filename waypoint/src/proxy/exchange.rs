@@ -18,7 +18,9 @@ use http::{
 };
 use hyper::body::Frame;
 
-use super::{body::TimeLimit, inbound::Connection, replay::Replay, upgrade::Upgrade};
+use super::{
+    body::TimeLimit, counted::Kind, inbound::Connection, replay::Replay, upgrade::Upgrade,
+};
 use crate::{
     balance::{Instance, Permit, Picked},
     mesh::Target,
@@ -266,12 +268,17 @@ impl Exchange {
             grpc_status,
             flags: self.flags,
         };
-        shared.metrics.request(&labels, duration);
-        let text = |value: &Option<HeaderValue>| {
-            value.as_ref().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+        let kind = Kind {
+            destination: self.endpoint.as_ref().map(|(instance, _)| instance.workload.clone()),
+            is_grpc: self.is_grpc,
+            status: labels.status.unwrap_or_default(),
+            grpc_status,
+            flags: self.flags,
         };
+        connection.counted.of(kind, || shared.metrics.requests(&labels)).add(duration);
         let [forwarded_for, user_agent, request_id] =
-            [&self.forwarded_for, &self.user_agent, &self.request_id].map(text);
+            [&self.forwarded_for, &self.user_agent, &self.request_id]
+                .map(|value| value.as_ref().map(|value| String::from_utf8_lossy(value.as_bytes())));
         shared.access_log.write(&RequestRecord {
             start: self.start,
             method: self.method.as_str(),

@@ -123,7 +123,7 @@ impl Pool {
         let opening = wanted.opening.clone();
         let key = Key { address: wanted.address, way, backend, opening };
         if let Some(switch) = &wanted.switch {
-            return self.switch(&key, dialler, wanted, switch, request).await;
+            return Box::pin(self.switch(&key, dialler, wanted, switch, request)).await;
         }
         match wanted.version {
             Version::Http1 => self.send_http1(key, dialler, wanted, request).await,
@@ -151,17 +151,29 @@ impl Pool {
                 },
             }
         }
-        let mut connection = match self.room(&key, wanted) {
-            Some(room) => self.connect_http1(&key, dialler, wanted, room).await?,
-            None => match self.wait(&key, wanted).await? {
-                Free::Idle(connection) => connection,
-                Free::Room(room) => self.connect_http1(&key, dialler, wanted, room).await?,
-            },
-        };
+        // Apart: it is long, and what most requests wait in is copied until they wait.
+        let mut connection = Box::pin(self.free_http1(&key, dialler, wanted)).await?;
         let sent = connection.sender.send_request(request).await;
         let response = sent.map_err(|error| broken(&error))?;
         self.keep(key, wanted, connection);
         Ok(response)
+    }
+
+    /// Returns a connection for a request: a new one, or else the first that is free.
+    async fn free_http1(
+        &self,
+        key: &Key,
+        dialler: &Dialler,
+        wanted: &Wanted,
+    ) -> Result<Connection, UpstreamError> {
+        let room = match self.room(key, wanted) {
+            Some(room) => room,
+            None => match self.wait(key, wanted).await? {
+                Free::Idle(connection) => return Ok(connection),
+                Free::Room(room) => room,
+            },
+        };
+        self.connect_http1(key, dialler, wanted, room).await
     }
 
     async fn connect_http1(
@@ -228,14 +240,26 @@ impl Pool {
         // One that is worn ends with its last request, and makes room then.
         let room = self.room(&key, wanted).or(is_worn.then_some(Room(None)));
         let room = room.ok_or(Overflow::Connections)?;
+        let mut sender = Box::pin(self.connect_http2(key, room, dialler, wanted)).await?;
+        sender.send_request(request).await.map_err(|error| broken(&error))
+    }
+
+    /// Makes a connection that the next requests share, in the place of one that is worn.
+    async fn connect_http2(
+        &self,
+        key: Key,
+        room: Room,
+        dialler: &Dialler,
+        wanted: &Wanted,
+    ) -> Result<http2::SendRequest<Body>, UpstreamError> {
         let open = self.count(&key);
         let io = TokioIo::new(dialler.connect(wanted).await?);
         let handshake = http2::Builder::new(LocalExecutor).handshake(io);
-        let (mut sender, connection) = handshake.await.map_err(|error| broken(&error))?;
+        let (sender, connection) = handshake.await.map_err(|error| broken(&error))?;
         drive(connection, (room, open), wanted);
         let shared = Multiplexed { sender: sender.clone(), made: Instant::now(), requests: 1 };
         self.http2.borrow_mut().insert(key, shared);
-        sender.send_request(request).await.map_err(|error| broken(&error))
+        Ok(sender)
     }
 
     /// Returns the connection for one more request if there is one, and whether there was one that has
