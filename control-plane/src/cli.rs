@@ -170,13 +170,9 @@ pub struct RunArgs {
         default_value = "istio-validator-istio-system"
     )]
     pub webhook_configuration: String,
-    /// Whether the copies of mirrored requests keep the host of the request. With `false` they get
-    /// the suffix `-shadow`, by which their servers can tell them from requests that are answered.
-    #[arg(
-        long, env = "DISABLE_SHADOW_HOST_SUFFIX", value_name = "BOOL", default_value_t = true,
-        action = clap::ArgAction::Set
-    )]
-    pub disable_shadow_host_suffix: bool,
+    /// What is done with copies of requests.
+    #[command(flatten)]
+    pub mirrors: MirrorArgs,
     /// With --kubernetes: container image of the waypoints that are made for gateways of the class
     /// istio-waypoint. They find the control plane by the first --service-name, at the port of
     /// --address.
@@ -235,6 +231,18 @@ pub struct RunArgs {
     /// What to log: a level, or a list such as `info,fairlead_control::xds=debug`.
     #[arg(long, env = "RUST_LOG", default_value = "info")]
     pub log_level: String,
+}
+
+/// What is done with copies of requests.
+#[derive(Clone, Debug, Args)]
+pub struct MirrorArgs {
+    /// Whether the copies of mirrored requests keep the host of the request. With `false` they get
+    /// the suffix `-shadow`, by which their servers can tell them from requests that are answered.
+    #[arg(
+        long, env = "DISABLE_SHADOW_HOST_SUFFIX", value_name = "BOOL", default_value_t = true,
+        action = clap::ArgAction::Set
+    )]
+    pub disable_shadow_host_suffix: bool,
 }
 
 /// Where the mesh is read from: one of these.
@@ -309,7 +317,7 @@ impl RunArgs {
             } else {
                 AbsentWaypoint::Refuse
             },
-            shadow_suffix: !self.disable_shadow_host_suffix,
+            shadow_suffix: !self.mirrors.disable_shadow_host_suffix,
             require_waypoints: self.require_waypoints,
             automatic_waypoints: self.auto_waypoints,
         }

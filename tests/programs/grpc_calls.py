@@ -7,15 +7,17 @@ usage: grpc_calls.py serve PORT NAME
 Methods of the server, under /lab.Calls/:
 
 Unary    answers with the message, with the server's name in the initial metadata and the length in the
-         trailing one; fails with status N and details "asked for" if the metadata has fail: N
+         trailing one; fails with status N and details "asked for" if the metadata has fail: N; prints
+         "unary" and the address of the connection
 Spread   answers "0", "1" and so on, as many as the message says
 Gather   answers with the number of messages and of bytes
 Chat     answers each message with the server's name before it
 Slow     answers after as many milliseconds as the message says
 
 Kinds of calls: unary BYTES | fail CODE | spread N | gather N BYTES | slow MS TIMEOUT_MS. The client prints
-what came, or "CODE details" of a failure. "talk" opens a Chat, says each line of its input and prints
-each answer; at the end of the input it closes its side and prints the status.
+what came, or "CODE details" of a failure, and "early" or "late" for a slow call that ended in less than
+half its time or not. "talk" opens a Chat, says each line of its input and prints each answer; at the end
+of the input it closes its side and prints the status.
 """
 import queue
 import sys
@@ -44,7 +46,7 @@ class Calls(grpc.GenericRpcHandler):
 
     def unary(self, message, context):
         asked = dict(context.invocation_metadata())
-        print("unary", self.name.decode(), asked.get("x-envoy-attempt-count", "-"))
+        print("unary", context.peer())
         if "fail" in asked:
             # Before any metadata: what has begun to be answered is tried again by nobody.
             context.abort(STATUS[int(asked["fail"])], "asked for")
@@ -104,7 +106,8 @@ def slow(channel, pause, limit):
     try:
         channel.unary_unary("/lab.Calls/Slow")(pause.encode(), timeout=int(limit) / 1000)
     finally:
-        print("took", round(time.monotonic() - started))
+        elapsed = time.monotonic() - started
+        print("early" if elapsed * 1000 < int(pause) / 2 else "late")
 
 
 def connect(host, port):

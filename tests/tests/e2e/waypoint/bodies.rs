@@ -7,10 +7,10 @@ use anyhow::Result;
 use fairlead_lab::{
     Child, Host as _, Pod,
     mesh::{TRANSFER, vip4},
-    python,
+    python, wait_for,
 };
 
-use super::Bound;
+use super::{Bound, FELT};
 
 /// Bytes of a large body.
 const LARGE: usize = 20 << 20;
@@ -147,17 +147,17 @@ spec:
   hosts: [b]
   http:
   - match: [{uri: {exact: /delayed}}]
-    fault: {delay: {percentage: {value: 100}, fixedDelay: 3s}}
-    timeout: 2s
+    fault: {delay: {percentage: {value: 100}, fixedDelay: 6s}}
+    timeout: 5s
     route: [{destination: {host: b}}]
-  - timeout: 2s
+  - timeout: 5s
     route: [{destination: {host: b}}]
     headers: {response: {set: {x-mark: 'here'}}}
 ",
     )?;
     bound.wait_for_mark("here")?;
     // It takes twice the limit to send.
-    let answer = curl(&bound, "/upload", &["-T", &large, "--limit-rate", "5M"])?;
+    let answer = curl(&bound, "/upload", &["-T", &large, "--limit-rate", "2M"])?;
     assert!(answer.contains(&digest), "{answer}");
     // The delay of a fault is none of the answer's time.
     assert_eq!(curl(&bound, "/delayed", &[])?, "plain\n");
@@ -167,7 +167,6 @@ spec:
     let output = bound.mesh.a.run(command)?;
     // What has begun cannot become another answer: it breaks off.
     assert!(!output.success() && output.stdout == "200 10", "{output:?}");
-    let log = bound.waypoint.log()?;
-    assert!(log.contains(r#""GET /stall HTTP/1.1" 200 UT response_timeout"#), "{log}");
-    Ok(())
+    let line = r#""GET /stall HTTP/1.1" 200 UT response_timeout"#;
+    wait_for(line, FELT, || Ok(bound.waypoint.log()?.contains(line).then_some(())))
 }

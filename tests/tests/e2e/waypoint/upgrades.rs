@@ -51,6 +51,13 @@ impl Upgrading {
         wait_for(end, SOON, || Ok(self.heard()?.into_iter().find(|line| line.ends_with(end))))
     }
 
+    /// Waits until the waypoint has logged this: it does so when an exchange is over.
+    fn wait_for_log(&self, line: &str) -> Result<()> {
+        let found =
+            wait_for(line, FELT, || Ok(self.bound.waypoint.log()?.contains(line).then_some(())));
+        found.map_err(|error| error.context(self.bound.waypoint.log().unwrap_or_default()))
+    }
+
     fn metric(&self, code: &str) -> Result<f64> {
         let labels = [("response_code", code), ("request_protocol", "http")];
         Ok(self.bound.waypoint.metrics()?.sum("istio_requests_total", &labels))
@@ -71,11 +78,8 @@ fn bytes_pass_both_ways_once_an_endpoint_has_agreed_and_each_way_ends_on_its_own
     assert_eq!(upgrading.ask("/first")?, "101 plain\nall said\nsent\n");
     upgrading.wait_for(&format!("received {}", 1 << 20))?;
     wait_for("both are counted", FELT, || Ok((upgrading.metric("101")? >= 2.0).then_some(())))?;
-    let log = upgrading.bound.waypoint.log()?;
-    // Status, flags, details, three without a value, and the bytes that went up and down.
-    let counted = r#""GET /echo HTTP/1.1" 101 - via_upstream - "-" 4 22 "#;
-    assert!(log.contains(counted), "{log}");
-    Ok(())
+    // Status, flags, details, two without a value, and the bytes that went up and down.
+    upgrading.wait_for_log(r#""GET /echo HTTP/1.1" 101 - via_upstream - "-" 4 22 "#)
 }
 
 #[test]
@@ -100,9 +104,7 @@ fn an_endpoint_that_refuses_an_upgrade_answers_as_any_and_gets_no_other_request_
     }
     // Nobody asked the endpoint to switch: what it sends then is no answer.
     assert_eq!(upgrading.get(&["--request-target", "/unasked"])?.status, "502");
-    let log = upgrading.bound.waypoint.log()?;
-    assert!(log.contains(r#""GET /unasked HTTP/1.1" 502 UPE"#), "{log}");
-    Ok(())
+    upgrading.wait_for_log(r#""GET /unasked HTTP/1.1" 502 UPE"#)
 }
 
 #[test]
@@ -117,8 +119,7 @@ fn an_upgrade_to_http_2_and_a_connect_are_not_heard() -> Result<()> {
     let proxied = ["--proxytunnel", "--proxy", &format!("http://{address}")];
     let answer = curl_with(a, vip4(20, 80), &proxied)?;
     assert_eq!((answer.code, answer.is_ok()), (56, false), "{answer:?}");
-    let log = upgrading.bound.waypoint.log()?;
-    assert!(log.contains(r#"" 403 - upgrade_failed "#), "{log}");
+    upgrading.wait_for_log(r#"" 403 - upgrade_failed "#)?;
     assert!(!upgrading.heard()?.iter().any(|line| line.contains("CONNECT")));
     Ok(())
 }

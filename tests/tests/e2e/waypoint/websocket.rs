@@ -12,7 +12,7 @@ use fairlead_lab::{
 use h2::{client, ext::Protocol};
 use http::{Method, Request, StatusCode};
 
-use super::Bound;
+use super::{Bound, FELT};
 use crate::{
     clients::SOON,
     peer::{Task, adopt, block_on, dial},
@@ -56,8 +56,8 @@ fn a_conversation_over_websocket_lasts_while_routes_change_and_ends_in_order() -
     let chat = Chat::new("wpwebsocket")?;
     let mut client = chat.talk("/room")?;
     client.wait_for_output("connected", SOON)?;
-    client.send_line("bytes 5000000")?;
-    client.wait_for_output("received 5000000 bytes", SOON)?;
+    client.send_line("bytes 2000000")?;
+    client.wait_for_output("received 2000000 bytes", FELT)?;
     for number in 0..5 {
         let mark = format!("m{number}");
         chat.bound.write(&format!(
