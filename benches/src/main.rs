@@ -14,6 +14,7 @@ mod statistics;
 mod systems;
 mod table;
 mod usage;
+mod waypoint;
 
 use std::{fs, process::ExitCode};
 
@@ -50,6 +51,12 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<()> {
+    if cli.only.iter().any(|name| name == waypoint::NAME) {
+        waypoint::run(cli)?;
+        if cli.only.len() == 1 {
+            return Ok(());
+        }
+    }
     ensure!(!cfg!(debug_assertions), "only figures of an optimised build mean something");
     let selected: Vec<&Scenario> = SCENARIOS.iter().filter(|s| cli.selects(s.name)).collect();
     if selected.is_empty() {

@@ -95,6 +95,12 @@ pub struct RunArgs {
     /// the waypoint do not apply to it then.
     #[arg(long)]
     pub bypass_absent_waypoints: bool,
+    /// Have pods behind waypoints, and pods of services behind waypoints, refuse what comes past
+    /// these, so that the waypoint's policies cannot be evaded. The annotation
+    /// fairlead.io/require-waypoint: "true" or "false" of a Gateway says so for one waypoint. A
+    /// waypoint has to run as the service account of its Gateway's name.
+    #[arg(long, env = "PILOT_AUTO_ALLOW_WAYPOINT_POLICY")]
+    pub require_waypoints: bool,
     /// Directory of the certificate authority, with the file names of Istio: ca-cert.pem,
     /// ca-key.pem, root-cert.pem, and cert-chain.pem if the certificate is an intermediate. A root
     /// is made if there is none. Changes are taken up while running. With --config-dir the default
@@ -297,6 +303,7 @@ impl RunArgs {
                 AbsentWaypoint::Refuse
             },
             automatic_waypoints: self.auto_waypoints,
+            require_waypoints: self.require_waypoints,
         }
     }
 

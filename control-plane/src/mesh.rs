@@ -36,7 +36,7 @@ use std::{
 
 pub use self::{
     automatic::{PROVIDED, PROVIDED_LABEL, Provision},
-    judgement::{Judgement, condition_of},
+    judgement::{Judgement, ParentJudgement, condition_of, is_judged},
     options::{AbsentWaypoint, Enrolment, Options},
     warning::Warning,
     waypoint::WAYPOINT_CLASS,
@@ -84,6 +84,8 @@ pub struct Mesh {
     outcomes: Outcomes,
     warnings: BTreeMap<ObjectKey, Vec<Warning>>,
     judgements: BTreeMap<ObjectKey, Judgement>,
+    /// Of routes that are attached to services.
+    parents: BTreeMap<ObjectKey, Vec<ParentJudgement>>,
     computed: Computed,
     /// Namespaces in which it may be different whether they need a waypoint.
     touched: BTreeSet<Arc<str>>,
@@ -103,6 +105,7 @@ impl Mesh {
             outcomes: Outcomes::default(),
             warnings: BTreeMap::new(),
             judgements: BTreeMap::new(),
+            parents: BTreeMap::new(),
             computed: Computed::default(),
             touched: BTreeSet::new(),
         }
@@ -157,6 +160,11 @@ impl Mesh {
     /// Returns what is to be done about waypoints that are provided.
     pub fn provision(&self) -> Provision {
         automatic::provision(&self.store)
+    }
+
+    /// Returns what the status of a route has to say of its parents.
+    pub fn parents(&self, key: &ObjectKey) -> &[ParentJudgement] {
+        self.parents.get(key).map_or(&[], Vec::as_slice)
     }
 
     /// Returns how many times something was computed so far.
@@ -232,7 +240,9 @@ impl Mesh {
             | ObjectKind::VirtualService
             | ObjectKind::DestinationRule
             | ObjectKind::HttpRoute
-            | ObjectKind::GrpcRoute => &key.name.namespace,
+            | ObjectKind::GrpcRoute
+            | ObjectKind::TlsRoute
+            | ObjectKind::TcpRoute => &key.name.namespace,
             ObjectKind::MeshConfig
             | ObjectKind::Node
             | ObjectKind::ServiceAccount
@@ -240,6 +250,7 @@ impl Mesh {
             | ObjectKind::WorkloadEntry
             | ObjectKind::AuthorizationPolicy
             | ObjectKind::PeerAuthentication
+            | ObjectKind::ReferenceGrant
             | ObjectKind::Pod => return,
         };
         if self.options.automatic_waypoints {
@@ -290,7 +301,7 @@ impl Mesh {
     /// Computes a unit anew; returns what depends on its outcome.
     fn compute(&mut self, unit: &Unit, diff: &mut Diff) -> Moved {
         let mut context = Context::new(&self.store, &self.options, &self.settings);
-        let resources = match unit {
+        let mut resources = match unit {
             Unit::Object(key) => of_key(&mut context, key, &mut self.computed),
             Unit::StrictPolicy => policy::strict_policy(&context).into_iter().collect(),
             Unit::Labels(key) if !self.outcomes.dependents().reach(&key.name.namespace) => {
@@ -306,11 +317,20 @@ impl Mesh {
             Unit::Object(key) => self.store.get(key).and_then(|o| judgement::of(o, &context)),
             Unit::StrictPolicy | Unit::Labels(_) | Unit::Destination(_) => None,
         };
-        let Context { warnings, depends_on, .. } = context;
+        let parents = match unit {
+            Unit::Object(key) => self.store.get(key).map(|o| l7::judge(&mut context, o)),
+            Unit::StrictPolicy | Unit::Labels(_) | Unit::Destination(_) => None,
+        };
+        let Context { warnings, depends_on, further, .. } = context;
+        resources.extend(further);
         if let Unit::Object(key) = unit {
             match judgement {
                 Some(judgement) => self.judgements.insert(key.clone(), judgement),
                 None => self.judgements.remove(key),
+            };
+            match parents.filter(|parents| !parents.is_empty()) {
+                Some(parents) => self.parents.insert(key.clone(), parents),
+                None => self.parents.remove(key),
             };
             if warnings.is_empty() {
                 self.warnings.remove(key);
@@ -339,6 +359,8 @@ fn of_key(context: &mut Context<'_>, key: &ObjectKey, computed: &mut Computed) -
         }
         Object::Service(_) | Object::ServiceEntry(_) => &mut computed.services,
         Object::AuthorizationPolicy(_) | Object::PeerAuthentication(_) => &mut computed.policies,
+        // Nothing much.
+        Object::Gateway(_) => return of_object(context, object),
         Object::MeshConfig(_)
         | Object::Namespace(_)
         | Object::Node(_)
@@ -347,7 +369,9 @@ fn of_key(context: &mut Context<'_>, key: &ObjectKey, computed: &mut Computed) -
         | Object::DestinationRule(_)
         | Object::HttpRoute(_)
         | Object::GrpcRoute(_)
-        | Object::Gateway(_) => return Vec::new(),
+        | Object::TlsRoute(_)
+        | Object::TcpRoute(_)
+        | Object::ReferenceGrant(_) => return Vec::new(),
     };
     *counter += 1;
     of_object(context, object)
@@ -374,6 +398,7 @@ fn of_object(context: &mut Context<'_>, object: &Object) -> Vec<Resource> {
         Object::PeerAuthentication(object) => {
             policy::of_peer_authentication(context, object).into_iter().collect()
         }
+        Object::Gateway(gateway) => waypoint::policy_of(context, gateway).into_iter().collect(),
         Object::MeshConfig(_)
         | Object::Namespace(_)
         | Object::Node(_)
@@ -382,7 +407,9 @@ fn of_object(context: &mut Context<'_>, object: &Object) -> Vec<Resource> {
         | Object::DestinationRule(_)
         | Object::HttpRoute(_)
         | Object::GrpcRoute(_)
-        | Object::Gateway(_) => Vec::new(),
+        | Object::TlsRoute(_)
+        | Object::TcpRoute(_)
+        | Object::ReferenceGrant(_) => Vec::new(),
     }
 }
 

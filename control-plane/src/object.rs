@@ -61,6 +61,12 @@ pub enum ObjectKind {
     HttpRoute,
     /// A route of the Gateway API for gRPC.
     GrpcRoute,
+    /// A route of the Gateway API for TLS that is passed on as it is.
+    TlsRoute,
+    /// A route of the Gateway API for TCP.
+    TcpRoute,
+    /// A permission of the Gateway API to refer to objects of its namespace.
+    ReferenceGrant,
     /// An Istio authorization policy.
     AuthorizationPolicy,
     /// An Istio peer authentication.
@@ -121,6 +127,10 @@ pub type DestinationRule = Custom<crd::DestinationRule>;
 pub type HttpRoute = Custom<crd::HttpRoute>;
 /// A route for gRPC.
 pub type GrpcRoute = Custom<crd::GrpcRoute>;
+/// A route for connections.
+pub type StreamRoute = Custom<crd::StreamRoute>;
+/// A permission to refer to objects of its namespace.
+pub type ReferenceGrant = Custom<crd::ReferenceGrant>;
 /// A gateway.
 pub type Gateway = Custom<crd::Gateway, crd::GatewayStatus>;
 /// The mesh configuration.
@@ -155,6 +165,12 @@ pub enum Object {
     HttpRoute(Arc<HttpRoute>),
     /// A route for gRPC.
     GrpcRoute(Arc<GrpcRoute>),
+    /// A route for TLS.
+    TlsRoute(Arc<StreamRoute>),
+    /// A route for TCP.
+    TcpRoute(Arc<StreamRoute>),
+    /// A permission to refer to objects of its namespace.
+    ReferenceGrant(Arc<ReferenceGrant>),
     /// An authorization policy.
     AuthorizationPolicy(Arc<AuthorizationPolicy>),
     /// A peer authentication.
@@ -167,7 +183,7 @@ pub enum Object {
 
 impl ObjectKind {
     /// All kinds.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 19] = [
         Self::MeshConfig,
         Self::Namespace,
         Self::Node,
@@ -181,6 +197,9 @@ impl ObjectKind {
         Self::DestinationRule,
         Self::HttpRoute,
         Self::GrpcRoute,
+        Self::TlsRoute,
+        Self::TcpRoute,
+        Self::ReferenceGrant,
         Self::AuthorizationPolicy,
         Self::PeerAuthentication,
         Self::Pod,
@@ -202,6 +221,9 @@ impl ObjectKind {
             Self::DestinationRule => "DestinationRule",
             Self::HttpRoute => "HTTPRoute",
             Self::GrpcRoute => "GRPCRoute",
+            Self::TlsRoute => "TLSRoute",
+            Self::TcpRoute => "TCPRoute",
+            Self::ReferenceGrant => "ReferenceGrant",
             Self::AuthorizationPolicy => "AuthorizationPolicy",
             Self::PeerAuthentication => "PeerAuthentication",
             Self::Pod => "Pod",
@@ -218,13 +240,47 @@ impl ObjectKind {
             | Self::Service
             | Self::Pod => "",
             Self::EndpointSlice => "discovery.k8s.io",
-            Self::Gateway | Self::HttpRoute | Self::GrpcRoute => "gateway.networking.k8s.io",
+            Self::Gateway
+            | Self::HttpRoute
+            | Self::GrpcRoute
+            | Self::TlsRoute
+            | Self::TcpRoute
+            | Self::ReferenceGrant => "gateway.networking.k8s.io",
             Self::ServiceEntry
             | Self::WorkloadEntry
             | Self::VirtualService
             | Self::DestinationRule => "networking.istio.io",
             Self::AuthorizationPolicy | Self::PeerAuthentication => "security.istio.io",
         }
+    }
+
+    /// Returns the version of the kind's API that every cluster with such objects has.
+    pub fn version(self) -> &'static str {
+        match self {
+            Self::ReferenceGrant => "v1beta1",
+            Self::TlsRoute | Self::TcpRoute => "v1alpha2",
+            Self::MeshConfig
+            | Self::Namespace
+            | Self::Node
+            | Self::ServiceAccount
+            | Self::Gateway
+            | Self::Service
+            | Self::ServiceEntry
+            | Self::EndpointSlice
+            | Self::WorkloadEntry
+            | Self::VirtualService
+            | Self::DestinationRule
+            | Self::HttpRoute
+            | Self::GrpcRoute
+            | Self::AuthorizationPolicy
+            | Self::PeerAuthentication
+            | Self::Pod => "v1",
+        }
+    }
+
+    /// Returns whether objects of the kind are routes of the Gateway API.
+    pub fn is_route(self) -> bool {
+        matches!(self, Self::HttpRoute | Self::GrpcRoute | Self::TlsRoute | Self::TcpRoute)
     }
 
     /// Returns whether objects of the kind are policies.
@@ -294,6 +350,9 @@ impl Object {
             Self::DestinationRule(_) => ObjectKind::DestinationRule,
             Self::HttpRoute(_) => ObjectKind::HttpRoute,
             Self::GrpcRoute(_) => ObjectKind::GrpcRoute,
+            Self::TlsRoute(_) => ObjectKind::TlsRoute,
+            Self::TcpRoute(_) => ObjectKind::TcpRoute,
+            Self::ReferenceGrant(_) => ObjectKind::ReferenceGrant,
             Self::AuthorizationPolicy(_) => ObjectKind::AuthorizationPolicy,
             Self::PeerAuthentication(_) => ObjectKind::PeerAuthentication,
             Self::Pod(_) => ObjectKind::Pod,
@@ -316,6 +375,8 @@ impl Object {
             Self::DestinationRule(object) => &object.metadata,
             Self::HttpRoute(object) => &object.metadata,
             Self::GrpcRoute(object) => &object.metadata,
+            Self::TlsRoute(object) | Self::TcpRoute(object) => &object.metadata,
+            Self::ReferenceGrant(object) => &object.metadata,
             Self::AuthorizationPolicy(object) => &object.metadata,
             Self::PeerAuthentication(object) => &object.metadata,
             Self::Pod(object) => &object.metadata,

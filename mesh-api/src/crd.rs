@@ -11,6 +11,7 @@ mod mesh_config;
 mod mesh_route;
 mod peer_authentication;
 mod quantity;
+mod reference_grant;
 mod selector;
 mod service_entry;
 mod virtual_service;
@@ -32,15 +33,16 @@ pub use self::{
         AllowedRoutes, Gateway, GatewayAddress, GatewayStatus, Listener, RouteNamespaces,
         RouteOrigin,
     },
-    mesh_config::{MeshConfig, OutboundMode, OutboundTrafficPolicy},
+    mesh_config::{DefaultTrafficPolicy, MeshConfig, OutboundMode, OutboundTrafficPolicy},
     mesh_route::{
         BackendReference, Fraction, GrpcMethod, GrpcRoute, GrpcRouteMatch, GrpcRule, HeaderFilter,
         HttpRoute, HttpRouteMatch, HttpRule, ParentReference, PathModifier, RouteCors, RouteFilter,
         RouteHeader, RouteMirror, RoutePath, RoutePathKind, RouteRedirect, RouteRetry,
-        RouteRewrite, RouteTimeouts, RouteValue, RouteValueKind,
+        RouteRewrite, RouteTimeouts, RouteValue, RouteValueKind, StreamRoute, StreamRule,
     },
     peer_authentication::{MutualTls, PeerAuthentication},
     quantity::{Decimal, Time},
+    reference_grant::{GrantSource, GrantTarget, ReferenceGrant},
     selector::{LabelSelector, Operator, Requirement, WorkloadSelector},
     service_entry::{
         EntryPort, EntryStatus, HostAddress, Location, Resolution, ServiceEntry, WorkloadCondition,

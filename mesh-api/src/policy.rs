@@ -29,6 +29,10 @@ use crate::{
     workload::PolicyKey,
 };
 
+/// Start of the names of policies that deny everybody but waypoints. No object of a cluster has such a
+/// name.
+pub const WAYPOINT_DEMAND_PREFIX: &str = "only_through_";
+
 /// A connection about to be accepted, as the receiving side sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct Flow<'a> {

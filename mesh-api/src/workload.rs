@@ -7,7 +7,10 @@ use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 
-use crate::identity::{Identity, Namespace};
+use crate::{
+    identity::{Identity, Namespace},
+    policy::WAYPOINT_DEMAND_PREFIX,
+};
 
 /// Key of a workload, such as `Kubernetes//Pod/shop/cart-0`. Not the Kubernetes UID of the pod.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -340,6 +343,13 @@ impl fmt::Display for ServiceKey {
 }
 
 // === impl PolicyKey ===
+
+impl PolicyKey {
+    /// Returns whether the policy denies everybody but waypoints.
+    pub fn demands_waypoint(&self) -> bool {
+        self.name.starts_with(WAYPOINT_DEMAND_PREFIX)
+    }
+}
 
 impl fmt::Display for PolicyKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

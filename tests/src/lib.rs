@@ -9,11 +9,13 @@
 
 mod access_log;
 mod adapter;
+pub mod bookinfo;
 mod capture;
 mod certificate;
 mod cgroup;
 mod control_plane;
 mod fairlead;
+mod grpc;
 mod host;
 mod http;
 mod lab;
@@ -29,6 +31,7 @@ mod pod;
 mod process;
 mod process_tree;
 mod programs;
+mod resolver;
 mod resources;
 mod socket_table;
 mod wait;
@@ -43,6 +46,7 @@ pub use self::{
     cgroup::{Cgroup, InCgroup, cgroup_root},
     control_plane::{ControlPlane, ControlPlaneBuilder},
     fairlead::{FairleadBuilder, FairleadNode, Half, fairlead_program},
+    grpc::{GrpcClient, GrpcServer, Report},
     host::Host,
     http::{Response, http_get},
     lab::Lab,
@@ -57,6 +61,7 @@ pub use self::{
     process::{Child, IntoCommand, Output},
     process_tree::{TreeProcess, process_tree},
     programs::{program, python},
+    resolver::resolving,
     resources::Resources,
     socket_table::{TcpSocket, TcpState},
     wait::wait_for,

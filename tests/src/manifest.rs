@@ -25,6 +25,11 @@ pub fn namespace(name: &str, labels: &str) -> String {
 
 /// Returns a running pod with the label `app`, its own name, and further `labels`.
 pub fn pod(pod: &Pod, labels: &str) -> String {
+    labelled_pod(pod, &format!("app: {}, {labels}", pod.name()))
+}
+
+/// Returns a running pod with `labels`.
+pub fn labelled_pod(pod: &Pod, labels: &str) -> String {
     let (name, namespace) = (pod.name(), pod.namespace());
     let (node, account, ipv4, ipv6) = (pod.node(), pod.service_account(), pod.ipv4(), pod.ipv6());
     format!(
@@ -33,7 +38,7 @@ kind: Pod
 metadata:
   name: {name}
   namespace: {namespace}
-  labels: {{app: {name}, {labels}}}
+  labels: {{{labels}}}
 spec: {{nodeName: {node}, serviceAccountName: {account}, containers: []}}
 status:
   phase: Running

@@ -3,13 +3,13 @@
 use std::{
     env,
     net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use nix::sys::signal::Signal;
+use nix::{sys::signal::Signal, unistd::Pid};
 
 use crate::{
     ControlPlane,
@@ -49,20 +49,35 @@ pub struct WaypointProxy {
 // === impl WaypointProxy ===
 
 impl WaypointProxy {
+    /// Returns the program.
+    pub fn program() -> PathBuf {
+        env::var_os(BINARY_VARIABLE).map_or_else(|| RELEASE_BINARY.into(), PathBuf::from)
+    }
+
     /// Starts the waypoint of the gateway `gateway` in `pod`, which is in the gateway's namespace, and
     /// waits until it serves.
     pub fn start(plane: &ControlPlane, pod: &Pod, gateway: &str) -> Result<Self> {
-        let binary =
-            env::var_os(BINARY_VARIABLE).map_or_else(|| RELEASE_BINARY.into(), PathBuf::from);
+        Self::start_program(&Self::program(), plane, pod, gateway, &[])
+    }
+
+    /// Does so with another program, and with further arguments.
+    pub fn start_program(
+        program: &Path,
+        plane: &ControlPlane,
+        pod: &Pod,
+        gateway: &str,
+        args: &[&str],
+    ) -> Result<Self> {
         let account = format!("{}/{}", pod.namespace(), pod.service_account());
         let token = plane.token_for(pod.name(), pod.node(), &account)?;
-        let mut command = Command::new(binary);
+        let mut command = Command::new(program);
         command.args(["run", "--gateway", gateway, "--pod-name", pod.name()]);
         command.args(["--pod-namespace", pod.namespace()]);
         command.args(["--service-account", pod.service_account()]);
         command.args(["--instance-ip", &pod.ipv4().to_string(), "--node-name", pod.node()]);
         command.args(["--xds-address", &plane.address().to_string()]);
         command.arg("--xds-root-ca").arg(plane.root_cert()).arg("--auth-token").arg(token);
+        command.args(args);
         let process = pod.spawn(command)?;
         let mut waypoint = Self { pod: pod.clone(), process };
         waypoint.wait_ready()?;
@@ -72,6 +87,11 @@ impl WaypointProxy {
     /// Returns the pod that it runs in.
     pub fn pod(&self) -> &Pod {
         &self.pod
+    }
+
+    /// Returns its process id.
+    pub fn pid(&self) -> Pid {
+        self.process.pid()
     }
 
     /// Returns what it logged so far, its access log among it.
@@ -90,6 +110,11 @@ impl WaypointProxy {
     pub fn stop(mut self) -> Result<Output> {
         self.process.signal(Signal::SIGTERM)?;
         self.process.wait(STOP_TIMEOUT)
+    }
+
+    /// Lets it run on without this handle.
+    pub fn detach(self) {
+        self.process.detach();
     }
 
     fn wait_ready(&mut self) -> Result<()> {

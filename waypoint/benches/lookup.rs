@@ -46,14 +46,14 @@ fn service(size: usize) -> ServiceRoutes {
 fn lookup(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("lookup");
     for size in SIZES {
-        let table = service(size).table(80);
+        let table = service(size).tables(80);
         let last = size - 1;
         let uri = format!("/api/v1/service-{last}/cart/items?page=7");
         let request = Request::builder().uri(uri).header("host", "cart").body(());
         let (parts, ()) = request.expect("a valid request").into_parts();
         group.bench_with_input(BenchmarkId::from_parameter(size), &table, |bencher, table| {
             bencher.iter(|| {
-                black_box(table.find(&RequestHead::of(black_box(&parts), "http")));
+                black_box(table.of("shop").find(&RequestHead::of(black_box(&parts), "http")));
             });
         });
     }
@@ -68,7 +68,7 @@ fn change(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::from_parameter(size), |bencher| {
             bencher.iter(|| {
                 service.insert(changed.clone());
-                service.table(80)
+                service.tables(80)
             });
         });
     }

@@ -5,8 +5,8 @@
 //! and [`telemetry`] tells of it.
 //!
 //! What it does not do: it starts no TLS and writes no PROXY header to endpoints, and refuses where a
-//! destination rule wants that; it passes no upgrades (WebSocket) on, which servers then answer as
-//! ordinary requests; it reaches no endpoints behind gateways of other networks; it asks nobody else
+//! destination rule wants that; it passes upgrades (WebSocket) on in HTTP/1.1 only, and asks endpoints
+//! that are declared to speak HTTP/2 for an ordinary answer; it reaches no endpoints behind gateways of other networks; it asks nobody else
 //! whether a request may pass, so what a CUSTOM policy matches is refused; connections over HTTP/2 have
 //! neither `maxRequestsPerConnection` nor `maxConnectionDuration`.
 #![forbid(unsafe_code)]

@@ -11,5 +11,6 @@ mod local_executor;
 mod prefixed;
 mod replay;
 mod tcp;
+mod upgrade;
 mod upstream;
 pub mod worker;

@@ -49,7 +49,7 @@ pub use self::{
     retry::{ATTEMPT_COUNT, Means, Next, Outcome, RetryPolicy, Tries},
     rewrite::{ORIGINAL_PATH, Unwritable},
     split::{Destination, Split},
-    table::{Found, RouteTable, ServiceRoutes},
+    table::{Found, RouteTable, RouteTables, ServiceRoutes},
     template::{Facts, MAX_TEMPLATE_BYTES, Missing, Response, Template, View},
     wire::Share,
 };
@@ -64,6 +64,8 @@ pub struct Route {
     pub service: ServiceKey,
     /// Ports of the service; none for all of them.
     ports: Arc<[NonZeroU16]>,
+    /// Whose clients it is for; none for all.
+    client_namespace: Option<Arc<str>>,
     order: Bytes,
     traffic: Traffic,
 }
@@ -90,13 +92,20 @@ impl Route {
     fn is_for(&self, port: u16) -> bool {
         self.ports.is_empty() || self.ports.iter().any(|own| own.get() == port)
     }
+
+    fn is_http(&self) -> bool {
+        match self.traffic {
+            Traffic::Http(_) => true,
+            Traffic::Tcp(_) => false,
+        }
+    }
 }
 
 impl TryFrom<l7::Route> for Route {
     type Error = Invalid;
 
     fn try_from(wire: l7::Route) -> Result<Self, Invalid> {
-        let l7::Route { id, service, ports, order, name, traffic } = wire;
+        let l7::Route { id, service, ports, order, name, traffic, client_namespace } = wire;
         let name: Arc<str> = name.into();
         let traffic = match traffic.ok_or(Problem::Missing).at("traffic")? {
             l7::route::Traffic::Http(http) => {
@@ -109,6 +118,8 @@ impl TryFrom<l7::Route> for Route {
         };
         let ports = each(ports, "ports", |port| wire::port(port)?.ok_or(Problem::Port(port)))?;
         let service = wire::service(service).at("service")?;
-        Ok(Self { id: id.into(), service, ports: ports.into(), order, traffic })
+        let client_namespace =
+            Some(client_namespace).filter(|name| !name.is_empty()).map(Arc::from);
+        Ok(Self { id: id.into(), service, ports: ports.into(), client_namespace, order, traffic })
     }
 }

@@ -43,6 +43,10 @@ const QUICK_SECONDS: u32 = 5;
 /// named.
 const CONTROL_PLANE: &str = "control-plane";
 
+/// Name of the scenario that compares waypoints. It has no direct path to compare with, and runs only if
+/// it is named.
+const WAYPOINT: &str = "waypoint";
+
 /// Builds everything optimised and runs the benchmarks.
 pub(crate) fn run(args: &Args) -> Result<()> {
     if args.only.iter().any(|name| name == CONTROL_PLANE) {
@@ -54,10 +58,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     setup::require_root("a benchmark makes network namespaces, so it", "cargo xtask bench")?;
     setup::ensure(&NEEDS)?;
     build::bpf_objects("bench")?;
-    let packages = ["--package", "fairlead-node", "--package", "benches"];
     let mut cargo = workspace::release_build();
-    Step { command: "bench", what: "compiling fairlead-node and the benchmarks, optimised" }
-        .run_logged("bench-build", cargo.arg("--bins").args(packages))?;
+    cargo.args(["--bins", "--package", "fairlead-node", "--package", "benches"]);
+    if args.only.iter().any(|name| name == WAYPOINT) {
+        cargo.args(["--package", "fairlead-control", "--package", "fairlead-waypoint"]);
+    }
+    Step { command: "bench", what: "compiling what is measured and the benchmarks, optimised" }
+        .run_logged("bench-build", &mut cargo)?;
 
     let mut benches = Command::new(workspace::target("release/benches"));
     benches.arg("--fairlead").arg(workspace::target("release/fairlead-node"));

@@ -1,5 +1,6 @@
 //! Walks through what the mesh does, on two nodes made for it, and checks every step from outside.
 
+mod bookinfo;
 mod changes;
 mod control_plane;
 mod hints;
@@ -17,12 +18,17 @@ use crate::setup::{self, Group};
 use crate::{build, workspace};
 use anyhow::{Context, Result};
 use fairlead_lab::Lab;
+use fairlead_lab::bookinfo::Bookinfo;
 use fairlead_lab::mesh::{ControlledMesh, Mesh};
 use report::Report;
 use stage::Stage;
 use std::time::Instant;
 
 const NEEDS: [Group; 2] = [Group::Build, Group::Lab];
+
+/// The programs of the scenario with a waypoint.
+const BOOKINFO_PROGRAMS: [&str; 4] =
+    ["fairlead-node", "fairlead-control", "fairlead-waypoint", "fairlead-bookinfo"];
 
 /// Arguments of `cargo xtask demo`.
 #[derive(clap::Args)]
@@ -45,6 +51,8 @@ enum Scenario {
     File,
     /// A control plane with a directory of YAML.
     ControlPlane,
+    /// The same, for Bookinfo with a waypoint: what Istio's documents show.
+    Bookinfo,
 }
 
 /// Runs the scenario.
@@ -60,6 +68,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Scenario::ControlPlane => {
             play::<ControlledMesh>(&["fairlead-node", "fairlead-control"], args.keep)
         }
+        Scenario::Bookinfo => play::<Bookinfo>(&BOOKINFO_PROGRAMS, args.keep),
     }
 }
 

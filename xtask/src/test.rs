@@ -11,7 +11,8 @@ const NEEDS: [Group; 3] = [Group::Build, Group::Lint, Group::Lab];
 const NEEDS_OF_UNIT_TESTS: [Group; 1] = [Group::Build];
 
 /// The programs that the end-to-end tests run.
-const PROGRAMS: [&str; 3] = ["fairlead-node", "fairlead-control", "fairlead-waypoint"];
+const PROGRAMS: [&str; 4] =
+    ["fairlead-node", "fairlead-control", "fairlead-waypoint", "fairlead-bookinfo"];
 
 /// Packages whose tests need root, the release build or programs of the lab.
 const END_TO_END: [&str; 3] = ["fairlead-kube-api", "fairlead-lab", "fairlead-trials"];
@@ -86,6 +87,7 @@ fn lab_programs(command: &mut Command) -> &mut Command {
         .env("FAIRLEAD_NODE_BIN", workspace::target("release/fairlead-node"))
         .env("FAIRLEAD_CONTROL_BIN", workspace::target("release/fairlead-control"))
         .env("FAIRLEAD_WAYPOINT_BIN", workspace::target("release/fairlead-waypoint"))
+        .env("FAIRLEAD_BOOKINFO_BIN", workspace::target("release/fairlead-bookinfo"))
         .env("FAIRLEAD_ENVOY_BIN", setup::envoy_program())
 }
 

@@ -5,6 +5,7 @@
 //! what it should be is written, whoever has left it so.
 
 mod amend;
+mod parents;
 mod tries;
 
 use std::time::Duration;
@@ -21,11 +22,15 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
 pub(super) use self::amend::amended;
-use self::tries::{Outcome, Tries};
+use self::{
+    parents::amended_parents,
+    tries::{Outcome, Tries},
+};
 use crate::{
     feed::Standing,
     mesh::condition_of,
     object::{ObjectKey, ObjectKind},
+    source::kubernetes::Stamp,
 };
 
 /// Writes in a round: with one round a second, thousands of objects in a minute or two, and little
@@ -54,7 +59,15 @@ struct Write {
     key: ObjectKey,
     /// The version of the object that it depends on.
     version: Box<str>,
-    conditions: Vec<Value>,
+    status: Value,
+}
+
+// === impl Write ===
+
+impl Write {
+    fn of(key: &ObjectKey, stamp: &Stamp, status: Value) -> Self {
+        Self { key: key.clone(), version: stamp.version.clone(), status }
+    }
 }
 
 /// Sees to it that the status of every object says what became of it. Never returns.
@@ -93,19 +106,28 @@ pub(super) async fn publish(client: &Client, mut standing: Standing) {
 /// Returns what is to be written now.
 fn due(standing: &Standing, tries: &Tries) -> Vec<Write> {
     let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-    standing.look(WRITES_PER_ROUND, |key, stamp, judgement| {
+    let mut due = standing.look(WRITES_PER_ROUND, |key, stamp, judgement| {
         if tries.have(key, &stamp.version) {
             return None;
         }
         let conditions = amended(condition_of(key.kind)?, stamp, judgement, &now)?;
-        Some(Write { key: key.clone(), version: stamp.version.clone(), conditions })
-    })
+        Some(Write::of(key, stamp, json!({ "conditions": conditions })))
+    });
+    let most = WRITES_PER_ROUND - due.len();
+    due.extend(standing.look_at_routes(most, |key, stamp, judgements| {
+        if tries.have(key, &stamp.version) {
+            return None;
+        }
+        let parents = amended_parents(stamp, judgements, &now)?;
+        Some(Write::of(key, stamp, json!({ "parents": parents })))
+    }));
+    due
 }
 
-async fn perform(client: &Client, Write { key, version, conditions }: &Write) -> Outcome {
+async fn perform(client: &Client, Write { key, version, status }: &Write) -> Outcome {
     let patch = Patch::Merge(json!({
         "metadata": { "resourceVersion": version },
-        "status": { "conditions": conditions },
+        "status": status,
     }));
     let objects: Api<DynamicObject> =
         Api::namespaced_with(client.clone(), &key.name.namespace, &resource(key.kind));
@@ -132,7 +154,7 @@ async fn perform(client: &Client, Write { key, version, conditions }: &Write) ->
 }
 
 fn resource(kind: ObjectKind) -> ApiResource {
-    ApiResource::from_gvk(&GroupVersionKind::gvk(kind.group(), "v1", kind.name()))
+    ApiResource::from_gvk(&GroupVersionKind::gvk(kind.group(), kind.version(), kind.name()))
 }
 
 /// Returns whether the object is at another version, or gone.

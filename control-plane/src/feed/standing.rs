@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::watch;
 
 use crate::{
-    mesh::{Judgement, Mesh, Provision},
+    mesh::{Judgement, Mesh, ParentJudgement, Provision},
     object::ObjectKey,
     source::kubernetes::{Stamp, Stamps},
 };
@@ -48,6 +48,20 @@ impl Standing {
         let mesh = self.mesh.read().unwrap_or_else(PoisonError::into_inner);
         let stamps = self.stamps.lock().unwrap_or_else(PoisonError::into_inner);
         let found = stamps.iter().filter_map(|(key, stamp)| look(key, stamp, mesh.judgement(key)));
+        found.take(most).collect()
+    }
+
+    /// Returns at most `most` of the results of `look` at all routes and what is to be said of their
+    /// parents.
+    pub fn look_at_routes<T>(
+        &self,
+        most: usize,
+        mut look: impl FnMut(&ObjectKey, &Stamp, &[ParentJudgement]) -> Option<T>,
+    ) -> Vec<T> {
+        let mesh = self.mesh.read().unwrap_or_else(PoisonError::into_inner);
+        let stamps = self.stamps.lock().unwrap_or_else(PoisonError::into_inner);
+        let routes = stamps.iter().filter(|(key, _)| key.kind.is_route());
+        let found = routes.filter_map(|(key, stamp)| look(key, stamp, mesh.parents(key)));
         found.take(most).collect()
     }
 }

@@ -15,7 +15,7 @@ use super::{
     context::Context,
     l7::is_for_mesh,
     names::{GATEWAY_NAME, USE_WAYPOINT},
-    store::{Store, covering, parent_key},
+    store::{Store, covering, parent_key, parents_of},
     waypoint,
     wire::octets,
 };
@@ -133,33 +133,13 @@ fn is_felt(store: &Store, key: &ObjectKey) -> bool {
                 && hosts.any(|host| is_of_service(store, namespace, host))
         }
         Some(Object::DestinationRule(rule)) => is_of_service(store, namespace, &rule.spec.host),
-        Some(Object::HttpRoute(route)) => {
-            let mut parents = route.spec.parent_refs.iter();
-            parents.any(|parent| {
-                parent_key(namespace, parent).is_some_and(|key| is_bound(store, namespace, &key))
-            })
+        // Of the Gateway API.
+        Some(route) => {
+            let parents = parents_of(route).iter();
+            let mut parents = parents.filter_map(|parent| parent_key(namespace, parent));
+            parents.any(|key| is_bound(store, namespace, &key))
         }
-        Some(Object::GrpcRoute(route)) => {
-            let mut parents = route.spec.parent_refs.iter();
-            parents.any(|parent| {
-                parent_key(namespace, parent).is_some_and(|key| is_bound(store, namespace, &key))
-            })
-        }
-        Some(
-            Object::MeshConfig(_)
-            | Object::Namespace(_)
-            | Object::Node(_)
-            | Object::ServiceAccount(_)
-            | Object::Gateway(_)
-            | Object::Service(_)
-            | Object::ServiceEntry(_)
-            | Object::EndpointSlice(_)
-            | Object::WorkloadEntry(_)
-            | Object::AuthorizationPolicy(_)
-            | Object::PeerAuthentication(_)
-            | Object::Pod(_),
-        )
-        | None => false,
+        None => false,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mesh_api::{
-    crd::{MeshConfig, OutboundMode, VirtualRetries},
+    crd::{DefaultTrafficPolicy, MeshConfig, OutboundMode, VirtualRetries},
     workload::UnknownDestinations,
 };
 
@@ -13,7 +13,10 @@ use super::{
     store::Store,
     warning::Warning,
 };
-use crate::object::{Metadata, ObjectName, Plain};
+use crate::{
+    object::{Metadata, ObjectName, Plain},
+    resource::Resource,
+};
 
 /// Trust domain that is left out on the wire.
 const DEFAULT_TRUST_DOMAIN: &str = "cluster.local";
@@ -33,6 +36,8 @@ pub(super) struct Settings {
     pub(super) default_rule_export: Vec<String>,
     /// How requests are tried again that no route says it of; none for the usual way.
     pub(super) default_retries: Option<VirtualRetries>,
+    /// How services are used where no destination rule says it.
+    pub(super) default_policy: DefaultTrafficPolicy,
     /// What becomes of connections to addresses that the mesh does not know; none if nothing is said,
     /// which leaves it to each proxy.
     pub(super) unknown_destinations: Option<UnknownDestinations>,
@@ -58,6 +63,8 @@ pub(super) struct Context<'a> {
     pub(super) depends_on: Dependencies,
     /// Waypoints that the service is bound to, whether they have an address or not; a canary last.
     pub(super) waypoints: Vec<ObjectName>,
+    /// What comes out besides what the object is about.
+    pub(super) further: Vec<Resource>,
     /// What became of the object's waypoint, if it is a service that names one.
     pub(super) binding: Option<Binding>,
 }
@@ -79,6 +86,7 @@ impl Settings {
             default_route_export: config.default_virtual_service_export_to,
             default_rule_export: config.default_destination_rule_export_to,
             default_retries: config.default_http_retry_policy,
+            default_policy: config.default_traffic_policy,
             unknown_destinations,
         }
     }
@@ -103,6 +111,7 @@ impl<'a> Context<'a> {
             warnings: Vec::new(),
             depends_on: Dependencies::default(),
             waypoints: Vec::new(),
+            further: Vec::new(),
             binding: None,
         }
     }

@@ -5,13 +5,12 @@ use std::collections::BTreeSet;
 use super::{
     dependency::{Dependents, Use},
     names,
-    store::{Store, account_of, covering, parent_key, selector},
+    store::{Store, account_of, covering, parent_key, parents_of, selector},
 };
 use crate::object::{
     AuthorizationPolicy, EndpointSlice, Gateway, Metadata, Object, ObjectKey, ObjectKind,
-    ObjectName, Plain, Service, ServiceEntry, VirtualService,
+    ObjectName, Plain, ReferenceGrant, Service, ServiceEntry, VirtualService,
 };
-use mesh_api::crd;
 
 /// Something that resources are computed from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -65,8 +64,11 @@ impl Dirty<'_> {
                 let host = self.store.expanded(&key.name.namespace, &rule.spec.host);
                 self.uses(&host);
             }
-            Object::HttpRoute(route) => self.parents(&key, &route.spec.parent_refs),
-            Object::GrpcRoute(route) => self.parents(&key, &route.spec.parent_refs),
+            Object::HttpRoute(_)
+            | Object::GrpcRoute(_)
+            | Object::TlsRoute(_)
+            | Object::TcpRoute(_) => self.route(object),
+            Object::ReferenceGrant(grant) => self.grant(grant),
             Object::AuthorizationPolicy(policy) => {
                 self.unit(&key);
                 let same_reach = matches!(
@@ -104,11 +106,15 @@ impl Dirty<'_> {
 
     fn namespace(&mut self, name: &str) {
         self.all(self.store.workloads.of_namespace(name));
-        self.all(self.store.services.get(name));
+        for service in self.store.services.get(name) {
+            self.unit(service);
+            self.all(self.store.routes_of.get(service));
+        }
     }
 
     fn gateway(&mut self, gateway: &Gateway) {
         let name = &gateway.metadata.name;
+        self.unit(&ObjectKey { kind: ObjectKind::Gateway, name: name.clone() });
         self.all(self.dependents.of_gateway.get(name));
         // A service of the gateway's name is its own, whether it knows or not.
         self.unit(&ObjectKey { kind: ObjectKind::Service, name: name.clone() });
@@ -132,6 +138,7 @@ impl Dirty<'_> {
 
     fn service(&mut self, key: &ObjectKey, service: &Service) {
         self.all(self.dependents.of_gateway.get(&key.name));
+        self.all(self.store.routes_of.get(key));
         for slice in self.store.slices_of_service.get(&key.name) {
             self.unit(slice);
             if service.selector.is_empty()
@@ -146,6 +153,7 @@ impl Dirty<'_> {
     fn service_entry(&mut self, key: &ObjectKey, entry: &ServiceEntry) {
         self.unit(key);
         self.all(self.store.policies_of_entry.get(&key.name));
+        self.all(self.store.routes_of.get(key));
         for host in &entry.spec.hosts {
             self.claimants(host);
         }
@@ -199,9 +207,23 @@ impl Dirty<'_> {
         self.units.extend(covered.cloned().map(Unit::Destination));
     }
 
-    fn parents(&mut self, key: &ObjectKey, parents: &[crd::ParentReference]) {
-        let keys = parents.iter().filter_map(|parent| parent_key(&key.name.namespace, parent));
+    /// Adds a route and what it is attached to.
+    fn route(&mut self, object: &Object) {
+        let key = object.key();
+        let parents = parents_of(object).iter();
+        let keys = parents.filter_map(|parent| parent_key(&key.name.namespace, parent));
         self.units.extend(keys.map(Unit::Object));
+        self.unit(&key);
+    }
+
+    /// Adds the routes of the namespaces from which a grant lets objects be referred to.
+    fn grant(&mut self, grant: &ReferenceGrant) {
+        let namespaces = grant.spec.from.iter().map(|from| from.namespace.as_str());
+        for key in namespaces.flat_map(|namespace| self.store.routes_in.get(namespace)) {
+            if let Some(route) = self.store.get(key) {
+                self.route(route);
+            }
+        }
     }
 
     fn slice(&mut self, key: &ObjectKey, slice: &EndpointSlice) {

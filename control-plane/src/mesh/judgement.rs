@@ -1,5 +1,7 @@
 //! What the status of objects has to say: pure.
 
+use mesh_api::crd::ParentReference;
+
 use super::{
     context::{Binding, Context},
     warning::Warning,
@@ -22,7 +24,23 @@ pub struct Judgement {
     pub message: String,
 }
 
-/// Returns the condition that objects of a kind are judged by, if they are.
+/// What the status of a route has to say of one of its parents.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParentJudgement {
+    /// The parent, as the route names it.
+    pub parent: ParentReference,
+    /// Whether the route is attached to it, and can be applied.
+    pub accepted: Judgement,
+    /// Whether all that it refers to is there.
+    pub resolved: Judgement,
+}
+
+/// Returns whether objects of a kind are judged.
+pub fn is_judged(kind: ObjectKind) -> bool {
+    condition_of(kind).is_some() || kind.is_route()
+}
+
+/// Returns the condition that objects of a kind are judged by, if they are by one.
 pub fn condition_of(kind: ObjectKind) -> Option<&'static str> {
     match kind {
         ObjectKind::AuthorizationPolicy => Some(ZTUNNEL_ACCEPTED),
@@ -38,6 +56,9 @@ pub fn condition_of(kind: ObjectKind) -> Option<&'static str> {
         | ObjectKind::DestinationRule
         | ObjectKind::HttpRoute
         | ObjectKind::GrpcRoute
+        | ObjectKind::TlsRoute
+        | ObjectKind::TcpRoute
+        | ObjectKind::ReferenceGrant
         | ObjectKind::PeerAuthentication
         | ObjectKind::Pod => None,
     }
@@ -60,6 +81,9 @@ pub(super) fn of(object: &Object, context: &Context<'_>) -> Option<Judgement> {
         | Object::DestinationRule(_)
         | Object::HttpRoute(_)
         | Object::GrpcRoute(_)
+        | Object::TlsRoute(_)
+        | Object::TcpRoute(_)
+        | Object::ReferenceGrant(_)
         | Object::PeerAuthentication(_)
         | Object::Pod(_) => None,
     }

@@ -24,7 +24,7 @@ use mesh_api::proto::{
 };
 
 pub(super) use self::{
-    authorization::of_policy, destination::destination, labels::labels,
+    authorization::of_policy, destination::destination, gateway_api::judge, labels::labels,
     virtual_service::is_for_mesh,
 };
 use super::{context::Context, dependency::Use, hosts};
@@ -75,8 +75,10 @@ pub(super) fn routes(
     };
     let mut routes = gateway_api::routes(context, key, &scope);
     routes.extend(virtual_service::routes(context, &scope));
-    let has_http = routes.iter().any(|route| matches!(route.traffic, Some(Traffic::Http(_))));
-    if !has_http && context.settings.default_retries.is_some() {
+    let is_for_all = |route: &Route| {
+        route.client_namespace.is_empty() && matches!(route.traffic, Some(Traffic::Http(_)))
+    };
+    if !routes.iter().any(is_for_all) && context.settings.default_retries.is_some() {
         routes.push(virtual_service::default_route(context, &scope));
     }
     note_uses(context, &waypoints, &scope, &routes);

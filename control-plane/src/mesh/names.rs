@@ -18,6 +18,8 @@ pub(super) const WAYPOINT_FOR: &str = "istio.io/waypoint-for";
 pub(super) const FOR_SERVICE_ACCOUNT: &str = "istio.io/for-service-account";
 /// Annotation of a gateway that says how its pods are handed connections.
 pub(super) const INBOUND_BINDING: &str = "ambient.istio.io/waypoint-inbound-binding";
+/// Annotation of a gateway that says whether what it is the waypoint of refuses what goes past it.
+pub(super) const REQUIRE_WAYPOINT: &str = "fairlead.io/require-waypoint";
 /// Label of what a controller made for a gateway.
 pub(super) const GATEWAY_MANAGED: &str = "gateway.istio.io/managed";
 /// Label with the name of the gateway that an object was made for.

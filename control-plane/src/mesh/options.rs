@@ -26,6 +26,9 @@ pub struct Options {
     pub absent_waypoint: AbsentWaypoint,
     /// Whether a waypoint is provided where routes need one and nobody has declared one.
     pub automatic_waypoints: bool,
+    /// Whether what is bound to a waypoint is reached through it only, even if the waypoint does not
+    /// say so itself.
+    pub require_waypoints: bool,
 }
 
 /// How it is known which pods take part in the mesh.
@@ -62,6 +65,7 @@ impl Default for Options {
             enrolment: Enrolment::default(),
             absent_waypoint: AbsentWaypoint::default(),
             automatic_waypoints: true,
+            require_waypoints: false,
         }
     }
 }

@@ -47,6 +47,9 @@ impl<'a> Declaration<'a> {
             | Object::DestinationRule(_)
             | Object::HttpRoute(_)
             | Object::GrpcRoute(_)
+            | Object::TlsRoute(_)
+            | Object::TcpRoute(_)
+            | Object::ReferenceGrant(_)
             | Object::AuthorizationPolicy(_)
             | Object::PeerAuthentication(_)
             | Object::Pod(_) => None,

@@ -12,8 +12,9 @@ use super::{
     waypoint::is_waypoint,
 };
 use crate::object::{
-    DestinationRule, EndpointSlice, Gateway, Labels, MeshConfig, Object, ObjectKey, ObjectKind,
-    ObjectName, Plain, Pod, Service, ServiceEntry, VirtualService, WorkloadEntry,
+    AuthorizationPolicy, DestinationRule, EndpointSlice, Gateway, Labels, MeshConfig, Object,
+    ObjectKey, ObjectKind, ObjectName, Plain, Pod, ReferenceGrant, Service, ServiceEntry,
+    VirtualService, WorkloadEntry,
 };
 use mesh_api::crd::{self, Resolution};
 
@@ -52,6 +53,10 @@ pub(super) struct Store {
     pub(super) destination_rules: MultiMap<(Arc<str>, Arc<str>), ObjectName>,
     /// Routes of the Gateway API by the service or service entry that they are attached to.
     pub(super) routes_of: MultiMap<ObjectKey, ObjectKey>,
+    /// Routes of the Gateway API by namespace.
+    pub(super) routes_in: MultiMap<Arc<str>, ObjectKey>,
+    /// Permissions to refer to objects, by namespace.
+    pub(super) grants: MultiMap<Arc<str>, ObjectName>,
     /// Authorization policies by the service entry that they are attached to.
     pub(super) policies_of_entry: MultiMap<ObjectName, ObjectKey>,
     /// Gateways that are waypoints, by namespace.
@@ -97,6 +102,8 @@ impl Store {
             delegators: MultiMap::default(),
             destination_rules: MultiMap::default(),
             routes_of: MultiMap::default(),
+            routes_in: MultiMap::default(),
+            grants: MultiMap::default(),
             policies_of_entry: MultiMap::default(),
             waypoints: MultiMap::default(),
             routing: MultiMap::default(),
@@ -124,6 +131,7 @@ impl Store {
         service_entry: ServiceEntry(ServiceEntry);
         virtual_service: VirtualService(VirtualService);
         destination_rule: DestinationRule(DestinationRule);
+        reference_grant: ReferenceGrant(ReferenceGrant);
     }
 
     pub(super) fn namespace(&self, name: &Arc<str>) -> Option<&Arc<Plain>> {
@@ -214,10 +222,7 @@ impl Store {
             Object::EndpointSlice(slice) => self.index_slice(op, &key, slice),
             Object::AuthorizationPolicy(policy) => {
                 self.policy_selectors.apply(op, &key, &selector);
-                for target in policy.spec.targets().filter(|target| target.kind == "ServiceEntry") {
-                    let entry = ObjectName::new(key.name.namespace.clone(), target.name.as_str());
-                    self.policies_of_entry.apply(op, entry, key.clone());
-                }
+                self.index_targets(op, &key, policy);
             }
             Object::PeerAuthentication(_) => {
                 self.policy_selectors.apply(op, &key, &selector);
@@ -234,8 +239,13 @@ impl Store {
                 self.routing.apply(op, key.name.namespace.clone(), key.clone());
                 self.destination_rules.apply(op, place, key.name);
             }
-            Object::HttpRoute(route) => self.index_route(op, &key, &route.spec.parent_refs),
-            Object::GrpcRoute(route) => self.index_route(op, &key, &route.spec.parent_refs),
+            Object::HttpRoute(_)
+            | Object::GrpcRoute(_)
+            | Object::TlsRoute(_)
+            | Object::TcpRoute(_) => self.index_route(op, &key, parents_of(object)),
+            Object::ReferenceGrant(_) => {
+                self.grants.apply(op, key.name.namespace.clone(), key.name);
+            }
             Object::MeshConfig(_)
             | Object::Namespace(_)
             | Object::Node(_)
@@ -250,6 +260,13 @@ impl Store {
         }
         if is_waypoint(gateway) {
             self.waypoints.apply(op, name.namespace.clone(), name);
+        }
+    }
+
+    fn index_targets(&mut self, op: Op, key: &ObjectKey, policy: &AuthorizationPolicy) {
+        for target in policy.spec.targets().filter(|target| target.kind == "ServiceEntry") {
+            let entry = ObjectName::new(key.name.namespace.clone(), target.name.as_str());
+            self.policies_of_entry.apply(op, entry, key.clone());
         }
     }
 
@@ -268,6 +285,7 @@ impl Store {
             self.routes_of.apply(op, parent, key.clone());
         }
         self.routing.apply(op, key.name.namespace.clone(), key.clone());
+        self.routes_in.apply(op, key.name.namespace.clone(), key.clone());
     }
 
     fn index_pod(&mut self, op: Op, key: &ObjectKey, pod: &Pod) {
@@ -335,6 +353,30 @@ pub(super) fn parent_key(namespace: &Arc<str>, parent: &crd::ParentReference) ->
     Some(ObjectKey { kind, name })
 }
 
+/// Returns what a route is attached to; nothing if an object is none.
+pub(super) fn parents_of(object: &Object) -> &[crd::ParentReference] {
+    match object {
+        Object::HttpRoute(route) => &route.spec.parent_refs,
+        Object::GrpcRoute(route) => &route.spec.parent_refs,
+        Object::TlsRoute(route) | Object::TcpRoute(route) => &route.spec.parent_refs,
+        Object::MeshConfig(_)
+        | Object::Namespace(_)
+        | Object::Node(_)
+        | Object::ServiceAccount(_)
+        | Object::Gateway(_)
+        | Object::Service(_)
+        | Object::ServiceEntry(_)
+        | Object::EndpointSlice(_)
+        | Object::WorkloadEntry(_)
+        | Object::VirtualService(_)
+        | Object::DestinationRule(_)
+        | Object::ReferenceGrant(_)
+        | Object::AuthorizationPolicy(_)
+        | Object::PeerAuthentication(_)
+        | Object::Pod(_) => &[],
+    }
+}
+
 /// Returns the hosts that stand for one: itself, and those with a wildcard, the closest one first.
 pub(super) fn covering(host: &str) -> impl Iterator<Item = Arc<str>> {
     let rest = host.strip_prefix("*.").unwrap_or(host);
@@ -366,6 +408,9 @@ pub(super) fn selector(object: &Object) -> Labels {
         | Object::DestinationRule(_)
         | Object::HttpRoute(_)
         | Object::GrpcRoute(_)
+        | Object::TlsRoute(_)
+        | Object::TcpRoute(_)
+        | Object::ReferenceGrant(_)
         | Object::Pod(_) => Labels::default(),
     }
 }

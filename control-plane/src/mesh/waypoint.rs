@@ -1,5 +1,7 @@
 //! Binds services and workloads to waypoints.
 
+mod required;
+
 use std::sync::Arc;
 
 use mesh_api::{
@@ -10,6 +12,7 @@ use mesh_api::{
     },
 };
 
+pub(super) use self::required::{policy_of, require};
 use super::{
     automatic, context::Context, names, options::AbsentWaypoint, warning::Warning, wire::octets,
 };

@@ -13,9 +13,9 @@ const DEFAULT_NAMESPACE: &str = "default";
 /// Longest name of an object, in bytes, as Kubernetes limits it.
 const MAX_NAME_BYTES: usize = 253;
 
-/// Part of the annotations' names that is used. The others are not kept: one of `kubectl` holds the
+/// Parts of the annotations' names that are used. The others are not kept: one of `kubectl` holds the
 /// whole object once more.
-const ANNOTATION_DOMAIN: &str = "istio.io/";
+const ANNOTATION_DOMAINS: [&str; 2] = ["istio.io/", "fairlead.io/"];
 
 /// What every object has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -92,7 +92,7 @@ impl Metadata {
         }
         let owner = written.owner_references.into_iter().find(|owner| owner.controller);
         let mut annotations = written.annotations;
-        annotations.retain(|name, _| name.contains(ANNOTATION_DOMAIN));
+        annotations.retain(|name, _| ANNOTATION_DOMAINS.iter().any(|domain| name.contains(domain)));
         Ok(Self {
             name: ObjectName::new(namespace, written.name),
             labels: written.labels.into_iter().collect(),

@@ -90,6 +90,9 @@ fn lenient_fields(kind: ObjectKind) -> &'static [&'static str] {
         | ObjectKind::Gateway
         | ObjectKind::HttpRoute
         | ObjectKind::GrpcRoute
+        | ObjectKind::TlsRoute
+        | ObjectKind::TcpRoute
+        | ObjectKind::ReferenceGrant
         | ObjectKind::Service
         | ObjectKind::EndpointSlice
         | ObjectKind::Pod => &["metadata", "spec", "status", "endpoints", "ports", "data"],
@@ -117,6 +120,11 @@ fn object(kind: ObjectKind, metadata: Metadata, value: &Value) -> Result<Object,
         }
         ObjectKind::HttpRoute => Object::HttpRoute(Arc::new(without_status(metadata, value)?)),
         ObjectKind::GrpcRoute => Object::GrpcRoute(Arc::new(without_status(metadata, value)?)),
+        ObjectKind::TlsRoute => Object::TlsRoute(Arc::new(without_status(metadata, value)?)),
+        ObjectKind::TcpRoute => Object::TcpRoute(Arc::new(without_status(metadata, value)?)),
+        ObjectKind::ReferenceGrant => {
+            Object::ReferenceGrant(Arc::new(without_status(metadata, value)?))
+        }
         ObjectKind::AuthorizationPolicy => {
             Object::AuthorizationPolicy(Arc::new(without_status(metadata, value)?))
         }

@@ -47,6 +47,9 @@ pub fn validate(object: &Object) -> Result<(), InvalidObject> {
         | Object::Gateway(_)
         | Object::HttpRoute(_)
         | Object::GrpcRoute(_)
+        | Object::TlsRoute(_)
+        | Object::TcpRoute(_)
+        | Object::ReferenceGrant(_)
         | Object::Service(_)
         | Object::EndpointSlice(_)
         | Object::Pod(_) => Ok(()),

@@ -148,7 +148,7 @@ pub(crate) fn pauses() -> ResetTimerBackoff<ExponentialBackoff> {
 
 /// Returns what happens to objects of a kind; of some only the metadata is asked for.
 fn watch(client: Client, kind: ObjectKind) -> BoxStream<'static, watcher::Result<JsonEvent>> {
-    let gvk = GroupVersionKind::gvk(kind.group(), "v1", kind.name());
+    let gvk = GroupVersionKind::gvk(kind.group(), kind.version(), kind.name());
     let resource = ApiResource::from_gvk(&gvk);
     let config = watcher::Config::default().timeout(WATCH_SECONDS);
     match kind {
@@ -172,6 +172,9 @@ fn watch(client: Client, kind: ObjectKind) -> BoxStream<'static, watcher::Result
         | ObjectKind::DestinationRule
         | ObjectKind::HttpRoute
         | ObjectKind::GrpcRoute
+        | ObjectKind::TlsRoute
+        | ObjectKind::TcpRoute
+        | ObjectKind::ReferenceGrant
         | ObjectKind::AuthorizationPolicy
         | ObjectKind::PeerAuthentication
         | ObjectKind::Pod => whole(client, config, resource),

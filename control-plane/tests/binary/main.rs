@@ -8,6 +8,7 @@ mod outage;
 mod permissions;
 mod plane;
 mod replicas;
+mod routes;
 mod status;
 mod waypoints;
 mod webhook;

@@ -11,6 +11,7 @@ use crate::{
     client::{Client, certify},
     cluster::{CART, POD, cluster, start},
     plane::eventually,
+    routes,
     status::judged,
     waypoints::every_kind,
 };
@@ -135,7 +136,7 @@ async fn the_program_asks_for_nothing_that_its_rules_do_not_permit() -> Result<(
         "webhooks": [{ "name": "a", "clientConfig": { "url": "https://localhost" } }],
     });
     server.apply(&configuration)?;
-    for object in judged() {
+    for object in judged().into_iter().chain(routes::judged()) {
         server.apply(&object)?;
     }
     for object in every_kind() {
@@ -159,6 +160,10 @@ async fn the_program_asks_for_nothing_that_its_rules_do_not_permit() -> Result<(
         ("update", "leases"),
         ("update", "validatingwebhookconfigurations"),
         ("patch", "authorizationpolicies/status"),
+        ("patch", "grpcroutes/status"),
+        ("patch", "httproutes/status"),
+        ("patch", "tcproutes/status"),
+        ("patch", "tlsroutes/status"),
         ("patch", "serviceentries/status"),
         ("patch", "services/status"),
         ("patch", "serviceaccounts"),

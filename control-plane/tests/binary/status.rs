@@ -20,7 +20,7 @@ const POLICIES: usize = 24;
 /// Longer than it takes to kill a process and to change some objects.
 const SLOW: Duration = Duration::from_secs(3);
 /// Longer than the program waits before it writes again.
-const CALM: Duration = Duration::from_secs(3);
+pub(crate) const CALM: Duration = Duration::from_secs(3);
 /// Pause between two looks at all policies.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -77,7 +77,7 @@ fn conditions(object: &Map<String, Value>, kind: &str) -> Vec<Value> {
 }
 
 /// Changes an object as clients do, that leave alone what has changed meanwhile.
-fn edit(server: &ApiServer, object: &Value, change: impl Fn(&mut Value)) -> Result<()> {
+pub(crate) fn edit(server: &ApiServer, object: &Value, change: impl Fn(&mut Value)) -> Result<()> {
     let attempt = || {
         let mut present = Value::Object(server.get(object)?.context("it is gone")?);
         change(&mut present);
@@ -87,7 +87,7 @@ fn edit(server: &ApiServer, object: &Value, change: impl Fn(&mut Value)) -> Resu
     attempt().or_else(|_| attempt())
 }
 
-fn writes(server: &ApiServer) -> usize {
+pub(crate) fn writes(server: &ApiServer) -> usize {
     let is_write = |line: &&String| line.contains("/status") && !line.contains("/gatewayclasses/");
     server.requests().iter().filter(is_write).count()
 }

@@ -2,7 +2,10 @@
 
 use serde::Deserialize;
 
-use super::virtual_service::VirtualRetries;
+use super::{
+    destination_rule::{ConnectionPoolSettings, OutlierSettings},
+    virtual_service::VirtualRetries,
+};
 
 /// Settings of the whole mesh.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -22,6 +25,18 @@ pub struct MeshConfig {
     pub default_http_retry_policy: Option<VirtualRetries>,
     /// Where workloads may connect to.
     pub outbound_traffic_policy: Option<OutboundTrafficPolicy>,
+    /// How services are used where no destination rule says it.
+    pub default_traffic_policy: DefaultTrafficPolicy,
+}
+
+/// How services are used where no destination rule says it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct DefaultTrafficPolicy {
+    /// Connections and requests at once.
+    pub connection_pool: Option<ConnectionPoolSettings>,
+    /// When endpoints are avoided.
+    pub outlier_detection: Option<OutlierSettings>,
 }
 
 /// Where workloads may connect to.

@@ -1,4 +1,4 @@
-//! `HTTPRoute` and `GRPCRoute` of `gateway.networking.k8s.io`, as far as they are for a mesh.
+//! Routes of `gateway.networking.k8s.io`, as far as they are for a mesh.
 
 use serde::Deserialize;
 
@@ -26,6 +26,27 @@ pub struct GrpcRoute {
     pub hostnames: Vec<String>,
     /// Its rules.
     pub rules: Vec<GrpcRule>,
+}
+
+/// How connections to some parents are routed: `TCPRoute`, and `TLSRoute`, whose host names are for
+/// gateways only.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct StreamRoute {
+    /// What it applies to.
+    pub parent_refs: Vec<ParentReference>,
+    /// Its rules.
+    pub rules: Vec<StreamRule>,
+}
+
+/// Where some connections are forwarded to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct StreamRule {
+    /// Its name.
+    pub name: String,
+    /// Where they are forwarded to.
+    pub backend_refs: Vec<BackendReference>,
 }
 
 /// What a route applies to.

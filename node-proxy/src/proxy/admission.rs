@@ -106,6 +106,10 @@ pub(super) fn refuses_datagrams(local: &LocalWorkload) -> bool {
 /// Returns the close reason of a refusal, and the policy behind it.
 pub(super) fn refusal(reason: DenyReason) -> (CloseReason, Arc<PolicyKey>) {
     match reason {
+        DenyReason::Policy(key) if key.demands_waypoint() => {
+            let policy = Arc::new(key);
+            (CloseReason::WaypointRequired { policy: policy.clone() }, policy)
+        }
         DenyReason::Policy(key) => {
             let policy = Arc::new(key);
             (CloseReason::DeniedByPolicy { policy: policy.clone() }, policy)

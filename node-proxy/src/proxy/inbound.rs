@@ -243,6 +243,7 @@ impl Arrival {
 fn status(reason: &CloseReason) -> StatusCode {
     match reason {
         CloseReason::DeniedByPolicy { .. }
+        | CloseReason::WaypointRequired { .. }
         | CloseReason::DeniedByPolicyChange { .. }
         | CloseReason::NotAllowed { .. }
         | CloseReason::UnknownPolicy { .. } => StatusCode::UNAUTHORIZED,

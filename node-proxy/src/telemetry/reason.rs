@@ -23,6 +23,11 @@ pub enum CloseReason {
         /// The policy that matched.
         policy: Arc<PolicyKey>,
     },
+    /// When the destination takes connections from its waypoint only, and this one went past it.
+    WaypointRequired {
+        /// The policy that says so.
+        policy: Arc<PolicyKey>,
+    },
     /// When ALLOW policies select the destination and none of them matched.
     NotAllowed {
         /// The first of those policies.
@@ -128,6 +133,7 @@ impl CloseReason {
             Self::ClientReset => "client_reset",
             Self::ServerReset => "server_reset",
             Self::DeniedByPolicy { .. } => "denied_by_policy",
+            Self::WaypointRequired { .. } => "waypoint_required",
             Self::NotAllowed { .. } => "not_allowed",
             Self::UnknownPolicy { .. } => "unknown_policy",
             Self::DeniedByPolicyChange { .. } => "denied_by_policy_change",
@@ -167,6 +173,7 @@ impl CloseReason {
             | Self::Idle
             | Self::PodReleased => ResponseFlags::None,
             Self::DeniedByPolicy { .. }
+            | Self::WaypointRequired { .. }
             | Self::NotAllowed { .. }
             | Self::UnknownPolicy { .. }
             | Self::DeniedByPolicyChange { .. }
@@ -199,6 +206,7 @@ impl CloseReason {
     pub fn policy(&self) -> Option<&PolicyKey> {
         match self {
             Self::DeniedByPolicy { policy }
+            | Self::WaypointRequired { policy }
             | Self::NotAllowed { policy }
             | Self::UnknownPolicy { policy }
             | Self::DeniedByPolicyChange { policy } => Some(policy),

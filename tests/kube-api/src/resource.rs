@@ -21,7 +21,7 @@ const NETWORKING: &str = "networking.istio.io";
 const SECURITY: &str = "security.istio.io";
 const GATEWAY: &str = "gateway.networking.k8s.io";
 
-pub(crate) static RESOURCES: [Resource; 29] = [
+pub(crate) static RESOURCES: [Resource; 31] = [
     cluster(CORE, V1, "namespaces", "Namespace"),
     cluster(CORE, V1, "nodes", "Node"),
     namespaced(CORE, V1, "configmaps", "ConfigMap"),
@@ -40,6 +40,8 @@ pub(crate) static RESOURCES: [Resource; 29] = [
     namespaced(GATEWAY, V1, "grpcroutes", "GRPCRoute"),
     namespaced(GATEWAY, GATEWAY_API, "httproutes", "HTTPRoute"),
     namespaced(GATEWAY, &["v1beta1"], "referencegrants", "ReferenceGrant"),
+    namespaced(GATEWAY, &["v1alpha2"], "tcproutes", "TCPRoute"),
+    namespaced(GATEWAY, &["v1alpha2"], "tlsroutes", "TLSRoute"),
     namespaced(NETWORKING, ISTIO_NETWORKING, "destinationrules", "DestinationRule"),
     namespaced(NETWORKING, ISTIO_NETWORKING, "gateways", "Gateway"),
     namespaced(NETWORKING, ISTIO_NETWORKING, "serviceentries", "ServiceEntry"),

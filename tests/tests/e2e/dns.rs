@@ -7,10 +7,10 @@ mod caching;
 mod forwarding;
 mod ports;
 
-use std::{fs, net::IpAddr};
+use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
-use fairlead_lab::{Child, Host as _, Output, Pod, python};
+use fairlead_lab::{Child, Host as _, Output, Pod, python, resolving};
 
 use crate::{clients::run_python, mesh::Mesh};
 
@@ -75,13 +75,8 @@ impl Scene {
 
     /// Runs a shell command in the pod with the resolver configuration of a pod of its namespace.
     fn with_resolv_conf(&self, pod: &Pod, command: &str) -> Result<Output> {
-        let file = self.mesh.lab.dir().join(format!("resolv-{}.conf", pod.name()));
-        let search =
-            format!("{}.svc.cluster.local svc.cluster.local cluster.local", pod.namespace());
-        let server = self.mesh.outsider.ipv4();
-        fs::write(&file, format!("nameserver {server}\nsearch {search}\noptions ndots:5\n"))?;
-        let script = format!("mount --bind {} /etc/resolv.conf && {command}", file.display());
-        pod.run(["unshare", "--mount", "sh", "-c", &script])
+        let server = self.mesh.outsider.ipv4().into();
+        pod.run(resolving(pod, server, ["sh", "-c", command])?)
     }
 
     /// Returns how often the name server was asked for `name`, in whatever way.

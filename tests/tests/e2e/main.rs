@@ -2,10 +2,12 @@
 //! proxies say about themselves.
 
 mod adapter;
+mod bookinfo;
 mod bpf;
 mod certificates;
 mod clients;
 mod config;
+mod conformance;
 mod control_plane;
 mod datagrams;
 mod descriptors;

@@ -98,7 +98,7 @@ pub(crate) fn echo(socket: &mut TcpStream) -> Result<()> {
 }
 
 /// Hands a socket to the runtime of the peers.
-fn adopt(socket: TcpStream) -> Result<tokio::net::TcpStream> {
+pub(crate) fn adopt(socket: TcpStream) -> Result<tokio::net::TcpStream> {
     socket.set_nonblocking(true)?;
     let _inside = RUNTIME.enter();
     Ok(tokio::net::TcpStream::from_std(socket)?)

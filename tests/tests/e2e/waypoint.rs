@@ -1,7 +1,12 @@
 //! Services behind a waypoint: what applications send passes it, and what it is told is done.
 
+mod automatic;
+mod deployed;
 mod policy;
+mod required;
 mod routes;
+mod upgrades;
+mod websocket;
 
 use std::{net::SocketAddr, time::Duration};
 

@@ -131,6 +131,11 @@ impl<H> Lingering<H> {
     pub fn held(&self) -> &H {
         &self.0.held
     }
+
+    /// Returns the stream for another protocol, whose ends are each on their own.
+    pub fn into_duplex(self) -> Duplex<H> {
+        self.0
+    }
 }
 
 impl<S, H> From<S> for Lingering<H>

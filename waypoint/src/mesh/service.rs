@@ -21,7 +21,7 @@ use super::snapshot::Snapshot;
 use crate::{
     balance::{Cluster, Endpoint, Instance, Policy},
     policy::ServicePolicies,
-    route::{HttpRoute, RouteTable},
+    route::{HttpRoute, RouteTable, RouteTables},
 };
 
 /// Name of the route of services without routes.
@@ -47,7 +47,7 @@ pub struct ServiceView {
 #[derive(Debug)]
 struct Port {
     protocol: AppProtocol,
-    routes: RouteTable,
+    routes: RouteTables,
     /// By the names of subsets; the whole service has no name.
     backends: HashMap<Box<str>, Arc<Backend>>,
 }
@@ -146,7 +146,7 @@ impl ServiceView {
                 };
                 Some(((*subset).into(), Arc::new(backend)))
             });
-            let routes = mesh.routes.get(&service.key).map(|routes| routes.table(number));
+            let routes = mesh.routes.get(&service.key).map(|routes| routes.tables(number));
             let port = Port {
                 protocol: port.protocol,
                 routes: routes.unwrap_or_default(),
@@ -184,9 +184,10 @@ impl ServiceView {
         self.ports.get(&port).map_or(AppProtocol::Unknown, |port| port.protocol)
     }
 
-    /// Returns the routes of a port; none if the service has no such port.
-    pub fn routes(&self, port: u16) -> Option<&RouteTable> {
-        self.ports.get(&port).map(|port| &port.routes)
+    /// Returns the routes of a port for the clients of a namespace; none if the service has no such
+    /// port.
+    pub fn routes(&self, port: u16, client_namespace: &str) -> Option<&RouteTable> {
+        self.ports.get(&port).map(|port| port.routes.of(client_namespace))
     }
 
     /// Has endpoints that were set aside used again once their time is over.

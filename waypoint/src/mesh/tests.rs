@@ -120,7 +120,7 @@ impl Told {
     /// Returns the status that a request is answered with by its route; none if it goes on.
     fn answer(&self, path: &str) -> Option<u16> {
         let (parts, ()) = Request::get(path).body(()).unwrap().into_parts();
-        match self.view().routes(80).unwrap().find(&RequestHead::of(&parts, "http")) {
+        match self.view().routes(80, "shop").unwrap().find(&RequestHead::of(&parts, "http")) {
             Found::Route(route) => match &route.action {
                 Action::Respond(answer) => Some(answer.status.as_u16()),
                 other @ (Action::Forward(_) | Action::Redirect(_)) => panic!("{other:?}"),

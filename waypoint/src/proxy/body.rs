@@ -25,7 +25,8 @@ pub(super) enum Body {
 #[derive(Debug)]
 pub(super) struct ResponseBody {
     body: Body,
-    finished: Finished,
+    /// None if the exchange goes on without it.
+    finished: Option<Finished>,
 }
 
 // === impl Body ===
@@ -76,7 +77,12 @@ impl HttpBody for Body {
 impl ResponseBody {
     /// Has `finished` told of what is sent.
     pub(super) fn new(body: Body, finished: Finished) -> Self {
-        Self { body, finished }
+        Self { body, finished: Some(finished) }
+    }
+
+    /// Returns the empty body of an exchange that goes on in another protocol.
+    pub(super) fn of_upgrade() -> Self {
+        Self { body: Body::of(""), finished: None }
     }
 }
 
@@ -88,16 +94,18 @@ impl HttpBody for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let response = &mut *self;
+        let frame = ready!(Pin::new(&mut response.body).poll_frame(cx));
+        let Some(finished) = &mut response.finished else { return Poll::Ready(frame) };
         match &frame {
             Some(Ok(frame)) => {
-                self.finished.sent(frame);
-                if self.body.is_end_stream() {
-                    self.finished.completed();
+                finished.sent(frame);
+                if response.body.is_end_stream() {
+                    finished.completed();
                 }
             }
-            Some(Err(_)) => self.finished.broken(),
-            None => self.finished.completed(),
+            Some(Err(_)) => finished.broken(),
+            None => finished.completed(),
         }
         Poll::Ready(frame)
     }

@@ -18,7 +18,7 @@ use http::{
 };
 use hyper::body::Frame;
 
-use super::{inbound::Connection, replay::Replay};
+use super::{inbound::Connection, replay::Replay, upgrade::Upgrade};
 use crate::{
     balance::{Instance, Permit, Picked},
     mesh::Target,
@@ -62,6 +62,10 @@ pub(super) struct Exchange {
     pub(super) failure: Option<String>,
     /// What is taken for as long as the answer takes.
     pub(super) held: Held,
+    /// Another protocol that the client asks for.
+    pub(super) upgrade: Option<Upgrade>,
+    /// Bytes of the client in that protocol.
+    upgraded: u64,
 }
 
 /// Places that a request takes until the last byte of its answer.
@@ -119,6 +123,8 @@ impl Exchange {
             upstream_time: None,
             failure: None,
             held: Held::default(),
+            upgrade: None,
+            upgraded: 0,
         })
     }
 
@@ -183,6 +189,12 @@ impl Finished {
             self.grpc_status = grpc_status(trailers).or(self.grpc_status);
             self.end = End::Complete;
         }
+    }
+
+    /// Notes what was passed on in another protocol.
+    pub(super) fn passed(&mut self, received: u64, sent: u64) {
+        self.exchange.upgraded += received;
+        self.sent += sent;
     }
 
     /// Notes that all of the body is sent.
@@ -256,7 +268,7 @@ impl Exchange {
             status,
             flags: self.flags,
             details: &self.details,
-            received: self.body.received(),
+            received: self.body.received() + self.upgraded,
             sent,
             duration,
             upstream_time: self.upstream_time,

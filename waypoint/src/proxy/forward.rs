@@ -20,7 +20,8 @@ use super::{
     http::SCHEME,
     inbound::Connection,
     replay::Replay,
-    upstream::{UpstreamError, Version, Wanted},
+    upgrade,
+    upstream::{Switch, UpstreamError, Version, Wanted},
     worker::spawn,
 };
 use crate::{
@@ -52,6 +53,7 @@ struct Attempts<'a> {
     backend: Arc<Backend>,
     cluster: Arc<Cluster>,
     version: Version,
+    switch: Option<Switch>,
     body: &'a Replay,
     request: &'a Parts,
     hash: Option<u64>,
@@ -88,11 +90,13 @@ impl Forwarding<'_> {
         let active = backend.cluster().request().map_err(|_| LocalReply::Overflow)?;
         let cluster = backend.cluster().clone();
         let hash = hash::of(cluster.policy(), &original, self.connection.client.ip());
+        let (version, switch) = spoken(&backend, &mut request, original.version, exchange);
         let attempts = Attempts {
             connection: self.connection,
             forward: self.forward,
             cluster,
-            version: version_to(&backend, original.version),
+            version,
+            switch,
             backend,
             body: &body,
             hash,
@@ -109,7 +113,10 @@ impl Forwarding<'_> {
         self.mirror(&request, &body);
         let (mut parts, incoming) = response?.into_parts();
         exchange.held.active = Some(active);
-        remove_hop_by_hop(&mut parts.headers);
+        let protocol = remove_hop_by_hop(&mut parts.headers);
+        if let Some(protocol) = protocol.filter(|_| parts.status.is_informational()) {
+            upgrade::offer(&mut parts.headers, protocol);
+        }
         sanitise_response(&mut parts.headers);
         if let Some(time) = exchange.upstream_time {
             let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
@@ -169,6 +176,7 @@ impl Forwarding<'_> {
 
 fn copy_of(mirror: &Mirror, request: &Parts) -> Parts {
     let mut copy = request.clone();
+    upgrade::withdraw(&mut copy.headers);
     if let Some(shadow) = mirror.authority(authority(request)) {
         // A suffix of a host that was accepted is accepted, too.
         let _ = set_authority(&mut copy, &shadow);
@@ -262,7 +270,9 @@ impl Attempts<'_> {
         if self.forward.retry.is_some() {
             self.tries.mark(&mut parts.headers);
         }
-        let wanted = wanted(self.connection, &self.backend, &self.cluster, picked, self.version);
+        let mut wanted =
+            wanted(self.connection, &self.backend, &self.cluster, picked, self.version);
+        wanted.switch.clone_from(&self.switch);
         let request = Request::from_parts(parts, Body::Kept(self.body.read()));
         let sending = self.connection.worker.upstreams.send(&wanted, request);
         let limit = self.forward.retry.as_ref().and_then(|policy| policy.per_try_timeout);
@@ -295,7 +305,27 @@ fn wanted(
         backend: backend.clone(),
         cluster: cluster.clone(),
         version,
+        switch: None,
         client: connection.client,
+    }
+}
+
+/// Returns which HTTP an endpoint is spoken to in, and where its connection goes if it is asked for
+/// another protocol.
+fn spoken(
+    backend: &Backend,
+    request: &mut Parts,
+    client: HttpVersion,
+    exchange: &Exchange,
+) -> (Version, Option<Switch>) {
+    let Some(asked) = &exchange.upgrade else { return (version_to(backend, client), None) };
+    // Whatever the client speaks: what it asks for is a matter of HTTP/1.1.
+    match version_to(backend, HttpVersion::HTTP_11) {
+        Version::Http1 => (Version::Http1, Some(asked.switch.clone())),
+        Version::Http2 => {
+            upgrade::withdraw(&mut request.headers);
+            (Version::Http2, None)
+        }
     }
 }
 
@@ -388,6 +418,7 @@ fn reason(error: &UpstreamError) -> ResetReason {
     match error {
         UpstreamError::ConnectTimeout(_) => ResetReason::ConnectionTimeout,
         UpstreamError::Reset(_) => ResetReason::ConnectionTermination,
+        UpstreamError::Unasked => ResetReason::ProtocolError,
         UpstreamError::NoCertificate(_)
         | UpstreamError::Connect(_)
         | UpstreamError::Tls(_)

@@ -23,6 +23,8 @@ use super::{
     inbound::{Connection, RequestIo},
     local_executor::LocalExecutor,
     replay::Replay,
+    upgrade::{Upgrade, settle_connect},
+    worker::spawn,
 };
 use crate::{
     policy::Verdict,
@@ -85,7 +87,7 @@ pub(super) async fn serve(connection: Rc<Connection>, io: RequestIo, version: Ve
                 .header_read_timeout(HEAD_TIMEOUT)
                 .max_headers(MAX_HEADERS)
                 .max_buf_size(MAX_HEAD_BYTES);
-            let served = builder.serve_connection(TokioIo::new(io), service);
+            let served = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
             tokio::pin!(served);
             tokio::select! {
                 served = served.as_mut() => served,
@@ -100,6 +102,7 @@ pub(super) async fn serve(connection: Rc<Connection>, io: RequestIo, version: Ve
             let header_bytes = u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX);
             builder
                 .timer(TokioTimer::new())
+                .enable_connect_protocol()
                 .max_concurrent_streams(MAX_STREAMS)
                 .max_header_list_size(header_bytes);
             let served = builder.serve_connection(TokioIo::new(io), service);
@@ -125,17 +128,28 @@ async fn answer(connection: Rc<Connection>, request: Request<Incoming>) -> Respo
     let answer = Box::pin(decide(&connection, &mut exchange, parts, body)).await;
     let response = match answer {
         Answer::Response(response) => response,
-        Answer::Local(reply) => {
-            exchange.answered(reply);
-            local(reply, exchange.is_grpc())
-        }
+        Answer::Local(reply) => answered(&mut exchange, reply),
     };
-    let (parts, body) = response.into_parts();
+    let (mut parts, mut body) = response.into_parts();
+    match exchange.upgrade.take().map_or(Ok(None), |upgrade| upgrade.settle(&mut parts)) {
+        Ok(None) => {}
+        Ok(Some(tunnel)) => {
+            spawn(tunnel.run(exchange.finish(parts.status, &parts.headers)));
+            return Response::from_parts(parts, ResponseBody::of_upgrade());
+        }
+        Err(reply) => (parts, body) = answered(&mut exchange, reply).into_parts(),
+    }
     let mut finished = exchange.finish(parts.status, &parts.headers);
     if body.is_end_stream() {
         finished.completed();
     }
     Response::from_parts(parts, ResponseBody::new(body, finished))
+}
+
+/// Notes that a request is answered here, and returns the response.
+fn answered(exchange: &mut Exchange, reply: LocalReply) -> Response<Body> {
+    exchange.answered(reply);
+    local(reply, exchange.is_grpc())
 }
 
 /// Returns the response that a reply stands for.
@@ -166,6 +180,9 @@ async fn decide(
     mut request: Parts,
     body: Replay,
 ) -> Answer {
+    if let Err(refused) = settle_connect(&mut request, rand::random()) {
+        return Answer::Local(refused);
+    }
     let is_sound = sanitise(&mut request, rand::random()).is_ok()
         && normalise(&mut request, Normalisation::default()).is_ok();
     if let Some(id) = request.headers.get(REQUEST_ID) {
@@ -178,8 +195,8 @@ async fn decide(
         exchange.details = denied.to_string().into();
         return Answer::Response(local(LocalReply::AccessDenied, exchange.is_grpc()));
     }
-    // An upgrade is not offered to the endpoint: without the header this is an ordinary request.
-    remove_hop_by_hop(&mut request.headers);
+    let protocol = remove_hop_by_hop(&mut request.headers);
+    exchange.upgrade = Upgrade::of(&mut request, protocol);
     let Some((route, port)) = route_of(connection, &request) else {
         return Answer::Local(LocalReply::NoRoute);
     };
@@ -212,7 +229,8 @@ fn route_of(connection: &Connection, request: &Parts) -> Option<(Arc<HttpRoute>,
         let (_, route) = connection.direct()?;
         return Some((route.clone(), connection.address?.port()));
     };
-    let route = match view.routes(port)?.find(&RequestHead::of(request, SCHEME)) {
+    let routes = view.routes(port, connection.source.namespace.as_str())?;
+    let route = match routes.find(&RequestHead::of(request, SCHEME)) {
         Found::Route(route) => route.clone(),
         Found::NoMatch => return None,
         Found::NoRoutes => view.default_route().clone(),

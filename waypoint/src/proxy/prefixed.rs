@@ -22,6 +22,11 @@ impl<S> Prefixed<S> {
     pub(super) fn new(first: Bytes, stream: S) -> Self {
         Self { first, stream }
     }
+
+    /// Returns the same as another stream, which yields what this one would.
+    pub(super) fn map<T>(self, other: impl FnOnce(S) -> T) -> Prefixed<T> {
+        Prefixed { first: self.first, stream: other(self.stream) }
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Prefixed<S> {

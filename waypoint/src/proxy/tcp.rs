@@ -39,6 +39,7 @@ pub(super) async fn serve(connection: Rc<Connection>, mut io: Io) {
         backend,
         cluster,
         version: Version::Http1,
+        switch: None,
         client: connection.client,
     };
     let connected = connection.worker.upstreams.connect(&wanted).await;
@@ -64,10 +65,14 @@ fn backend(connection: &Connection) -> Option<std::sync::Arc<Backend>> {
     let Some((view, port)) = connection.service() else {
         return connection.direct().map(|(backend, _)| backend.clone());
     };
-    let Some(route) = view.routes(port)?.tcp().cloned() else {
+    let Some(route) = view.routes(port, connection.source.namespace.as_str())?.tcp().cloned()
+    else {
         return view.backend(port, "").cloned();
     };
     let destination = route.destinations.choose(rand::random())?;
+    if destination.refusal.is_some() {
+        return None;
+    }
     let snapshot = connection.worker.snapshot();
     let view = snapshot.service(&destination.service)?;
     let port = destination.port.map_or_else(|| view.port_or(port), NonZeroU16::get);

@@ -5,11 +5,13 @@ mod pool;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use http::StatusCode;
 use hyper::{Request, Response, body::Incoming};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub(super) use self::dial::Dialler;
 use self::pool::Pool;
+pub(super) use self::pool::{Switch, Switched};
 use super::{body::Body, worker::Shared};
 use crate::{
     balance::{Cluster, Overflow},
@@ -55,6 +57,9 @@ pub(super) enum UpstreamError {
     /// The connection ended before an answer began.
     #[error("the connection ended before the answer: {0}")]
     Reset(String),
+    /// It switched to another protocol, which nobody had asked for.
+    #[error("the endpoint speaks another protocol unasked")]
+    Unasked,
 }
 
 /// Connections of a thread to endpoints.
@@ -72,6 +77,8 @@ pub(super) struct Wanted {
     pub(super) address: SocketAddr,
     pub(super) way: Way,
     pub(super) version: Version,
+    /// Where the connection goes if another protocol is asked for and spoken.
+    pub(super) switch: Option<Switch>,
     /// For whom it is, which the endpoint's node logs.
     pub(super) client: SocketAddr,
 }
@@ -89,7 +96,7 @@ impl UpstreamError {
             | Self::Refused(_)
             | Self::Overflow(_)
             | Self::Unsupported(_) => true,
-            Self::Reset(_) => false,
+            Self::Reset(_) | Self::Unasked => false,
         }
     }
 }
@@ -124,6 +131,11 @@ impl Upstreams {
         wanted: &Wanted,
         request: Request<Body>,
     ) -> Result<Response<Incoming>, UpstreamError> {
-        self.pool.send(&self.dialler, wanted, request).await
+        let response = self.pool.send(&self.dialler, wanted, request).await?;
+        let is_switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        if is_switched && wanted.switch.is_none() {
+            return Err(UpstreamError::Unasked);
+        }
+        Ok(response)
     }
 }

@@ -118,6 +118,8 @@ pub enum LocalReply {
     PayloadTooLarge,
     /// The request's headers are more than are accepted.
     HeadersTooLarge,
+    /// The request asks for a tunnel to anywhere.
+    UpgradeRefused,
 }
 
 /// How an endpoint failed before it answered.
@@ -199,7 +201,7 @@ impl LocalReply {
             Self::Timeout | Self::PerTryTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::UpstreamReset(ResetReason::ProtocolError) => StatusCode::BAD_GATEWAY,
             Self::UpstreamReset(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::AccessDenied => StatusCode::FORBIDDEN,
+            Self::AccessDenied | Self::UpgradeRefused => StatusCode::FORBIDDEN,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         }
@@ -212,7 +214,8 @@ impl LocalReply {
             | Self::InvalidPath
             | Self::NoCluster
             | Self::NoDestination(_)
-            | Self::HeadersTooLarge => "",
+            | Self::HeadersTooLarge
+            | Self::UpgradeRefused => "",
             Self::NoHealthyUpstream => "no healthy upstream",
             Self::Overflow => {
                 "upstream connect error or disconnect/reset before headers. reset reason: overflow"
@@ -241,6 +244,7 @@ impl LocalReply {
             Self::AccessDenied => "rbac_access_denied_matched_policy[none]",
             Self::PayloadTooLarge => "request_payload_too_large",
             Self::HeadersTooLarge => "request_headers_too_large",
+            Self::UpgradeRefused => "upgrade_failed",
         }
     }
 
@@ -258,7 +262,8 @@ impl LocalReply {
             | Self::NoDestination(_)
             | Self::AccessDenied
             | Self::PayloadTooLarge
-            | Self::HeadersTooLarge => None,
+            | Self::HeadersTooLarge
+            | Self::UpgradeRefused => None,
         }
     }
 
@@ -380,6 +385,7 @@ mod tests {
             (LocalReply::Timeout, 504, "UT", "response_timeout", "upstream request timeout", 14),
             (LocalReply::FaultAbort(teapot), 418, "FI", "fault_filter_abort", "fault filter", 2),
             (LocalReply::AccessDenied, 403, "-", "rbac_access_denied", "RBAC: access denied", 7),
+            (LocalReply::UpgradeRefused, 403, "-", "upgrade_failed", "", 7),
             (
                 reset(ResetReason::ConnectionFailure),
                 503,

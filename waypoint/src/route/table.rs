@@ -2,7 +2,10 @@
 
 mod index;
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use rpds::HashTrieMapSync;
 
@@ -18,7 +21,15 @@ pub struct ServiceRoutes {
     routes: HashTrieMapSync<Arc<str>, Route>,
 }
 
-/// The routes of a service and port.
+/// The routes of a service and port, for all its clients.
+#[derive(Clone, Debug, Default)]
+pub struct RouteTables {
+    all: RouteTable,
+    /// By the namespaces that have routes of their own.
+    of_clients: HashMap<Arc<str>, RouteTable>,
+}
+
+/// The routes of a service and port for some of its clients.
 #[derive(Clone, Debug, Default)]
 pub struct RouteTable {
     /// In order.
@@ -63,9 +74,35 @@ impl ServiceRoutes {
         self.routes.is_empty()
     }
 
-    /// Makes the table of a port; the routes themselves are shared with it.
-    pub fn table(&self, port: u16) -> RouteTable {
-        RouteTable::new(self.routes.values().filter(|route| route.is_for(port)))
+    /// Makes the tables of a port; the routes themselves are shared with them.
+    pub fn tables(&self, port: u16) -> RouteTables {
+        let routes: Vec<_> = self.routes.values().filter(|route| route.is_for(port)).collect();
+        let own: BTreeSet<_> = routes
+            .iter()
+            .filter_map(|route| Some((route.client_namespace.as_ref()?, route.is_http())))
+            .collect();
+        let table = |namespace: &Arc<str>| {
+            // Routes for all are none of a namespace with its own of that kind.
+            let holds = |route: &&&Route| match &route.client_namespace {
+                Some(own) => own == namespace,
+                None => !own.contains(&(namespace, route.is_http())),
+            };
+            RouteTable::new(routes.iter().filter(holds).copied())
+        };
+        let is_for_all = |route: &&&Route| route.client_namespace.is_none();
+        RouteTables {
+            all: RouteTable::new(routes.iter().filter(is_for_all).copied()),
+            of_clients: own.iter().map(|(name, _)| ((*name).clone(), table(name))).collect(),
+        }
+    }
+}
+
+// === impl RouteTables ===
+
+impl RouteTables {
+    /// Returns the routes for the clients of a namespace.
+    pub fn of(&self, namespace: &str) -> &RouteTable {
+        self.of_clients.get(namespace).unwrap_or(&self.all)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::mesh::{vip, vip_v6};
 use crate::workspace;
+use fairlead_lab::bookinfo::Bookinfo;
 use fairlead_lab::mesh::{ControlledMesh, HTTP, Mesh};
 use fairlead_lab::{FairleadNode, Host, Pod};
 
@@ -40,6 +41,22 @@ pub(super) fn of_control_plane(mesh: &ControlledMesh) -> Vec<(&'static str, Stri
         ("what nodes were told", format!("{host} curl -s http://localhost:15014/debug/syncz")),
         ("replace the root", format!("{control} rotate-root --ca-dir {}", ca.display())),
     ]);
+    commands
+}
+
+/// What to try with Bookinfo.
+pub(super) fn of_bookinfo(mesh: &Bookinfo) -> Vec<(&'static str, String)> {
+    let (client, waypoint) = (inside(&mesh.curl), inside(mesh.waypoint.pod()));
+    let mut commands = vec![
+        ("the page", format!("{client} curl -s http://{}/productpage", mesh.page_address())),
+        ("rules: write, edit, remove", format!("ls {}", mesh.plane.config_dir().display())),
+        (
+            "what the waypoint knows",
+            format!("{waypoint} curl -s http://localhost:15000/config_dump"),
+        ),
+        ("what it counted", format!("{waypoint} curl -s http://localhost:15020/stats/prometheus")),
+    ];
+    commands.extend(of_node(&mesh.n1));
     commands
 }
 

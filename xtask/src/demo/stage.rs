@@ -50,5 +50,5 @@ pub(super) fn node(node: &Node) -> String {
 pub(super) fn pod(pod: &Pod, remark: &str) -> String {
     let (name, namespace, account) = (pod.name(), pod.namespace(), pod.service_account());
     let (v4, v6) = (pod.ipv4(), pod.ipv6());
-    format!("pod {name:9} {v4:9} {v6:9} {namespace}/{account}   {remark}").trim_end().to_owned()
+    format!("pod {name:14} {v4:9} {v6:9} {namespace}/{account}   {remark}").trim_end().to_owned()
 }

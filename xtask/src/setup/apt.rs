@@ -19,7 +19,7 @@ struct Package {
     evidence: Evidence,
 }
 
-const PACKAGES: [Package; 18] = [
+const PACKAGES: [Package; 21] = [
     Package { name: "g++", group: Group::Build, evidence: Evidence::Program("g++") },
     Package { name: "llvm-22-dev", group: Group::Build, evidence: Evidence::Dpkg },
     Package { name: "libpolly-22-dev", group: Group::Build, evidence: Evidence::Dpkg },
@@ -35,10 +35,13 @@ const PACKAGES: [Package; 18] = [
         group: Group::Lab,
         evidence: Evidence::Program("kubectl"),
     },
+    Package { name: "nginx-light", group: Group::Lab, evidence: Evidence::Program("nginx") },
     Package { name: "openssl", group: Group::Lab, evidence: Evidence::Program("openssl") },
     Package { name: "protobuf-compiler", group: Group::Lab, evidence: Evidence::Program("protoc") },
     Package { name: "python3", group: Group::Lab, evidence: Evidence::Program("python3") },
+    Package { name: "python3-grpcio", group: Group::Lab, evidence: Evidence::Dpkg },
     Package { name: "python3-pip", group: Group::Lab, evidence: Evidence::Program("pip3") },
+    Package { name: "python3-websockets", group: Group::Lab, evidence: Evidence::Dpkg },
     Package { name: "strace", group: Group::Lab, evidence: Evidence::Program("strace") },
     Package { name: "tshark", group: Group::Lab, evidence: Evidence::Program("tshark") },
     Package { name: "wrk", group: Group::Lab, evidence: Evidence::Program("wrk") },

@@ -1,4 +1,5 @@
-//! Clients and servers of the benchmarks: plain sockets, and no idea of the mesh.
+//! Clients and servers of the benchmarks: plain sockets, and no idea of the mesh; but for
+//! `tunnelled`, which comes as a node's proxy does.
 #![forbid(unsafe_code)]
 
 mod connections;
@@ -6,12 +7,16 @@ mod hold;
 mod latencies;
 mod rate;
 mod serve;
+mod serve_http2;
+mod tunnelled;
 
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use crate::tunnelled::{TunnelledArgs, WatchArgs};
 
 /// Makes load for the benchmarks. Clients print one line of JSON.
 #[derive(Debug, Parser)]
@@ -31,6 +36,9 @@ enum Command {
         /// Port of HTTP.
         #[arg(long)]
         http_port: u16,
+        /// Port of HTTP/2 without TLS, and of gRPC.
+        #[arg(long)]
+        h2c_port: Option<u16>,
     },
     /// Opens connections, sends one byte each way, closes them, as fast as it can.
     Connections {
@@ -68,6 +76,10 @@ enum Command {
         #[arg(long)]
         count: usize,
     },
+    /// Sends requests to a waypoint through tunnels.
+    Tunnelled(TunnelledArgs),
+    /// Says when the answers of a waypoint change.
+    Watch(WatchArgs),
 }
 
 fn main() -> Result<()> {
@@ -75,12 +87,16 @@ fn main() -> Result<()> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     match Cli::parse().command {
-        Command::Serve { echo_port, http_port } => serve::run(echo_port, http_port),
+        Command::Serve { echo_port, http_port, h2c_port } => {
+            serve::run(echo_port, http_port, h2c_port)
+        }
         Command::Connections { to, at_once, seconds } => connections::run(to, at_once, seconds),
         Command::Rate { to, connections, per_second, seconds } => {
             rate::run(to, connections, per_second, seconds)
         }
         Command::Hold { to, count } => hold::run(to, count),
+        Command::Tunnelled(args) => tunnelled::run(&args),
+        Command::Watch(args) => tunnelled::watch(&args),
     }
 }
 

@@ -1,10 +1,14 @@
-//! The servers: an echo and the smallest HTTP/1.1 server, on one thread.
+//! The servers: an echo and the smallest HTTP servers, on one thread.
+
+use std::{future::pending, io};
 
 use anyhow::Result;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
 };
+
+use crate::serve_http2::serve_http2;
 
 /// Bytes read at a time: many small requests.
 const BUFFER_BYTES: usize = 16 << 10;
@@ -21,18 +25,31 @@ struct Requests {
 }
 
 /// Serves until it is killed.
-pub(crate) fn run(echo_port: u16, http_port: u16) -> Result<()> {
+pub(crate) fn run(echo_port: u16, http_port: u16, h2c_port: Option<u16>) -> Result<()> {
     tokio::runtime::Builder::new_current_thread().enable_io().build()?.block_on(async {
         let echo = TcpListener::bind(("::", echo_port)).await?;
         let http = TcpListener::bind(("::", http_port)).await?;
+        let http2 = match h2c_port {
+            Some(port) => Some(TcpListener::bind(("::", port)).await?),
+            None => None,
+        };
         loop {
             // An error of a connection, such as a reset, is its client's business.
             tokio::select! {
                 accepted = echo.accept() => { tokio::spawn(serve_echo(accepted?.0)); }
                 accepted = http.accept() => { tokio::spawn(serve_http(accepted?.0)); }
+                accepted = accept(http2.as_ref()) => { tokio::spawn(serve_http2(accepted?)); }
             }
         }
     })
+}
+
+/// Accepts a connection; never without a listener.
+async fn accept(listener: Option<&TcpListener>) -> io::Result<TcpStream> {
+    match listener {
+        Some(listener) => Ok(listener.accept().await?.0),
+        None => pending().await,
+    }
 }
 
 async fn serve_echo(mut stream: TcpStream) -> Result<()> {

@@ -38,7 +38,7 @@ pub(crate) fn amended(
 }
 
 /// Returns a condition; `present` itself if that says the same.
-fn wanted(
+pub(super) fn wanted(
     condition: &str,
     stamp: &Stamp,
     judgement: &Judgement,
@@ -70,7 +70,7 @@ fn says_the_same(present: &Value, wanted: &Value) -> bool {
 }
 
 /// Returns the generation that a condition is about. Istio writes it as a text.
-fn observed(condition: &Value) -> Option<i64> {
+pub(super) fn observed(condition: &Value) -> Option<i64> {
     let generation = &condition["observedGeneration"];
     generation.as_i64().or_else(|| generation.as_str()?.parse().ok())
 }
@@ -102,7 +102,12 @@ mod tests {
     }
 
     fn stamp(generation: Option<i64>, conditions: &[Value]) -> Stamp {
-        Stamp { version: "7".into(), generation, conditions: conditions.to_vec() }
+        Stamp {
+            version: "7".into(),
+            generation,
+            conditions: conditions.to_vec(),
+            ..Stamp::default()
+        }
     }
 
     #[test]

@@ -145,6 +145,7 @@ fn conditions(
         version: gateway.version.clone(),
         generation: gateway.generation,
         conditions: present.as_array().cloned().unwrap_or_default(),
+        ..Stamp::default()
     };
     for (condition, judgement) in wanted {
         if let Some(conditions) = amended(condition, &stamp, Some(judgement), now) {

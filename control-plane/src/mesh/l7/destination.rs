@@ -5,7 +5,7 @@ mod settings;
 use std::{collections::BTreeSet, sync::Arc};
 
 use mesh_api::{
-    crd::{PortTrafficPolicy, Subset, TrafficPolicy},
+    crd::{DefaultTrafficPolicy, PortTrafficPolicy, Subset, TrafficPolicy},
     proto::l7::{Destination, ServiceRef, Variant, resource::Kind as Wire},
 };
 
@@ -35,7 +35,7 @@ pub(in crate::mesh) fn destination(
     if waypoints.is_empty() {
         return None;
     }
-    let variants = variants(&merged(&rules(context, used)));
+    let variants = variants(&merged(&rules(context, used)), &context.settings.default_policy);
     if variants.is_empty() {
         return None;
     }
@@ -111,16 +111,24 @@ fn merged<'a>(rules: &[&'a DestinationRule]) -> Merged<'a> {
     }
 }
 
-fn variants(merged: &Merged<'_>) -> Vec<Variant> {
-    let mut variants = Vec::new();
-    if let Some(policy) = merged.policy {
-        for port in ports([Some(policy)]) {
-            variants.push(variant(port, None, merged));
+fn variants(merged: &Merged<'_>, default: &DefaultTrafficPolicy) -> Vec<Variant> {
+    let variant = |port: u32, subset: Option<&Subset>| {
+        let mut policy = policy(port, subset, merged);
+        fill(&mut policy, default);
+        Variant {
+            port,
+            subset: subset.map(|subset| subset.name.clone()).unwrap_or_default(),
+            labels: subset.map(|subset| subset.labels.clone()).unwrap_or_default(),
+            ..settings::lower(&policy)
         }
+    };
+    let mut variants = Vec::new();
+    if merged.policy.is_some() || *default != DefaultTrafficPolicy::default() {
+        variants.extend(ports([merged.policy]).into_iter().map(|port| variant(port, None)));
     }
     for subset in &merged.subsets {
         for port in ports([merged.policy, subset.traffic_policy.as_ref()]) {
-            variants.push(variant(port, Some(subset), merged));
+            variants.push(variant(port, Some(subset)));
         }
     }
     variants
@@ -132,8 +140,8 @@ fn ports<const N: usize>(policies: [Option<&TrafficPolicy>; N]) -> BTreeSet<u32>
     settings.map(|settings| settings.port.number).chain([0]).collect()
 }
 
-/// Returns how a port and a subset are used.
-fn variant(port: u32, subset: Option<&Subset>, merged: &Merged<'_>) -> Variant {
+/// Returns what rules say of a port and a subset.
+fn policy(port: u32, subset: Option<&Subset>, merged: &Merged<'_>) -> TrafficPolicy {
     let mut policy = TrafficPolicy::default();
     if let Some(written) = merged.policy {
         match of_port(written, port) {
@@ -148,11 +156,16 @@ fn variant(port: u32, subset: Option<&Subset>, merged: &Merged<'_>) -> Variant {
             set_main(&mut policy, settings.clone());
         }
     }
-    Variant {
-        port,
-        subset: subset.map(|subset| subset.name.clone()).unwrap_or_default(),
-        labels: subset.map(|subset| subset.labels.clone()).unwrap_or_default(),
-        ..settings::lower(&policy)
+    policy
+}
+
+/// Adds the parts of which no rule says anything.
+fn fill(policy: &mut TrafficPolicy, default: &DefaultTrafficPolicy) {
+    if policy.connection_pool.is_none() {
+        policy.connection_pool.clone_from(&default.connection_pool);
+    }
+    if policy.outlier_detection.is_none() {
+        policy.outlier_detection.clone_from(&default.outlier_detection);
     }
 }
 

@@ -3,30 +3,40 @@
 mod backend;
 mod filter;
 mod matching;
+mod status;
 
 use std::collections::BTreeSet;
 
 use mesh_api::{
     crd::{
         BackendReference, GrpcRule, HttpRouteMatch, HttpRule, ParentReference, RouteFilter,
-        RouteRetry, RouteTimeouts,
+        RouteRetry, RouteTimeouts, StreamRule,
     },
     proto::l7::{
-        DirectResponse, Forward, HttpMatch, HttpRoute, Retry, Route, http_route::Action,
+        DirectResponse, Forward, HttpMatch, HttpRoute, Retry, Route, TcpRoute, http_route::Action,
         path_match, redirect, rewrite, route::Traffic,
     },
 };
 
+pub(in crate::mesh) use self::status::judge;
 use super::{Scope, order::Order, virtual_service::traffic};
 use crate::{
-    mesh::{context::Context, store::parent_key},
-    object::{Metadata, Object, ObjectKey},
+    mesh::{
+        context::Context,
+        service::Declaration,
+        store::{parent_key, parents_of},
+    },
+    object::{Metadata, Object, ObjectKey, ObjectKind},
 };
 
 /// Where routes for gRPC are in the order: before those for HTTP, and those before virtual services.
 const GRPC_CLASS: usize = 0;
 /// Where routes for HTTP are in the order.
 const HTTP_CLASS: usize = 1;
+/// Where routes for TLS are in the order of those for connections; before virtual services, too.
+const TLS_CLASS: usize = 0;
+/// Where routes for TCP are in the order.
+const TCP_CLASS: usize = 1;
 /// Status of requests that cannot be forwarded as it is written.
 const UNUSABLE: u32 = 500;
 /// Retries where nobody says how many.
@@ -36,10 +46,18 @@ const DEFAULT_ATTEMPTS: u32 = 2;
 struct Source<'a> {
     scope: &'a Scope,
     metadata: &'a Metadata,
-    /// `httproute` or `grpcroute`.
-    kind: &'static str,
+    kind: ObjectKind,
     /// Ports of the service; empty for all.
     ports: Vec<u32>,
+    /// Whether it is for the clients of its own namespace only.
+    is_of_consumer: bool,
+}
+
+/// Which ports of a service a reference to it is about.
+enum Attached {
+    ToAll,
+    To(u32),
+    ToNone,
 }
 
 /// What rules of both kinds have.
@@ -56,27 +74,22 @@ pub(super) fn routes(context: &mut Context<'_>, key: &ObjectKey, scope: &Scope) 
     let attached: BTreeSet<_> = context.store.routes_of.get(key).collect();
     let mut routes = Vec::new();
     for name in attached {
-        let namespace = &*name.name.namespace;
-        // What the clients of other namespaces want for themselves is not known here.
-        if namespace != scope.service.namespace && namespace != &*scope.consumer {
+        let object = context.store.get(name);
+        let Some((metadata, parents)) = object.map(|o| (o.metadata(), parents_of(o))) else {
             continue;
-        }
-        match context.store.get(name) {
+        };
+        let Some(ports) = ports(context, metadata, parents, key) else { continue };
+        let (kind, is_of_consumer) = (name.kind, is_of_consumer(metadata.namespace(), scope));
+        let source = Source { scope, metadata, kind, ports, is_of_consumer };
+        match object {
             Some(Object::HttpRoute(route)) => {
-                let spec = &route.spec;
-                let ports = ports(&route.metadata, &spec.parent_refs, key, scope);
-                let Some(ports) = ports else { continue };
-                let kind = "httproute";
-                let source = Source { scope, metadata: &route.metadata, kind, ports };
-                http(context, &source, &spec.rules, &mut routes);
+                http(context, &source, &route.spec.rules, &mut routes);
             }
             Some(Object::GrpcRoute(route)) => {
-                let spec = &route.spec;
-                let ports = ports(&route.metadata, &spec.parent_refs, key, scope);
-                let Some(ports) = ports else { continue };
-                let kind = "grpcroute";
-                let source = Source { scope, metadata: &route.metadata, kind, ports };
-                grpc(context, &source, &spec.rules, &mut routes);
+                grpc(context, &source, &route.spec.rules, &mut routes);
+            }
+            Some(Object::TlsRoute(route) | Object::TcpRoute(route)) => {
+                streams(context, &source, &route.spec.rules, &mut routes);
             }
             _ => {}
         }
@@ -84,26 +97,55 @@ pub(super) fn routes(context: &mut Context<'_>, key: &ObjectKey, scope: &Scope) 
     routes
 }
 
+/// Returns whether routes of a namespace are for the clients there only: whoever owns neither the
+/// service nor its waypoint does not decide for others.
+fn is_of_consumer(namespace: &str, scope: &Scope) -> bool {
+    namespace != scope.service.namespace && namespace != &*scope.consumer
+}
+
 /// Returns the ports of a service that a route is attached to, empty for all; none if it is attached
 /// to none that the service has.
 fn ports(
+    context: &Context<'_>,
     metadata: &Metadata,
     parents: &[ParentReference],
     key: &ObjectKey,
-    scope: &Scope,
 ) -> Option<Vec<u32>> {
     let own = parents.iter().filter(|parent| {
         parent_key(metadata.namespace(), parent).is_some_and(|parent| parent == *key)
     });
+    let service = Declaration::of(context.store.get(key)?)?;
     let mut ports = BTreeSet::new();
     for parent in own {
-        match parent.port {
-            None => return Some(Vec::new()),
-            Some(port) if scope.ports.contains(&port) => drop(ports.insert(port)),
-            Some(_) => {}
+        match attached(&service, parent) {
+            Attached::ToAll => return Some(Vec::new()),
+            Attached::To(port) => drop(ports.insert(port)),
+            Attached::ToNone => {}
         }
     }
     (!ports.is_empty()).then(|| ports.into_iter().collect())
+}
+
+/// Returns which ports of a service a reference to it is about.
+fn attached(service: &Declaration<'_>, parent: &ParentReference) -> Attached {
+    let section = parent.section_name.as_str();
+    if parent.port.is_none() && section.is_empty() {
+        return Attached::ToAll;
+    }
+    let is_meant = |number: u32, name: &str| {
+        parent.port.is_none_or(|port| port == number) && (section.is_empty() || section == name)
+    };
+    let port = match service {
+        Declaration::Service(service) => {
+            let mut ports = service.ports.iter().map(|port| (u32::from(port.port), &*port.name));
+            ports.find(|(number, name)| is_meant(*number, name)).map(|(number, _)| number)
+        }
+        Declaration::Entry(entry) => {
+            let mut ports = entry.spec.ports.iter();
+            ports.find(|port| is_meant(port.number, &port.name)).map(|port| port.number)
+        }
+    };
+    port.map_or(Attached::ToNone, Attached::To)
 }
 
 fn http(
@@ -126,7 +168,8 @@ fn http(
         for (j, matched) in matches.iter().enumerate() {
             let order = matching::http_order(Order::default().number(HTTP_CLASS), matched);
             let Some(conditions) = matching::http(matched) else { continue };
-            routes.push(source.route([i, j], order, common.name, with_match(&route, conditions)));
+            let traffic = Traffic::Http(with_match(&route, conditions));
+            routes.push(source.route([i, j], order, common.name, traffic));
         }
     }
 }
@@ -151,8 +194,24 @@ fn grpc(
         for (j, matched) in matches.iter().enumerate() {
             let order = matching::grpc_order(Order::default().number(GRPC_CLASS), matched);
             let Some(conditions) = matching::grpc(matched) else { continue };
-            routes.push(source.route([i, j], order, common.name, with_match(&route, conditions)));
+            let traffic = Traffic::Http(with_match(&route, conditions));
+            routes.push(source.route([i, j], order, common.name, traffic));
         }
+    }
+}
+
+fn streams(
+    context: &mut Context<'_>,
+    source: &Source<'_>,
+    rules: &[StreamRule],
+    routes: &mut Vec<Route>,
+) {
+    let class = if source.kind == ObjectKind::TlsRoute { TLS_CLASS } else { TCP_CLASS };
+    for (i, rule) in rules.iter().enumerate() {
+        let destinations = backend::destinations(context, source, &rule.backend_refs);
+        let order = Order::default().number(class);
+        let traffic = Traffic::Tcp(TcpRoute { destinations });
+        routes.push(source.route([i, 0], order, &rule.name, traffic));
     }
 }
 
@@ -184,9 +243,7 @@ fn unusable() -> HttpRoute {
 
 /// Returns what a rule does, with whatever matches.
 fn action(context: &mut Context<'_>, source: &Source<'_>, rule: &Rule<'_>) -> HttpRoute {
-    let Some(filters) = filter::lower(context, source, rule.filters) else {
-        return unusable();
-    };
+    let Ok(filters) = filter::lower(context, source, rule.filters) else { return unusable() };
     let action = match filters.redirect {
         Some(redirect) => Action::Redirect(redirect),
         None => Action::Forward(Forward {
@@ -230,7 +287,7 @@ fn times(context: &Context<'_>, rule: &Rule<'_>) -> Forward {
 // === impl Source ===
 
 impl Source<'_> {
-    fn route(&self, position: [usize; 2], order: Order, name: &str, http: HttpRoute) -> Route {
+    fn route(&self, position: [usize; 2], order: Order, name: &str, traffic: Traffic) -> Route {
         let [rule, matched] = position;
         let object = &self.metadata.name;
         let order = order.object(self.metadata).number(rule).number(matched);
@@ -239,12 +296,17 @@ impl Source<'_> {
             name => name.to_owned(),
         };
         Route {
-            id: format!("{}/{object}/{rule}/{matched}", self.kind),
+            id: format!("{}/{object}/{rule}/{matched}", self.kind.name().to_ascii_lowercase()),
             service: Some(self.scope.service.clone()),
             ports: self.ports.clone(),
             order: order.into_bytes(),
             name,
-            traffic: Some(Traffic::Http(http)),
+            traffic: Some(traffic),
+            client_namespace: if self.is_of_consumer {
+                object.namespace.to_string()
+            } else {
+                String::new()
+            },
         }
     }
 }

@@ -43,6 +43,9 @@ fn of_workload(object: &Object, uid: &str) -> Option<Resource> {
         | Object::DestinationRule(_)
         | Object::HttpRoute(_)
         | Object::GrpcRoute(_)
+        | Object::TlsRoute(_)
+        | Object::TcpRoute(_)
+        | Object::ReferenceGrant(_)
         | Object::AuthorizationPolicy(_)
         | Object::PeerAuthentication(_) => return None,
     };

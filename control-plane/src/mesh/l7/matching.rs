@@ -51,37 +51,15 @@ pub(super) fn lower(matched: &VirtualMatch) -> Option<HttpMatch> {
             // No token is looked at before a request is routed.
             return None;
         }
-        if name.starts_with(':') {
-            add_pseudo(&mut conditions, name, text)?;
-        } else {
-            conditions.headers.push(header(name, text, false));
-        }
+        // With what is a header in HTTP/2 only, such as `:method`.
+        conditions.headers.push(header(name, text, false));
     }
     for (name, text) in &matched.without_headers {
-        if name.starts_with(':') {
-            return None;
-        }
         if !name.starts_with(CLAIMS) {
             conditions.headers.push(header(name, text, true));
         }
     }
     Some(conditions)
-}
-
-/// Adds a condition on what is a header in HTTP/2 only; none if there is another one on it.
-fn add_pseudo(conditions: &mut HttpMatch, name: &str, text: &Text) -> Option<()> {
-    let value = string(text);
-    let place = match name {
-        ":method" => &mut conditions.method,
-        ":scheme" => &mut conditions.scheme,
-        ":authority" => &mut conditions.authority,
-        _ => {
-            let is_free = name == ":path" && conditions.path.is_none();
-            conditions.path = path(text, false);
-            return is_free.then_some(());
-        }
-    };
-    place.replace(value).is_none().then_some(())
 }
 
 fn header(name: &str, text: &Text, invert: bool) -> HeaderMatch {

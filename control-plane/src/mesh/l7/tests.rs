@@ -1,7 +1,10 @@
 mod authorization;
+mod consumers;
 mod destinations;
 mod gateway_api;
 mod reach;
+mod route_status;
+mod streams;
 mod virtual_services;
 
 use crate::{

@@ -93,6 +93,7 @@ impl Source<'_> {
             order: order.into_bytes(),
             name,
             traffic: Some(traffic),
+            client_namespace: String::new(),
         }
     }
 }

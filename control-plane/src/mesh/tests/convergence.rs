@@ -12,13 +12,13 @@ use prost::Message as _;
 
 use crate::{
     fixture::{declared, object},
-    mesh::{Event, Mesh},
-    object::{Object, ObjectKind},
+    mesh::{Event, Judgement, Mesh, ParentJudgement},
+    object::{Object, ObjectKey, ObjectKind},
     resource::{Change, Kind, Resource, ResourceName},
 };
 
 /// Objects that depend on each other in many ways, each in some versions.
-const UNIVERSE: [&[&str]; 36] = [
+const UNIVERSE: [&[&str]; 40] = [
     &[
         "v1, kind: Namespace, metadata: {name: shop}",
         "v1, kind: Namespace, metadata: {name: shop, labels: {istio.io/dataplane-mode: ambient, \
@@ -223,6 +223,28 @@ const UNIVERSE: [&[&str]; 36] = [
          namespace: shop, port: 80}]}]}",
     ],
     &[
+        "gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: c, namespace: bank}, spec: \
+         {parentRefs: [{group: '', kind: Service, name: cart, namespace: shop}], rules: \
+         [{backendRefs: [{name: cart, namespace: shop, port: 80}, {name: till, port: 80}]}]}",
+        "gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: c, namespace: bank}, spec: \
+         {parentRefs: [{group: networking.istio.io, kind: ServiceEntry, name: e, namespace: shop}, \
+         {name: w}], rules: [{backendRefs: [{name: cart, namespace: shop, port: 80}]}]}",
+    ],
+    &["gateway.networking.k8s.io/v1alpha2, kind: TCPRoute, metadata: {name: t, namespace: bank}, \
+         spec: {parentRefs: [{group: '', kind: Service, name: till}], rules: [{backendRefs: [{name: \
+         cart, namespace: shop, port: 80}]}]}"],
+    &["gateway.networking.k8s.io/v1alpha2, kind: TLSRoute, metadata: {name: t, namespace: shop}, \
+         spec: {parentRefs: [{group: '', kind: Service, name: cart}], rules: [{backendRefs: [{name: \
+         till, namespace: bank, port: 80}]}]}"],
+    &[
+        "gateway.networking.k8s.io/v1beta1, kind: ReferenceGrant, metadata: {name: g, namespace: \
+         shop}, spec: {from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: bank}], \
+         to: [{group: '', kind: Service}]}",
+        "gateway.networking.k8s.io/v1beta1, kind: ReferenceGrant, metadata: {name: g, namespace: \
+         shop}, spec: {from: [{group: gateway.networking.k8s.io, kind: GRPCRoute, namespace: bank}], \
+         to: [{group: '', kind: Service, name: cart}]}",
+    ],
+    &[
         "security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: t, namespace: shop}, spec: \
          {targetRefs: [{group: networking.istio.io, kind: ServiceEntry, name: e}]}",
         "security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: t, namespace: shop}, spec: \
@@ -263,6 +285,16 @@ fn resources(mesh: &Mesh) -> BTreeMap<(Kind, ResourceName), Resource> {
         ((resource.kind, resource.name.clone()), Resource::clone(resource))
     };
     mesh.resources().map(entry).collect()
+}
+
+/// What the status of all objects has to say.
+fn judgements(mesh: &Mesh) -> Vec<(ObjectKey, Option<Judgement>, Vec<ParentJudgement>)> {
+    let keys = OBJECTS.iter().map(|versions| versions[0].key());
+    keys.map(|key| {
+        let (judgement, parents) = (mesh.judgement(&key).cloned(), mesh.parents(&key).to_vec());
+        (key, judgement, parents)
+    })
+    .collect()
 }
 
 /// Returns why proxies would refuse a resource, other than that they lack a feature.
@@ -319,6 +351,7 @@ proptest! {
             prop_assert_eq!(&resources(&mesh), &resources(&fresh));
             prop_assert_eq!(&replica, &resources(&fresh));
             prop_assert_eq!(mesh.warnings(), fresh.warnings());
+            prop_assert_eq!(judgements(&mesh), judgements(&fresh));
             prop_assert_eq!(mesh.resources().find_map(|resource| refusal(resource)), None);
         }
     }
@@ -345,5 +378,6 @@ proptest! {
         let fresh = fresh(objects.iter());
         prop_assert_eq!(&replica, &resources(&fresh));
         prop_assert_eq!(mesh.warnings(), fresh.warnings());
+        prop_assert_eq!(judgements(&mesh), judgements(&fresh));
     }
 }

@@ -52,6 +52,7 @@ pub(in crate::mesh) fn of_pod(context: &mut Context<'_>, pod: &Pod) -> Option<Re
     workload.services = services(context, pod);
     set_policies(context, &mut workload, namespace, &metadata.labels);
     set_waypoint(context, &mut workload, pod);
+    waypoint::require(context, &mut workload, pod);
     Some(resource(&workload, &pod.addresses))
 }
 

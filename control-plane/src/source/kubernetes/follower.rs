@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{Batch, JsonEvent, ObjectError, Stamp, StampEvent};
 use crate::{
-    mesh::{Event, condition_of},
+    mesh::{Event, is_judged},
     object::{self, InvalidObject, Object, ObjectKey, ObjectKind, ObjectName, Read},
 };
 
@@ -73,7 +73,7 @@ impl Follower {
                 let name = name(&object);
                 self.known.remove(&name);
                 let key = self.key(name);
-                let stamp = condition_of(self.kind).map(|_| StampEvent::Lost(key.clone()));
+                let stamp = is_judged(self.kind).then(|| StampEvent::Lost(key.clone()));
                 Some(self.batch(Some(Event::Deleted(key)), stamp))
             }
         }
@@ -89,7 +89,7 @@ impl Follower {
     fn relisted(&mut self) -> Batch {
         let objects = self.known.values().cloned().collect();
         let stamps = std::mem::take(&mut self.stamped);
-        let stamps = condition_of(self.kind).map(|_| StampEvent::Relisted(self.kind, stamps));
+        let stamps = is_judged(self.kind).then_some(StampEvent::Relisted(self.kind, stamps));
         self.batch(Some(Event::Relisted(self.kind, objects)), stamps)
     }
 
@@ -102,7 +102,7 @@ impl Follower {
     }
 
     fn stamp(&self, object: &Value) -> Option<Stamp> {
-        condition_of(self.kind).map(|_| Stamp::read(object))
+        is_judged(self.kind).then(|| Stamp::read(object))
     }
 
     fn key(&self, name: ObjectName) -> ObjectKey {

@@ -16,6 +16,8 @@ pub struct Stamp {
     pub generation: Option<i64>,
     /// Conditions of the status, of whoever wrote them.
     pub conditions: Vec<Value>,
+    /// What the status of a route says of its parents, whoever wrote it.
+    pub parents: Vec<Value>,
 }
 
 /// What happened to stamps.
@@ -39,11 +41,12 @@ impl Stamp {
     /// Reads the stamp of an object.
     pub fn read(object: &Value) -> Self {
         let metadata = &object["metadata"];
-        let conditions = object["status"]["conditions"].as_array();
+        let list = |name: &str| object["status"][name].as_array().cloned().unwrap_or_default();
         Self {
             version: metadata["resourceVersion"].as_str().unwrap_or_default().into(),
             generation: metadata["generation"].as_i64(),
-            conditions: conditions.cloned().unwrap_or_default(),
+            conditions: list("conditions"),
+            parents: list("parents"),
         }
     }
 }

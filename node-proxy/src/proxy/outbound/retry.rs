@@ -19,6 +19,7 @@ pub(super) fn is_worth_another_endpoint(reason: &CloseReason) -> bool {
         | CloseReason::ClientReset
         | CloseReason::ServerReset
         | CloseReason::DeniedByPolicy { .. }
+        | CloseReason::WaypointRequired { .. }
         | CloseReason::NotAllowed { .. }
         | CloseReason::UnknownPolicy { .. }
         | CloseReason::DeniedByPolicyChange { .. }

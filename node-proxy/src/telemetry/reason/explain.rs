@@ -21,6 +21,9 @@ impl CloseReason {
             Self::DeniedByPolicy { .. } | Self::DeniedByPolicyChange { .. } => {
                 "change that policy if this source may connect"
             }
+            Self::WaypointRequired { .. } => {
+                "connect to the service, not to its pod: the waypoint decides then"
+            }
             Self::NotAllowed { .. } => "add this source to one if it may connect",
             Self::UnknownPolicy { .. } => "check that it exists and is valid",
             Self::WorkloadUnknown => "check that its address is in the proxy's workloads",
@@ -70,6 +73,9 @@ impl CloseReason {
     fn write_event(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let event = match self {
             Self::DeniedByPolicy { policy } => return write!(f, "denied by policy {policy}"),
+            Self::WaypointRequired { policy } => {
+                return write!(f, "denied because it went past the waypoint ({policy})");
+            }
             Self::UnknownPolicy { policy } => {
                 return write!(f, "denied because policy {policy} applies and is not loaded");
             }
@@ -91,12 +97,11 @@ impl CloseReason {
             Self::TlsHandshake(failure) => {
                 return write!(f, "TLS handshake failed, {}", handshake_event(*failure));
             }
-            Self::RefusedByPeer { status, denial: Some(denial) } => {
-                write!(f, "the proxy of the destination answered CONNECT with {status}, ")?;
+            Self::RefusedByPeer { status, denial } => {
+                write!(f, "the proxy of the destination answered CONNECT with {status}")?;
+                let Some(denial) = denial else { return Ok(()) };
+                f.write_str(", ")?;
                 return denial.write_event(f);
-            }
-            Self::RefusedByPeer { status, denial: None } => {
-                return write!(f, "the proxy of the destination answered CONNECT with {status}");
             }
             Self::LimitReached { limit } => {
                 return write!(f, "limit \"{limit}\" of this proxy reached");
@@ -107,9 +112,7 @@ impl CloseReason {
             Self::WorkloadUnknown => "no configuration describes this pod",
             Self::NoHealthyEndpoint => "the service has no healthy endpoint",
             Self::WaypointUnavailable => "no instance of the destination's waypoint is there",
-            Self::GatewayUnavailable => {
-                "no gateway to the network of the service's endpoints is there"
-            }
+            Self::GatewayUnavailable => "no gateway to the network of the endpoints is there",
             Self::NameNotResolved => "no address was found for the host name of the destination",
             Self::DestinationUnknown => "the mesh does not know the destination",
             Self::DestinationNotAllowed => "a peer asked for an address that is not this pod's",

@@ -9,12 +9,14 @@ use crate::telemetry::fixtures::policy_key;
 fn table() -> Vec<(R, &'static str, F, &'static str)> {
     let policy = policy_key();
     let (changed, not_allowed) = (Arc::clone(&policy), Arc::clone(&policy));
+    let around = R::WaypointRequired { policy: Arc::clone(&policy) };
     let denied = R::DeniedByPolicy { policy: Arc::clone(&policy) };
     vec![
         (R::Completed, "completed", F::None, "completed"),
         (R::ClientReset, "client_reset", F::None, "client"),
         (R::ServerReset, "server_reset", F::None, "server"),
         (denied.clone(), "denied_by_policy", F::Deny, "shop/deny-all"),
+        (around, "waypoint_required", F::Deny, "past the waypoint (shop/deny-all): connect to the"),
         (R::NotAllowed { policy: not_allowed }, "not_allowed", F::Deny, "no ALLOW policy"),
         (R::UnknownPolicy { policy }, "unknown_policy", F::Deny, "shop/deny-all"),
         (
@@ -78,7 +80,7 @@ fn every_reason_has_its_name_flags_and_sentence() {
         assert!(!sentence.contains("  ") && !sentence.contains('\n'), "{name}: {sentence}");
     }
     let names: HashSet<_> = table().iter().map(|(_, name, ..)| *name).collect();
-    assert_eq!(names.len(), 31);
+    assert_eq!(names.len(), 32);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! HTTP connections to endpoints that are used again.
 
+mod switch;
+
 use std::{
     cell::RefCell,
     collections::{HashMap, VecDeque},
@@ -16,6 +18,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 
+pub(in crate::proxy) use self::switch::{Switch, Switched};
 use super::{Dialler, UpstreamError, Version, Wanted};
 use crate::{
     balance::{Cluster, Overflow, Permit},
@@ -108,6 +111,9 @@ impl Pool {
     ) -> Result<Response<Incoming>, UpstreamError> {
         let (way, backend) = (wanted.way.clone(), wanted.backend.name.clone());
         let key = Key { address: wanted.address, way, backend };
+        if let Some(switch) = &wanted.switch {
+            return self.switch(&key, dialler, wanted, switch, request).await;
+        }
         match wanted.version {
             Version::Http1 => self.send_http1(key, dialler, wanted, request).await,
             Version::Http2 => self.send_http2(key, dialler, wanted, request).await,

@@ -113,6 +113,31 @@ fn all_conditions_have_to_hold() {
 }
 
 #[test]
+fn what_is_a_header_in_http_2_only_matches_like_one() {
+    let request = Request::builder().method("PUT").uri("/a?q").header("host", "shop:80");
+    let (parts, ()) = request.body(()).unwrap().into_parts();
+    for (name, value, expected) in [
+        (":method", "PUT", true),
+        (":method", "GET", false),
+        (":scheme", "http", true),
+        (":scheme", "https", false),
+        (":authority", "shop:80", true),
+        (":authority", "shop", false),
+        ("host", "shop:80", true),
+        (":path", "/a?q", true),
+        (":path", "/a", false),
+    ] {
+        for invert in [false, true] {
+            let header = l7::HeaderMatch { name: name.into(), value: exact(value), invert };
+            let wire = l7::HttpMatch { headers: vec![header], ..Default::default() };
+            let found =
+                HttpMatch::try_from(wire).unwrap().matches(&RequestHead::of(&parts, "http"));
+            assert_eq!(found, expected != invert, "{name} {value} {invert}");
+        }
+    }
+}
+
+#[test]
 fn a_match_that_is_invalid_says_where() {
     let header = |name: &str, value| l7::HeaderMatch { name: name.into(), value, invert: false };
     for (headers, field) in [

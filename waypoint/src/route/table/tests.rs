@@ -39,7 +39,7 @@ fn table(routes: Vec<l7::Route>) -> RouteTable {
     for route in routes {
         service.insert(Route::try_from(route).unwrap());
     }
-    service.table(80)
+    service.tables(80).all
 }
 
 fn found(table: &RouteTable, method: &str, path: &str) -> Option<String> {
@@ -104,10 +104,10 @@ fn a_route_is_for_its_ports_until_it_is_removed() {
     for route in [all, web, tcp] {
         service.insert(Route::try_from(route).unwrap());
     }
-    let name = |service: &ServiceRoutes, port| found(&service.table(port), "GET", "/");
+    let name = |service: &ServiceRoutes, port| found(&service.tables(port).all, "GET", "/");
     assert_eq!(name(&service, 80).as_deref(), Some("route-1"));
     assert_eq!(name(&service, 5432).as_deref(), Some("route-2"));
-    assert!(service.table(5432).tcp().is_some() && service.table(80).tcp().is_none());
+    assert!(service.tables(5432).all.tcp().is_some() && service.tables(80).all.tcp().is_none());
     service.remove("1");
     assert_eq!(name(&service, 80).as_deref(), Some("route-2"));
     service.insert(Route::try_from(wire(2, &[0], path(Kind::Exact("/z".into()), false))).unwrap());
@@ -115,6 +115,41 @@ fn a_route_is_for_its_ports_until_it_is_removed() {
     service.remove("2");
     service.remove("3");
     assert!(service.is_empty());
+}
+
+#[test]
+fn routes_of_a_namespace_hold_for_its_clients_in_place_of_those_for_all() {
+    let mut service = ServiceRoutes::default();
+    let exact = |text: &str| path(Kind::Exact(text.into()), false);
+    let all = wire(1, &[1], None);
+    let own = l7::Route { client_namespace: "bank".into(), ..wire(2, &[2], exact("/own")) };
+    let tcp = |id, name: &str| {
+        let split = l7::TcpRoute { destinations: vec![] };
+        let traffic = Some(l7::route::Traffic::Tcp(split));
+        l7::Route { traffic, client_namespace: name.into(), ..wire(id, &[0], None) }
+    };
+    for route in [all, own, tcp(3, ""), tcp(4, "tools")] {
+        service.insert(Route::try_from(route).unwrap());
+    }
+    let tables = service.tables(80);
+    for (namespace, path, http, tcp) in [
+        ("shop", "/own", Some(1), 3),
+        ("bank", "/own", Some(2), 3),
+        ("bank", "/", None, 3),
+        ("tools", "/", Some(1), 4),
+    ] {
+        let table = tables.of(namespace);
+        let name = http.map(|id| format!("route-{id}"));
+        assert_eq!(found(table, "GET", path), name, "{namespace} {path}");
+        assert_eq!(*table.tcp().unwrap().name, *format!("route-{tcp}"), "{namespace}");
+    }
+    service.remove("1");
+    service.remove("3");
+    let tables = service.tables(80);
+    let (parts, ()) = Request::builder().uri("/x").body(()).unwrap().into_parts();
+    let head = RequestHead::of(&parts, "http");
+    assert!(matches!(tables.of("shop").find(&head), Found::NoRoutes), "only others have routes");
+    assert!(matches!(tables.of("bank").find(&head), Found::NoMatch));
 }
 
 #[test]

@@ -37,39 +37,55 @@ pub(super) struct Filters {
     pub(super) cors: Option<Cors>,
 }
 
-/// Returns what filters do; none if one of them is not known, or if they contradict each other.
+/// Why filters cannot be applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Unusable {
+    /// One is not known, or does not say what it does.
+    Unknown(String),
+    /// A redirect leaves nothing to rewrite.
+    Contradiction,
+}
+
+/// Returns what filters do.
 pub(super) fn lower(
     context: &mut Context<'_>,
     source: &Source<'_>,
     written: &[RouteFilter],
-) -> Option<Filters> {
+) -> Result<Filters, Unusable> {
     let mut filters = Filters::default();
     for filter in written {
+        let unknown = || Unusable::Unknown(filter.kind.clone());
         match filter.kind.as_str() {
             "RequestHeaderModifier" => {
-                let headers = filter.request_header_modifier.as_ref()?;
+                let headers = filter.request_header_modifier.as_ref().ok_or_else(unknown)?;
                 filters.request_headers = Some(mutation(headers));
             }
             "ResponseHeaderModifier" => {
-                let headers = filter.response_header_modifier.as_ref()?;
+                let headers = filter.response_header_modifier.as_ref().ok_or_else(unknown)?;
                 filters.response_headers = Some(mutation(headers));
             }
             "RequestRedirect" => {
-                filters.redirect = Some(lower_redirect(filter.request_redirect.as_ref()?));
+                let redirect = filter.request_redirect.as_ref().ok_or_else(unknown)?;
+                filters.redirect = Some(lower_redirect(redirect));
             }
             "URLRewrite" => {
-                filters.rewrite = Some(lower_rewrite(filter.url_rewrite.as_ref()?));
+                let rewrite = filter.url_rewrite.as_ref().ok_or_else(unknown)?;
+                filters.rewrite = Some(lower_rewrite(rewrite));
             }
             "RequestMirror" => {
-                let mirror = filter.request_mirror.as_ref()?;
+                let mirror = filter.request_mirror.as_ref().ok_or_else(unknown)?;
                 filters.mirrors.extend(lower_mirror(context, source, mirror));
             }
-            "CORS" => filters.cors = Some(lower_cors(filter.cors.as_ref()?)),
-            _ => return None,
+            "CORS" => {
+                filters.cors = Some(lower_cors(filter.cors.as_ref().ok_or_else(unknown)?));
+            }
+            _ => return Err(unknown()),
         }
     }
-    let contradicts = filters.redirect.is_some() && filters.rewrite.is_some();
-    (!contradicts).then_some(filters)
+    if filters.redirect.is_some() && filters.rewrite.is_some() {
+        return Err(Unusable::Contradiction);
+    }
+    Ok(filters)
 }
 
 fn mutation(written: &HeaderFilter) -> HeaderMutation {

@@ -121,7 +121,10 @@ fn grpc_path(method: &GrpcMethod) -> Option<PathMatch> {
             path_match::Kind::Regex(format!("/{ELEMENT}/{}", regex_syntax::escape(&method)))
         }
         (RouteValueKind::RegularExpression, service, method) => {
-            let text = |part: Option<String>| part.unwrap_or_else(|| ELEMENT.to_owned());
+            // A bar in one part must not split the other.
+            let text = |part: Option<String>| {
+                part.map_or_else(|| ELEMENT.to_owned(), |part| format!("(?:{part})"))
+            };
             path_match::Kind::Regex(format!("/{}/{}", text(service), text(method)))
         }
     };

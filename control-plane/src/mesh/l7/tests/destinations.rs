@@ -193,3 +193,31 @@ fn localities_tls_and_the_rest_are_told() {
     let budget = budget.retry_budget.unwrap();
     assert_eq!((budget.percent, budget.min_concurrency), (20.0, 3));
 }
+
+#[test]
+fn what_the_mesh_configuration_says_holds_where_no_rule_says_it() {
+    let config = "---
+{apiVersion: v1, kind: ConfigMap, metadata: {name: istio, namespace: istio-system}, data: {mesh: \
+ 'defaultTrafficPolicy: {connectionPool: {tcp: {maxConnections: 7}}, outlierDetection: \
+ {consecutive5xxErrors: 3}}'}}
+";
+    let errors = |more: &str| {
+        let all = variants(&(config.to_owned() + more)).into_iter();
+        all.map(|v| v.outlier_detection.map_or(0, |d| d.consecutive_5xx)).collect::<Vec<_>>()
+    };
+    let limits = |more: &str| limits(&(config.to_owned() + more));
+    let of = |subset: &str, limit| (0, subset.to_owned(), limit);
+    // Services are told of as soon as waypoints send them anything.
+    let used = super::virtual_service(
+        "v",
+        "hosts: [cart], http: [{route: [{destination: {host: cart}}]}]",
+    );
+    assert_eq!(limits(&used), [of("", 7)]);
+    let rule = |spec: &str| destination_rule("shop", "r", &format!("host: cart, {spec}"));
+    let random = rule("trafficPolicy: {loadBalancer: {simple: RANDOM}}");
+    assert_eq!((limits(&random), errors(&random)), (vec![of("", 7)], vec![3]));
+    let own = rule(&format!("trafficPolicy: {{{}}}, subsets: [{{name: a}}]", limit(1)));
+    assert_eq!((limits(&own), errors(&own)), (vec![of("", 1), of("a", 1)], vec![3, 3]));
+    let subset = rule("subsets: [{name: a}]");
+    assert_eq!(limits(&subset), [of("", 7), of("a", 7)]);
+}

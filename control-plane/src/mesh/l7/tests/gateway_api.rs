@@ -91,9 +91,15 @@ fn routes_are_attached_to_services_and_ports_that_are_there() {
         (with("{kind: Service, group: core, name: cart}", "shop"), Some(vec![])),
         (with("{kind: Service, group: '', name: cart, port: 80}", "shop"), Some(vec![80])),
         (with("{kind: Service, group: '', name: cart, port: 81}", "shop"), None),
+        (
+            with("{kind: Service, group: '', name: cart, sectionName: tcp}", "shop"),
+            Some(vec![9000]),
+        ),
+        (with("{kind: Service, group: '', name: cart, sectionName: no}", "shop"), None),
+        (with("{kind: Service, group: '', name: cart, sectionName: tcp, port: 80}", "shop"), None),
         (with("{name: cart}", "shop"), None),
         (with("{kind: Service, group: '', name: nobody}", "shop"), None),
-        (with(to_cart, "bank"), None),
+        (with(to_cart, "bank"), Some(vec![])),
     ];
     for (yaml, expected) in cases {
         let found = routes(&shop(&yaml)).first().map(|route| route.ports.clone());
@@ -139,7 +145,7 @@ fn calls_are_matched_by_their_path() {
         ("service: a.B, method: C", path_match::Kind::Exact("/a.B/C".into())),
         ("service: a.B", path_match::Kind::Prefix("/a.B/".into())),
         ("method: C.D", path_match::Kind::Regex("/[^/]+/C\\.D".into())),
-        ("type: RegularExpression, service: a.*", path_match::Kind::Regex("/a.*/[^/]+".into())),
+        ("type: RegularExpression, service: a.*", path_match::Kind::Regex("/(?:a.*)/[^/]+".into())),
     ];
     for (method, expected) in cases {
         assert_eq!(path(method), Some(expected), "{method}");

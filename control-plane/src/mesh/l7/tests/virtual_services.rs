@@ -101,9 +101,9 @@ fn conditions_that_are_decided_beforehand_drop_their_entries() {
         ("headers: {'@request.auth.claims.a': {exact: b}}", 0),
         ("withoutHeaders: {'@request.auth.claims.a': {exact: b}}", 1),
         ("headers: {':method': {exact: GET}}", 1),
-        ("headers: {':method': {exact: GET}}, method: {exact: GET}", 0),
+        ("headers: {':method': {exact: GET}}, method: {exact: GET}", 1),
         ("headers: {':path': {prefix: /a}}", 1),
-        ("withoutHeaders: {':method': {exact: GET}}", 0),
+        ("withoutHeaders: {':method': {exact: GET}}", 1),
         ("port: 80", 1),
         ("port: 81", 0),
     ];
@@ -117,7 +117,7 @@ fn conditions_that_are_decided_beforehand_drop_their_entries() {
 fn every_condition_is_told() {
     let conditions = "uri: {prefix: /a}, ignoreUriCase: true, scheme: {exact: https}, method: \
          {regex: 'GET|PUT'}, authority: {prefix: cart}, headers: {X-User: {exact: jason}, y: {}, z: \
-         {regex: '*'}}, withoutHeaders: {q: {exact: b}}, queryParams: {Debug: {exact: ''}}";
+         {regex: '*'}}, withoutHeaders: {q: {exact: b}, ':method': {exact: PUT}}, queryParams: {Debug: {exact: ''}}";
     let matched = http(&format!("match: [{{{conditions}}}], {TILL}")).r#match.unwrap();
     let path = matched.path.unwrap();
     assert_eq!(path.kind, Some(path_match::Kind::Prefix("/a".into())));
@@ -132,6 +132,7 @@ fn every_condition_is_told() {
         ("x-user", string_match::Kind::Exact("jason".into()), false),
         ("y", string_match::Kind::Present(true), false),
         ("z", string_match::Kind::Present(true), false),
+        (":method", string_match::Kind::Exact("PUT".into()), true),
         ("q", string_match::Kind::Exact("b".into()), true),
     ];
     assert_eq!(headers, expected);

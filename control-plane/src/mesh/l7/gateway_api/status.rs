@@ -1,0 +1,219 @@
+//! What the status of a route says of the services that it is attached to.
+
+use mesh_api::{
+    crd::{BackendReference, GrpcRule, HttpRule, ParentReference, RouteFilter},
+    proto::l7::ServiceRef,
+};
+
+use super::{
+    Attached, Scope, Source, attached,
+    backend::{self, Unresolved},
+    filter::{self, Unusable},
+    is_of_consumer, matching,
+};
+use crate::{
+    mesh::{
+        context::Context,
+        judgement::{Judgement, ParentJudgement},
+        service::Declaration,
+        store::{parent_key, parents_of},
+        waypoint,
+    },
+    object::{Metadata, Object, ObjectKey, ObjectName},
+};
+
+/// What is judged of a rule.
+struct Rule<'a> {
+    filters: Vec<&'a [RouteFilter]>,
+    backends: Vec<&'a BackendReference>,
+    /// Whether its conditions can be understood.
+    is_understood: bool,
+}
+
+/// A service that a route names as its parent.
+struct Parent<'a> {
+    key: ObjectKey,
+    service: Declaration<'a>,
+    metadata: &'a Metadata,
+}
+
+/// Returns what the status of a route has to say of each service that it names as its parent.
+pub(in crate::mesh) fn judge(context: &mut Context<'_>, object: &Object) -> Vec<ParentJudgement> {
+    let rules: Vec<_> = match Some(object) {
+        Some(Object::HttpRoute(route)) => route.spec.rules.iter().map(of_http).collect(),
+        Some(Object::GrpcRoute(route)) => route.spec.rules.iter().map(of_grpc).collect(),
+        Some(Object::TlsRoute(route) | Object::TcpRoute(route)) => {
+            let rules = route.spec.rules.iter();
+            rules.map(|rule| of_rule(&[], &rule.backend_refs, true)).collect()
+        }
+        _ => return Vec::new(),
+    };
+    let mut judgements = Vec::new();
+    for reference in parents_of(object) {
+        // What is no service is for gateways to say.
+        let Some(key) = parent_key(object.metadata().namespace(), reference) else { continue };
+        judgements.push(of_parent(context, object, reference, key, &rules));
+    }
+    judgements
+}
+
+fn of_http(rule: &HttpRule) -> Rule<'_> {
+    let is_understood = rule.matches.iter().all(|matched| matching::http(matched).is_some());
+    of_rule(&rule.filters, &rule.backend_refs, is_understood)
+}
+
+fn of_grpc(rule: &GrpcRule) -> Rule<'_> {
+    let is_understood = rule.matches.iter().all(|matched| matching::grpc(matched).is_some());
+    of_rule(&rule.filters, &rule.backend_refs, is_understood)
+}
+
+fn of_rule<'a>(
+    filters: &'a [RouteFilter],
+    backends: &'a [BackendReference],
+    is_understood: bool,
+) -> Rule<'a> {
+    let of_backends = backends.iter().map(|backend| backend.filters.as_slice());
+    let filters: Vec<_> = [filters].into_iter().chain(of_backends).collect();
+    let mirrors = filters.iter().flat_map(|filters| filters.iter());
+    let mirrors = mirrors.filter_map(|filter| filter.request_mirror.as_ref());
+    let backends = backends.iter().chain(mirrors.map(|mirror| &mirror.backend_ref)).collect();
+    Rule { filters, backends, is_understood }
+}
+
+fn of_parent(
+    context: &mut Context<'_>,
+    object: &Object,
+    reference: &ParentReference,
+    key: ObjectKey,
+    rules: &[Rule<'_>],
+) -> ParentJudgement {
+    let found = context.store.get(&key);
+    let parent = found.and_then(|object| {
+        Some(Parent { key, service: Declaration::of(object)?, metadata: object.metadata() })
+    });
+    let waypoint = parent.as_ref().and_then(|parent| waypoint_of(context, parent.metadata));
+    let metadata = object.metadata();
+    let scope = scope(context, reference, parent.as_ref(), waypoint.as_ref(), metadata);
+    let source = Source {
+        scope: &scope,
+        metadata,
+        kind: object.kind(),
+        ports: Vec::new(),
+        is_of_consumer: is_of_consumer(metadata.namespace(), &scope),
+    };
+    ParentJudgement {
+        parent: reference.clone(),
+        accepted: accepted(context, &source, reference, parent.as_ref(), waypoint.as_ref(), rules),
+        resolved: resolved(context, &source, rules),
+    }
+}
+
+/// Returns the waypoint of a service, without saying of the route what is to be said of the service.
+fn waypoint_of(context: &mut Context<'_>, metadata: &Metadata) -> Option<ObjectName> {
+    let mut service = Context::new(context.store, context.options, context.settings);
+    // What is asked for is the name, which it notes.
+    let _address = waypoint::of_service(&mut service, metadata);
+    context.depends_on.gateways.extend(service.depends_on.gateways);
+    service.waypoints.into_iter().next()
+}
+
+fn scope(
+    context: &Context<'_>,
+    reference: &ParentReference,
+    parent: Option<&Parent<'_>>,
+    waypoint: Option<&ObjectName>,
+    metadata: &Metadata,
+) -> Scope {
+    let named = match reference.namespace.as_str() {
+        "" => metadata.namespace().clone(),
+        namespace => namespace.into(),
+    };
+    let namespace = parent.map_or(named, |parent| parent.metadata.namespace().clone());
+    let hostname = match parent {
+        Some(Parent { service: Declaration::Entry(entry), .. }) => {
+            entry.spec.hosts.first().cloned().unwrap_or_default()
+        }
+        Some(Parent { service: Declaration::Service(_), .. }) | None => {
+            context.store.host_of(&ObjectName::new(namespace.clone(), reference.name.as_str()))
+        }
+    };
+    Scope {
+        service: ServiceRef { namespace: namespace.to_string(), hostname },
+        ports: Vec::new(),
+        addresses: Vec::new(),
+        consumer: waypoint.map_or(namespace, |waypoint| waypoint.namespace.clone()),
+    }
+}
+
+/// Returns whether a route is attached to a service, and all of its rules can be applied.
+fn accepted(
+    context: &mut Context<'_>,
+    source: &Source<'_>,
+    reference: &ParentReference,
+    parent: Option<&Parent<'_>>,
+    waypoint: Option<&ObjectName>,
+    rules: &[Rule<'_>],
+) -> Judgement {
+    let Some(Parent { key, service, .. }) = parent else {
+        let message = format!("there is no {} {}", reference.kind, reference.name);
+        return refused("NoMatchingParent", message);
+    };
+    if matches!(attached(service, reference), Attached::ToNone) {
+        return refused("NoMatchingParent", format!("{key} has no such port"));
+    }
+    for (i, rule) in rules.iter().enumerate() {
+        if !rule.is_understood {
+            let message = format!("rule {i}: a regular expression that is none");
+            return refused("UnsupportedValue", message);
+        }
+        for filters in &rule.filters {
+            match filter::lower(context, source, filters) {
+                Ok(_) => {}
+                Err(Unusable::Unknown(kind)) => {
+                    let message = format!("rule {i}: filter of the type `{kind}`");
+                    return refused("UnsupportedValue", message);
+                }
+                Err(Unusable::Contradiction) => {
+                    let message = format!("rule {i}: a redirect leaves nothing to rewrite");
+                    return refused("IncompatibleFilters", message);
+                }
+            }
+        }
+    }
+    let message = match waypoint {
+        Some(waypoint) => format!("attached to {key}, whose waypoint {waypoint} applies it"),
+        None => format!(
+            "attached to {key}, but without effect: it has no waypoint; label it or its namespace \
+             with istio.io/use-waypoint"
+        ),
+    };
+    Judgement { holds: true, reason: "Accepted", message }
+}
+
+/// Returns whether all backends of a route are there.
+fn resolved(context: &mut Context<'_>, source: &Source<'_>, rules: &[Rule<'_>]) -> Judgement {
+    for (i, rule) in rules.iter().enumerate() {
+        for backend in &rule.backends {
+            let Err((_, problem)) = backend::resolve(context, source, backend) else { continue };
+            let name = match (backend.namespace.as_deref(), backend.port) {
+                (Some(namespace), Some(port)) => format!("{namespace}/{}:{port}", backend.name),
+                (None, Some(port)) => format!("{}:{port}", backend.name),
+                (_, None) => backend.name.clone(),
+            };
+            let (reason, why) = match problem {
+                Unresolved::Kind => ("InvalidKind", "objects of this kind are no backends"),
+                Unresolved::Missing => ("BackendNotFound", "no such service with that port"),
+                Unresolved::Forbidden => {
+                    ("RefNotPermitted", "its namespace has no ReferenceGrant for this route")
+                }
+            };
+            return refused(reason, format!("rule {i}: backend {name}: {why}"));
+        }
+    }
+    let message = "all backends are there".to_owned();
+    Judgement { holds: true, reason: "ResolvedRefs", message }
+}
+
+fn refused(reason: &'static str, message: String) -> Judgement {
+    Judgement { holds: false, reason, message }
+}

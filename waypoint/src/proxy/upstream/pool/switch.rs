@@ -1,0 +1,116 @@
+//! Connections to endpoints on which another protocol is spoken once the endpoint has agreed.
+
+use std::{cell::RefCell, fmt, rc::Rc, sync::Arc};
+
+use http::{Request, Response, StatusCode};
+use hyper::{
+    body::Incoming,
+    client::conn::http1::{self, Parts},
+};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::AsyncWriteExt as _,
+    sync::{Notify, oneshot},
+};
+
+use super::{Dialler, Free, Key, Open, Pool, Room, UpstreamError, Wanted, broken};
+use crate::proxy::{body::Body, prefixed::Prefixed, upstream::Io, worker::spawn};
+
+/// Where the connection is put once the endpoint has agreed.
+#[derive(Clone, Debug, Default)]
+pub(in crate::proxy) struct Switch(Rc<RefCell<Option<Switched>>>);
+
+/// A connection on which HTTP is over.
+pub(in crate::proxy) struct Switched {
+    pub(in crate::proxy) io: Prefixed<Box<dyn Io>>,
+    /// Held for as long as it lasts.
+    pub(in crate::proxy) places: Places,
+}
+
+/// The places of a connection among those that there may be; whoever waits for one is told when it is
+/// free.
+pub(in crate::proxy) struct Places {
+    taken: Option<(Room, Open)>,
+    released: Arc<Notify>,
+}
+
+// === impl Switch ===
+
+impl Switch {
+    /// Takes the connection, if the endpoint has agreed.
+    pub(in crate::proxy) fn take(&self) -> Option<Switched> {
+        self.0.borrow_mut().take()
+    }
+}
+
+// === impl Switched ===
+
+impl fmt::Debug for Switched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Switched").finish_non_exhaustive()
+    }
+}
+
+// === impl Places ===
+
+impl Drop for Places {
+    fn drop(&mut self) {
+        self.taken = None;
+        self.released.notify_waiters();
+    }
+}
+
+// === impl Pool ===
+
+impl Pool {
+    /// Sends a request for another protocol, over a connection of its own that no other request gets:
+    /// what each side holds for the end of HTTP on it need not be the same.
+    pub(super) async fn switch(
+        &self,
+        key: &Key,
+        dialler: &Dialler,
+        wanted: &Wanted,
+        switch: &Switch,
+        request: Request<Body>,
+    ) -> Result<Response<Incoming>, UpstreamError> {
+        let room = self.room_of_its_own(key, wanted).await?;
+        let released = wanted.backend.released.clone();
+        let places = Places { taken: Some((room, self.count(key))), released };
+        let io = TokioIo::new(dialler.connect(wanted).await?);
+        let (mut sender, connection) =
+            http1::handshake(io).await.map_err(|error| broken(&error))?;
+        let (end, ended) = oneshot::channel();
+        spawn(async move {
+            match connection.without_shutdown().await {
+                Ok(parts) => {
+                    // An endpoint that has not agreed has answered, and that was all.
+                    if let Err((parts, _places)) = end.send((parts, places)) {
+                        let _ = parts.io.into_inner().shutdown().await;
+                    }
+                }
+                Err(error) => tracing::debug!(%error, "connection to an endpoint broken"),
+            }
+        });
+        let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let lost = |_| UpstreamError::Reset("lost in the upgrade".to_owned());
+            let (Parts { io, read_buf, .. }, places) = ended.await.map_err(lost)?;
+            let io = Prefixed::new(read_buf, io.into_inner());
+            *switch.0.borrow_mut() = Some(Switched { io, places });
+        }
+        Ok(response)
+    }
+
+    /// Takes a place for a connection, in place of one that waits for a request if need be.
+    async fn room_of_its_own(&self, key: &Key, wanted: &Wanted) -> Result<Room, UpstreamError> {
+        loop {
+            if let Some(room) = self.room(key, wanted) {
+                return Ok(room);
+            }
+            match self.wait(key, wanted).await? {
+                Free::Room(room) => return Ok(room),
+                Free::Idle(connection) => drop(connection),
+            }
+        }
+    }
+}
