@@ -170,6 +170,13 @@ pub struct RunArgs {
         default_value = "istio-validator-istio-system"
     )]
     pub webhook_configuration: String,
+    /// Whether the copies of mirrored requests keep the host of the request. With `false` they get
+    /// the suffix `-shadow`, by which their servers can tell them from requests that are answered.
+    #[arg(
+        long, env = "DISABLE_SHADOW_HOST_SUFFIX", value_name = "BOOL", default_value_t = true,
+        action = clap::ArgAction::Set
+    )]
+    pub disable_shadow_host_suffix: bool,
     /// With --kubernetes: container image of the waypoints that are made for gateways of the class
     /// istio-waypoint. They find the control plane by the first --service-name, at the port of
     /// --address.
@@ -193,7 +200,7 @@ pub struct RunArgs {
     )]
     pub max_certificate_ttl: Time,
     /// Time without a further change after which changes are sent. Removals of endpoints and
-    /// changes of policies never wait.
+    /// changes of policies never wait, and what says how requests are routed waits 10 ms at most.
     #[arg(
         long, env = "PILOT_DEBOUNCE_AFTER", value_name = "TIME", default_value_t = Time(DebounceOptions::default().quiet)
     )]
@@ -302,8 +309,9 @@ impl RunArgs {
             } else {
                 AbsentWaypoint::Refuse
             },
-            automatic_waypoints: self.auto_waypoints,
+            shadow_suffix: !self.disable_shadow_host_suffix,
             require_waypoints: self.require_waypoints,
+            automatic_waypoints: self.auto_waypoints,
         }
     }
 

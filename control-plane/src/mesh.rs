@@ -157,14 +157,14 @@ impl Mesh {
         self.judgements.get(key)
     }
 
-    /// Returns what is to be done about waypoints that are provided.
-    pub fn provision(&self) -> Provision {
-        automatic::provision(&self.store)
-    }
-
     /// Returns what the status of a route has to say of its parents.
     pub fn parents(&self, key: &ObjectKey) -> &[ParentJudgement] {
         self.parents.get(key).map_or(&[], Vec::as_slice)
+    }
+
+    /// Returns what is to be done about waypoints that are provided.
+    pub fn provision(&self) -> Provision {
+        automatic::provision(&self.store)
     }
 
     /// Returns how many times something was computed so far.

@@ -54,6 +54,9 @@ pub struct Resource {
 pub enum Urgency {
     /// It may wait for others, to be sent with them.
     Batched,
+    /// Soon: somebody who changed how requests are routed looks at what becomes of them. What they
+    /// changed with it is still sent with it.
+    Prompt,
     /// At once: traffic would go to an endpoint that is gone, or past a policy.
     Immediate,
 }

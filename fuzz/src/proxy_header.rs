@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use fairlead_node::proxy::proxy_header::encode;
+use fairlead_tunnel::proxy_header::encode;
 use mesh_api::identity::Identity;
 
 /// Type of the field with the client's SPIFFE id.

@@ -5,7 +5,6 @@ pub mod dump;
 pub mod intake;
 pub mod node;
 pub mod pod;
-pub mod proxy_header;
 pub mod ready_sockets;
 pub mod resolver;
 pub mod worker;

@@ -4,11 +4,12 @@
 //! endpoint gets it; [`mesh`] is what is known, from [`discovery`]; [`proxy`] does what is decided,
 //! and [`telemetry`] tells of it.
 //!
-//! What it does not do: it starts no TLS and writes no PROXY header to endpoints, and refuses where a
-//! destination rule wants that; it passes upgrades (WebSocket) on in HTTP/1.1 only, and asks endpoints
-//! that are declared to speak HTTP/2 for an ordinary answer; it reaches no endpoints behind gateways of other networks; it asks nobody else
-//! whether a request may pass, so what a CUSTOM policy matches is refused; connections over HTTP/2 have
-//! neither `maxRequestsPerConnection` nor `maxConnectionDuration`.
+//! What it does not do: of what a destination rule wants it reads files and no secrets
+//! (`credentialName`), and refuses where it would need one; it passes upgrades (WebSocket) on in HTTP/1.1
+//! only, and asks endpoints that are declared to speak HTTP/2 for an ordinary answer; it reaches no
+//! endpoints behind gateways of other networks; it asks nobody else whether a request may pass, so what
+//! a CUSTOM policy matches is refused; `maxConcurrentStreams` and probes of connections it leaves to
+//! endpoints; `perTryTimeout` holds until an answer begins.
 #![forbid(unsafe_code)]
 
 pub mod balance;

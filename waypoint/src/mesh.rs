@@ -4,12 +4,14 @@
 //! concerned are put together anew.
 
 mod apply;
+mod preamble;
 mod service;
 mod snapshot;
 
 pub use self::{
     apply::{MeshResource, subscriptions},
-    service::{Backend, ServiceView, Unsupported, Way},
+    preamble::{OriginTls, Preamble, ProxyVersion, Unsupported},
+    service::{Backend, ServiceView, Way},
     snapshot::{Snapshot, Target},
 };
 

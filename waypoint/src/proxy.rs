@@ -1,6 +1,7 @@
 //! The data path: tunnels in, requests and connections decided, tunnels out.
 
 mod body;
+mod counted;
 mod detect;
 mod exchange;
 mod forward;

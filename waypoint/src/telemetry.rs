@@ -5,5 +5,5 @@ mod metrics;
 
 pub use self::{
     access_log::{AccessLog, RequestRecord},
-    metrics::{Metrics, RequestLabels, Side},
+    metrics::{Metrics, RequestCounts, RequestLabels, Side},
 };

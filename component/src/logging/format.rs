@@ -56,11 +56,15 @@ where
         mut line: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let rest = Text(String::with_capacity(USUAL_LINE_BYTES));
-        let mut values = Values { format: self.0, message: String::new(), rest };
+        let is_verbatim = event.metadata().target() == VERBATIM;
+        let long = String::with_capacity(USUAL_LINE_BYTES);
+        // What a verbatim line says is in its message.
+        let (message, rest) =
+            if is_verbatim { (long, String::new()) } else { (String::new(), long) };
+        let mut values = Values { format: self.0, message, rest: Text(rest) };
         event.record(&mut values);
         let Values { message, rest: Text(rest), .. } = values;
-        if event.metadata().target() == VERBATIM {
+        if is_verbatim {
             Escaped(&mut line).write_str(&message)?;
             return writeln!(line);
         }
@@ -122,7 +126,8 @@ impl Values {
     /// Adds a value that is shown without quotes in a plain line.
     fn add_shown(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() == "message" {
-            self.message = format!("{value:?}");
+            // Writing to a string cannot fail.
+            let _ = write!(self.message, "{value:?}");
             return;
         }
         self.add_key(field);

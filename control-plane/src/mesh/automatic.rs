@@ -133,13 +133,31 @@ fn is_felt(store: &Store, key: &ObjectKey) -> bool {
                 && hosts.any(|host| is_of_service(store, namespace, host))
         }
         Some(Object::DestinationRule(rule)) => is_of_service(store, namespace, &rule.spec.host),
-        // Of the Gateway API.
-        Some(route) => {
-            let parents = parents_of(route).iter();
-            let mut parents = parents.filter_map(|parent| parent_key(namespace, parent));
-            parents.any(|key| is_bound(store, namespace, &key))
-        }
-        None => false,
+        Some(
+            route @ (Object::HttpRoute(_)
+            | Object::GrpcRoute(_)
+            | Object::TlsRoute(_)
+            | Object::TcpRoute(_)),
+        ) => parents_of(route)
+            .iter()
+            .filter_map(|parent| parent_key(namespace, parent))
+            .any(|key| is_bound(store, namespace, &key)),
+        Some(
+            Object::MeshConfig(_)
+            | Object::Namespace(_)
+            | Object::Node(_)
+            | Object::ServiceAccount(_)
+            | Object::Gateway(_)
+            | Object::Service(_)
+            | Object::ServiceEntry(_)
+            | Object::EndpointSlice(_)
+            | Object::WorkloadEntry(_)
+            | Object::AuthorizationPolicy(_)
+            | Object::PeerAuthentication(_)
+            | Object::ReferenceGrant(_)
+            | Object::Pod(_),
+        )
+        | None => false,
     }
 }
 

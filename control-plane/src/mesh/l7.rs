@@ -36,6 +36,12 @@ use crate::{
 /// What the names of policies begin with.
 const POLICY_PREFIX: &str = "authorization/";
 
+/// What the names of routes begin with.
+const ROUTE_PREFIX: &str = "route/";
+
+/// What the names of what says how services are used begin with.
+const DESTINATION_PREFIX: &str = "destination/";
+
 /// A service that routes are computed for.
 #[derive(Clone, Debug)]
 struct Scope {
@@ -85,7 +91,7 @@ pub(super) fn routes(
     let aliases = aliases(&waypoints);
     let encode = |route: Route| {
         let ServiceRef { namespace, hostname } = &scope.service;
-        let name = format!("route/{namespace}/{hostname}/{}", route.id);
+        let name = format!("{ROUTE_PREFIX}{namespace}/{hostname}/{}", route.id);
         Resource::l7(name, Wire::Route(route), aliases.clone())
     };
     routes.into_iter().map(encode).collect()
@@ -94,6 +100,12 @@ pub(super) fn routes(
 /// Returns whether a resource is a policy, for which traffic must not be ahead.
 pub(super) fn is_policy(resource: &Resource) -> bool {
     resource.name.as_str().starts_with(POLICY_PREFIX)
+}
+
+/// Returns whether a resource says how requests are routed.
+pub(super) fn is_traffic(resource: &Resource) -> bool {
+    let name = resource.name.as_str();
+    [ROUTE_PREFIX, DESTINATION_PREFIX].iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Returns the names by which waypoints ask for what is theirs.

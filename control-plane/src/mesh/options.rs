@@ -24,11 +24,13 @@ pub struct Options {
     pub enrolment: Enrolment,
     /// What becomes of traffic to a waypoint that is not there.
     pub absent_waypoint: AbsentWaypoint,
-    /// Whether a waypoint is provided where routes need one and nobody has declared one.
-    pub automatic_waypoints: bool,
+    /// Whether the host of a mirrored request gets the suffix `-shadow`.
+    pub shadow_suffix: bool,
     /// Whether what is bound to a waypoint is reached through it only, even if the waypoint does not
     /// say so itself.
     pub require_waypoints: bool,
+    /// Whether a waypoint is provided where routes need one and nobody has declared one.
+    pub automatic_waypoints: bool,
 }
 
 /// How it is known which pods take part in the mesh.
@@ -64,8 +66,9 @@ impl Default for Options {
             system_namespace: DEFAULT_ROOT_NAMESPACE.into(),
             enrolment: Enrolment::default(),
             absent_waypoint: AbsentWaypoint::default(),
-            automatic_waypoints: true,
+            shadow_suffix: false,
             require_waypoints: false,
+            automatic_waypoints: true,
         }
     }
 }

@@ -164,6 +164,7 @@ fn urgency(kind: Kind, before: Option<&Resource>, after: Option<&Resource>) -> U
     let urgent = match (kind, before, after) {
         (Kind::Authorization, _, _) | (_, _, None) => true,
         (Kind::Workload, Some(before), Some(after)) => is_withdrawn(before, after),
+        (Kind::L7, _, Some(after)) if l7::is_traffic(after) => return Urgency::Prompt,
         (Kind::L7, _, Some(after)) => l7::is_policy(after),
         (Kind::Workload, None, Some(_)) | (Kind::Service, _, Some(_)) => false,
     };

@@ -254,19 +254,19 @@ impl Store {
         BTreeSet::new()
     }
 
+    fn index_targets(&mut self, op: Op, key: &ObjectKey, policy: &AuthorizationPolicy) {
+        for target in policy.spec.targets().filter(|target| target.kind == "ServiceEntry") {
+            let entry = ObjectName::new(key.name.namespace.clone(), target.name.as_str());
+            self.policies_of_entry.apply(op, entry, key.clone());
+        }
+    }
+
     fn index_gateway(&mut self, op: Op, name: ObjectName, gateway: &Gateway) {
         if let Some(account) = account_of(gateway) {
             self.gateways_of_account.apply(op, account, name.clone());
         }
         if is_waypoint(gateway) {
             self.waypoints.apply(op, name.namespace.clone(), name);
-        }
-    }
-
-    fn index_targets(&mut self, op: Op, key: &ObjectKey, policy: &AuthorizationPolicy) {
-        for target in policy.spec.targets().filter(|target| target.kind == "ServiceEntry") {
-            let entry = ObjectName::new(key.name.namespace.clone(), target.name.as_str());
-            self.policies_of_entry.apply(op, entry, key.clone());
         }
     }
 
@@ -284,8 +284,8 @@ impl Store {
         for parent in parents.iter().filter_map(|parent| parent_key(&key.name.namespace, parent)) {
             self.routes_of.apply(op, parent, key.clone());
         }
-        self.routing.apply(op, key.name.namespace.clone(), key.clone());
         self.routes_in.apply(op, key.name.namespace.clone(), key.clone());
+        self.routing.apply(op, key.name.namespace.clone(), key.clone());
     }
 
     fn index_pod(&mut self, op: Op, key: &ObjectKey, pod: &Pod) {

@@ -43,6 +43,7 @@ fn describe(changes: &[Change]) -> Vec<String> {
         let sign = if change.resource.is_some() { '+' } else { '-' };
         let urgent = match change.urgency {
             Urgency::Immediate => "!",
+            Urgency::Prompt => "~",
             Urgency::Batched => "",
         };
         let name = change.name.as_str();

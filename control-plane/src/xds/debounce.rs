@@ -8,6 +8,9 @@ use tokio::time::Instant;
 
 use crate::resource::Urgency;
 
+/// Time that a prompt change waits for others: documents of one file come within less.
+const PROMPT_QUIET: Duration = Duration::from_millis(10);
+
 /// How long changes wait for others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DebounceOptions {
@@ -49,14 +52,20 @@ impl Waiting {
     pub(super) fn due(&self, options: &DebounceOptions) -> Instant {
         match self.urgency {
             Urgency::Immediate => self.last,
-            Urgency::Batched => (self.last + options.quiet).min(self.first + options.longest),
+            Urgency::Prompt => self.after(options.quiet.min(PROMPT_QUIET), options),
+            Urgency::Batched => self.after(options.quiet, options),
         }
+    }
+
+    /// Returns when it has been quiet for so long, or the wait has been long enough.
+    fn after(&self, quiet: Duration, options: &DebounceOptions) -> Instant {
+        (self.last + quiet).min(self.first + options.longest)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use Urgency::{Batched, Immediate};
+    use Urgency::{Batched, Immediate, Prompt};
 
     use super::*;
 
@@ -76,5 +85,11 @@ mod tests {
         assert_eq!(after(&[(0, Batched), (9_950, Batched)]), at(10_000));
         assert_eq!(after(&[(0, Immediate)]), at(0));
         assert_eq!(after(&[(0, Batched), (50, Immediate)]), at(50));
+        assert_eq!(after(&[(0, Prompt)]), at(10));
+        assert_eq!(after(&[(0, Prompt), (5, Prompt)]), at(15));
+        assert_eq!(after(&[(0, Prompt), (9_995, Prompt)]), at(10_000));
+        assert_eq!(after(&[(0, Batched), (50, Prompt)]), at(60));
+        assert_eq!(after(&[(0, Prompt), (5, Batched)]), at(15));
+        assert_eq!(after(&[(0, Prompt), (5, Immediate)]), at(5));
     }
 }

@@ -9,6 +9,7 @@ use std::{
     time::Instant,
 };
 
+use fairlead_tunnel::proxy_header;
 use http::StatusCode;
 use mesh_api::workload::{ApplicationTunnel, Workload};
 use tokio::net::TcpStream;
@@ -22,7 +23,7 @@ use super::{
     delivery::{deliver, deliver_to_proxy},
     flow::{Addresses, FlowLog, Meter},
     pod::Pod,
-    proxy_header, relay,
+    relay,
     worker::{Worker, accept::Accepted},
 };
 use crate::{

@@ -1,7 +1,10 @@
 //! Services behind a waypoint: what applications send passes it, and what it is told is done.
 
 mod automatic;
+mod bodies;
 mod deployed;
+mod grpc;
+mod origins;
 mod policy;
 mod required;
 mod routes;

@@ -14,7 +14,10 @@ use mesh_api::{
 };
 use prost::Message as _;
 
-use super::{service::ServiceView, snapshot::Snapshot};
+use super::{
+    service::ServiceView,
+    snapshot::{Extent, Snapshot},
+};
 use crate::{
     balance::{self, Labels},
     route::Route,
@@ -103,7 +106,7 @@ impl Snapshot {
             Change::Updated(_, MeshResource::Destination(service, destination)) => {
                 if destination.consumer_namespace == self.own.workload.identity.namespace.as_str() {
                     self.destinations.insert_mut(service.clone(), destination);
-                    self.dirty.insert(service);
+                    self.touch(service, Extent::Whole);
                 }
             }
             Change::Updated(name, MeshResource::Policy(policy)) => {
@@ -138,16 +141,16 @@ impl Snapshot {
             });
             self.views = views.collect();
         }
-        for key in std::mem::take(&mut self.dirty) {
-            match self.services.get(&key) {
-                Some(service) => {
-                    let view = ServiceView::new(self, service, self.views.get(&key));
-                    self.views.insert_mut(key, Arc::new(view));
-                }
-                None => {
+        for (key, extent) in std::mem::take(&mut self.dirty) {
+            let view = match (self.services.get(&key), self.views.get(&key), extent) {
+                (Some(_), Some(view), Extent::Routes) => view.with_routes(self.routes.get(&key)),
+                (Some(service), previous, _) => ServiceView::new(self, service, previous),
+                (None, ..) => {
                     self.views.remove_mut(&key);
+                    continue;
                 }
-            }
+            };
+            self.views.insert_mut(key, Arc::new(view));
         }
     }
 
@@ -160,7 +163,7 @@ impl Snapshot {
         for key in workload.services.keys() {
             let endpoints = self.endpoints.get(key).cloned().unwrap_or_default();
             self.endpoints.insert_mut(key.clone(), endpoints.insert(workload.uid.clone()));
-            self.dirty.insert(key.clone());
+            self.touch(key.clone(), Extent::Whole);
         }
         if workload.name == self.own.workload.name
             && workload.identity == self.own.workload.identity
@@ -188,14 +191,16 @@ impl Snapshot {
                     self.endpoints.insert_mut(key.clone(), rest);
                 }
             }
-            self.dirty.insert(key.clone());
+            self.touch(key.clone(), Extent::Whole);
         }
         true
     }
 
     fn touch_services_of(&mut self, uid: &WorkloadUid) {
         if let Some(workload) = self.workloads.get(uid) {
-            self.dirty.extend(workload.services.keys().cloned());
+            for key in workload.clone().services.keys() {
+                self.touch(key.clone(), Extent::Whole);
+            }
         }
     }
 
@@ -209,7 +214,7 @@ impl Snapshot {
         }
         self.by_hostname.insert_mut(key.hostname.to_ascii_lowercase().into(), key.clone());
         self.services.insert_mut(key.clone(), Arc::new(service));
-        self.dirty.insert(key);
+        self.touch(key, Extent::Whole);
     }
 
     fn remove_service(&mut self, key: &ServiceKey) {
@@ -226,7 +231,7 @@ impl Snapshot {
         if self.by_hostname.get(&*hostname) == Some(key) {
             self.by_hostname.remove_mut(&*hostname);
         }
-        self.dirty.insert(key.clone());
+        self.touch(key.clone(), Extent::Whole);
     }
 
     fn put_route(&mut self, name: Arc<str>, route: Route) {
@@ -234,7 +239,7 @@ impl Snapshot {
         let mut routes = self.routes.get(&service).cloned().unwrap_or_default();
         Arc::make_mut(&mut routes).insert(route);
         self.routes.insert_mut(service.clone(), routes);
-        self.dirty.insert(service.clone());
+        self.touch(service.clone(), Extent::Routes);
         self.route_names.insert_mut(name, (service, id));
     }
 
@@ -249,7 +254,13 @@ impl Snapshot {
                 self.routes.insert_mut(service.clone(), routes);
             }
         }
-        self.dirty.insert(service);
+        self.touch(service, Extent::Routes);
+    }
+
+    /// Has a service put together anew.
+    fn touch(&mut self, service: ServiceKey, extent: Extent) {
+        let known = self.dirty.entry(service).or_insert(extent);
+        *known = extent.max(*known);
     }
 
     fn remove_l7(&mut self, name: &str) {
@@ -261,7 +272,7 @@ impl Snapshot {
                     && let Ok(key) = service_key(key)
                 {
                     self.destinations.remove_mut(&key);
-                    self.dirty.insert(key);
+                    self.touch(key, Extent::Whole);
                 }
             }
             Some(("authorization", key)) => {

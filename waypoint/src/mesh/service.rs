@@ -17,11 +17,14 @@ use mesh_api::{
 };
 use tokio::sync::Notify;
 
-use super::snapshot::Snapshot;
+use super::{
+    preamble::{Preamble, Unsupported},
+    snapshot::Snapshot,
+};
 use crate::{
     balance::{Cluster, Endpoint, Instance, Policy},
     policy::ServicePolicies,
-    route::{HttpRoute, RouteTable, RouteTables},
+    route::{HttpRoute, RouteTable, RouteTables, ServiceRoutes},
 };
 
 /// Name of the route of services without routes.
@@ -29,6 +32,10 @@ const DEFAULT_ROUTE: &str = "default";
 
 /// Tries after the first one where no route says otherwise.
 const DEFAULT_RETRIES: u32 = 2;
+
+/// Endpoints that are put together before anybody asks for them: more take so long, about a microsecond
+/// each, that a request should not wait for it.
+pub(super) const MANY_ENDPOINTS: usize = 256;
 
 /// Port that workloads take tunnels on.
 const HBONE_PORT: u16 = 15008;
@@ -49,10 +56,10 @@ struct Port {
     protocol: AppProtocol,
     routes: RouteTables,
     /// By the names of subsets; the whole service has no name.
-    backends: HashMap<Box<str>, Arc<Backend>>,
+    backends: Arc<HashMap<Box<str>, Arc<Backend>>>,
 }
 
-/// A port of a service, or a subset of its endpoints there. The endpoints are put together when they
+/// A port of a service, or a subset of its endpoints there. A few endpoints are put together when they
 /// are first asked for: most never are.
 #[derive(Debug)]
 pub struct Backend {
@@ -63,12 +70,12 @@ pub struct Backend {
     /// Told when a connection is free or gone.
     pub released: Arc<Notify>,
     members: Members,
-    unsupported: Option<Unsupported>,
+    preamble: Result<Preamble, Unsupported>,
     policy: Arc<Policy>,
     own: Instance,
     /// What it was before: endpoints keep their standing.
     previous: Option<Arc<Cluster>>,
-    cluster: OnceLock<Arc<Cluster>>,
+    pub(super) cluster: OnceLock<Arc<Cluster>>,
 }
 
 /// Who the endpoints are.
@@ -90,17 +97,6 @@ pub enum Way {
     /// Not at all: a destination rule wants something done that this waypoint cannot do, and without
     /// it nothing may pass.
     Unsupported(Unsupported),
-}
-
-/// What a destination rule wants and this waypoint cannot do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum Unsupported {
-    /// TLS to the endpoint, of the application.
-    #[error("trafficPolicy.tls: this waypoint starts no TLS to endpoints; use mode DISABLE")]
-    Tls,
-    /// A header of the PROXY protocol.
-    #[error("trafficPolicy.proxyProtocol: this waypoint writes no PROXY header; remove it")]
-    ProxyProtocol,
 }
 
 // === impl ServiceView ===
@@ -134,7 +130,10 @@ impl ServiceView {
                     protocol: port.protocol,
                     released: before.map_or_else(Arc::default, |before| before.released.clone()),
                     members: Members::OfService(service.clone(), number, instances.clone()),
-                    unsupported: variant.and_then(unsupported),
+                    preamble: variant.map_or_else(
+                        || Ok(Preamble::default()),
+                        |variant| preamble(service, variant),
+                    ),
                     // An equal policy is kept, which says that endpoints are judged as before.
                     policy: before
                         .map(|before| before.policy.clone())
@@ -144,13 +143,17 @@ impl ServiceView {
                     previous: before.and_then(|before| before.last()),
                     cluster: OnceLock::new(),
                 };
+                if backend.previous.is_some() || instances.len() >= MANY_ENDPOINTS {
+                    // Requests do not wait for it then.
+                    backend.cluster();
+                }
                 Some(((*subset).into(), Arc::new(backend)))
             });
             let routes = mesh.routes.get(&service.key).map(|routes| routes.tables(number));
             let port = Port {
                 protocol: port.protocol,
                 routes: routes.unwrap_or_default(),
-                backends: backends.collect(),
+                backends: Arc::new(backends.collect()),
             };
             (number, port)
         });
@@ -167,6 +170,18 @@ impl ServiceView {
     pub(super) fn with_policies(&self, policies: ServicePolicies) -> Self {
         let (service, ports) = (self.service.clone(), self.ports.clone());
         Self { service, ports, policies, default_route: self.default_route.clone() }
+    }
+
+    /// Returns the same with other routes.
+    pub(super) fn with_routes(&self, routes: Option<&Arc<ServiceRoutes>>) -> Self {
+        let ports = self.ports.iter().map(|(number, port)| {
+            let routes = routes.map(|routes| routes.tables(*number)).unwrap_or_default();
+            let (protocol, backends) = (port.protocol, port.backends.clone());
+            (*number, Port { protocol, routes, backends })
+        });
+        let (service, policies) = (self.service.clone(), self.policies.clone());
+        let default_route = self.default_route.clone();
+        Self { service, ports: Arc::new(ports.collect()), policies, default_route }
     }
 
     /// Returns the policies of the service.
@@ -255,13 +270,9 @@ fn variant_of<'a>(variants: &'a [l7::Variant], port: u16, subset: &str) -> Optio
     variant(port.into()).or_else(|| variant(0))
 }
 
-/// Returns what is wanted and cannot be done, if anything.
-fn unsupported(variant: &l7::Variant) -> Option<Unsupported> {
-    let tls = variant.tls.as_ref().map(l7::UpstreamTls::mode);
-    if tls.is_some_and(|mode| mode != l7::upstream_tls::Mode::Disable) {
-        return Some(Unsupported::Tls);
-    }
-    (variant.proxy_protocol != 0).then_some(Unsupported::ProxyProtocol)
+/// Returns what connections begin with.
+fn preamble(service: &Service, variant: &l7::Variant) -> Result<Preamble, Unsupported> {
+    Preamble::compile(variant, service.subject_alt_names.iter().map(ToString::to_string))
 }
 
 fn name_of(service: &Service, port: u16, subset: &str) -> Arc<str> {
@@ -284,7 +295,7 @@ impl Backend {
             protocol: AppProtocol::Unknown,
             released: Arc::default(),
             members: Members::Alone(instance, address),
-            unsupported: None,
+            preamble: Ok(Preamble::default()),
             policy: Arc::default(),
             own,
             previous: None,
@@ -324,9 +335,14 @@ impl Backend {
         }
     }
 
+    /// Returns what connections to its endpoints begin with.
+    pub fn preamble(&self) -> Option<&Preamble> {
+        self.preamble.as_ref().ok()
+    }
+
     /// Returns how one of its endpoints is reached.
     pub fn way(&self, endpoint: &Endpoint) -> Way {
-        if let Some(unsupported) = self.unsupported {
+        if let Err(unsupported) = self.preamble {
             return Way::Unsupported(unsupported);
         }
         let workload = &endpoint.instance.workload;

@@ -1,7 +1,7 @@
 //! The indexes by which requests find what concerns them.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Instant,
@@ -46,7 +46,16 @@ pub struct Snapshot {
     pub(super) gateway: GatewayKey,
     pub(super) views: HashTrieMapSync<ServiceKey, Arc<ServiceView>>,
     /// Services to put together anew.
-    pub(super) dirty: BTreeSet<ServiceKey>,
+    pub(super) dirty: BTreeMap<ServiceKey, Extent>,
+}
+
+/// How much of a service is to put together anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Extent {
+    /// Its routes; its endpoints are as before.
+    Routes,
+    /// Everything.
+    Whole,
 }
 
 /// What traffic is addressed to.
@@ -80,7 +89,7 @@ impl Snapshot {
             policies_changed: false,
             gateway,
             views: HashTrieMapSync::default(),
-            dirty: BTreeSet::new(),
+            dirty: BTreeMap::new(),
         }
     }
 

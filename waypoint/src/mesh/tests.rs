@@ -1,6 +1,6 @@
 //! What resources make of the snapshot.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use http::Request;
 use mesh_api::{
@@ -13,7 +13,7 @@ use mesh_api::{
 };
 use prost::Message as _;
 
-use super::*;
+use super::{service::MANY_ENDPOINTS, *};
 use crate::{
     balance::Context,
     policy::{GatewayKey, Peer, Subject, Verdict},
@@ -236,6 +236,35 @@ fn the_first_route_in_order_counts_and_one_that_is_gone_does_not() {
 }
 
 #[test]
+fn a_change_of_routes_leaves_the_endpoints_as_they_are() {
+    let mut told = Told::of_cart();
+    let before = told.view().backend(80, "").unwrap().clone();
+    told.route("first", 1, "/", 418);
+    assert_eq!(told.answer("/x"), Some(418));
+    assert!(Arc::ptr_eq(told.view().backend(80, "").unwrap(), &before));
+    told.removed(L7_TYPE, &route_name("first"));
+    assert_eq!(told.answer("/x"), None);
+    assert!(Arc::ptr_eq(told.view().backend(80, "").unwrap(), &before));
+}
+
+#[test]
+fn endpoints_that_are_in_use_or_many_are_there_before_the_next_request() {
+    let mut told = Told::of_cart();
+    let is_there = |told: &Told| told.view().backend(80, "").unwrap().cluster.get().is_some();
+    assert!(!is_there(&told), "nobody has asked");
+    assert_eq!(told.endpoints("").unwrap().len(), 2);
+    told.workload(workload("cart-3", 30));
+    assert!(is_there(&told));
+    assert_eq!(told.endpoints("").unwrap().len(), 3);
+
+    let mut told = Told::of_cart();
+    for number in 0..MANY_ENDPOINTS {
+        told.workload(workload(&format!("more-{number}"), 30));
+    }
+    assert!(is_there(&told));
+}
+
+#[test]
 fn a_subset_has_the_endpoints_of_its_labels_as_the_own_namespace_declares_it() {
     let mut told = Told::of_cart();
     let [first, second] = ["10.1.0.10:8080", "10.1.0.20:8080"].map(address);
@@ -273,15 +302,21 @@ fn what_cannot_be_done_for_a_destination_keeps_everything_from_it() {
         backend.way(picked.endpoint())
     };
     assert!(matches!(way(&told), Way::Tunnel(address, _) if address.port() == 15008));
-    let tls = |mode: l7::upstream_tls::Mode| l7::Variant {
-        tls: Some(l7::UpstreamTls { mode: mode.into(), ..Default::default() }),
-        ..Default::default()
-    };
+    let tls =
+        |mode: l7::upstream_tls::Mode| l7::UpstreamTls { mode: mode.into(), ..Default::default() };
+    let secret =
+        l7::UpstreamTls { credential_name: "secret".into(), ..tls(l7::upstream_tls::Mode::Simple) };
+    let of = |tls| l7::Variant { tls: Some(tls), ..Default::default() };
     for (variant, expected) in [
-        (tls(l7::upstream_tls::Mode::Simple), Some(Unsupported::Tls)),
-        (tls(l7::upstream_tls::Mode::Mutual), Some(Unsupported::Tls)),
-        (tls(l7::upstream_tls::Mode::Disable), None),
-        (l7::Variant { proxy_protocol: 2, ..Default::default() }, Some(Unsupported::ProxyProtocol)),
+        (of(secret), Some(Unsupported::Credential)),
+        (of(tls(l7::upstream_tls::Mode::Mutual)), Some(Unsupported::NoClientCertificate)),
+        (of(tls(l7::upstream_tls::Mode::Simple)), None),
+        (of(tls(l7::upstream_tls::Mode::Disable)), None),
+        (l7::Variant { proxy_protocol: 2, ..Default::default() }, None),
+        (
+            l7::Variant { proxy_protocol: 3, ..Default::default() },
+            Some(Unsupported::ProxyVersion(3)),
+        ),
     ] {
         let (name, destination) = destination("shop", vec![variant]);
         told.l7(&name, destination);

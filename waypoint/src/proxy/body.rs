@@ -22,11 +22,25 @@ pub(super) enum Body {
 }
 
 /// The body of a response; the exchange is over with it.
-#[derive(Debug)]
 pub(super) struct ResponseBody {
     body: Body,
     /// None if the exchange goes on without it.
     finished: Option<Finished>,
+    limit: Option<TimeLimit>,
+}
+
+/// Ends when the rest of an answer has to have been sent.
+pub(super) type TimeLimit = Pin<Box<dyn Future<Output = ()>>>;
+
+/// Why the rest of an answer is not sent.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BodyError {
+    /// It did not come.
+    #[error(transparent)]
+    Lost(#[from] hyper::Error),
+    /// It did not come in time.
+    #[error("the answer took longer than its route allows")]
+    Late,
 }
 
 // === impl Body ===
@@ -75,28 +89,34 @@ impl HttpBody for Body {
 // === impl ResponseBody ===
 
 impl ResponseBody {
-    /// Has `finished` told of what is sent.
-    pub(super) fn new(body: Body, finished: Finished) -> Self {
-        Self { body, finished: Some(finished) }
+    /// Has `finished` told of what is sent until `limit`.
+    pub(super) fn new(body: Body, finished: Finished, limit: Option<TimeLimit>) -> Self {
+        Self { body, finished: Some(finished), limit }
     }
 
     /// Returns the empty body of an exchange that goes on in another protocol.
     pub(super) fn of_upgrade() -> Self {
-        Self { body: Body::of(""), finished: None }
+        Self { body: Body::of(""), finished: None, limit: None }
     }
 }
 
 impl HttpBody for ResponseBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let response = &mut *self;
+        let Some(finished) = &mut response.finished else { return Poll::Ready(None) };
+        if let Some(limit) = &mut response.limit
+            && limit.as_mut().poll(cx).is_ready()
+        {
+            finished.late();
+            return Poll::Ready(Some(Err(BodyError::Late)));
+        }
         let frame = ready!(Pin::new(&mut response.body).poll_frame(cx));
-        let Some(finished) = &mut response.finished else { return Poll::Ready(frame) };
         match &frame {
             Some(Ok(frame)) => {
                 finished.sent(frame);
@@ -107,7 +127,7 @@ impl HttpBody for ResponseBody {
             Some(Err(_)) => finished.broken(),
             None => finished.completed(),
         }
-        Poll::Ready(frame)
+        Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Lost)))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -18,7 +18,9 @@ use http::{
 };
 use hyper::body::Frame;
 
-use super::{inbound::Connection, replay::Replay, upgrade::Upgrade};
+use super::{
+    body::TimeLimit, counted::Kind, inbound::Connection, replay::Replay, upgrade::Upgrade,
+};
 use crate::{
     balance::{Instance, Permit, Picked},
     mesh::Target,
@@ -32,7 +34,6 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// A request with what becomes of it.
-#[derive(Debug)]
 pub(super) struct Exchange {
     connection: Rc<Connection>,
     start: SystemTime,
@@ -62,6 +63,8 @@ pub(super) struct Exchange {
     pub(super) failure: Option<String>,
     /// What is taken for as long as the answer takes.
     pub(super) held: Held,
+    /// When all of the answer has to have been sent, if there is a limit.
+    pub(super) limit: Option<TimeLimit>,
     /// Another protocol that the client asks for.
     pub(super) upgrade: Option<Upgrade>,
     /// Bytes of the client in that protocol.
@@ -78,7 +81,6 @@ pub(super) struct Held {
 }
 
 /// Ends the exchange when it is dropped.
-#[derive(Debug)]
 pub(super) struct Finished {
     exchange: Box<Exchange>,
     status: StatusCode,
@@ -94,6 +96,8 @@ enum End {
     Unfinished,
     Complete,
     Broken,
+    /// Its time was over.
+    Late,
 }
 
 // === impl Exchange ===
@@ -123,6 +127,7 @@ impl Exchange {
             upstream_time: None,
             failure: None,
             held: Held::default(),
+            limit: None,
             upgrade: None,
             upgraded: 0,
         })
@@ -202,6 +207,11 @@ impl Finished {
         self.end = End::Complete;
     }
 
+    /// Notes that the rest of the body comes too late.
+    pub(super) fn late(&mut self) {
+        self.end = End::Late;
+    }
+
     /// Notes that the rest of the body is lost.
     pub(super) fn broken(&mut self) {
         self.end = End::Broken;
@@ -216,6 +226,10 @@ impl Drop for Finished {
             End::Broken => {
                 exchange.flags.insert(Flag::UpstreamConnectionTermination);
                 exchange.details = "upstream_reset_after_response_started".into();
+            }
+            End::Late => {
+                exchange.flags.insert(Flag::UpstreamRequestTimeout);
+                exchange.details = "response_timeout".into();
             }
             End::Unfinished => {
                 exchange.flags.insert(Flag::DownstreamConnectionTermination);
@@ -254,12 +268,17 @@ impl Exchange {
             grpc_status,
             flags: self.flags,
         };
-        shared.metrics.request(&labels, duration);
-        let text = |value: &Option<HeaderValue>| {
-            value.as_ref().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+        let kind = Kind {
+            destination: self.endpoint.as_ref().map(|(instance, _)| instance.workload.clone()),
+            is_grpc: self.is_grpc,
+            status: labels.status.unwrap_or_default(),
+            grpc_status,
+            flags: self.flags,
         };
+        connection.counted.of(kind, || shared.metrics.requests(&labels)).add(duration);
         let [forwarded_for, user_agent, request_id] =
-            [&self.forwarded_for, &self.user_agent, &self.request_id].map(text);
+            [&self.forwarded_for, &self.user_agent, &self.request_id]
+                .map(|value| value.as_ref().map(|value| String::from_utf8_lossy(value.as_bytes())));
         shared.access_log.write(&RequestRecord {
             start: self.start,
             method: self.method.as_str(),

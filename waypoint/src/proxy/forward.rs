@@ -4,7 +4,7 @@ use std::{num::NonZeroU16, rc::Rc, sync::Arc, time::Instant};
 
 use http::{
     HeaderName, HeaderValue, Uri, Version as HttpVersion,
-    header::HOST,
+    header::{HOST, SET_COOKIE},
     request::Parts,
     uri::{PathAndQuery, Scheme},
 };
@@ -14,14 +14,14 @@ use mesh_api::workload::{AppProtocol, ServiceKey};
 use tokio::time::{sleep, timeout};
 
 use super::{
-    body::Body,
+    body::{Body, TimeLimit},
     exchange::Exchange,
     hash,
     http::SCHEME,
     inbound::Connection,
     replay::Replay,
     upgrade,
-    upstream::{Switch, UpstreamError, Version, Wanted},
+    upstream::{Opening, Switch, UpstreamError, Version, Wanted},
     worker::spawn,
 };
 use crate::{
@@ -30,7 +30,7 @@ use crate::{
     route::{
         Destination, Flag, Forward, HttpRoute, LocalReply, Means, Mirror, Next, Outcome,
         RequestHead, ResetReason, Tries, authority, remove_hop_by_hop, sanitise_response,
-        set_authority,
+        set_authority, split_port,
     },
 };
 
@@ -90,6 +90,10 @@ impl Forwarding<'_> {
         let active = backend.cluster().request().map_err(|_| LocalReply::Overflow)?;
         let cluster = backend.cluster().clone();
         let hash = hash::of(cluster.policy(), &original, self.connection.client.ip());
+        let (hash, cookie) = match hash {
+            Some(hash) => (Some(hash), None),
+            None => hash::new_cookie(cluster.policy(), rand::random()).unzip(),
+        };
         let (version, switch) = spoken(&backend, &mut request, original.version, exchange);
         let attempts = Attempts {
             connection: self.connection,
@@ -105,26 +109,50 @@ impl Forwarding<'_> {
             tries: Tries::default(),
             retrying: None,
         };
+        let (begun, limit) = (
+            tokio::time::Instant::now(),
+            self.forward.timeout(&RequestHead::of(&original, SCHEME)),
+        );
         let answered = attempts.run(exchange);
-        let response = match self.forward.timeout(&RequestHead::of(&original, SCHEME)) {
-            Some(limit) => timeout(limit, answered).await.unwrap_or(Err(LocalReply::Timeout)),
+        let response = match limit {
+            // What is still coming has not begun to wait.
+            Some(limit) => tokio::select! {
+                response = answered => response,
+                () = body.silence(begun, limit) => Err(LocalReply::Timeout),
+            },
             None => answered.await,
         };
         self.mirror(&request, &body);
-        let (mut parts, incoming) = response?.into_parts();
+        let response = response?;
         exchange.held.active = Some(active);
+        exchange.limit = limit.map(|limit| Box::pin(body.elapse(begun, limit)) as TimeLimit);
+        Ok(self.pass_on(response, exchange, (destination, &original), cookie))
+    }
+
+    /// Makes of an endpoint's answer the one that the client gets.
+    fn pass_on(
+        &self,
+        response: Response<Incoming>,
+        exchange: &Exchange,
+        (destination, request): (&Destination, &Parts),
+        cookie: Option<HeaderValue>,
+    ) -> Response<Body> {
+        let (mut parts, incoming) = response.into_parts();
         let protocol = remove_hop_by_hop(&mut parts.headers);
         if let Some(protocol) = protocol.filter(|_| parts.status.is_informational()) {
             upgrade::offer(&mut parts.headers, protocol);
         }
         sanitise_response(&mut parts.headers);
+        if let Some(cookie) = cookie {
+            parts.headers.append(SET_COOKIE, cookie);
+        }
         if let Some(time) = exchange.upstream_time {
             let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
             parts.headers.insert(UPSTREAM_TIME, millis.into());
         }
-        let head = RequestHead::of(&original, SCHEME);
+        let head = RequestHead::of(request, SCHEME);
         self.route.finish(&mut parts, Some(destination), head, &exchange.facts());
-        Ok(Response::from_parts(parts, Body::Passed(incoming)))
+        Response::from_parts(parts, Body::Passed(incoming))
     }
 }
 
@@ -195,7 +223,7 @@ async fn send_copy(
     let picked = cluster.choose(&Context::default(), rand::random(), Instant::now());
     let Ok(picked) = picked else { return Ok(()) };
     let version = version_to(backend, copy.version);
-    let wanted = wanted(connection, backend, &cluster, &picked, version);
+    let wanted = wanted(connection, backend, &cluster, &picked, version, &copy);
     let request = Request::from_parts(addressed(copy, version)?, body);
     let response = connection.worker.upstreams.send(&wanted, request).await?;
     // Read to its end, so that the connection can be used again.
@@ -256,7 +284,7 @@ impl Attempts<'_> {
         let same = policy.is_some_and(|policy| policy.same_endpoints);
         let context = Context {
             hash: self.hash,
-            target: None,
+            target: self.connection.address,
             tried: if same { &[] } else { &self.tried },
             other_localities: policy.is_some_and(|policy| policy.other_localities),
         };
@@ -270,8 +298,14 @@ impl Attempts<'_> {
         if self.forward.retry.is_some() {
             self.tries.mark(&mut parts.headers);
         }
-        let mut wanted =
-            wanted(self.connection, &self.backend, &self.cluster, picked, self.version);
+        let mut wanted = wanted(
+            self.connection,
+            &self.backend,
+            &self.cluster,
+            picked,
+            self.version,
+            self.request,
+        );
         wanted.switch.clone_from(&self.switch);
         let request = Request::from_parts(parts, Body::Kept(self.body.read()));
         let sending = self.connection.worker.upstreams.send(&wanted, request);
@@ -297,14 +331,21 @@ fn wanted(
     cluster: &Arc<Cluster>,
     picked: &Picked,
     version: Version,
+    request: &Parts,
 ) -> Wanted {
     let endpoint = picked.endpoint();
+    let addressed = connection.address.unwrap_or(endpoint.address);
+    let opening = backend.preamble().and_then(|preamble| {
+        let (host, _) = split_port(authority(request));
+        Opening::of(preamble, connection.client, addressed, host)
+    });
     Wanted {
         way: backend.way(endpoint),
         address: endpoint.address,
         backend: backend.clone(),
         cluster: cluster.clone(),
         version,
+        opening,
         switch: None,
         client: connection.client,
     }

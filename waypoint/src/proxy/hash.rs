@@ -1,8 +1,8 @@
 //! What of a request says which endpoint it belongs to. Pure.
 
-use std::net::IpAddr;
+use std::{fmt::Write as _, net::IpAddr};
 
-use http::{HeaderMap, header::COOKIE, request::Parts};
+use http::{HeaderMap, HeaderValue, header::COOKIE, request::Parts};
 
 use crate::balance::{HashKey, Policy, hash};
 
@@ -19,6 +19,24 @@ pub(super) fn of(policy: &Policy, request: &Parts, client: IpAddr) -> Option<u64
             values.next().map(|(_, value)| hash(value.as_bytes()))
         }
     }
+}
+
+/// Returns the cookie that a client without one is given, made of `random`, and its hash; none if
+/// `policy` wants none made.
+pub(super) fn new_cookie(policy: &Policy, random: u64) -> Option<(u64, HeaderValue)> {
+    let HashKey::Cookie(wanted) = policy.hash_key()? else { return None };
+    let ttl = wanted.ttl?;
+    let value = format!("{random:016x}");
+    let mut cookie = format!("{}=\"{value}\"", wanted.name);
+    // Writing to a string never fails.
+    if !ttl.is_zero() {
+        let _ = write!(cookie, "; Max-Age={}", ttl.as_secs());
+    }
+    if !wanted.path.is_empty() {
+        let _ = write!(cookie, "; Path={}", wanted.path);
+    }
+    cookie += "; HttpOnly";
+    Some((hash(value.as_bytes()), HeaderValue::try_from(cookie).ok()?))
 }
 
 /// Returns the value of a cookie (RFC 6265 section 4.2.1).
@@ -62,6 +80,28 @@ mod tests {
         ] {
             let expected = expected.map(|text| hash(text.as_bytes()));
             assert_eq!(of(&policy(key.clone()), &parts, client), expected, "{key:?}");
+        }
+    }
+
+    #[test]
+    fn a_cookie_is_made_where_the_policy_has_a_lifetime_for_it() {
+        let cookie = |path: &str, ttl: Option<i64>| {
+            let ttl = ttl.map(|seconds| prost_types::Duration { seconds, nanos: 0 });
+            Key::Cookie(l7::HashCookie { name: "user".into(), path: path.into(), ttl })
+        };
+        let value = "00000000000000ff";
+        for (key, expected) in [
+            (cookie("", Some(0)), Some("user=\"00000000000000ff\"; HttpOnly")),
+            (
+                cookie("/cart", Some(60)),
+                Some("user=\"00000000000000ff\"; Max-Age=60; Path=/cart; HttpOnly"),
+            ),
+            (cookie("/cart", None), None),
+            (Key::Header("user".into()), None),
+        ] {
+            let made = new_cookie(&policy(key.clone()), 255);
+            let expected = expected.map(|text| (hash(value.as_bytes()), text.parse().unwrap()));
+            assert_eq!(made, expected, "{key:?}");
         }
     }
 }

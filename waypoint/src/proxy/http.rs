@@ -139,11 +139,12 @@ async fn answer(connection: Rc<Connection>, request: Request<Incoming>) -> Respo
         }
         Err(reply) => (parts, body) = answered(&mut exchange, reply).into_parts(),
     }
+    let limit = exchange.limit.take();
     let mut finished = exchange.finish(parts.status, &parts.headers);
     if body.is_end_stream() {
         finished.completed();
     }
-    Response::from_parts(parts, ResponseBody::new(body, finished))
+    Response::from_parts(parts, ResponseBody::new(body, finished, limit))
 }
 
 /// Notes that a request is answered here, and returns the response.

@@ -27,6 +27,7 @@ use mesh_api::{
 use tokio::{io::AsyncReadExt as _, net::TcpStream};
 
 use super::{
+    counted::Counted,
     detect::{Detected, ENOUGH_BYTES, detect},
     http::{self as requests, Version},
     prefixed::Prefixed,
@@ -55,6 +56,8 @@ pub(super) struct Connection {
     pub(super) target: Target,
     /// The same as an address, where it named one.
     pub(super) address: Option<SocketAddr>,
+    /// Where its requests are counted.
+    pub(super) counted: Counted,
     /// Made once it is needed: most traffic is addressed to services.
     direct: OnceCell<(Arc<Backend>, Arc<HttpRoute>)>,
 }
@@ -149,6 +152,7 @@ async fn serve_stream(
         client_workload,
         target,
         address,
+        counted: Counted::default(),
         direct: OnceCell::new(),
     };
     serve(Rc::new(connection), stream).await;

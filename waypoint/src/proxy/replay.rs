@@ -5,10 +5,15 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
 
 /// Bytes of a request's body that are kept in case that it has to be sent again (Envoy's buffer of a
 /// connection). A longer one is sent once.
@@ -26,6 +31,10 @@ struct State {
     received: u64,
     /// Whether all of it has come.
     ended: bool,
+    /// Told when it has.
+    over: Rc<Notify>,
+    /// When something of it came last.
+    last: Instant,
     /// Whether some of what has come is gone.
     overflown: bool,
     /// Counts readings: only the last one goes on.
@@ -51,6 +60,8 @@ impl Replay {
             kept_bytes: 0,
             received: 0,
             ended,
+            over: Rc::default(),
+            last: Instant::now(),
             overflown: false,
             turn: 0,
         })))
@@ -66,6 +77,31 @@ impl Replay {
     /// Returns whether it can be read from its beginning.
     pub(super) fn is_whole(&self) -> bool {
         !self.0.borrow().overflown
+    }
+
+    /// Waits until nothing of it has come for this long since `begun`, whether there is more to come
+    /// or not.
+    pub(super) async fn silence(&self, begun: Instant, limit: Duration) {
+        loop {
+            let last = self.0.borrow().last;
+            sleep_until(last.max(begun) + limit).await;
+            if self.0.borrow().last == last {
+                return;
+            }
+        }
+    }
+
+    /// Waits until all of it has come, and for this long since then and since `begun`.
+    pub(super) async fn elapse(self, begun: Instant, limit: Duration) {
+        let over = self.0.borrow().over.clone();
+        loop {
+            let ended = over.notified();
+            if self.0.borrow().ended {
+                break;
+            }
+            ended.await;
+        }
+        self.silence(begun, limit).await;
     }
 
     /// Returns how many bytes have come.
@@ -85,6 +121,7 @@ impl Replay {
 impl State {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
         let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        self.last = Instant::now();
         match &frame {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
@@ -98,6 +135,9 @@ impl State {
             }
             Some(Err(_)) => self.overflown = true,
             None => self.ended = true,
+        }
+        if self.ended || !matches!(frame, Some(Ok(_))) {
+            self.over.notify_waiters();
         }
         Poll::Ready(frame)
     }

@@ -6,7 +6,7 @@ use tokio::io::copy_bidirectional;
 
 use super::{
     inbound::{Connection, Io},
-    upstream::{UpstreamError, Version, Wanted},
+    upstream::{Opening, UpstreamError, Version, Wanted},
 };
 use crate::{
     balance::{Context, Outcome},
@@ -27,18 +27,25 @@ pub(super) async fn serve(connection: Rc<Connection>, mut io: Io) {
         return;
     };
     let cluster = backend.cluster().clone();
-    let picked = cluster.choose(&Context::default(), rand::random(), Instant::now());
+    let context = Context { target: connection.address, ..Context::default() };
+    let picked = cluster.choose(&context, rand::random(), Instant::now());
     let Ok(picked) = picked else { return refused(&connection, Some(Flag::NoHealthyUpstream)) };
     let Ok(_permit) = cluster.connection() else {
         return refused(&connection, Some(Flag::UpstreamOverflow));
     };
     let endpoint = picked.endpoint().clone();
+    let addressed = connection.address.unwrap_or(endpoint.address);
+    let host = backend.hostname().unwrap_or_default();
+    let opening = backend
+        .preamble()
+        .and_then(|preamble| Opening::of(preamble, connection.client, addressed, host));
     let wanted = Wanted {
         way: backend.way(&endpoint),
         address: endpoint.address,
         backend,
         cluster,
         version: Version::Http1,
+        opening,
         switch: None,
         client: connection.client,
     };

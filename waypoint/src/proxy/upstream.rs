@@ -1,6 +1,8 @@
 //! Ways to endpoints: through tunnels to those that take them, otherwise plain.
 
 mod dial;
+mod opening;
+mod origin;
 mod pool;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -9,9 +11,11 @@ use http::StatusCode;
 use hyper::{Request, Response, body::Incoming};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-pub(super) use self::dial::Dialler;
-use self::pool::Pool;
-pub(super) use self::pool::{Switch, Switched};
+use self::{dial::Dialler, pool::Pool};
+pub(super) use self::{
+    opening::Opening,
+    pool::{Switch, Switched},
+};
 use super::{body::Body, worker::Shared};
 use crate::{
     balance::{Cluster, Overflow},
@@ -43,7 +47,7 @@ pub(super) enum UpstreamError {
     #[error("no connection within {0:?}")]
     ConnectTimeout(Duration),
     /// The endpoint, or its node, is not who it should be, or does not trust us.
-    #[error("TLS: {0}")]
+    #[error("TLS_error: {0}")]
     Tls(String),
     /// The endpoint's node refused the connection.
     #[error("the endpoint's node answered {0}")]
@@ -77,6 +81,8 @@ pub(super) struct Wanted {
     pub(super) address: SocketAddr,
     pub(super) way: Way,
     pub(super) version: Version,
+    /// What a connection begins with, if with anything.
+    pub(super) opening: Option<Arc<Opening>>,
     /// Where the connection goes if another protocol is asked for and spoken.
     pub(super) switch: Option<Switch>,
     /// For whom it is, which the endpoint's node logs.

@@ -111,7 +111,7 @@ impl RequestRecord<'_> {
     /// Returns the same as JSON, under Envoy's names.
     fn as_json(&self) -> serde_json::Value {
         json!({
-            "start_time": timestamp(self.start),
+            "start_time": timestamp(self.start).to_string(),
             "method": self.method,
             "path": self.path,
             "protocol": self.protocol,
@@ -144,9 +144,12 @@ fn millis(time: Duration) -> u64 {
 }
 
 /// Returns a time as `2026-01-31T12:00:00.000Z`.
-fn timestamp(time: SystemTime) -> String {
-    // Times that the clock can show are in range.
-    Timestamp::try_from(time).map_or_else(|_| "-".to_owned(), |time| format!("{time:.3}"))
+fn timestamp(time: SystemTime) -> impl Display {
+    fmt::from_fn(move |f| match Timestamp::try_from(time) {
+        Ok(time) => write!(f, "{time:.3}"),
+        // Times that the clock can show are in range.
+        Err(_) => f.write_str("-"),
+    })
 }
 
 impl<T: Display> Display for Or<T> {

@@ -80,6 +80,13 @@ pub struct RequestLabels<'a> {
     pub flags: crate::route::Flags,
 }
 
+/// Where requests with the same labels are counted: to find it takes longer than to count.
+#[derive(Clone, Debug)]
+pub struct RequestCounts {
+    number: Counter,
+    durations: Histogram,
+}
+
 /// Labels as they are shown.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Labels {
@@ -165,11 +172,11 @@ impl Metrics {
         }
     }
 
-    /// Counts a request that has been answered.
-    pub fn request(&self, labels: &RequestLabels<'_>, duration: Duration) {
+    /// Returns where requests with these labels are counted once they have been answered.
+    pub fn requests(&self, labels: &RequestLabels<'_>) -> RequestCounts {
         let labels = Labels::from(labels);
-        self.requests.get_or_create(&labels).inc();
-        self.durations.get_or_create(&labels).observe(duration.as_secs_f64() * 1_000.0);
+        let number = self.requests.get_or_create(&labels).clone();
+        RequestCounts { number, durations: self.durations.get_or_create(&labels).clone() }
     }
 
     /// Counts a connection that begins.
@@ -200,6 +207,16 @@ impl Metrics {
         let mut body = String::new();
         text::encode(&mut body, &self.registry)?;
         Ok(body)
+    }
+}
+
+// === impl RequestCounts ===
+
+impl RequestCounts {
+    /// Counts a request that took this long.
+    pub fn add(&self, duration: Duration) {
+        self.number.inc();
+        self.durations.observe(duration.as_secs_f64() * 1_000.0);
     }
 }
 

@@ -56,7 +56,7 @@ impl Class {
             version: self.version.clone(),
             generation: self.generation,
             conditions: self.conditions.as_array().cloned().unwrap_or_default(),
-            ..Stamp::default()
+            parents: Vec::new(),
         };
         let message = "waypoints are made for its gateways".to_owned();
         let judgement = Judgement { holds: true, reason: ACCEPTED, message };

@@ -145,7 +145,7 @@ fn conditions(
         version: gateway.version.clone(),
         generation: gateway.generation,
         conditions: present.as_array().cloned().unwrap_or_default(),
-        ..Stamp::default()
+        parents: Vec::new(),
     };
     for (condition, judgement) in wanted {
         if let Some(conditions) = amended(condition, &stamp, Some(judgement), now) {

@@ -10,7 +10,7 @@ use mesh_api::{
 };
 
 use super::{
-    aliases,
+    DESTINATION_PREFIX, aliases,
     visibility::{self, Visibility},
 };
 use crate::{
@@ -48,7 +48,7 @@ pub(in crate::mesh) fn destination(
         }),
         variants,
     };
-    let name = format!("destination/{consumer}/{namespace}/{hostname}");
+    let name = format!("{DESTINATION_PREFIX}{consumer}/{namespace}/{hostname}");
     Some(Resource::l7(name, Wire::Destination(destination), aliases(waypoints)))
 }
 

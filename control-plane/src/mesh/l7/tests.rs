@@ -8,8 +8,9 @@ mod streams;
 mod virtual_services;
 
 use crate::{
-    fixture::{mesh, routes},
-    mesh::Mesh,
+    fixture::{applied, mesh, objects, routes},
+    mesh::{Event, Mesh},
+    resource::{Kind, Urgency},
 };
 
 /// A namespace with a waypoint, for all services of which it is, and two of them.
@@ -53,4 +54,27 @@ fn told(more: &str) -> Vec<String> {
         format!("{id} {:?} {}", route.ports, route.name)
     };
     routes(&shop(more)).into_iter().map(short).collect()
+}
+
+#[test]
+fn what_says_how_requests_are_routed_waits_little_for_others_and_its_end_not_at_all() {
+    let mut mesh = shop("");
+    let said =
+        virtual_service("v", "hosts: [cart], http: [{route: [{destination: {host: cart}}]}]")
+            + &destination_rule(
+                "shop",
+                "d",
+                "host: cart, subsets: [{name: v1, labels: {version: v1}}]",
+            );
+    let mut urgency_of = |events: Vec<Event>| {
+        let changes = mesh.apply(events).into_iter().filter(|change| change.kind == Kind::L7);
+        let mut urgencies: Vec<_> = changes.map(|change| change.urgency).collect();
+        urgencies.dedup();
+        urgencies
+    };
+    assert_eq!(urgency_of(applied(&said)), [Urgency::Prompt]);
+    let changed = said.replace("v1", "v2").replace("http: [{", "http: [{name: other, ");
+    assert_eq!(urgency_of(applied(&changed)), [Urgency::Prompt]);
+    let gone = objects(&said).iter().map(|object| Event::Deleted(object.key())).collect();
+    assert_eq!(urgency_of(gone), [Urgency::Immediate]);
 }

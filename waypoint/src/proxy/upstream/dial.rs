@@ -17,7 +17,7 @@ use mesh_api::identity::Identity;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::{net::TcpStream, time::timeout};
 
-use super::{Io, UpstreamError, Wanted};
+use super::{Io, UpstreamError, Wanted, origin::Originator};
 use crate::{mesh::Way, proxy::worker::Shared};
 
 /// Times that a stream moves on to another tunnel because the one it got had just closed.
@@ -34,34 +34,40 @@ struct Peer {
 pub(in crate::proxy) struct Dialler {
     shared: Arc<Shared>,
     tunnels: Pool<Peer, UpstreamError>,
+    originator: Originator,
 }
 
 // === impl Dialler ===
 
 impl Dialler {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, tunnels: Pool::new() }
+        Self { shared, tunnels: Pool::new(), originator: Originator::default() }
     }
 
     /// Lets go of tunnels that are not used.
     pub(super) fn sweep(&self) {
         self.tunnels.sweep();
+        self.originator.sweep();
     }
 
     /// Connects to an endpoint.
     pub(super) async fn connect(&self, wanted: &Wanted) -> Result<Box<dyn Io>, UpstreamError> {
         let connecting = async {
-            match &wanted.way {
+            let io = match &wanted.way {
                 Way::Tunnel(address, expected) => {
                     let peer = Peer { address: *address, expected: expected.clone() };
-                    Ok(Box::new(self.through_tunnel(peer, wanted).await?) as Box<dyn Io>)
+                    Box::new(self.through_tunnel(peer, wanted).await?) as Box<dyn Io>
                 }
-                Way::Unsupported(what) => Err(UpstreamError::Unsupported(*what)),
+                Way::Unsupported(what) => return Err(UpstreamError::Unsupported(*what)),
                 Way::Plain => {
                     let socket = TcpStream::connect(wanted.address).await?;
                     socket.set_nodelay(true)?;
-                    Ok(Box::new(socket) as Box<dyn Io>)
+                    Box::new(socket)
                 }
+            };
+            match &wanted.opening {
+                Some(opening) => opening.perform(io, &self.originator, wanted.version).await,
+                None => Ok(io),
             }
         };
         let limit = wanted.cluster.policy().pool.connect_timeout;

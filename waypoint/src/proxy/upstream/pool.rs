@@ -19,9 +19,9 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 
 pub(in crate::proxy) use self::switch::{Switch, Switched};
-use super::{Dialler, UpstreamError, Version, Wanted};
+use super::{Dialler, Opening, UpstreamError, Version, Wanted};
 use crate::{
-    balance::{Cluster, Overflow, Permit},
+    balance::{Cluster, ConnectionPool, Overflow, Permit},
     mesh::Way,
     proxy::{body::Body, local_executor::LocalExecutor, worker::spawn},
 };
@@ -39,13 +39,14 @@ struct Key {
     address: SocketAddr,
     way: Way,
     backend: Arc<str>,
+    opening: Option<Arc<Opening>>,
 }
 
 /// Connections of a thread.
 #[derive(Debug, Default)]
 pub(super) struct Pool {
     http1: Rc<RefCell<HashMap<Key, VecDeque<Idle>>>>,
-    http2: RefCell<HashMap<Key, http2::SendRequest<Body>>>,
+    http2: RefCell<HashMap<Key, Multiplexed>>,
     open: Counts,
 }
 
@@ -74,6 +75,15 @@ struct Connection {
     sender: http1::SendRequest<Body>,
     made: Instant,
     /// Requests that it has carried.
+    requests: u32,
+}
+
+/// An HTTP/2 connection.
+#[derive(Debug)]
+struct Multiplexed {
+    sender: http2::SendRequest<Body>,
+    made: Instant,
+    /// Requests that it has carried, or carries.
     requests: u32,
 }
 
@@ -110,9 +120,10 @@ impl Pool {
         request: Request<Body>,
     ) -> Result<Response<Incoming>, UpstreamError> {
         let (way, backend) = (wanted.way.clone(), wanted.backend.name.clone());
-        let key = Key { address: wanted.address, way, backend };
+        let opening = wanted.opening.clone();
+        let key = Key { address: wanted.address, way, backend, opening };
         if let Some(switch) = &wanted.switch {
-            return self.switch(&key, dialler, wanted, switch, request).await;
+            return Box::pin(self.switch(&key, dialler, wanted, switch, request)).await;
         }
         match wanted.version {
             Version::Http1 => self.send_http1(key, dialler, wanted, request).await,
@@ -140,17 +151,29 @@ impl Pool {
                 },
             }
         }
-        let mut connection = match self.room(&key, wanted) {
-            Some(room) => self.connect_http1(&key, dialler, wanted, room).await?,
-            None => match self.wait(&key, wanted).await? {
-                Free::Idle(connection) => connection,
-                Free::Room(room) => self.connect_http1(&key, dialler, wanted, room).await?,
-            },
-        };
+        // Apart: it is long, and what most requests wait in is copied until they wait.
+        let mut connection = Box::pin(self.free_http1(&key, dialler, wanted)).await?;
         let sent = connection.sender.send_request(request).await;
         let response = sent.map_err(|error| broken(&error))?;
         self.keep(key, wanted, connection);
         Ok(response)
+    }
+
+    /// Returns a connection for a request: a new one, or else the first that is free.
+    async fn free_http1(
+        &self,
+        key: &Key,
+        dialler: &Dialler,
+        wanted: &Wanted,
+    ) -> Result<Connection, UpstreamError> {
+        let room = match self.room(key, wanted) {
+            Some(room) => room,
+            None => match self.wait(key, wanted).await? {
+                Free::Idle(connection) => return Ok(connection),
+                Free::Room(room) => room,
+            },
+        };
+        self.connect_http1(key, dialler, wanted, room).await
     }
 
     async fn connect_http1(
@@ -204,8 +227,8 @@ impl Pool {
         wanted: &Wanted,
         mut request: Request<Body>,
     ) -> Result<Response<Incoming>, UpstreamError> {
-        let known = self.http2.borrow().get(&key).cloned();
-        if let Some(mut sender) = known.filter(|sender| !sender.is_closed()) {
+        let (known, is_worn) = self.multiplexed(&key, &wanted.cluster.policy().pool);
+        if let Some(mut sender) = known {
             match sender.try_send_request(request).await {
                 Ok(response) => return Ok(response),
                 Err(mut error) => match error.take_message() {
@@ -214,14 +237,47 @@ impl Pool {
                 },
             }
         }
-        let room = self.room(&key, wanted).ok_or(Overflow::Connections)?;
+        // One that is worn ends with its last request, and makes room then.
+        let room = self.room(&key, wanted).or(is_worn.then_some(Room(None)));
+        let room = room.ok_or(Overflow::Connections)?;
+        let mut sender = Box::pin(self.connect_http2(key, room, dialler, wanted)).await?;
+        sender.send_request(request).await.map_err(|error| broken(&error))
+    }
+
+    /// Makes a connection that the next requests share, in the place of one that is worn.
+    async fn connect_http2(
+        &self,
+        key: Key,
+        room: Room,
+        dialler: &Dialler,
+        wanted: &Wanted,
+    ) -> Result<http2::SendRequest<Body>, UpstreamError> {
         let open = self.count(&key);
         let io = TokioIo::new(dialler.connect(wanted).await?);
         let handshake = http2::Builder::new(LocalExecutor).handshake(io);
-        let (mut sender, connection) = handshake.await.map_err(|error| broken(&error))?;
+        let (sender, connection) = handshake.await.map_err(|error| broken(&error))?;
         drive(connection, (room, open), wanted);
-        self.http2.borrow_mut().insert(key, sender.clone());
-        sender.send_request(request).await.map_err(|error| broken(&error))
+        let shared = Multiplexed { sender: sender.clone(), made: Instant::now(), requests: 1 };
+        self.http2.borrow_mut().insert(key, shared);
+        Ok(sender)
+    }
+
+    /// Returns the connection for one more request if there is one, and whether there was one that has
+    /// served long enough.
+    fn multiplexed(
+        &self,
+        key: &Key,
+        limits: &ConnectionPool,
+    ) -> (Option<http2::SendRequest<Body>>, bool) {
+        let mut connections = self.http2.borrow_mut();
+        let Some(known) = connections.get_mut(key) else { return (None, false) };
+        let is_worn = is_worn(limits, known.requests, known.made);
+        if is_worn || known.sender.is_closed() {
+            connections.remove(key);
+            return (None, is_worn);
+        }
+        known.requests = known.requests.saturating_add(1);
+        (Some(known.sender.clone()), false)
     }
 
     /// Takes a connection that waits, the one that was used last.
@@ -241,10 +297,7 @@ impl Pool {
     /// that has served long enough is closed.
     fn keep(&self, key: Key, wanted: &Wanted, mut connection: Connection) {
         connection.requests += 1;
-        let limits = &wanted.cluster.policy().pool;
-        let is_worn = limits.max_requests_per_connection.is_some_and(|n| connection.requests >= n)
-            || limits.max_connection_duration.is_some_and(|time| connection.made.elapsed() >= time);
-        if is_worn {
+        if is_worn(&wanted.cluster.policy().pool, connection.requests, connection.made) {
             return;
         }
         let (pool, released) = (Rc::downgrade(&self.http1), wanted.backend.released.clone());
@@ -271,8 +324,14 @@ impl Pool {
             });
             !waiting.is_empty()
         });
-        self.http2.borrow_mut().retain(|_, sender| !sender.is_closed());
+        self.http2.borrow_mut().retain(|_, known| !known.sender.is_closed());
     }
+}
+
+/// Returns whether a connection has served long enough.
+fn is_worn(limits: &ConnectionPool, requests: u32, made: Instant) -> bool {
+    limits.max_requests_per_connection.is_some_and(|most| requests >= most)
+        || limits.max_connection_duration.is_some_and(|time| made.elapsed() >= time)
 }
 
 /// Returns how long a connection may wait for a request.

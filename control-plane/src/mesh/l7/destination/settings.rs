@@ -201,6 +201,7 @@ fn upstream_tls(written: &ClientTls) -> Option<UpstreamTls> {
         client_certificate: written.client_certificate.clone(),
         private_key: written.private_key.clone(),
         credential_name: written.credential_name.clone(),
+        revocation_list: written.ca_crl.clone(),
     })
 }
 

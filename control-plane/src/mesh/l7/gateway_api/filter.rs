@@ -150,8 +150,9 @@ fn lower_mirror(
     let (numerator, denominator) = by_percent.or(by_fraction).unwrap_or((1, 1));
     let share = u64::from(numerator) * WHOLE / u64::from(denominator);
     let per_million = u32::try_from(share.min(WHOLE)).ok().filter(|share| *share > 0)?;
-    let service = Some(service);
-    Some(Mirror { service, port, subset: String::new(), per_million, shadow_suffix: false })
+    let (service, subset) = (Some(service), String::new());
+    let shadow_suffix = context.options.shadow_suffix;
+    Some(Mirror { service, port, subset, per_million, shadow_suffix })
 }
 
 fn lower_cors(written: &RouteCors) -> Cors {

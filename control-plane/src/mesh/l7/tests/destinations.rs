@@ -187,6 +187,8 @@ fn localities_tls_and_the_rest_are_told() {
     assert_eq!(zones.failover_priority, ["k"]);
     let tls = lowered("tls: {mode: SIMPLE, sni: a.b}").tls.unwrap();
     assert_eq!((tls.mode(), tls.sni.as_str()), (Mode::Simple, "a.b"));
+    let revoked = lowered("tls: {mode: SIMPLE, caCrl: /etc/crl.pem}").tls.unwrap();
+    assert_eq!(revoked.revocation_list, "/etc/crl.pem");
     assert!(lowered("tls: {mode: ISTIO_MUTUAL}").tls.is_none());
     let budget = lowered("retryBudget: {}, proxyProtocol: {version: V2}");
     assert_eq!(budget.proxy_protocol, 2);

@@ -5,8 +5,11 @@ use mesh_api::proto::l7::{
     route::Traffic, string_match,
 };
 
-use super::{shop, told, virtual_service};
-use crate::fixture::routes;
+use super::{SHOP, shop, told, virtual_service};
+use crate::{
+    fixture::{applied, declared, routes},
+    mesh::{Mesh, Options},
+};
 
 /// The only route of `cart` with one rule, which has `fields`.
 fn http(fields: &str) -> HttpRoute {
@@ -439,4 +442,20 @@ fn what_is_left_to_another_virtual_service_is_taken_from_it() {
         assert_eq!(told.as_deref(), expected, "{outer} {inner}");
     }
     assert_eq!(routes(&shop(&root("uri: {exact: /}"))).len(), 0, "there is no delegate");
+}
+
+#[test]
+fn the_host_of_a_copy_has_a_suffix_only_if_that_is_asked_for() {
+    for asked in [false, true] {
+        let mut mesh = Mesh::new(Options { shadow_suffix: asked, ..declared() });
+        let route = virtual_service(
+            "v",
+            &format!("hosts: [cart], http: [{{{TILL}, mirror: {{host: till}}}}]"),
+        );
+        mesh.apply(applied(&format!("{SHOP}{route}")));
+        let [route] = &routes(&mesh)[..] else { panic!("not one route") };
+        let Some(Traffic::Http(http)) = &route.traffic else { panic!("{route:#?}") };
+        let Some(Action::Forward(forward)) = &http.action else { panic!("{http:#?}") };
+        assert_eq!(forward.mirrors[0].shadow_suffix, asked);
+    }
 }

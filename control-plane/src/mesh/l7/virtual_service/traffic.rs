@@ -108,8 +108,8 @@ fn mirrors(context: &mut Context<'_>, source: &Source<'_>, route: &VirtualRoute)
         let subset = written.subset.clone();
         let per_million = share.unwrap_or(WHOLE);
         if per_million > 0 {
-            let service = Some(service);
-            mirrors.push(Mirror { service, port, subset, per_million, shadow_suffix: false });
+            let (service, shadow_suffix) = (Some(service), context.options.shadow_suffix);
+            mirrors.push(Mirror { service, port, subset, per_million, shadow_suffix });
         }
     }
     mirrors

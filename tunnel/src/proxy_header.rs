@@ -1,5 +1,5 @@
-//! The header of the PROXY protocol, version 2: tells an application that is a proxy itself who
-//! connects and where to.
+//! The header of the PROXY protocol: tells an application that is a proxy itself who connects and
+//! where to.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -21,7 +21,7 @@ const TYPE_IDENTITY: u8 = 0xd0;
 /// Room for addresses of IPv6 and an identity, in bytes.
 const USUAL_BYTES: usize = 192;
 
-/// Returns the header of a connection of `client`, which proved `identity`, to `target`.
+/// Returns the header of version 2 of a connection of `client`, which proved `identity`, to `target`.
 pub fn encode(client: SocketAddr, target: SocketAddr, identity: Option<&Identity>) -> Vec<u8> {
     let mut body = Vec::with_capacity(USUAL_BYTES);
     let family = put_addresses(&mut body, client, target);
@@ -43,6 +43,16 @@ pub fn encode(client: SocketAddr, target: SocketAddr, identity: Option<&Identity
     header.extend(length.to_be_bytes());
     header.extend(body);
     header
+}
+
+/// Returns the header of version 1, which is a line of text.
+pub fn encode_text(client: SocketAddr, target: SocketAddr) -> Vec<u8> {
+    let ports = format!("{} {}", client.port(), target.port());
+    let line = match (client.ip(), target.ip()) {
+        (IpAddr::V4(client), IpAddr::V4(target)) => format!("TCP4 {client} {target} {ports}"),
+        (client, target) => format!("TCP6 {} {} {ports}", as_v6(client), as_v6(target)),
+    };
+    format!("PROXY {line}\r\n").into_bytes()
 }
 
 /// Both addresses have the family of the header: where they differ, IPv4 is written as IPv6.
@@ -99,5 +109,17 @@ mod tests {
         expected.extend([0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]);
         expected.extend([0, 1, 0, 80]);
         assert_eq!(header, expected);
+    }
+
+    #[test]
+    fn a_header_of_version_1_is_a_line() {
+        for (client, target, expected) in [
+            ("10.1.0.2:4000", "10.96.0.1:80", "PROXY TCP4 10.1.0.2 10.96.0.1 4000 80\r\n"),
+            ("[fd00::2]:4000", "[fd00::1]:80", "PROXY TCP6 fd00::2 fd00::1 4000 80\r\n"),
+            ("10.1.0.2:4000", "[fd00::1]:80", "PROXY TCP6 ::ffff:10.1.0.2 fd00::1 4000 80\r\n"),
+            ("[fd00::2]:4000", "10.96.0.1:80", "PROXY TCP6 fd00::2 ::ffff:10.96.0.1 4000 80\r\n"),
+        ] {
+            assert_eq!(encode_text(at(client), at(target)), expected.as_bytes());
+        }
     }
 }
