@@ -54,6 +54,8 @@ pub struct ControlPlaneBuilder {
     binary: PathBuf,
     dir: PathBuf,
     args: Vec<String>,
+    /// With a cluster in place of a directory: how to find it.
+    kubeconfig: Option<PathBuf>,
 }
 
 /// A `fairlead-control` that runs; dropping it kills the process.
@@ -78,6 +80,19 @@ impl ControlPlaneBuilder {
         self
     }
 
+    /// Follows a cluster in place of the directory; `kubeconfig` says how to find it.
+    pub fn kubernetes(mut self, kubeconfig: &str) -> Result<Self> {
+        let path = self.dir.join("kubeconfig");
+        whole_file::write(&path, kubeconfig)?;
+        self.kubeconfig = Some(path);
+        Ok(self)
+    }
+
+    /// Returns the token of a node's proxy.
+    pub fn node_token(&self, node: &str) -> Result<String> {
+        Ok(fs::read_to_string(self.token_of(node))?)
+    }
+
     /// Makes `content` a file of the configuration; a reader sees the old file or the new one, whole.
     pub fn write(&self, name: &str, content: &str) -> Result<()> {
         whole_file::write(&self.config_dir().join(name), content)
@@ -88,9 +103,13 @@ impl ControlPlaneBuilder {
         fs::create_dir_all(self.config_dir())?;
         let mut command = Command::new(&self.binary);
         command.args(["--log-format", "json"]);
-        command.arg("--config-dir").arg(self.config_dir());
+        if let Some(path) = &self.kubeconfig {
+            command.arg("--kubernetes").env("KUBECONFIG", path);
+        } else {
+            command.arg("--config-dir").arg(self.config_dir());
+            command.arg("--token-file").arg(self.dir.join("tokens"));
+        }
         command.arg("--ca-dir").arg(self.ca_dir());
-        command.arg("--token-file").arg(self.dir.join("tokens"));
         command.args(["--service-name", &self.host.ipv4().to_string()]).args(&self.args);
         let process = self.host.spawn(command)?;
         let mut plane = ControlPlane { settings: self, process };
@@ -124,6 +143,7 @@ impl ControlPlane {
             binary: binary.map_or_else(|| PathBuf::from(RELEASE_BINARY), PathBuf::from),
             dir: host.lab_dir().join("control-plane"),
             args: Vec::new(),
+            kubeconfig: None,
         };
         fs::create_dir_all(settings.config_dir())?;
         let mut tokens = String::new();

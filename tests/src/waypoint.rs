@@ -49,6 +49,11 @@ pub struct WaypointProxy {
 // === impl WaypointProxy ===
 
 impl WaypointProxy {
+    /// Returns the program.
+    pub fn program() -> PathBuf {
+        env::var_os(BINARY_VARIABLE).map_or_else(|| RELEASE_BINARY.into(), PathBuf::from)
+    }
+
     /// Starts the waypoint of the gateway `gateway` in `pod`, which is in the gateway's namespace, and
     /// waits until it serves.
     pub fn start(plane: &ControlPlane, pod: &Pod, gateway: &str) -> Result<Self> {
@@ -62,9 +67,7 @@ impl WaypointProxy {
         gateway: &str,
         args: &[&str],
     ) -> Result<Self> {
-        let binary =
-            env::var_os(BINARY_VARIABLE).map_or_else(|| RELEASE_BINARY.into(), PathBuf::from);
-        Self::start_program(&binary, plane, pod, gateway, args)
+        Self::start_program(&Self::program(), plane, pod, gateway, args)
     }
 
     /// Does so with another program, and with further arguments.

@@ -1,6 +1,8 @@
 //! Services behind a waypoint: what applications send passes it, and what it is told is done.
 
+mod automatic;
 mod bodies;
+mod deployed;
 mod grpc;
 mod hostile;
 mod origins;

@@ -14,11 +14,8 @@ pub(super) const PROTOCOL: &str = "HBONE";
 /// Port of that listener.
 pub(super) const PORT: u16 = 15008;
 
-/// Annotation with the name of what is made for a gateway, in place of the gateway's own.
-const NAME_OVERRIDE: &str = "gateway.istio.io/name-override";
-
-/// Annotation with the service account of the pods, which then is not made.
-const SERVICE_ACCOUNT: &str = "gateway.istio.io/service-account";
+/// Annotations by which what is made would have other names, by which nobody would know it.
+const NAMES: [&str; 2] = ["gateway.istio.io/name-override", "gateway.istio.io/service-account"];
 
 /// Labels or annotations.
 pub(super) type Labels = BTreeMap<String, String>;
@@ -96,22 +93,6 @@ impl Gateway {
         })
     }
 
-    /// Returns the name of what is made for it.
-    pub(super) fn made_name(&self) -> &str {
-        self.annotations.get(NAME_OVERRIDE).map_or(&self.name.name, |name| name)
-    }
-
-    /// Returns the service account of its pods.
-    pub(super) fn service_account(&self) -> &str {
-        let named = self.annotations.get(SERVICE_ACCOUNT).map(String::as_str);
-        named.unwrap_or_else(|| self.made_name())
-    }
-
-    /// Returns whether somebody else makes the service account.
-    pub(super) fn has_account(&self) -> bool {
-        self.annotations.contains_key(SERVICE_ACCOUNT)
-    }
-
     /// Returns why no waypoint can be made as it says, if none can.
     pub(super) fn refusal(&self) -> Option<Refusal> {
         if !self.spec.addresses.is_empty() {
@@ -122,6 +103,13 @@ impl Gateway {
         if self.spec.infrastructure.parameters_ref.is_some() {
             let message = "spec.infrastructure.parametersRef: leave it out, as nothing is read from \
                            there";
+            return Some(Refusal::new("InvalidParameters", message));
+        }
+        if let Some(name) = NAMES.into_iter().find(|name| self.annotations.contains_key(*name)) {
+            let message = format!(
+                "metadata.annotations[{name}]: leave it out, as the waypoint is known by the \
+                 gateway's name"
+            );
             return Some(Refusal::new("InvalidParameters", message));
         }
         let mut listeners = self.spec.listeners.iter().enumerate();

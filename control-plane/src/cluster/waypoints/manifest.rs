@@ -12,7 +12,7 @@ use crate::{
 pub(super) const MANAGED: (&str, &str) = ("gateway.istio.io/managed", "istio.io-mesh-controller");
 
 /// Label with the name of the gateway that something was made for.
-pub(super) const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
+const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 
 /// Label with the class of that gateway.
 const GATEWAY_CLASS: &str = "gateway.networking.k8s.io/gateway-class-name";
@@ -102,8 +102,8 @@ impl Part {
         }
     }
 
-    /// Returns this part of the waypoint of a gateway; none if somebody else makes it.
-    pub(super) fn of(self, gateway: &Gateway, settings: &Settings) -> Option<Value> {
+    /// Returns this part of the waypoint of a gateway.
+    pub(super) fn of(self, gateway: &Gateway, settings: &Settings) -> Value {
         let api_version = match self.group() {
             "" => "v1".to_owned(),
             group => format!("{group}/v1"),
@@ -114,7 +114,6 @@ impl Part {
             "metadata": metadata(gateway),
         });
         match self {
-            Self::ServiceAccount if gateway.has_account() => return None,
             Self::ServiceAccount => {}
             Self::Service => {
                 let (name, value) = TRAFFIC_DISTRIBUTION;
@@ -123,13 +122,13 @@ impl Part {
             }
             Self::Deployment => object["spec"] = deployment(gateway, settings),
         }
-        Some(object)
+        object
     }
 }
 
 fn metadata(gateway: &Gateway) -> Value {
     json!({
-        "name": gateway.made_name(),
+        "name": &*gateway.name.name,
         "namespace": &*gateway.name.namespace,
         "labels": labels(gateway),
         "annotations": gateway.spec.infrastructure.annotations,
@@ -177,7 +176,7 @@ fn deployment(gateway: &Gateway, settings: &Settings) -> Value {
     let own_labels = [
         ("istio.io/dataplane-mode", "none"),
         ("sidecar.istio.io/inject", "false"),
-        ("service.istio.io/canonical-name", gateway.made_name()),
+        ("service.istio.io/canonical-name", &*gateway.name.name),
         ("service.istio.io/canonical-revision", "latest"),
     ];
     let own_annotations = [
@@ -198,7 +197,7 @@ fn deployment(gateway: &Gateway, settings: &Settings) -> Value {
 
 fn pod(gateway: &Gateway, settings: &Settings) -> Value {
     json!({
-        "serviceAccountName": gateway.service_account(),
+        "serviceAccountName": &*gateway.name.name,
         "terminationGracePeriodSeconds": GRACE_SECONDS,
         "securityContext": {
             "runAsNonRoot": true, "runAsUser": USER, "runAsGroup": USER,
@@ -260,7 +259,7 @@ fn environment(gateway: &Gateway, settings: &Settings) -> Vec<Value> {
     let field = |name: &str, path: &str| json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } });
     vec![
         text("GATEWAY_NAME", &gateway.name.name),
-        text("SERVICE_ACCOUNT", gateway.service_account()),
+        text("SERVICE_ACCOUNT", &gateway.name.name),
         text("XDS_ADDRESS", &settings.control_plane),
         text("XDS_ROOT_CA", &format!("{ROOTS_DIR}/{}", ROOTS.key)),
         text("AUTH_TOKEN", &format!("{TOKEN_DIR}/{TOKEN}")),

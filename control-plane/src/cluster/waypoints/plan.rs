@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{
     class::Class,
     gateway::Gateway,
-    manifest::{GATEWAY_NAME, Part, Settings, has},
+    manifest::{Part, Settings, has},
     status::{Standing, amended_status},
 };
 use crate::{cluster::followed::Followed, mesh::WAYPOINT_CLASS, object::ObjectName};
@@ -139,17 +139,13 @@ impl Plan {
                 self.gateways.take(event, &mut self.touched);
             }
             Event::Part(part, event) => {
-                match &event {
-                    watcher::Event::Apply((name, made)) | watcher::Event::Delete((name, made)) => {
-                        self.touched.insert(gateway_of(name, made));
-                    }
-                    watcher::Event::InitDone => {
-                        self.touched.extend(self.gateways.names().cloned());
-                    }
-                    watcher::Event::Init | watcher::Event::InitApply(_) => {}
+                if matches!(event, watcher::Event::InitDone) {
+                    // What was written a moment ago may be gone without ever having been seen.
+                    self.touched.extend(self.gateways.names().cloned());
                 }
                 if let Some(parts) = self.parts.get_mut(&part) {
-                    parts.take(event, &mut BTreeSet::new());
+                    // What is made has the name of its gateway.
+                    parts.take(event, &mut self.touched);
                 }
             }
         }
@@ -264,8 +260,8 @@ impl Plan {
     }
 
     fn part_write(&self, gateway: &Gateway, part: Part) -> Option<Write> {
-        let object = part.of(gateway, &self.settings)?;
-        let present = self.parts.get(&part).and_then(|parts| parts.get(&made(gateway)));
+        let object = part.of(gateway, &self.settings);
+        let present = self.parts.get(&part).and_then(|parts| parts.get(&gateway.name));
         let is_there = match present {
             None => false,
             // It goes with its own gateway, and is made anew then.
@@ -288,9 +284,9 @@ impl Plan {
     }
 
     fn standing(&self, gateway: &Gateway) -> Standing {
-        let name = made(gateway);
+        let name = &gateway.name;
         let of = |part| {
-            let made = self.parts.get(&part).and_then(|parts| parts.get(&name));
+            let made = self.parts.get(&part).and_then(|parts| parts.get(name));
             made.map(|made| &made.object).filter(|o| owner(o) == Some(&gateway.uid))
         };
         let ready = of(Part::Deployment).map(|object| &object["status"]["readyReplicas"]);
@@ -304,17 +300,6 @@ impl Plan {
             problem,
         }
     }
-}
-
-/// Returns the name of what is made for a gateway, with its namespace.
-fn made(gateway: &Gateway) -> ObjectName {
-    ObjectName::new(gateway.name.namespace.clone(), gateway.made_name())
-}
-
-/// Returns the gateway that something of this name was made for.
-fn gateway_of(name: &ObjectName, made: &Made) -> ObjectName {
-    let gateway = made.object["metadata"]["labels"][GATEWAY_NAME].as_str();
-    ObjectName::new(name.namespace.clone(), gateway.unwrap_or(&name.name))
 }
 
 /// Returns the unique id of the gateway that an object is of, if it is of one.

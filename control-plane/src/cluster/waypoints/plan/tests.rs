@@ -124,7 +124,7 @@ fn the_class_is_made_and_accepted() {
 
 /// The deployment at a version, changed.
 fn deployment(version: &str, change: impl FnOnce(&mut Value)) -> (ObjectName, Made) {
-    let mut object = Part::Deployment.of(&gateway(|_| {}), &settings()).unwrap();
+    let mut object = Part::Deployment.of(&gateway(|_| {}), &settings());
     change(&mut object);
     (name(), Made { version: version.into(), object })
 }
@@ -213,7 +213,7 @@ fn a_gateway_has_the_addresses_of_its_service_when_its_pod_is_ready() {
     plan.take(applied(gateway(|_| {})));
     settle(&mut plan, "8");
     let server = |part: Part, change: fn(&mut Value)| {
-        let mut object = part.of(&gateway(|_| {}), &settings()).unwrap();
+        let mut object = part.of(&gateway(|_| {}), &settings());
         change(&mut object);
         Event::Part(part, Apply((name(), Made { version: "10".into(), object })))
     };

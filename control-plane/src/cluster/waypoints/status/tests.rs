@@ -133,6 +133,15 @@ fn fields_that_nothing_comes_of_are_refused() {
         gateway["spec"]["addresses"] = json!([{ "type": "Hostname", "value": "other" }]);
     });
     assert_eq!(condition(&addresses["conditions"], ACCEPTED), is(["False", "UnsupportedAddress"]));
+    for name in ["gateway.istio.io/name-override", "gateway.istio.io/service-account"] {
+        let named = written(&standing(true), |gateway| {
+            gateway["metadata"]["annotations"] = json!({ name: "other" });
+        });
+        let accepted = condition(&named["conditions"], ACCEPTED);
+        assert_eq!(accepted, is(["False", "InvalidParameters"]), "{name}");
+        let message = named["conditions"][0]["message"].as_str().unwrap();
+        assert!(message.contains(name), "{message}");
+    }
     let parameters = written(&standing(true), |gateway| {
         gateway["spec"]["infrastructure"]["parametersRef"] = json!({ "name": "x" });
     });
