@@ -182,6 +182,13 @@ pub struct RunArgs {
     /// --address.
     #[arg(long, env = "WAYPOINT_IMAGE", value_name = "IMAGE", default_value = "fairlead:latest")]
     pub waypoint_image: String,
+    /// Provide a waypoint for namespaces with the label istio-injection=enabled that have virtual
+    /// services, destination rules or routes of their services, and neither declare a waypoint nor
+    /// name one. It is called auto-waypoint. With --kubernetes its gateway is made, and removed when
+    /// it is needed no more; with --config-dir the namespace's services are bound to it while there
+    /// is a pod with the label gateway.networking.k8s.io/gateway-name: auto-waypoint.
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub auto_waypoints: bool,
     /// Lifetime of workload certificates whose owner wishes none.
     #[arg(
         long, env = "DEFAULT_WORKLOAD_CERT_TTL", value_name = "TIME", default_value_t = Time(DEFAULT_CERTIFICATE_TTL)
@@ -304,6 +311,7 @@ impl RunArgs {
             },
             shadow_suffix: !self.disable_shadow_host_suffix,
             require_waypoints: self.require_waypoints,
+            automatic_waypoints: self.auto_waypoints,
         }
     }
 

@@ -1,5 +1,6 @@
 //! What a control plane does in its cluster, besides following it.
 
+mod automatic;
 mod followed;
 pub mod lease;
 mod publish;
@@ -86,6 +87,7 @@ impl Cluster {
                 webhook::publish_roots(&client, &webhook, roots, authority.replaced()),
                 status::publish(&client, standing.clone()),
                 waypoints::deploy(&client, &waypoints),
+                automatic::provide(&client, standing.clone()),
             );
         };
         tokio::select! {

@@ -10,6 +10,7 @@
 //! depends on the objects alone, not on the order in which they came.
 
 mod addresses;
+mod automatic;
 mod context;
 mod dependency;
 mod dirty;
@@ -33,18 +34,19 @@ use std::{
     sync::Arc,
 };
 
+pub use self::{
+    automatic::{PROVIDED, PROVIDED_LABEL, Provision},
+    judgement::{Judgement, ParentJudgement, condition_of, is_judged},
+    options::{AbsentWaypoint, Enrolment, Options},
+    warning::Warning,
+    waypoint::WAYPOINT_CLASS,
+};
 use self::{
     context::{Context, Settings},
     dependency::Moved,
     dirty::{Dirty, Unit},
     outcome::{Diff, Outcomes},
     store::Store,
-};
-pub use self::{
-    judgement::{Judgement, ParentJudgement, condition_of, is_judged},
-    options::{AbsentWaypoint, Enrolment, Options},
-    warning::Warning,
-    waypoint::WAYPOINT_CLASS,
 };
 use crate::{
     object::{Object, ObjectKey, ObjectKind, ObjectName},
@@ -85,6 +87,8 @@ pub struct Mesh {
     /// Of routes that are attached to services.
     parents: BTreeMap<ObjectKey, Vec<ParentJudgement>>,
     computed: Computed,
+    /// Namespaces in which it may be different whether they need a waypoint.
+    touched: BTreeSet<Arc<str>>,
 }
 
 // === impl Mesh ===
@@ -103,6 +107,7 @@ impl Mesh {
             judgements: BTreeMap::new(),
             parents: BTreeMap::new(),
             computed: Computed::default(),
+            touched: BTreeSet::new(),
         }
     }
 
@@ -117,6 +122,7 @@ impl Mesh {
                 Event::Relisted(kind, objects) => self.relist(kind, objects, &mut units),
             }
         }
+        self.note_needs(&mut units);
         let mut diff = Diff::default();
         while let Some(unit) = units.pop_first() {
             let moved = self.compute(&unit, &mut diff);
@@ -154,6 +160,11 @@ impl Mesh {
     /// Returns what the status of a route has to say of its parents.
     pub fn parents(&self, key: &ObjectKey) -> &[ParentJudgement] {
         self.parents.get(key).map_or(&[], Vec::as_slice)
+    }
+
+    /// Returns what is to be done about waypoints that are provided.
+    pub fn provision(&self) -> Provision {
+        automatic::provision(&self.store)
     }
 
     /// Returns how many times something was computed so far.
@@ -213,8 +224,47 @@ impl Mesh {
             self.dirty(units).moved(moved);
             self.dirty(units).add(&new, old.as_ref());
         }
+        self.touch(key);
         if key.kind == ObjectKind::MeshConfig {
             self.settings = Settings::new(&self.store, &self.options);
+        }
+    }
+
+    /// Notes that an object may have made a waypoint necessary, or not so any more.
+    fn touch(&mut self, key: &ObjectKey) {
+        let namespace = match key.kind {
+            ObjectKind::Namespace => &key.name.name,
+            ObjectKind::Gateway
+            | ObjectKind::Service
+            | ObjectKind::ServiceEntry
+            | ObjectKind::VirtualService
+            | ObjectKind::DestinationRule
+            | ObjectKind::HttpRoute
+            | ObjectKind::GrpcRoute
+            | ObjectKind::TlsRoute
+            | ObjectKind::TcpRoute => &key.name.namespace,
+            ObjectKind::MeshConfig
+            | ObjectKind::Node
+            | ObjectKind::ServiceAccount
+            | ObjectKind::EndpointSlice
+            | ObjectKind::WorkloadEntry
+            | ObjectKind::AuthorizationPolicy
+            | ObjectKind::PeerAuthentication
+            | ObjectKind::ReferenceGrant
+            | ObjectKind::Pod => return,
+        };
+        if self.options.automatic_waypoints {
+            self.touched.insert(namespace.clone());
+        }
+    }
+
+    /// Notes which namespaces need a waypoint, and adds what depends on that to `units`.
+    fn note_needs(&mut self, units: &mut BTreeSet<Unit>) {
+        for namespace in std::mem::take(&mut self.touched) {
+            let is_needed = automatic::is_needed(&self.store, &namespace);
+            if self.store.note_need(&namespace, is_needed) {
+                self.dirty(units).services_in(&namespace);
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::watch;
 
 use crate::{
-    mesh::{Judgement, Mesh, ParentJudgement},
+    mesh::{Judgement, Mesh, ParentJudgement, Provision},
     object::ObjectKey,
     source::kubernetes::{Stamp, Stamps},
 };
@@ -31,6 +31,11 @@ impl Standing {
     pub fn is_at(&self, key: &ObjectKey, version: &str) -> bool {
         let stamps = self.stamps.lock().unwrap_or_else(PoisonError::into_inner);
         stamps.get(key).is_some_and(|stamp| *stamp.version == *version)
+    }
+
+    /// Returns what is to be done about waypoints that are provided.
+    pub fn provision(&self) -> Provision {
+        self.mesh.read().unwrap_or_else(PoisonError::into_inner).provision()
     }
 
     /// Returns at most `most` of the results of `look` at all objects and their judgements.

@@ -42,7 +42,11 @@ impl Dirty<'_> {
     pub(super) fn add(&mut self, object: &Object, other: Option<&Object>) {
         let key = object.key();
         match object {
-            Object::Pod(_) | Object::WorkloadEntry(_) => self.unit(&key),
+            Object::Pod(pod) => {
+                self.unit(&key);
+                self.waypoint_pod(&pod.metadata);
+            }
+            Object::WorkloadEntry(_) => self.unit(&key),
             Object::MeshConfig(_) => self.everything(),
             Object::Namespace(_) => self.namespace(&key.name.name),
             Object::Node(node) => {
@@ -117,6 +121,19 @@ impl Dirty<'_> {
         if let Some(account) = account_of(gateway) {
             self.all(self.store.by_account.get(&account));
         }
+    }
+
+    /// Adds what a pod may be the waypoint of.
+    fn waypoint_pod(&mut self, metadata: &Metadata) {
+        if let Some(gateway) = metadata.label(names::GATEWAY_NAME) {
+            let gateway = ObjectName::new(metadata.namespace().clone(), gateway);
+            self.all(self.dependents.of_gateway.get(&gateway));
+        }
+    }
+
+    /// Adds the services of a namespace.
+    pub(super) fn services_in(&mut self, namespace: &str) {
+        self.all(self.store.services.get(namespace));
     }
 
     fn service(&mut self, key: &ObjectKey, service: &Service) {

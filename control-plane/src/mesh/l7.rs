@@ -25,6 +25,7 @@ use mesh_api::proto::{
 
 pub(super) use self::{
     authorization::of_policy, destination::destination, gateway_api::judge, labels::labels,
+    virtual_service::is_for_mesh,
 };
 use super::{context::Context, dependency::Use, hosts};
 use crate::{

@@ -29,6 +29,8 @@ pub struct Options {
     /// Whether what is bound to a waypoint is reached through it only, even if the waypoint does not
     /// say so itself.
     pub require_waypoints: bool,
+    /// Whether a waypoint is provided where routes need one and nobody has declared one.
+    pub automatic_waypoints: bool,
 }
 
 /// How it is known which pods take part in the mesh.
@@ -66,6 +68,7 @@ impl Default for Options {
             absent_waypoint: AbsentWaypoint::default(),
             shadow_suffix: false,
             require_waypoints: false,
+            automatic_waypoints: true,
         }
     }
 }

@@ -9,6 +9,7 @@ use super::{
     addresses::{Applicant, Slot, VirtualAddresses},
     index::{LabelIndex, MultiMap, Op, SelectorIndex},
     names::{FOR_SERVICE_ACCOUNT, NO_AUTO_ADDRESS},
+    waypoint::is_waypoint,
 };
 use crate::object::{
     AuthorizationPolicy, DestinationRule, EndpointSlice, Gateway, Labels, MeshConfig, Object,
@@ -58,6 +59,12 @@ pub(super) struct Store {
     pub(super) grants: MultiMap<Arc<str>, ObjectName>,
     /// Authorization policies by the service entry that they are attached to.
     pub(super) policies_of_entry: MultiMap<ObjectName, ObjectKey>,
+    /// Gateways that are waypoints, by namespace.
+    pub(super) waypoints: MultiMap<Arc<str>, ObjectName>,
+    /// What says how the traffic of services is routed, by its own namespace.
+    pub(super) routing: MultiMap<Arc<str>, ObjectKey>,
+    /// Namespaces that need a waypoint which nobody has declared.
+    pub(super) needing: BTreeSet<Arc<str>>,
     virtual_addresses: VirtualAddresses,
 }
 
@@ -98,6 +105,9 @@ impl Store {
             routes_in: MultiMap::default(),
             grants: MultiMap::default(),
             policies_of_entry: MultiMap::default(),
+            waypoints: MultiMap::default(),
+            routing: MultiMap::default(),
+            needing: BTreeSet::new(),
             virtual_addresses: VirtualAddresses::default(),
         }
     }
@@ -155,6 +165,25 @@ impl Store {
         format!("{name}.{namespace}.svc.{}", self.domain)
     }
 
+    /// Returns the host names of a service or service entry.
+    pub(super) fn hosts_of(&self, key: &ObjectKey) -> Vec<Arc<str>> {
+        match self.get(key) {
+            Some(Object::ServiceEntry(entry)) => {
+                entry.spec.hosts.iter().map(|host| host.as_str().into()).collect()
+            }
+            Some(_) | None => vec![self.host_of(&key.name).into()],
+        }
+    }
+
+    /// Notes whether a namespace needs a waypoint; returns whether that is different from before.
+    pub(super) fn note_need(&mut self, namespace: &Arc<str>, is_needed: bool) -> bool {
+        if is_needed {
+            self.needing.insert(namespace.clone())
+        } else {
+            self.needing.remove(namespace)
+        }
+    }
+
     /// Returns the host that a rule of a namespace means: short names are those of its services.
     pub(super) fn expanded(&self, namespace: &Arc<str>, host: &str) -> Arc<str> {
         if host == "*" || host.contains(['.', ':']) {
@@ -199,15 +228,15 @@ impl Store {
                 self.policy_selectors.apply(op, &key, &selector);
                 self.peer_authentications.apply(op, key.name.namespace.clone(), key);
             }
-            Object::Gateway(gateway) => {
-                if let Some(account) = account_of(gateway) {
-                    self.gateways_of_account.apply(op, account, key.name);
-                }
+            Object::Gateway(gateway) => self.index_gateway(op, key.name, gateway),
+            Object::VirtualService(service) => {
+                self.index_virtual_service(op, &key.name, service);
+                self.routing.apply(op, key.name.namespace.clone(), key);
             }
-            Object::VirtualService(service) => self.index_virtual_service(op, &key.name, service),
             Object::DestinationRule(rule) => {
                 let host = self.expanded(&key.name.namespace, &rule.spec.host);
                 let place = (key.name.namespace.clone(), host);
+                self.routing.apply(op, key.name.namespace.clone(), key.clone());
                 self.destination_rules.apply(op, place, key.name);
             }
             Object::HttpRoute(_)
@@ -232,6 +261,15 @@ impl Store {
         }
     }
 
+    fn index_gateway(&mut self, op: Op, name: ObjectName, gateway: &Gateway) {
+        if let Some(account) = account_of(gateway) {
+            self.gateways_of_account.apply(op, account, name.clone());
+        }
+        if is_waypoint(gateway) {
+            self.waypoints.apply(op, name.namespace.clone(), name);
+        }
+    }
+
     fn index_virtual_service(&mut self, op: Op, name: &ObjectName, service: &VirtualService) {
         for host in &service.spec.hosts {
             let place = (name.namespace.clone(), self.expanded(&name.namespace, host));
@@ -247,6 +285,7 @@ impl Store {
             self.routes_of.apply(op, parent, key.clone());
         }
         self.routes_in.apply(op, key.name.namespace.clone(), key.clone());
+        self.routing.apply(op, key.name.namespace.clone(), key.clone());
     }
 
     fn index_pod(&mut self, op: Op, key: &ObjectKey, pod: &Pod) {

@@ -13,7 +13,9 @@ use mesh_api::{
 };
 
 pub(super) use self::required::{policy_of, require};
-use super::{context::Context, names, options::AbsentWaypoint, warning::Warning, wire::octets};
+use super::{
+    automatic, context::Context, names, options::AbsentWaypoint, warning::Warning, wire::octets,
+};
 use crate::object::{Gateway, Labels, Metadata, ObjectName};
 
 /// Class of gateways that are waypoints.
@@ -66,8 +68,22 @@ pub(super) fn of_service(context: &mut Context<'_>, metadata: &Metadata) -> Opti
     if is_of_gateway(context, metadata) || is_named_as_waypoint(context, &metadata.name) {
         return None;
     }
-    let reference = named(context, metadata.namespace(), &metadata.labels, None)?;
-    resolve(context, metadata.namespace(), reference, Traffic::Service)
+    let namespace = metadata.namespace();
+    match named(context, namespace, &metadata.labels, None) {
+        Some(reference) => resolve(context, namespace, reference, Traffic::Service),
+        None => automatic::of_service(context, namespace, &metadata.labels),
+    }
+}
+
+/// Returns whether a waypoint is there for services, be they named or not.
+pub(super) fn serves_services(gateway: &Gateway) -> bool {
+    let by_account = gateway.metadata.annotation(names::FOR_SERVICE_ACCOUNT).is_some();
+    !gateway.metadata.deleting && serves(gateway, Traffic::Service, by_account)
+}
+
+/// Returns the address of a waypoint that is there.
+pub(super) fn at(destination: Destination) -> GatewayAddress {
+    GatewayAddress { destination: Some(destination), hbone_mtls_port: HBONE_PORT }
 }
 
 /// Returns the waypoint of a workload, which may run as `account`.
@@ -244,10 +260,11 @@ fn forbidden(context: &Context<'_>, name: &ObjectName) -> Option<GatewayAddress>
 
 fn by_host(name: &ObjectName, hostname: String) -> GatewayAddress {
     let host = NamespacedHostname { namespace: name.namespace.to_string(), hostname };
-    GatewayAddress { destination: Some(Destination::Hostname(host)), hbone_mtls_port: HBONE_PORT }
+    at(Destination::Hostname(host))
 }
 
-fn is_waypoint(gateway: &Gateway) -> bool {
+/// Returns whether a gateway is a waypoint.
+pub(super) fn is_waypoint(gateway: &Gateway) -> bool {
     gateway.spec.gateway_class_name == WAYPOINT_CLASS
 }
 
@@ -283,7 +300,7 @@ fn admits(context: &Context<'_>, gateway: &Gateway, user: &Arc<str>) -> bool {
 }
 
 /// Returns where a waypoint is reached: by its host name, otherwise by its address.
-fn address(context: &Context<'_>, gateway: &Gateway) -> Option<GatewayAddress> {
+pub(super) fn address(context: &Context<'_>, gateway: &Gateway) -> Option<GatewayAddress> {
     let name = &gateway.metadata.name;
     let addresses = &gateway.status.addresses;
     let is_host = |kind: &Option<String>| kind.as_deref() == Some("Hostname");
@@ -294,8 +311,7 @@ fn address(context: &Context<'_>, gateway: &Gateway) -> Option<GatewayAddress> {
     if let Some(ip) = ips.next() {
         let network = context.options.network.to_string();
         let address = NetworkAddress { network, address: octets(ip), length: None };
-        let destination = Some(Destination::Address(address));
-        return Some(GatewayAddress { destination, hbone_mtls_port: HBONE_PORT });
+        return Some(at(Destination::Address(address)));
     }
     let declared = context.is_declared() && context.store.service(name).is_some();
     declared.then(|| by_host(name, context.store.host_of(name)))

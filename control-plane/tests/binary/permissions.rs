@@ -13,7 +13,7 @@ use crate::{
     plane::eventually,
     routes,
     status::judged,
-    waypoints::gateway,
+    waypoints::every_kind,
 };
 
 const MANIFEST: &str = include_str!("../../../deploy/fairlead-control.yaml");
@@ -139,7 +139,9 @@ async fn the_program_asks_for_nothing_that_its_rules_do_not_permit() -> Result<(
     for object in judged().into_iter().chain(routes::judged()) {
         server.apply(&object)?;
     }
-    server.apply(&gateway("default"))?;
+    for object in every_kind() {
+        server.apply(&object)?;
+    }
     let plane = start(&server, "good").await?;
     Client::connect(&plane)?.until(|known| known.contains_key(POD)).await?;
     certify(&plane, CART).await??;
@@ -170,6 +172,8 @@ async fn the_program_asks_for_nothing_that_its_rules_do_not_permit() -> Result<(
         ("patch", "gatewayclasses"),
         ("patch", "gatewayclasses/status"),
         ("patch", "gateways/status"),
+        ("create", "gateways"),
+        ("delete", "gateways"),
     ] {
         eventually(&format!("{verb} of {resource}"), async || {
             seen().iter().find(|r| r.verb == verb && r.resource == resource).cloned()

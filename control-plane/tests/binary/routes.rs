@@ -113,7 +113,9 @@ async fn a_grant_lets_a_route_refer_to_what_is_not_its_own() -> Result<()> {
     let server = cluster().await?;
     let mut route = route("HTTPRoute", "bank");
     route["spec"]["rules"][0]["backendRefs"][0]["name"] = "other".into();
-    for object in [&service("s"), &service("other"), &route] {
+    let namespace =
+        json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "bank" } });
+    for object in [&namespace, &service("s"), &service("other"), &route] {
         server.apply(object)?;
     }
     let _plane = start(&server, "good").await?;

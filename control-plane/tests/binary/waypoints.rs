@@ -1,8 +1,11 @@
 //! Waypoints that the leading replica makes for gateways.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 use fairlead_kube_api::ApiServer;
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use crate::{
     cluster::{cluster, start},
@@ -24,6 +27,33 @@ pub(crate) fn gateway(namespace: &str) -> Value {
     })
 }
 
+/// A service of a namespace, and a rule for it that needs a waypoint.
+fn routed(namespace: &str) -> [Value; 3] {
+    let metadata = json!({ "namespace": namespace, "name": "cart" });
+    [
+        json!({
+            "apiVersion": "v1", "kind": "Namespace",
+            "metadata": { "name": namespace, "labels": { "istio-injection": "enabled" } },
+        }),
+        json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": metadata,
+            "spec": { "clusterIP": "10.96.0.3", "ports": [{ "port": 80, "name": "http" }] },
+        }),
+        json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "DestinationRule",
+            "metadata": metadata, "spec": { "host": "cart" },
+        }),
+    ]
+}
+
+/// A waypoint that is declared, one that was provided and is not needed, and what needs one.
+pub(crate) fn every_kind() -> Vec<Value> {
+    let mut provided = gateway("istio-system");
+    provided["metadata"]["name"] = json!("auto-waypoint");
+    provided["metadata"]["labels"] = json!({ "fairlead.io/automatic": "true" });
+    [gateway("default"), provided].into_iter().chain(routed("routed")).collect()
+}
+
 fn class() -> Value {
     json!({
         "apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass",
@@ -39,6 +69,9 @@ fn part(kind: &str, name: &str) -> Value {
         "metadata": { "namespace": "default", "name": name },
     })
 }
+
+/// Longer than it takes to see that a waypoint is needed, and to make it.
+const CALM: Duration = Duration::from_secs(3);
 
 const PARTS: [&str; 3] = ["ServiceAccount", "Service", "Deployment"];
 
@@ -169,4 +202,32 @@ async fn what_is_not_of_the_gateway_is_left_alone() -> Result<()> {
     // Out of the way, it is made after all.
     server.delete(&foreign)?;
     programmed(&server, ["False", "AddressNotAssigned"]).await.map(drop)
+}
+
+#[tokio::test]
+async fn a_waypoint_is_provided_while_routes_need_it_and_nobody_declares_one() -> Result<()> {
+    let server = cluster().await?;
+    let _plane = start(&server, "good").await?;
+    let [namespace, service, rule] = routed("default");
+    for object in [&namespace, &service, &rule] {
+        server.apply(object)?;
+    }
+    let mut provided = gateway("default");
+    provided["metadata"]["name"] = json!("auto-waypoint");
+    let found = eventually("a waypoint", async || get(&server, &provided)).await?;
+    assert_eq!(found["metadata"]["labels"]["fairlead.io/automatic"], "true");
+    let deployment = part("Deployment", "auto-waypoint");
+    eventually("its deployment", async || get(&server, &deployment)).await?;
+    server.delete(&rule)?;
+    eventually("the waypoint goes", async || get(&server, &provided).is_none().then_some(()))
+        .await?;
+    eventually("and its deployment", async || get(&server, &deployment).is_none().then_some(()))
+        .await?;
+    // Somebody declares one, and it is needed again.
+    server.apply(&gateway("default"))?;
+    programmed(&server, ["False", "AddressNotAssigned"]).await?;
+    server.apply(&rule)?;
+    sleep(CALM).await;
+    assert_eq!(get(&server, &provided), None);
+    Ok(())
 }

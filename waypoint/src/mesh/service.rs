@@ -175,9 +175,9 @@ impl ServiceView {
     /// Returns the same with other routes.
     pub(super) fn with_routes(&self, routes: Option<&Arc<ServiceRoutes>>) -> Self {
         let ports = self.ports.iter().map(|(number, port)| {
-            let tables = routes.map(|routes| routes.tables(*number)).unwrap_or_default();
+            let routes = routes.map(|routes| routes.tables(*number)).unwrap_or_default();
             let (protocol, backends) = (port.protocol, port.backends.clone());
-            (*number, Port { protocol, routes: tables, backends })
+            (*number, Port { protocol, routes, backends })
         });
         let (service, policies) = (self.service.clone(), self.policies.clone());
         let default_route = self.default_route.clone();

@@ -1,4 +1,8 @@
 //! Routes of the Gateway API that are attached to services.
+//!
+//! Those of the namespace of the service, or of its waypoint, are for all clients. Those of another
+//! namespace are for the clients there, who have them in place of the others, and reach with them
+//! only what is theirs, what the clients asked for, and what a `ReferenceGrant` lets them reach.
 
 mod backend;
 mod filter;

@@ -213,7 +213,8 @@ fn seen(
     visibility::of(&service.spec.export_to, &context.settings.default_route_export, own, from)
 }
 
-fn is_for_mesh(gateways: &[String]) -> bool {
+/// Returns whether a rule with these gateways applies within the mesh.
+pub(in crate::mesh) fn is_for_mesh(gateways: &[String]) -> bool {
     gateways.is_empty() || gateways.iter().any(|name| name == MESH)
 }
 

@@ -18,13 +18,28 @@ use crate::{
 };
 
 /// Objects that depend on each other in many ways, each in some versions.
-const UNIVERSE: [&[&str]; 38] = [
+const UNIVERSE: [&[&str]; 40] = [
     &[
         "v1, kind: Namespace, metadata: {name: shop}",
         "v1, kind: Namespace, metadata: {name: shop, labels: {istio.io/dataplane-mode: ambient, \
          istio.io/use-waypoint: w}}",
         "v1, kind: Namespace, metadata: {name: shop, annotations: \
          {networking.istio.io/traffic-distribution: PreferClose}}",
+        "v1, kind: Namespace, metadata: {name: shop, labels: {istio-injection: enabled}}",
+    ],
+    &[
+        "gateway.networking.k8s.io/v1, kind: Gateway, metadata: {name: auto-waypoint, namespace: \
+         shop, labels: {fairlead.io/automatic: 'true'}}, spec: {gatewayClassName: istio-waypoint}, \
+         status: {addresses: [{value: 10.96.0.8}]}",
+        "gateway.networking.k8s.io/v1, kind: Gateway, metadata: {name: auto-waypoint, namespace: \
+         shop}, spec: {gatewayClassName: istio-waypoint}",
+    ],
+    &[
+        "v1, kind: Pod, metadata: {name: auto, namespace: shop, labels: \
+         {gateway.networking.k8s.io/gateway-name: auto-waypoint}}, spec: {nodeName: n1}, status: \
+         {podIP: 10.0.0.8}",
+        "v1, kind: Pod, metadata: {name: auto, namespace: shop, labels: {app: cart}}, spec: \
+         {nodeName: n1}, status: {podIP: 10.0.0.8}",
     ],
     &[
         "v1, kind: Namespace, metadata: {name: bank, labels: {istio-injection: enabled, \

@@ -162,8 +162,8 @@ fn requests_are_copied_tried_again_and_given_up_as_the_gateway_api_wants_it() ->
     check(&scene, &get("echo/mirrored").at("echo-v1"))?;
     wait_for("copies at both versions", FELT, || {
         let counts = (arrived(&scene, 0, "/mirrored")?, arrived(&scene, 1, "/mirrored")?);
-        // The requests themselves, of which there are three, arrive at the first one, too.
-        Ok((counts == (6, 3)).then_some(()))
+        // The requests themselves arrive at the first one, too.
+        Ok((counts.1 >= 3 && counts.0 == 2 * counts.1).then_some(()))
     })?;
     // HTTPRouteRetry
     let retried = format!("{V1}, retry: {{codes: [500, 503], attempts: 3, backoff: 1ms}}");
@@ -185,6 +185,7 @@ fn requests_are_copied_tried_again_and_given_up_as_the_gateway_api_wants_it() ->
     let answer = scene.send(Sender::Producer, &options)?;
     ensure!(answer.status == 504, "{answer:?}\n{}", scene.log());
     ensure!(started.elapsed() >= Duration::from_millis(1500), "{:?}", started.elapsed());
-    ensure!(arrived(&scene, 0, "/limited")? <= 3, "{}", scene.log());
+    // Half a second each, and one that is given up as it begins.
+    ensure!(arrived(&scene, 0, "/limited")? <= 4, "{}", scene.log());
     Ok(())
 }

@@ -240,8 +240,10 @@ spec:
 ",
     )?;
     bound.wait_for_mark("here")?;
-    let load = ["wrk", "-t1", "-c8", "-d2s", &format!("http://{}/", b())].map(str::to_owned);
-    let output = bound.mesh.a.run(load.iter().map(String::as_str).collect::<Vec<_>>())?;
+    // Each thread of the waypoint may have a connection in any case.
+    let crowd = format!("-c{}", 8 + std::thread::available_parallelism()?.get());
+    let url = format!("http://{}/", b());
+    let output = bound.mesh.a.run(["wrk", "-t1", &crowd, "-d2s", &url])?;
     let metrics = bound.waypoint.metrics()?;
     let labels = [("response_code", "503"), ("response_flags", "UO")];
     assert!(metrics.sum("istio_requests_total", &labels) > 0.0, "{output:?}\n{metrics:?}");

@@ -237,7 +237,10 @@ impl Pool {
                 },
             }
         }
-        let mut sender = Box::pin(self.connect_http2(key, dialler, wanted, is_worn)).await?;
+        // One that is worn ends with its last request, and makes room then.
+        let room = self.room(&key, wanted).or(is_worn.then_some(Room(None)));
+        let room = room.ok_or(Overflow::Connections)?;
+        let mut sender = Box::pin(self.connect_http2(key, room, dialler, wanted)).await?;
         sender.send_request(request).await.map_err(|error| broken(&error))
     }
 
@@ -245,13 +248,10 @@ impl Pool {
     async fn connect_http2(
         &self,
         key: Key,
+        room: Room,
         dialler: &Dialler,
         wanted: &Wanted,
-        is_worn: bool,
     ) -> Result<http2::SendRequest<Body>, UpstreamError> {
-        // One that is worn ends with its last request, and makes room then.
-        let room = self.room(&key, wanted).or(is_worn.then_some(Room(None)));
-        let room = room.ok_or(Overflow::Connections)?;
         let open = self.count(&key);
         let io = TokioIo::new(dialler.connect(wanted).await?);
         let handshake = http2::Builder::new(LocalExecutor).handshake(io);
