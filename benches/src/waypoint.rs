@@ -11,7 +11,10 @@ mod measure;
 mod objects;
 mod scene;
 
-use std::{env, fs, path::PathBuf};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Result, ensure};
 use serde::Serialize;
@@ -61,22 +64,32 @@ pub(crate) fn run(cli: &Cli) -> Result<()> {
     ensure!(!cfg!(debug_assertions), "only figures of an optimised build mean something");
     let program = env::var_os(BINARY_VARIABLE).map_or_else(|| RELEASE_BINARY.into(), PathBuf::from);
     let mut rows = Rows::default();
-    for (routes, kinds, is_loaded) in SIZES {
-        let scene = Scene::new(routes, kinds, &program, &cli.peer)?;
-        weigh(&scene, &mut rows)?;
-        if is_loaded {
-            for repetition in 0..cli.effort().repetitions {
-                load(&scene, cli, repetition, &mut rows)?;
-            }
-        }
-        time_changes(&scene, &mut rows)?;
-    }
+    // What was found before something failed is shown all the same.
+    let measured = SIZES.iter().try_for_each(|size| measure_all(cli, &program, *size, &mut rows));
     let results = cli.results.with_file_name("waypoint.json");
     if let Some(folder) = results.parent() {
         fs::create_dir_all(folder)?;
     }
     fs::write(&results, serde_json::to_string_pretty(&rows)?)?;
     println!("{}\nresults with every sample: {}", rows.table(), results.display());
+    measured
+}
+
+/// Takes all figures with so many routes.
+fn measure_all(
+    cli: &Cli,
+    program: &Path,
+    (routes, kinds, is_loaded): (u32, &'static [Kind], bool),
+    rows: &mut Rows,
+) -> Result<()> {
+    let scene = Scene::new(routes, kinds, program, &cli.peer)?;
+    weigh(&scene, rows)?;
+    time_changes(&scene, rows)?;
+    if is_loaded {
+        for repetition in 0..cli.effort().repetitions {
+            load(&scene, cli, repetition, rows)?;
+        }
+    }
     Ok(())
 }
 

@@ -41,8 +41,51 @@ spec:
     ])
 }
 
+/// Routes that are declared by one virtual service: Kubernetes takes no larger objects, and
+/// `fairlead-control` none with more than 4,096.
+const MOST_IN_ONE: u32 = 1_000;
+
+/// Rules of an object of the Gateway API; it allows no more.
+const RULES: u32 = 16;
+
 /// Returns `count` routes, of which the last one marks its answers.
 pub(super) fn routes(count: u32, mark: &str) -> String {
+    if count > MOST_IN_ONE { http_routes(count, mark) } else { virtual_service(count, mark) }
+}
+
+/// Returns them as objects of the Gateway API, which are for one port of the service: that of HTTP/1.1.
+fn http_routes(count: u32, mark: &str) -> String {
+    let port = Kind::Http1.port();
+    let first = (0..count).step_by(RULES as usize);
+    manifest::join(first.map(|first| {
+        let mut object = format!(
+            "apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: routes-{first}, namespace: {NAMESPACE}}}
+spec:
+  parentRefs: [{{group: '', kind: Service, name: server, port: {port}}}]
+  rules:
+"
+        );
+        for route in first..count.min(first + RULES) {
+            let _ = write!(
+                object,
+                "  - matches: [{{path: {{type: PathPrefix, value: /route-{route}}}}}]
+    backendRefs: [{{name: server, port: {port}}}]
+"
+            );
+            if route + 1 == count {
+                let header = format!("{{name: x-mark, value: {mark}}}");
+                let modifier = format!("responseHeaderModifier: {{set: [{header}]}}");
+                let kind = "type: ResponseHeaderModifier";
+                let _ = writeln!(object, "    filters: [{{{kind}, {modifier}}}]");
+            }
+        }
+        object
+    }))
+}
+
+fn virtual_service(count: u32, mark: &str) -> String {
     let mut routes = format!(
         "apiVersion: networking.istio.io/v1
 kind: VirtualService
