@@ -36,18 +36,18 @@ pub(super) struct Script {
 
 impl Script {
     pub(super) fn start<const N: usize>(pods: [&Pod; N], port: u16) -> Result<Self> {
-        let (part, asked) = (Arc::<Mutex<Part>>::default(), Arc::<AtomicUsize>::default());
+        let (current, asked) = (Arc::<Mutex<Part>>::default(), Arc::<AtomicUsize>::default());
         let task = |pod: &Pod| {
-            let (app, part, asked) = (App::listen(pod, port)?, part.clone(), asked.clone());
+            let (app, current, asked) = (App::listen(pod, port)?, current.clone(), asked.clone());
             Ok(Task::spawn(async move {
                 let mut connections = tokio::task::JoinSet::new();
                 while let Ok((socket, _)) = app.accept().await {
-                    connections.spawn(play(socket, part.clone(), asked.clone()));
+                    connections.spawn(play(socket, current.clone(), asked.clone()));
                 }
             }))
         };
         let tasks = pods.into_iter().map(task).collect::<Result<_>>()?;
-        Ok(Self { part, asked, _tasks: tasks })
+        Ok(Self { part: current, asked, _tasks: tasks })
     }
 
     /// Has it answer so from now on.
