@@ -14,7 +14,8 @@ that is asked for or "-". By the path it
 
 The client asks and prints the status. After an agreement it sends "ping", ends its side and prints what
 arrives to the end; after "all said" it sends a mebibyte and prints "sent". Where none is to be expected,
-it sends a second request, for /second, in the same segment, and prints the status of that, too.
+it sends a second request, for /second, in the same segment, and prints the status of that, too, if there
+is an answer.
 """
 import itertools
 import socket
