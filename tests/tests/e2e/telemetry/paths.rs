@@ -83,10 +83,13 @@ fn a_slow_wire_that_loses_packets_shows_in_round_trips_and_retransmits() -> Resu
     let (a, b) = (mesh.a.clone(), mesh.b.clone());
     mesh.serve(&b, "transfer.py", TRANSFER)?;
     let of = |name: &str| path(&mesh.n1, name, "source", &a, &b);
-    let wire = mesh.lab.wire_name(2);
-    let shape: Vec<_> =
-        ["tc", "qdisc", "add", "dev", &wire, "root"].into_iter().chain(SLOW_WIRE).collect();
-    mesh.lab.node(1).run(shape)?.checked()?;
+    // Both ends, so that whoever sends waits in a queue that is filled by what is sent.
+    for (node, peer) in [(1, 2), (2, 1)] {
+        let wire = mesh.lab.wire_name(peer);
+        let shape: Vec<_> =
+            ["tc", "qdisc", "add", "dev", &wire, "root"].into_iter().chain(SLOW_WIRE).collect();
+        mesh.lab.node(node).run(shape)?.checked()?;
+    }
     let arguments = ["run", &b.ipv4().to_string(), &TRANSFER.to_string(), MIB];
     run_python(&a, "transfer.py", &arguments)?;
 
