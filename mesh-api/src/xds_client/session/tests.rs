@@ -14,8 +14,8 @@ fn subscriptions() -> [Subscription<String>; 2] {
     };
     let numbers = |_: &str, content: &[u8]| Ok(content.len().to_string());
     [
-        Subscription { type_url: LETTERS, read: letters },
-        Subscription { type_url: NUMBERS, read: numbers },
+        Subscription { type_url: LETTERS, interest: Interest::Everything, read: letters },
+        Subscription { type_url: NUMBERS, interest: Interest::Everything, read: numbers },
     ]
 }
 
