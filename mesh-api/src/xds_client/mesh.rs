@@ -48,11 +48,7 @@ pub fn mesh_subscriptions() -> [Subscription<MeshResource>; 2] {
             interest: Interest::Everything,
             read: read_policy,
         },
-        Subscription {
-            type_url: ADDRESS_TYPE,
-            interest: Interest::Everything,
-            read: read_address,
-        },
+        Subscription { type_url: ADDRESS_TYPE, interest: Interest::Everything, read: read_address },
     ]
 }
 

@@ -49,11 +49,7 @@ pub fn subscriptions(gateway: &GatewayKey) -> [Subscription<MeshResource>; 2] {
     let own = Interest::Names(vec![gateway.to_string(), EVERY_WAYPOINT.to_owned()]);
     [
         Subscription { type_url: L7_TYPE, interest: own, read: read_l7 },
-        Subscription {
-            type_url: ADDRESS_TYPE,
-            interest: Interest::Everything,
-            read: read_address,
-        },
+        Subscription { type_url: ADDRESS_TYPE, interest: Interest::Everything, read: read_address },
     ]
 }
 
