@@ -95,9 +95,19 @@ impl Bound {
 
     /// Does so until the answer is as it has to be.
     fn wait_for(&self, options: &[&str], wanted: impl Fn(&Answer) -> bool) -> Result<Answer> {
+        self.wait_for_of(&self.mesh.a, options, wanted)
+    }
+
+    /// Does so as `client`.
+    fn wait_for_of(
+        &self,
+        client: &Pod,
+        options: &[&str],
+        wanted: impl Fn(&Answer) -> bool,
+    ) -> Result<Answer> {
         let mut last = None;
         let found = wait_for("the wanted answer", FELT, || {
-            let answer = self.get(options)?;
+            let answer = curl_with(client, b(), options)?;
             let found = wanted(&answer).then(|| answer.clone());
             last = Some(answer);
             Ok(found)

@@ -119,6 +119,11 @@ impl Snapshot {
         self.by_address.get(&address)
     }
 
+    /// Returns the labels of the workload at an address, as far as they are known.
+    pub fn labels_at(&self, address: IpAddr) -> Option<&Arc<Labels>> {
+        self.labels.get(&self.by_address.get(&address)?.uid)
+    }
+
     /// Returns this waypoint.
     pub fn own(&self) -> &Workload {
         &self.own.workload

@@ -37,9 +37,7 @@ impl Told {
         told.service();
         for (name, number, version) in [("cart-1", 10, "v1"), ("cart-2", 20, "v2")] {
             told.workload(workload(name, number));
-            let labels = BTreeMap::from([("version".to_owned(), version.to_owned())]);
-            let uid = name.to_owned();
-            told.l7(&format!("labels/{name}"), Kind::Labels(l7::WorkloadLabels { uid, labels }));
+            told.l7(&format!("labels/{name}"), labels(name, version));
         }
         told
     }
@@ -120,7 +118,7 @@ impl Told {
     /// Returns the status that a request is answered with by its route; none if it goes on.
     fn answer(&self, path: &str) -> Option<u16> {
         let (parts, ()) = Request::get(path).body(()).unwrap().into_parts();
-        match self.view().routes(80, "shop").unwrap().find(&RequestHead::of(&parts, "http")) {
+        match self.view().routes(80, "shop").unwrap().find(&RequestHead::of(&parts, "http"), None) {
             Found::Route(route) => match &route.action {
                 Action::Respond(answer) => Some(answer.status.as_u16()),
                 other @ (Action::Forward(_) | Action::Redirect(_)) => panic!("{other:?}"),
@@ -203,6 +201,11 @@ fn subset(name: &str, version: &str) -> l7::Variant {
     }
 }
 
+fn labels(workload: &str, version: &str) -> Kind {
+    let labels = BTreeMap::from([("version".to_owned(), version.to_owned())]);
+    Kind::Labels(l7::WorkloadLabels { uid: workload.to_owned(), labels })
+}
+
 fn address(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
@@ -281,15 +284,33 @@ fn a_subset_has_the_endpoints_of_its_labels_as_the_own_namespace_declares_it() {
     assert_eq!(told.endpoints("v2"), Some(vec![second]));
 
     // A workload's labels change, and it goes.
-    let labels = BTreeMap::from([("version".to_owned(), "v2".to_owned())]);
-    let uid = "cart-1".to_owned();
-    told.l7("labels/cart-1", Kind::Labels(l7::WorkloadLabels { uid, labels }));
+    told.l7("labels/cart-1", labels("cart-1", "v2"));
     assert_eq!(told.endpoints("v1"), Some(vec![]));
     assert_eq!(told.endpoints("v2"), Some(vec![first, second]));
     told.removed(ADDRESS_TYPE, "cart-2");
     assert_eq!(told.endpoints("v2"), Some(vec![first]));
     told.removed(L7_TYPE, &name);
     assert_eq!(told.endpoints("v2"), None);
+}
+
+#[test]
+fn the_labels_of_a_client_are_those_that_the_workload_at_its_address_has_last_had() {
+    let mut told = Told::of_cart();
+    let version = |told: &Told| {
+        let labels = told.0.labels_at(address("10.1.0.10:0").ip());
+        labels.map(|labels| labels["version"].clone())
+    };
+    assert_eq!(version(&told).as_deref(), Some("v1"));
+    told.l7("labels/cart-1", labels("cart-1", "v2"));
+    assert_eq!(version(&told).as_deref(), Some("v2"));
+    // Another workload has the address now, of which no labels are known yet.
+    told.workload(workload("cart-3", 10));
+    assert_eq!(version(&told), None);
+    told.l7("labels/cart-3", labels("cart-3", "v3"));
+    assert_eq!(version(&told).as_deref(), Some("v3"));
+    told.removed(L7_TYPE, "labels/cart-3");
+    assert_eq!(version(&told), None);
+    assert_eq!(told.0.labels_at(address("10.9.9.9:0").ip()), None);
 }
 
 #[test]

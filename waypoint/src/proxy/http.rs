@@ -302,7 +302,8 @@ fn route_of(connection: &Connection, request: &Parts) -> Option<(Arc<HttpRoute>,
         return Some((route.clone(), connection.address?.port()));
     };
     let routes = view.routes(port, connection.source.namespace.as_str())?;
-    let route = match routes.find(&RequestHead::of(request, SCHEME)) {
+    let labels = connection.client_labels(routes);
+    let route = match routes.find(&RequestHead::of(request, SCHEME), labels.as_deref()) {
         Found::Route(route) => route.clone(),
         Found::NoMatch => return None,
         Found::NoRoutes => view.default_route().clone(),

@@ -38,10 +38,11 @@ use super::{
     worker::{Worker, spawn},
 };
 use crate::{
+    balance::Labels,
     limits::CLIENT_IDLE_TIMEOUT,
     mesh::{Backend, ServiceView, Target},
     policy::{Peer, Subject, Verdict},
-    route::{HttpRoute, RequestHead},
+    route::{HttpRoute, RequestHead, RouteTable},
 };
 
 /// A connection of a client, which came through a tunnel.
@@ -267,6 +268,12 @@ impl Connection {
         let Target::Service(view, port) = &self.target else { return None };
         let now = self.worker.shared.snapshot.load().service(&view.service().key).cloned();
         Some((now.unwrap_or_else(|| view.clone()), *port))
+    }
+
+    /// Returns the client's labels as they are now, where routes depend on them.
+    pub(super) fn client_labels(&self, routes: &RouteTable) -> Option<Arc<Labels>> {
+        let snapshot = routes.depends_on_labels().then(|| self.worker.shared.snapshot.load())?;
+        snapshot.labels_at(self.client.ip()).cloned()
     }
 
     /// Returns what stands behind the address of a workload; none for a service.

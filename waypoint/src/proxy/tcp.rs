@@ -72,8 +72,9 @@ fn backend(connection: &Connection) -> Option<std::sync::Arc<Backend>> {
     let Some((view, port)) = connection.service() else {
         return connection.direct().map(|(backend, _)| backend.clone());
     };
-    let Some(route) = view.routes(port, connection.source.namespace.as_str())?.tcp().cloned()
-    else {
+    let routes = view.routes(port, connection.source.namespace.as_str())?;
+    let labels = connection.client_labels(routes);
+    let Some(route) = routes.tcp(labels.as_deref()) else {
         return view.backend(port, "").cloned();
     };
     let destination = route.destinations.choose(rand::random())?;
