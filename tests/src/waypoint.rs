@@ -116,6 +116,11 @@ impl WaypointProxy {
         Metrics::parse(&page.body)
     }
 
+    /// Sends a signal to it.
+    pub fn signal(&mut self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
+    }
+
     /// Asks it to end (`SIGTERM`) and waits until it has.
     pub fn stop(mut self) -> Result<Output> {
         self.process.signal(Signal::SIGTERM)?;

@@ -6,9 +6,11 @@ mod deployed;
 mod grpc;
 mod hostile;
 mod origins;
+mod outage;
 mod policy;
 mod required;
 mod routes;
+mod tunnels;
 mod upgrades;
 mod websocket;
 
