@@ -1,7 +1,7 @@
 //! What the server makes of frames that no client should send (RFC 9113, sections 3 to 8).
 
 use anyhow::{Context as _, Result, ensure};
-use tokio::io::{AsyncRead, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
 use crate::peer::{
     App, Frame, Listener, PREFACE, Scene, Task, block_on, connect_head, read_frame, write_frame,
@@ -12,6 +12,9 @@ const APP: u16 = 7000;
 
 /// The stream that shows whether the tunnel still works.
 const LAST: u32 = 1001;
+
+/// What is asked for once that stream is answered.
+const LAST_WORD: [u8; 8] = *b"the last";
 
 /// Streams that a peer may open at once.
 const MOST_STREAMS: u32 = 200;
@@ -340,7 +343,7 @@ fn assert_outcomes(listener: &Listener, cases: &[Case]) -> Result<()> {
                 // What ended the tunnel may have come before.
                 let _ = write_frame(&mut send, frame).await;
             }
-            outcome(&mut receive).await
+            outcome(&mut receive, &mut send).await
         });
         let outcome = outcome.with_context(|| *what)?;
         if outcome != *expected {
@@ -351,10 +354,13 @@ fn assert_outcomes(listener: &Listener, cases: &[Case]) -> Result<()> {
     Ok(())
 }
 
-async fn outcome(io: &mut (impl AsyncRead + Unpin)) -> Result<Outcome> {
+async fn outcome(
+    receive: &mut (impl AsyncRead + Unpin),
+    send: &mut (impl AsyncWrite + Unpin),
+) -> Result<Outcome> {
     let mut outcome = Ignored;
     loop {
-        let frame = read_frame(io).await?;
+        let frame = read_frame(receive).await?;
         match (frame.kind, frame.payload.as_slice()) {
             (Frame::GOAWAY, [_, _, _, _, code @ ..]) => {
                 let code = code.first_chunk().context("a short GOAWAY")?;
@@ -365,8 +371,10 @@ async fn outcome(io: &mut (impl AsyncRead + Unpin)) -> Result<Outcome> {
             }
             (Frame::HEADERS, [status, ..]) if frame.stream == LAST => {
                 ensure!(*status == STATUS_200, "the tunnel serves no more");
-                return Ok(outcome);
+                // A reset before it may go out after it.
+                write_frame(send, &Frame::new(Frame::PING, 0, 0, LAST_WORD)).await?;
             }
+            (Frame::PING, payload) if payload == LAST_WORD => return Ok(outcome),
             _ => {}
         }
     }

@@ -48,8 +48,6 @@ pub(super) fn a_client_that_takes_nothing_loses_its_stream_and_no_other(
     wait_for("the rule is known", FELT, || {
         Ok((tunnels.known("impatient")?["destination"] == true).then_some(()))
     })?;
-    // Those who asked whether it is served.
-    while !app.is_untouched() {}
     let before = tunnels.limit_reached("tcp_idle")?;
     floods::check_stuck_stream(&tunnels.listener(impatient)?, &app, || {
         Ok(tunnels.limit_reached("tcp_idle")? > before + 0.5)
