@@ -10,6 +10,7 @@ mod outage;
 mod policy;
 mod required;
 mod routes;
+mod subscription;
 mod tunnels;
 mod upgrades;
 mod websocket;

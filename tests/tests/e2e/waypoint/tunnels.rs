@@ -8,7 +8,7 @@ mod excess;
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, ensure};
-use fairlead_lab::{Host as _, manifest, wait_for};
+use fairlead_lab::{manifest, wait_for};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -101,9 +101,7 @@ impl Tunnels {
 
     /// Returns what the waypoint knows of a service.
     fn known(&self, name: &str) -> Result<Value> {
-        let admin = "127.0.0.1:15000".parse()?;
-        let page = self.bound.waypoint.pod().http_get(admin, "/config_dump")?;
-        let dump: Value = serde_json::from_str(&page.body)?;
+        let dump = self.bound.waypoint.config_dump()?;
         let service = format!("shop/{name}.shop.svc.cluster.local");
         let mut services = dump["services"].as_array().into_iter().flatten();
         let found = services.find(|known| known["service"] == service.as_str());
