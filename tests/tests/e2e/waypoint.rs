@@ -6,10 +6,12 @@ mod deployed;
 mod grpc;
 mod hostile;
 mod origins;
+mod outage;
 mod policy;
 mod required;
 mod routes;
 mod subscription;
+mod tunnels;
 mod upgrades;
 mod websocket;
 

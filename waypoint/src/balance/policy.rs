@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::endpoint::Labels;
+use crate::limits::DEFAULT_TCP_IDLE_TIMEOUT;
 
 mod compile;
 mod locality;
@@ -130,6 +131,8 @@ pub struct ConnectionPool {
     pub connect_timeout: Duration,
     /// Time after which an unused connection is closed, if ever.
     pub idle_timeout: Option<Duration>,
+    /// Time after which a connection that is not HTTP and gets nowhere is closed, if ever.
+    pub tcp_idle_timeout: Option<Duration>,
     /// Time after which a connection is closed, if ever.
     pub max_connection_duration: Option<Duration>,
     /// Requests on one HTTP/2 connection at once.
@@ -228,6 +231,7 @@ impl Default for ConnectionPool {
             max_requests_per_connection: None,
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             idle_timeout: Some(DEFAULT_IDLE_TIMEOUT),
+            tcp_idle_timeout: Some(DEFAULT_TCP_IDLE_TIMEOUT),
             max_connection_duration: None,
             max_concurrent_streams: i32::MAX.unsigned_abs(),
             http_version: HttpVersion::ByPort,

@@ -145,6 +145,9 @@ async fn serve_stream(
     (request, mut respond): Stream,
 ) {
     let (head, body) = request.into_parts();
+    for limit in headers::unreadable(&head.headers) {
+        worker.shared.metrics.limit(limit).inc();
+    }
     let asked = head.uri.authority().filter(|_| head.method == Method::CONNECT);
     let Some(asked) = asked.and_then(|asked| headers::parse_authority(asked.as_str())) else {
         return refuse(respond, StatusCode::BAD_REQUEST);
@@ -155,7 +158,7 @@ async fn serve_stream(
         Authority::Name(hostname, port) => (snapshot.target_named(hostname, port), None),
     };
     let Some(target) = target else {
-        tracing::info!(%peer, %source, destination = %asked, "connection refused: unknown destination");
+        tracing::info!(%peer, %source, destination = %asked, "connection refused: it is for nothing that is bound to this waypoint");
         return refuse(respond, StatusCode::NOT_FOUND);
     };
     let shared = &worker.shared;

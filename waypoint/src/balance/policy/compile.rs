@@ -233,7 +233,11 @@ impl TryFrom<&l7::ConnectionPool> for ConnectionPool {
         let version = l7::HttpVersion::try_from(pool.http_version)
             .map_err(|_| invalid(field, Problem::Choice(pool.http_version)))?;
         let connect = positive(pool.connect_timeout.as_ref(), "connection_pool.connect_timeout")?;
+        // Zero is said by those who want none.
+        let unless_zero = |given: Duration| Some(given).filter(|given| !given.is_zero());
         let idle = duration(pool.idle_timeout.as_ref(), "connection_pool.idle_timeout")?;
+        let tcp_idle = pool.tcp_idle_timeout.as_ref();
+        let tcp_idle = duration(tcp_idle, "connection_pool.tcp_idle_timeout")?;
         let longest = pool.max_connection_duration.as_ref();
         Ok(Self {
             max_connections: limit(pool.max_connections),
@@ -243,9 +247,8 @@ impl TryFrom<&l7::ConnectionPool> for ConnectionPool {
             max_requests_per_connection: Some(pool.max_requests_per_connection)
                 .filter(|requests| *requests > 0),
             connect_timeout: connect.unwrap_or(default.connect_timeout),
-            // Zero is said by those who want none.
-            idle_timeout: idle
-                .map_or(default.idle_timeout, |idle| Some(idle).filter(|idle| !idle.is_zero())),
+            idle_timeout: idle.map_or(default.idle_timeout, unless_zero),
+            tcp_idle_timeout: tcp_idle.map_or(default.tcp_idle_timeout, unless_zero),
             max_connection_duration: positive(longest, "connection_pool.max_connection_duration")?,
             max_concurrent_streams: match pool.max_concurrent_streams {
                 0 => default.max_concurrent_streams,

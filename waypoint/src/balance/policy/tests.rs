@@ -65,6 +65,7 @@ fn who_says_nothing_gets_the_defaults() {
         max_requests_per_connection: None,
         connect_timeout: Duration::from_secs(10),
         idle_timeout: Some(Duration::from_hours(1)),
+        tcp_idle_timeout: Some(Duration::from_hours(1)),
         max_connection_duration: None,
         max_concurrent_streams: 2_147_483_647,
         http_version: HttpVersion::ByPort,
@@ -97,6 +98,7 @@ fn limits_are_as_given() {
         max_requests_per_connection: 5,
         connect_timeout: Some(seconds(6)),
         idle_timeout: Some(seconds(0)),
+        tcp_idle_timeout: Some(seconds(7)),
         max_connection_duration: Some(seconds(8)),
         max_concurrent_streams: 9,
         http_version: l7::HttpVersion::AsClient.into(),
@@ -110,6 +112,7 @@ fn limits_are_as_given() {
         connect_timeout: Duration::from_secs(6),
         // None, for whoever says zero.
         idle_timeout: None,
+        tcp_idle_timeout: Some(Duration::from_secs(7)),
         max_connection_duration: Some(Duration::from_secs(8)),
         max_concurrent_streams: 9,
         http_version: HttpVersion::AsClient,

@@ -157,6 +157,7 @@ fn connection_pool(written: &ConnectionPoolSettings) -> ConnectionPool {
         max_requests_per_connection: number(http.max_requests_per_connection),
         connect_timeout: tcp.connect_timeout.map(duration),
         idle_timeout: http.idle_timeout.or(tcp.idle_timeout).map(duration),
+        tcp_idle_timeout: tcp.idle_timeout.map(duration),
         max_connection_duration: tcp.max_connection_duration.map(duration),
         max_concurrent_streams: number(http.max_concurrent_streams),
         http_version: version.into(),

@@ -159,6 +159,7 @@ fn limits_and_errors_are_told_with_their_defaults() {
     assert_eq!((pool.max_connections, pool.max_pending_requests, pool.max_requests), (1, 1, 3));
     assert_eq!((pool.max_requests_per_connection, pool.max_retries), (4, 5));
     assert_eq!(pool.idle_timeout, Some(prost_types::Duration::default()));
+    assert_eq!(pool.tcp_idle_timeout.map(|idle| idle.seconds), Some(5));
     assert_eq!(pool.http_version(), mesh_api::proto::l7::HttpVersion::AsClient);
     let usual = lowered("outlierDetection: {}").outlier_detection.unwrap();
     assert_eq!((usual.consecutive_5xx, usual.consecutive_gateway_errors), (5, 0));
