@@ -324,7 +324,7 @@ impl Attempts<'_> {
             Ok(response) => Ok(Ended::Answered(response)),
             Err(UpstreamError::Overflow(_)) => Err(LocalReply::Overflow),
             // The endpoint is not to blame.
-            Err(_) if self.body.is_broken() => Err(LocalReply::BrokenRequest),
+            Err(_) if self.body.broken().is_some() => Err(LocalReply::BrokenRequest),
             Err(error) => Ok(Ended::Failed(error)),
         }
     }

@@ -4,6 +4,7 @@
 mod endpoints;
 mod headers;
 mod heads;
+mod leaving;
 mod recorder;
 mod script;
 mod slow;
@@ -105,6 +106,12 @@ fn clients_that_are_slow_on_purpose_are_given_up() -> Result<()> {
         slow::answers_that_nobody_takes_end_and_quiet_streams_go_on,
     );
     Ok(())
+}
+
+#[test]
+fn clients_that_go_away_are_told_of() -> Result<()> {
+    let stage = Stage::new("holeaving", &[])?;
+    leaving::requests_that_nobody_waits_for_are_logged_and_counted_once(&stage)
 }
 
 // === impl Hostile ===
