@@ -472,7 +472,9 @@ fn reason(error: &UpstreamError) -> ResetReason {
     match error {
         UpstreamError::ConnectTimeout(_) => ResetReason::ConnectionTimeout,
         UpstreamError::Reset(_) => ResetReason::ConnectionTermination,
-        UpstreamError::Protocol(_) | UpstreamError::Unasked => ResetReason::ProtocolError,
+        UpstreamError::Protocol(_) | UpstreamError::Excess(_) | UpstreamError::Unasked => {
+            ResetReason::ProtocolError
+        }
         UpstreamError::NoCertificate(_)
         | UpstreamError::Connect(_)
         | UpstreamError::Tls(_)

@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use fairlead_tunnel::hbone::{Alarm, Guarded};
 use hyper::{
     Request, Response,
     body::Incoming,
@@ -22,7 +23,7 @@ pub(in crate::proxy) use self::switch::{Switch, Switched};
 use super::{Dialler, Opening, UpstreamError, Version, Wanted};
 use crate::{
     balance::{Cluster, ConnectionPool, Overflow, Permit},
-    limits::MAX_IDLE_CONNECTIONS,
+    limits::{MAX_IDLE_CONNECTIONS, MAX_INTERIM_ANSWERS},
     mesh::Way,
     proxy::{body::Body, local_executor::LocalExecutor, worker::spawn},
 };
@@ -79,10 +80,18 @@ struct Connection {
 /// An HTTP/2 connection.
 #[derive(Debug)]
 struct Multiplexed {
-    sender: http2::SendRequest<Body>,
+    sender: Streams,
     made: Instant,
     /// Requests that it has carried, or carries.
     requests: u32,
+}
+
+/// What sends requests over an HTTP/2 connection.
+#[derive(Clone, Debug)]
+struct Streams {
+    requests: http2::SendRequest<Body>,
+    /// Tells of what the endpoint sent too much of.
+    alarm: Rc<Alarm>,
 }
 
 /// A way to send a request that has waited for one.
@@ -227,11 +236,11 @@ impl Pool {
     ) -> Result<Response<Incoming>, UpstreamError> {
         let (known, is_worn) = self.multiplexed(&key, &wanted.cluster.policy().pool);
         if let Some(mut sender) = known {
-            match sender.try_send_request(request).await {
+            match sender.requests.try_send_request(request).await {
                 Ok(response) => return Ok(response),
                 Err(mut error) => match error.take_message() {
                     Some(unsent) => request = unsent,
-                    None => return Err(broken(error.error())),
+                    None => return Err(sender.broken(error.error())),
                 },
             }
         }
@@ -239,7 +248,7 @@ impl Pool {
         let room = self.room(&key, wanted).or(is_worn.then_some(Room(None)));
         let room = room.ok_or(Overflow::Connections)?;
         let mut sender = Box::pin(self.connect_http2(key, room, dialler, wanted)).await?;
-        sender.send_request(request).await.map_err(|error| broken(&error))
+        sender.requests.send_request(request).await.map_err(|error| sender.broken(&error))
     }
 
     /// Makes a connection that the next requests share, in the place of one that is worn.
@@ -249,12 +258,14 @@ impl Pool {
         room: Room,
         dialler: &Dialler,
         wanted: &Wanted,
-    ) -> Result<http2::SendRequest<Body>, UpstreamError> {
+    ) -> Result<Streams, UpstreamError> {
         let open = self.count(&key);
-        let io = TokioIo::new(dialler.connect(wanted).await?);
-        let handshake = http2::Builder::new(LocalExecutor).handshake(io);
-        let (sender, connection) = handshake.await.map_err(|error| broken(&error))?;
+        let io = dialler.connect(wanted).await?;
+        let (io, alarm) = Guarded::answers(io, MAX_INTERIM_ANSWERS);
+        let handshake = http2::Builder::new(LocalExecutor).handshake(TokioIo::new(io));
+        let (requests, connection) = handshake.await.map_err(|error| broken(&error))?;
         drive(connection, (room, open), wanted);
+        let sender = Streams { requests, alarm };
         let shared = Multiplexed { sender: sender.clone(), made: Instant::now(), requests: 1 };
         self.http2.borrow_mut().insert(key, shared);
         Ok(sender)
@@ -262,15 +273,11 @@ impl Pool {
 
     /// Returns the connection for one more request if there is one, and whether there was one that has
     /// served long enough.
-    fn multiplexed(
-        &self,
-        key: &Key,
-        limits: &ConnectionPool,
-    ) -> (Option<http2::SendRequest<Body>>, bool) {
+    fn multiplexed(&self, key: &Key, limits: &ConnectionPool) -> (Option<Streams>, bool) {
         let mut connections = self.http2.borrow_mut();
         let Some(known) = connections.get_mut(key) else { return (None, false) };
         let is_worn = is_worn(limits, known.requests, known.made);
-        if is_worn || known.sender.is_closed() {
+        if is_worn || known.sender.requests.is_closed() {
             connections.remove(key);
             return (None, is_worn);
         }
@@ -322,7 +329,16 @@ impl Pool {
             });
             !waiting.is_empty()
         });
-        self.http2.borrow_mut().retain(|_, known| !known.sender.is_closed());
+        self.http2.borrow_mut().retain(|_, known| !known.sender.requests.is_closed());
+    }
+}
+
+// === impl Streams ===
+
+impl Streams {
+    /// Returns why a request that was sent has no answer.
+    fn broken(&self, error: &hyper::Error) -> UpstreamError {
+        self.alarm.excess().map_or_else(|| broken(error), UpstreamError::Excess)
     }
 }
 
