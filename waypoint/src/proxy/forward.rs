@@ -11,7 +11,7 @@ use http::{
 use http_body_util::BodyExt as _;
 use hyper::{Request, Response, body::Incoming};
 use mesh_api::workload::{AppProtocol, ServiceKey};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::{
     body::{Body, TimeLimit},
@@ -311,12 +311,14 @@ impl Attempts<'_> {
         );
         wanted.switch.clone_from(&self.switch);
         let request = Request::from_parts(parts, Body::Kept(self.body.read()));
+        let begun = tokio::time::Instant::now();
         let sending = self.connection.worker.upstreams.send(&wanted, request);
         let limit = self.forward.retry.as_ref().and_then(|policy| policy.per_try_timeout);
         let sent = match limit {
-            Some(limit) => match timeout(limit, sending).await {
-                Ok(sent) => sent,
-                Err(_) => return Ok(Ended::TimedOut),
+            // As for all of the tries; what has begun is the answer, however long it takes.
+            Some(limit) => tokio::select! {
+                sent = sending => sent,
+                () = self.body.silence(begun, limit) => return Ok(Ended::TimedOut),
             },
             None => sending.await,
         };
