@@ -9,7 +9,7 @@ use http::{
     uri::{PathAndQuery, Scheme},
 };
 use http_body_util::BodyExt as _;
-use hyper::{Request, Response, body::Incoming};
+use hyper::{Request, Response};
 use mesh_api::workload::{AppProtocol, ServiceKey};
 use tokio::time::sleep;
 
@@ -21,7 +21,7 @@ use super::{
     inbound::Connection,
     replay::Replay,
     upgrade,
-    upstream::{Opening, Switch, UpstreamError, Version, Wanted},
+    upstream::{Opening, Received, Switch, UpstreamError, Version, Wanted},
     worker::spawn,
 };
 use crate::{
@@ -65,7 +65,7 @@ struct Attempts<'a> {
 
 /// How a try ended.
 enum Ended {
-    Answered(Response<Incoming>),
+    Answered(Response<Received>),
     Failed(UpstreamError),
     TimedOut,
 }
@@ -132,7 +132,7 @@ impl Forwarding<'_> {
     /// Makes of an endpoint's answer the one that the client gets.
     fn pass_on(
         &self,
-        response: Response<Incoming>,
+        response: Response<Received>,
         exchange: &Exchange,
         (destination, request): (&Destination, &Parts),
         cookie: Option<HeaderValue>,
@@ -236,7 +236,7 @@ async fn send_copy(
 
 impl Attempts<'_> {
     /// Tries one endpoint after another, as the route wants it.
-    async fn run(mut self, exchange: &mut Exchange) -> Result<Response<Incoming>, LocalReply> {
+    async fn run(mut self, exchange: &mut Exchange) -> Result<Response<Received>, LocalReply> {
         loop {
             let Ok(picked) = self.choose() else { return Err(LocalReply::NoHealthyUpstream) };
             let endpoint = picked.endpoint();
@@ -455,7 +455,7 @@ impl Ended {
         self,
         exchange: &mut Exchange,
         picked: Picked,
-    ) -> Result<Response<Incoming>, LocalReply> {
+    ) -> Result<Response<Received>, LocalReply> {
         match self {
             Self::Answered(response) => {
                 exchange.held.picked = Some(picked);

@@ -5,6 +5,7 @@ mod interim;
 mod opening;
 mod origin;
 mod pool;
+mod received;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -13,13 +14,14 @@ use http::{
     HeaderMap, HeaderValue, StatusCode,
     header::{CONTENT_LENGTH, TRANSFER_ENCODING},
 };
-use hyper::{Request, Response, body::Incoming};
+use hyper::{Request, Response};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::{dial::Dialler, interim::Interim, pool::Pool};
 pub(super) use self::{
     opening::Opening,
     pool::{Switch, Switched},
+    received::Received,
 };
 use super::{body::Body, worker::Shared};
 use crate::{
@@ -148,7 +150,7 @@ impl Upstreams {
         &self,
         wanted: &Wanted,
         mut request: Request<Body>,
-    ) -> Result<Response<Incoming>, UpstreamError> {
+    ) -> Result<Response<Received>, UpstreamError> {
         let sent = match wanted.version {
             Version::Http1 => {
                 let interim = Interim::count(&mut request);
