@@ -97,30 +97,7 @@ pub(super) fn requests_that_nobody_waits_for_are_logged_and_counted_once(
         Ok((back.status() == 204).then_some(()))
     })?;
     assert_eq!(left(stage)?, BTreeMap::new());
-    stage.script.answers("", false);
-    // Before, while and after it is sent on.
-    let mut at_once = hostile.dial()?;
-    at_once.write_all(b"GET /at-once HTTP/1.1\r\nHost: raw\r\n\r\n")?;
-    drop(at_once);
-    drop(ask(stage, "POST /part HTTP/1.1\r\nHost: raw\r\nContent-Length: 99\r\n\r\npart")?);
-    drop(ask(
-        stage,
-        "POST /chunk HTTP/1.1\r\nHost: raw\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n",
-    )?);
-    drop(ask(stage, "GET /unanswered HTTP/1.1\r\nHost: raw\r\n\r\n")?);
-    stage.script.answers("", true);
-    drop(ask(stage, "GET /tried HTTP/1.1\r\nHost: raw\r\n\r\n")?);
-    stage.script.answers("", false);
-    block_on(async {
-        let mut client = Http2::connect(stage).await?;
-        let (_answer, mut stream) = client.ask("/delayed").await?;
-        stream.send_reset(Reason::CANCEL);
-        let (_answer, mut stream) = client.ask("/reset").await?;
-        stream.send_reset(Reason::CANCEL);
-        // The others end with their connection.
-        let _answers = (client.ask("/first").await?, client.ask("/second").await?);
-        Ok(())
-    })?;
+    leave(stage)?;
     let gone = [
         ("/at-once", "DC"),
         ("/part", "DC"),
@@ -145,4 +122,31 @@ pub(super) fn requests_that_nobody_waits_for_are_logged_and_counted_once(
     let counted = [("DC", 8.0), ("DC,DI", 1.0)].map(|(flags, count)| (flags.to_owned(), count));
     assert_eq!(left(stage)?, BTreeMap::from(counted));
     Ok(())
+}
+
+/// Leaves before, while and after a request is sent on, whatever it waits for.
+fn leave(stage: &Stage) -> Result<()> {
+    stage.script.answers("", false);
+    let mut at_once = stage.hostile.dial()?;
+    at_once.write_all(b"GET /at-once HTTP/1.1\r\nHost: raw\r\n\r\n")?;
+    drop(at_once);
+    drop(ask(stage, "POST /part HTTP/1.1\r\nHost: raw\r\nContent-Length: 99\r\n\r\npart")?);
+    drop(ask(
+        stage,
+        "POST /chunk HTTP/1.1\r\nHost: raw\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n",
+    )?);
+    drop(ask(stage, "GET /unanswered HTTP/1.1\r\nHost: raw\r\n\r\n")?);
+    stage.script.answers("", true);
+    drop(ask(stage, "GET /tried HTTP/1.1\r\nHost: raw\r\n\r\n")?);
+    stage.script.answers("", false);
+    block_on(async {
+        let mut client = Http2::connect(stage).await?;
+        let (_answer, mut stream) = client.ask("/delayed").await?;
+        stream.send_reset(Reason::CANCEL);
+        let (_answer, mut stream) = client.ask("/reset").await?;
+        stream.send_reset(Reason::CANCEL);
+        // The others end with their connection.
+        let _answers = (client.ask("/first").await?, client.ask("/second").await?);
+        Ok(())
+    })
 }
