@@ -150,17 +150,14 @@ impl Pool {
         is_worn: bool,
     ) -> Result<Place, UpstreamError> {
         // One that is worn ends with its last request, and makes room then.
-        let room = match self.room(&key, wanted).or(is_worn.then_some(Room(None))) {
-            Some(room) => room,
-            None => {
-                let place = || self.place(&key, &wanted.cluster.policy().pool);
-                match self.wait(&key, wanted, place).await? {
-                    Free::Open(place) => return Ok(place),
-                    Free::Room(room) => room,
-                }
-            }
-        };
-        self.connect_http2(key, room, dialler, wanted).await
+        if let Some(room) = self.room(&key, wanted).or(is_worn.then_some(Room(None))) {
+            return self.connect_http2(key, room, dialler, wanted).await;
+        }
+        let place = || self.place(&key, &wanted.cluster.policy().pool);
+        match self.wait(&key, wanted, place).await? {
+            Free::Open(place) => Ok(place),
+            Free::Room(room) => self.connect_http2(key, room, dialler, wanted).await,
+        }
     }
 
     /// Makes a connection that the next requests share, unless there is one for them by then.
