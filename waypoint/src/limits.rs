@@ -20,6 +20,8 @@
 //! | `stream_idle` | [`DEFAULT_STREAM_IDLE_TIMEOUT`], or `--stream-idle-timeout`; the answer is 408, or what has begun is reset |
 //! | `request_time` | `--request-timeout`; the answer is 408, or what has begun is reset |
 //! | `tcp_idle` | [`DEFAULT_TCP_IDLE_TIMEOUT`], or `connectionPool.tcp.idleTimeout` of a destination rule; the connection is reset |
+//! | `interim_answers` | [`MAX_INTERIM_ANSWERS`]; the answer is 502 with the flag `UPE` |
+//! | `answer_frames` | as `request_frames` for a connection to an endpoint that speaks HTTP/2; the answer is the same |
 //!
 //! Requests over HTTP/1 that can be read in two ways are answered 400 and counted by
 //! `fairlead_malformed_requests_total`, with what is wrong as `reason`.
@@ -48,6 +50,10 @@ pub const MAX_REQUESTS_AT_ONCE: u32 = 100;
 /// Bytes of a request's body that are kept in case that it has to be sent again (Envoy's buffer of a
 /// connection). A longer one is sent once.
 pub const MAX_KEPT_BYTES: usize = 1 << 20;
+
+/// Answers with a status below 200 that an endpoint may send before the one that counts (RFC 9110
+/// section 15.2): those that mean well send one or two, and one every 20 seconds while they work.
+pub const MAX_INTERIM_ANSWERS: u32 = 100;
 
 /// Connections without a request that are kept to an endpoint by each thread; more are closed.
 pub const MAX_IDLE_CONNECTIONS: usize = 128;

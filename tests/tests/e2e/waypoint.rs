@@ -2,6 +2,7 @@
 
 mod automatic;
 mod bodies;
+mod connections;
 mod deployed;
 mod grpc;
 mod hostile;

@@ -139,6 +139,20 @@ pub struct ConnectionPool {
     pub max_concurrent_streams: u32,
     /// Which HTTP is spoken.
     pub http_version: HttpVersion,
+    /// How connections are probed that have a socket of their own, if they are. Those through
+    /// tunnels have none, and tunnels are probed anyway.
+    pub keepalive: Option<Keepalive>,
+}
+
+/// How connections are probed; what is absent is as the system does it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Keepalive {
+    /// Probes without an answer after which a connection is lost.
+    pub probes: Option<u32>,
+    /// Time without a byte before the first one.
+    pub time: Option<Duration>,
+    /// Time between two.
+    pub interval: Option<Duration>,
 }
 
 /// Version of HTTP to endpoints.
@@ -235,6 +249,7 @@ impl Default for ConnectionPool {
             max_connection_duration: None,
             max_concurrent_streams: i32::MAX.unsigned_abs(),
             http_version: HttpVersion::ByPort,
+            keepalive: None,
         }
     }
 }

@@ -5,10 +5,12 @@ mod endpoints;
 mod headers;
 mod heads;
 mod http2;
+mod leaving;
 mod recorder;
 mod script;
 mod slow;
 mod smuggling;
+mod storm;
 
 use std::{
     io::{Read as _, Write as _},
@@ -112,6 +114,17 @@ fn clients_that_are_slow_on_purpose_are_given_up() -> Result<()> {
         slow::answers_that_nobody_takes_end_and_quiet_streams_go_on,
     );
     Ok(())
+}
+
+#[test]
+fn clients_that_go_away_are_told_of() -> Result<()> {
+    let stage = Stage::new("holeaving", &[])?;
+    leaving::requests_that_nobody_waits_for_are_logged_and_counted_once(&stage)
+}
+
+#[test]
+fn an_endpoint_that_never_comes_to_its_answer_is_not_heard_to_the_end() -> Result<()> {
+    storm::a_storm_of_interim_answers_ends_its_request_and_no_other(Hostile::new("hostorm")?)
 }
 
 // === impl Hostile ===

@@ -234,6 +234,32 @@ fn copies_of_requests_reach_the_mirror_and_answers_come_from_the_destination() -
 }
 
 #[test]
+fn a_rule_of_passthrough_leaves_who_addresses_the_service_with_any_endpoint() -> Result<()> {
+    let bound = Bound::new("wppassthrough")?;
+    bound.write(&format!(
+        "{}---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{name: b, namespace: shop}}
+spec:
+  host: b
+  trafficPolicy: {{loadBalancer: {{simple: PASSTHROUGH}}}}
+",
+        routes(&format!("  - route: [{{destination: {{host: b}}}}]\n{MARKED}"))
+            .trim_start_matches(SUBSETS)
+    ))?;
+    bound.wait_for_mark("here")?;
+    // The address of the service is nobody's: of those behind it, any one is meant.
+    bound.wait_for(&[], |answer| answer.is_ok() && bound.is_first(answer))?;
+    bound.wait_for(&[], |answer| answer.is_ok() && bound.is_second(answer))?;
+    for _ in 0..10 {
+        let answer = bound.get(&[])?;
+        assert!(answer.is_ok(), "{answer:?}");
+    }
+    Ok(())
+}
+
+#[test]
 fn nothing_is_sent_in_plaintext_where_a_rule_wants_tls() -> Result<()> {
     let bound = Bound::new("wptls")?;
     bound.write(

@@ -6,7 +6,7 @@ use mesh_api::proto::l7::{self, consistent_hash, load_balancer};
 
 use super::{
     Algorithm, ConnectionPool, ConsistentHash, HashCookie, HashKey, HashTable, HttpVersion,
-    LocalityPolicy, OutlierDetection, Policy, RetryBudget, Warmup,
+    Keepalive, LocalityPolicy, OutlierDetection, Policy, RetryBudget, Warmup,
 };
 
 /// Points on a ring unless more are asked for.
@@ -44,6 +44,13 @@ const DEFAULT_BUDGET_PERCENT: f64 = 20.0;
 
 /// Retries that are always allowed.
 const DEFAULT_MIN_RETRIES: u32 = 3;
+
+/// Least and longest time of a probe of a connection that Linux takes: whole seconds of 15 bits.
+const MIN_KEEPALIVE: Duration = Duration::from_secs(1);
+const MAX_KEEPALIVE: Duration = Duration::from_secs(32_767);
+
+/// Most probes of a connection that Linux takes.
+const MAX_PROBES: u32 = 127;
 
 /// A policy that cannot be meant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -259,6 +266,25 @@ impl TryFrom<&l7::ConnectionPool> for ConnectionPool {
                 l7::HttpVersion::AlwaysHttp2 => HttpVersion::AlwaysHttp2,
                 l7::HttpVersion::AsClient => HttpVersion::AsClient,
             },
+            keepalive: pool.tcp_keepalive.as_ref().map(Keepalive::try_from).transpose()?,
+        })
+    }
+}
+
+// === impl Keepalive ===
+
+impl TryFrom<&l7::TcpKeepalive> for Keepalive {
+    type Error = InvalidPolicy;
+
+    fn try_from(keepalive: &l7::TcpKeepalive) -> Result<Self, InvalidPolicy> {
+        let time = positive(keepalive.time.as_ref(), "connection_pool.tcp_keepalive.time")?;
+        let interval = keepalive.interval.as_ref();
+        let interval = positive(interval, "connection_pool.tcp_keepalive.interval")?;
+        let seconds = |time: Duration| time.clamp(MIN_KEEPALIVE, MAX_KEEPALIVE);
+        Ok(Self {
+            probes: Some(keepalive.probes.min(MAX_PROBES)).filter(|probes| *probes > 0),
+            time: time.map(seconds),
+            interval: interval.map(seconds),
         })
     }
 }
