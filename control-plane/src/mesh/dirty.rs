@@ -6,6 +6,7 @@ use super::{
     dependency::{Dependents, Use},
     names,
     store::{Store, account_of, covering, parent_key, parents_of, selector},
+    waypoint::service_of,
 };
 use crate::object::{
     AuthorizationPolicy, EndpointSlice, Gateway, Metadata, Object, ObjectKey, ObjectKind,
@@ -116,8 +117,8 @@ impl Dirty<'_> {
         let name = &gateway.metadata.name;
         self.unit(&ObjectKey { kind: ObjectKind::Gateway, name: name.clone() });
         self.all(self.dependents.of_gateway.get(name));
-        // A service of the gateway's name is its own, whether it knows or not.
-        self.unit(&ObjectKey { kind: ObjectKind::Service, name: name.clone() });
+        // A service of that name is the gateway's own, whether it knows or not.
+        self.unit(&ObjectKey { kind: ObjectKind::Service, name: service_of(gateway) });
         if let Some(account) = account_of(gateway) {
             self.all(self.store.by_account.get(&account));
         }
@@ -137,7 +138,9 @@ impl Dirty<'_> {
     }
 
     fn service(&mut self, key: &ObjectKey, service: &Service) {
-        self.all(self.dependents.of_gateway.get(&key.name));
+        for gateway in self.store.waypoints_of_service.get(&key.name) {
+            self.all(self.dependents.of_gateway.get(gateway));
+        }
         self.all(self.store.routes_of.get(key));
         for slice in self.store.slices_of_service.get(&key.name) {
             self.unit(slice);

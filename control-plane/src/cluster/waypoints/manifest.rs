@@ -6,6 +6,7 @@ use super::gateway::{Gateway, Labels, PORT};
 use crate::{
     cluster::publish::{REVOKED, ROOTS},
     mesh::WAYPOINT_CLASS,
+    object::ObjectName,
 };
 
 /// Label of what is made here, with who made it; its value is that of Istio's.
@@ -102,6 +103,15 @@ impl Part {
         }
     }
 
+    /// Returns what this part of the waypoint of a gateway is called.
+    pub(super) fn name(self, gateway: &Gateway) -> ObjectName {
+        let name = match self {
+            Self::ServiceAccount => gateway.account_name(),
+            Self::Service | Self::Deployment => gateway.service_name(),
+        };
+        ObjectName::new(gateway.name.namespace.clone(), name)
+    }
+
     /// Returns this part of the waypoint of a gateway.
     pub(super) fn of(self, gateway: &Gateway, settings: &Settings) -> Value {
         let api_version = match self.group() {
@@ -111,7 +121,7 @@ impl Part {
         let mut object = json!({
             "apiVersion": api_version,
             "kind": self.kind(),
-            "metadata": metadata(gateway),
+            "metadata": metadata(gateway, &self.name(gateway)),
         });
         match self {
             Self::ServiceAccount => {}
@@ -126,10 +136,10 @@ impl Part {
     }
 }
 
-fn metadata(gateway: &Gateway) -> Value {
+fn metadata(gateway: &Gateway, name: &ObjectName) -> Value {
     json!({
-        "name": &*gateway.name.name,
-        "namespace": &*gateway.name.namespace,
+        "name": &*name.name,
+        "namespace": &*name.namespace,
         "labels": labels(gateway),
         "annotations": gateway.spec.infrastructure.annotations,
         "ownerReferences": [{
@@ -176,7 +186,7 @@ fn deployment(gateway: &Gateway, settings: &Settings) -> Value {
     let own_labels = [
         ("istio.io/dataplane-mode", "none"),
         ("sidecar.istio.io/inject", "false"),
-        ("service.istio.io/canonical-name", &*gateway.name.name),
+        ("service.istio.io/canonical-name", gateway.service_name()),
         ("service.istio.io/canonical-revision", "latest"),
     ];
     let own_annotations = [
@@ -197,7 +207,7 @@ fn deployment(gateway: &Gateway, settings: &Settings) -> Value {
 
 fn pod(gateway: &Gateway, settings: &Settings) -> Value {
     json!({
-        "serviceAccountName": &*gateway.name.name,
+        "serviceAccountName": gateway.account_name(),
         "terminationGracePeriodSeconds": GRACE_SECONDS,
         "securityContext": {
             "runAsNonRoot": true, "runAsUser": USER, "runAsGroup": USER,
@@ -259,7 +269,7 @@ fn environment(gateway: &Gateway, settings: &Settings) -> Vec<Value> {
     let field = |name: &str, path: &str| json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } });
     vec![
         text("GATEWAY_NAME", &gateway.name.name),
-        text("SERVICE_ACCOUNT", &gateway.name.name),
+        text("SERVICE_ACCOUNT", gateway.account_name()),
         text("XDS_ADDRESS", &settings.control_plane),
         text("XDS_ROOT_CA", &format!("{ROOTS_DIR}/{}", ROOTS.key)),
         text("AUTH_TOKEN", &format!("{TOKEN_DIR}/{TOKEN}")),

@@ -16,6 +16,9 @@ use super::{
 };
 use crate::{cluster::followed::Followed, mesh::WAYPOINT_CLASS, object::ObjectName};
 
+/// What to do about a name that is taken.
+const RENAME: &str = "give this gateway's another name (annotation gateway.istio.io/name-override)";
+
 /// What happened to objects.
 #[derive(Debug)]
 pub(super) enum Event {
@@ -82,6 +85,8 @@ pub(super) struct Plan {
     parts: BTreeMap<Part, Followed<ObjectName, Made>>,
     /// Gateways to look at.
     touched: BTreeSet<ObjectName>,
+    /// Names of what may have been made for gateways to look at.
+    touched_parts: BTreeSet<ObjectName>,
     class_touched: bool,
     /// What was written last, and the version that it became.
     applied: BTreeMap<PartKey, (Value, Box<str>)>,
@@ -116,6 +121,7 @@ impl Plan {
             gateways: Followed::default(),
             parts: Part::ALL.map(|part| (part, Followed::default())).into(),
             touched: BTreeSet::new(),
+            touched_parts: BTreeSet::new(),
             class_touched: false,
             applied: BTreeMap::new(),
             problems: BTreeMap::new(),
@@ -144,8 +150,7 @@ impl Plan {
                     self.touched.extend(self.gateways.names().cloned());
                 }
                 if let Some(parts) = self.parts.get_mut(&part) {
-                    // What is made has the name of its gateway.
-                    parts.take(event, &mut self.touched);
+                    parts.take(event, &mut self.touched_parts);
                 }
             }
         }
@@ -169,6 +174,7 @@ impl Plan {
         if !complete {
             return Vec::new();
         }
+        self.touch_makers();
         let mut due = Vec::new();
         if std::mem::take(&mut self.class_touched) {
             due.extend(self.class_write(now));
@@ -198,6 +204,19 @@ impl Plan {
         }
     }
 
+    /// Looks at the gateways of parts that may be different from before.
+    fn touch_makers(&mut self) {
+        let parts = std::mem::take(&mut self.touched_parts);
+        if parts.is_empty() {
+            return;
+        }
+        let is_touched = |gateway: &&Box<Gateway>| {
+            Part::ALL.into_iter().any(|part| parts.contains(&part.name(gateway)))
+        };
+        let gateways = self.gateways.values().flatten().filter(is_touched);
+        self.touched.extend(gateways.map(|gateway| gateway.name.clone()));
+    }
+
     fn part_done(&mut self, key: PartKey, object: Value, outcome: Outcome) {
         let problem = match outcome {
             Outcome::Failed => return,
@@ -206,8 +225,7 @@ impl Plan {
             // Whoever made the account wants it to be used.
             Outcome::Foreign if key.1 == Part::ServiceAccount => None,
             Outcome::Foreign => Some(format!(
-                "there is a {} {} that was not made for this gateway: remove it, or give the \
-                 gateway another name",
+                "there is a {} {} that was not made for this gateway: remove it, or {RENAME}",
                 key.1.kind(),
                 object["metadata"]["name"].as_str().unwrap_or_default()
             )),
@@ -261,7 +279,7 @@ impl Plan {
 
     fn part_write(&self, gateway: &Gateway, part: Part) -> Option<Write> {
         let object = part.of(gateway, &self.settings);
-        let present = self.parts.get(&part).and_then(|parts| parts.get(&gateway.name));
+        let present = self.present(gateway, part);
         let is_there = match present {
             None => false,
             // It goes with its own gateway, and is made anew then.
@@ -283,18 +301,32 @@ impl Plan {
         Some(Write::Part { gateway, owner, part, object, is_there })
     }
 
+    fn present(&self, gateway: &Gateway, part: Part) -> Option<&Made> {
+        self.parts.get(&part)?.get(&part.name(gateway))
+    }
+
+    /// Returns what is the matter with a part that was made for another gateway.
+    fn conflict(&self, gateway: &Gateway, part: Part) -> Option<String> {
+        let owner = owner(&self.present(gateway, part)?.object).filter(|o| *o != gateway.uid)?;
+        let other = self.gateways.values().flatten().find(|other| other.uid == owner)?;
+        let (kind, name, other) = (part.kind(), part.name(gateway).name, &other.name.name);
+        Some(format!("the {kind} {name} is that of Gateway {other}: {RENAME}"))
+    }
+
     fn standing(&self, gateway: &Gateway) -> Standing {
-        let name = &gateway.name;
         let of = |part| {
-            let made = self.parts.get(&part).and_then(|parts| parts.get(name));
+            let made = self.present(gateway, part);
             made.map(|made| &made.object).filter(|o| owner(o) == Some(&gateway.uid))
         };
         let ready = of(Part::Deployment).map(|object| &object["status"]["readyReplicas"]);
         let problem = Part::ALL
             .into_iter()
-            .find_map(|part| self.problems.get(&(gateway.name.clone(), part)).cloned());
+            .find_map(|part| self.problems.get(&(gateway.name.clone(), part)).cloned())
+            .or_else(|| self.conflict(gateway, Part::Service))
+            .or_else(|| self.conflict(gateway, Part::Deployment));
+        let ObjectName { namespace, name } = Part::Service.name(gateway);
         Standing {
-            host: format!("{}.{}.svc.{}", name.name, name.namespace, self.settings.domain),
+            host: format!("{name}.{namespace}.svc.{}", self.settings.domain),
             addresses: of(Part::Service).and_then(cluster_addresses),
             is_ready: ready.and_then(Value::as_u64).is_some_and(|ready| ready > 0),
             problem,

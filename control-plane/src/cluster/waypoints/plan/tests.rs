@@ -232,6 +232,87 @@ fn a_gateway_has_the_addresses_of_its_service_when_its_pod_is_ready() {
     assert_eq!(status["addresses"][1]["value"], "10.96.0.9");
 }
 
+/// The gateway `waypoint`, or another one, whose service and account have these names.
+fn naming(gateway_name: &str, service: &str, account: &str) -> Gateway {
+    gateway(|gateway| {
+        gateway["metadata"]["name"] = gateway_name.into();
+        gateway["metadata"]["uid"] = format!("uid of {gateway_name}").into();
+        gateway["metadata"]["annotations"] = json!({
+            "gateway.istio.io/name-override": service,
+            "gateway.istio.io/service-account": account,
+        });
+    })
+}
+
+#[test]
+fn what_is_made_under_another_name_is_followed_by_it() {
+    let mut plan = known();
+    let named = naming("waypoint", "other", "keeper");
+    plan.take(applied(named.clone()));
+    let made = |part: Part, change: fn(&mut Value)| {
+        let mut object = part.of(&named, &settings());
+        change(&mut object);
+        (part.name(&named), Made { version: "9".into(), object })
+    };
+    for write in plan.due(NOW) {
+        plan.done(write, Outcome::Done("9".into()));
+    }
+    for part in Part::ALL {
+        plan.take(Event::Part(part, Apply(made(part, |_| {}))));
+    }
+    assert_eq!(kinds(&plan.due(NOW)), [""; 0]);
+    let repaired = [
+        (Part::ServiceAccount, "ServiceAccount of Gateway shop/waypoint"),
+        (Part::Service, "Service of Gateway shop/waypoint"),
+    ];
+    for (part, repair) in repaired {
+        plan.take(Event::Part(part, Delete(made(part, |_| {}))));
+        assert_eq!(due_parts(&mut plan), [repair]);
+        plan.take(Event::Part(part, Apply(made(part, |_| {}))));
+    }
+    plan.take(Event::Part(
+        Part::Service,
+        Apply(made(Part::Service, |service| service["spec"]["clusterIP"] = "10.96.0.9".into())),
+    ));
+    plan.take(Event::Part(
+        Part::Deployment,
+        Apply(made(Part::Deployment, |object| object["status"] = json!({ "readyReplicas": 1 }))),
+    ));
+    let mut later = named.clone();
+    later.version = "10".into();
+    plan.take(applied(later));
+    let due = plan.due(NOW);
+    let told = due.iter().find_map(|write| match write {
+        Write::Status { status, .. } => Some(&status["addresses"][0]["value"]),
+        Write::Class | Write::ClassStatus(_) | Write::Part { .. } => None,
+    });
+    assert_eq!(told, Some(&"other.shop.svc.cluster.local".into()));
+}
+
+#[test]
+fn two_gateways_may_share_an_account_and_no_service() {
+    let mut plan = known();
+    let [first, second] = ["first", "second"].map(|name| naming(name, "same", "keeper"));
+    plan.take(applied(first.clone()));
+    plan.take(applied(second));
+    for part in Part::ALL {
+        let object = part.of(&first, &settings());
+        let made = Made { version: "8".into(), object };
+        plan.take(Event::Part(part, Apply((part.name(&first), made))));
+    }
+    let due = plan.due(NOW);
+    let said = due.iter().find_map(|write| match write {
+        Write::Status { gateway, status, .. } if *gateway.name == *"second" => {
+            status["conditions"][1]["message"].as_str()
+        }
+        Write::Class | Write::ClassStatus(_) | Write::Part { .. } | Write::Status { .. } => None,
+    });
+    assert!(said.unwrap().starts_with("the Service same is that of Gateway first:"), "{said:?}");
+    assert!(due.iter().all(|write| !matches!(
+        write, Write::Part { gateway, .. } if *gateway.name == *"second"
+    )));
+}
+
 #[test]
 fn what_cannot_be_made_is_tried_again_and_said_in_the_status() {
     let mut plan = known();
