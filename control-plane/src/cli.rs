@@ -349,6 +349,7 @@ impl RunArgs {
             cluster: self.cluster_id.clone(),
             network: self.network.clone(),
             domain: self.domain.clone(),
+            root_namespace: self.system_namespace.clone(),
         }
     }
 

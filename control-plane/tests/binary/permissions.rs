@@ -13,7 +13,7 @@ use crate::{
     plane::eventually,
     routes,
     status::judged,
-    waypoints::every_kind,
+    waypoints::{every_kind, sizes},
 };
 
 const MANIFEST: &str = include_str!("../../../deploy/fairlead-control.yaml");
@@ -153,6 +153,16 @@ async fn the_program_asks_for_nothing_that_its_rules_do_not_permit() -> Result<(
     let seen = || -> BTreeSet<Request> {
         server.requests().iter().filter_map(|line| request(line)).collect()
     };
+    let of_waypoint =
+        |resource: &str| seen().iter().any(|r| r.verb == "patch" && r.resource == resource);
+    eventually("what a config map asks for is made", async || {
+        ["horizontalpodautoscalers", "poddisruptionbudgets"]
+            .into_iter()
+            .all(of_waypoint)
+            .then_some(())
+    })
+    .await?;
+    server.apply(&sizes("default", &json!({})))?;
     // The last kinds of writes to come.
     for (verb, resource) in [
         ("patch", "configmaps"),
@@ -169,6 +179,8 @@ async fn the_program_asks_for_nothing_that_its_rules_do_not_permit() -> Result<(
         ("patch", "serviceaccounts"),
         ("patch", "services"),
         ("patch", "deployments"),
+        ("delete", "horizontalpodautoscalers"),
+        ("delete", "poddisruptionbudgets"),
         ("patch", "gatewayclasses"),
         ("patch", "gatewayclasses/status"),
         ("patch", "gateways/status"),

@@ -61,7 +61,16 @@ pub(super) struct Listener {
 pub(super) struct Infrastructure {
     pub(super) labels: Labels,
     pub(super) annotations: Labels,
-    parameters_ref: Option<Value>,
+    parameters_ref: Option<ParametersRef>,
+}
+
+/// What says how things are made otherwise than usual.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+struct ParametersRef {
+    group: String,
+    kind: String,
+    name: String,
 }
 
 /// Why a gateway, or a listener of it, is not accepted.
@@ -106,6 +115,12 @@ impl Gateway {
         waypoint_names::account_name(&self.name.name, |name| self.annotation(name))
     }
 
+    /// Returns the config map that says how its waypoint is made, if one does.
+    pub(super) fn parameters(&self) -> Option<ObjectName> {
+        let reference = self.spec.infrastructure.parameters_ref.as_ref()?;
+        Some(ObjectName::new(self.name.namespace.clone(), reference.name.as_str()))
+    }
+
     fn annotation(&self, name: &str) -> Option<&str> {
         self.annotations.get(name).map(String::as_str)
     }
@@ -114,7 +129,7 @@ impl Gateway {
     fn refused_name(&self) -> Option<Refusal> {
         let refused = |annotation: &str, wanted: &str| {
             let message = format!("metadata.annotations[{annotation}]: write {wanted}");
-            Some(Refusal::new("InvalidParameters", message))
+            Some(Refusal::new(Refusal::INVALID_PARAMETERS, message))
         };
         let own = &*self.name.name;
         let (service, account) = (self.service_name(), self.account_name());
@@ -137,10 +152,12 @@ impl Gateway {
                            that is made for it";
             return Some(Refusal::new("UnsupportedAddress", message));
         }
-        if self.spec.infrastructure.parameters_ref.is_some() {
-            let message = "spec.infrastructure.parametersRef: leave it out, as nothing is read from \
-                           there";
-            return Some(Refusal::new("InvalidParameters", message));
+        if let Some(ParametersRef { group, kind, .. }) = &self.spec.infrastructure.parameters_ref
+            && !(group.is_empty() && kind == "ConfigMap")
+        {
+            let message = "spec.infrastructure.parametersRef: refer to a ConfigMap, with kind \
+                           ConfigMap and group \"\"";
+            return Some(Refusal::new(Refusal::INVALID_PARAMETERS, message));
         }
         if let Some(refusal) = self.refused_name() {
             return Some(refusal);
@@ -179,7 +196,10 @@ impl Listener {
 // === impl Refusal ===
 
 impl Refusal {
-    fn new(reason: &'static str, message: impl Into<String>) -> Self {
+    /// Reason that what says how something is made does not make sense.
+    pub(super) const INVALID_PARAMETERS: &'static str = "InvalidParameters";
+
+    pub(super) fn new(reason: &'static str, message: impl Into<String>) -> Self {
         Self { reason, message: message.into() }
     }
 }

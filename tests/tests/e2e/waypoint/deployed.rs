@@ -300,6 +300,26 @@ fn a_waypoint_runs_as_it_is_deployed_and_takes_the_traffic_of_its_services() -> 
 }
 
 #[test]
+fn a_waypoint_runs_as_the_config_map_of_its_gateway_says() -> Result<()> {
+    let scene = Scene::new("wpsizes")?;
+    let mut gateway = gateway();
+    gateway["spec"]["infrastructure"] =
+        json!({ "parametersRef": { "group": "", "kind": "ConfigMap", "name": "sizes" } });
+    let mut sizes = named("v1", "ConfigMap", "sizes");
+    let container = "{name: istio-proxy, env: [{name: PROXY_WORKER_THREADS, value: '1'}]}";
+    sizes["data"] = json!({
+        "deployment": format!("spec: {{template: {{spec: {{containers: [{container}]}}}}}}"),
+    });
+    scene.server.apply(&sizes)?;
+    scene.server.apply(&gateway)?;
+    let running = scene.run_waypoint(WAYPOINT)?;
+    let environment = fs::read(format!("/proc/{}/environ", running.process.pid()))?;
+    let environment = String::from_utf8_lossy(&environment);
+    assert!(environment.split('\0').any(|v| v == "PROXY_WORKER_THREADS=1"), "{environment}");
+    Ok(())
+}
+
+#[test]
 fn a_waypoint_that_has_other_names_than_its_gateway_is_found_and_let_through() -> Result<()> {
     let scene = Scene::new("wpnames")?;
     let mut gateway = gateway();

@@ -24,8 +24,9 @@ fn annotations_give_what_is_made_other_names() {
     });
     let made = Part::ALL.map(|part| part.of(&gateway, &settings()));
     let names = made.each_ref().map(|object| &object["metadata"]["name"]);
-    assert_eq!(names, ["keeper", "other", "other"]);
-    let [_, service, deployment] = made;
+    assert_eq!(names, ["keeper", "other", "other", "other", "other"]);
+    let [_, service, deployment, autoscaler, _] = made;
+    assert_eq!(autoscaler["spec"]["scaleTargetRef"]["name"], "other");
     let pod = &deployment["spec"]["template"];
     assert_eq!(pod["spec"]["serviceAccountName"], "keeper");
     let env = pod["spec"]["containers"][0]["env"].as_array().unwrap();

@@ -7,11 +7,13 @@ const HOST: &str = "waypoint.shop.svc.cluster.local";
 
 fn standing(is_ready: bool) -> Standing {
     let addresses = Some(vec!["10.96.0.9".to_owned()]);
-    Standing { host: HOST.to_owned(), addresses, is_ready, problem: None }
+    Standing { host: HOST.to_owned(), addresses, is_ready, refusal: None, problem: None }
 }
 
 fn written(standing: &Standing, change: impl FnOnce(&mut Value)) -> Value {
-    amended_status(&gateway(change), standing, NOW).unwrap_or_default()
+    let gateway = gateway(change);
+    let standing = Standing { refusal: gateway.refusal(), ..standing.clone() };
+    amended_status(&gateway, &standing, NOW).unwrap_or_default()
 }
 
 /// Returns status and reason of a condition.
@@ -133,12 +135,14 @@ fn fields_that_nothing_comes_of_are_refused() {
         gateway["spec"]["addresses"] = json!([{ "type": "Hostname", "value": "other" }]);
     });
     assert_eq!(condition(&addresses["conditions"], ACCEPTED), is(["False", "UnsupportedAddress"]));
+    assert_eq!(condition(&addresses["conditions"], PROGRAMMED), is(["False", "Invalid"]));
     let parameters = written(&standing(true), |gateway| {
-        gateway["spec"]["infrastructure"]["parametersRef"] = json!({ "name": "x" });
+        gateway["spec"]["infrastructure"]["parametersRef"] = json!({
+            "group": "example.com", "kind": "Sizes", "name": "x",
+        });
     });
     let accepted = condition(&parameters["conditions"], ACCEPTED);
     assert_eq!(accepted, is(["False", "InvalidParameters"]));
-    assert_eq!(condition(&parameters["conditions"], PROGRAMMED), is(["False", "Invalid"]));
 }
 
 #[test]
