@@ -39,7 +39,8 @@ pub struct Resource {
     pub kind: Kind,
     /// Its name.
     pub name: ResourceName,
-    /// Further names that find it on demand: `network/ip`, or `namespace/name` of a waypoint it is for.
+    /// Further names that find it on demand: `network/ip`; or whom it is for, `namespace/name` of a
+    /// waypoint or [`EVERY_WAYPOINT`](mesh_api::xds_client::EVERY_WAYPOINT).
     pub aliases: Box<[Box<str>]>,
     /// Of a workload: names of the services it is an endpoint of.
     pub services: Box<[Box<str>]>,

@@ -19,7 +19,9 @@ use tonic::Status;
 pub use self::{
     backoff::Backoff,
     introduce::{Introduction, Role, introduce},
-    mesh::{ADDRESS_TYPE, AUTHORIZATION_TYPE, L7_TYPE, MeshResource, mesh_subscriptions},
+    mesh::{
+        ADDRESS_TYPE, AUTHORIZATION_TYPE, EVERY_WAYPOINT, L7_TYPE, MeshResource, mesh_subscriptions,
+    },
     session::{Answer, Session, UnknownType},
     stream::run,
 };
@@ -35,13 +37,27 @@ pub const MAX_NAMED_REJECTIONS: usize = 100;
 /// splits large ones.
 pub const INCOMPLETE: &str = "incomplete";
 
-/// A type of resources to follow, all of which are asked for.
-#[derive(Clone, Copy, Debug)]
+/// Name that stands for every resource of a type.
+pub const WILDCARD: &str = "*";
+
+/// A type of resources to follow.
+#[derive(Clone, Debug)]
 pub struct Subscription<T> {
     /// Name of the type.
     pub type_url: &'static str,
+    /// What is asked for.
+    pub interest: Interest,
     /// Reads a resource from its name and its content, or says why it is of no use.
     pub read: fn(&str, &[u8]) -> Result<T, String>,
+}
+
+/// Which resources of a type are asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Interest {
+    /// All that there are.
+    Everything,
+    /// Those that have, or come to have, one of these names or aliases.
+    Names(Vec<String>),
 }
 
 /// What becomes of a resource.

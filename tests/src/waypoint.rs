@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::{sys::signal::Signal, unistd::Pid};
+use serde_json::Value;
 
 use crate::{
     ControlPlane,
@@ -26,6 +27,9 @@ const BINARY_VARIABLE: &str = "FAIRLEAD_WAYPOINT_BIN";
 /// The release build, as `cargo xtask build` leaves it.
 const RELEASE_BINARY: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release/fairlead-waypoint");
+
+/// Port of the admin page.
+const ADMIN_PORT: u16 = 15000;
 
 /// Port of the metrics.
 const METRICS_PORT: u16 = 15020;
@@ -114,6 +118,13 @@ impl WaypointProxy {
         let page = self.pod.http_get(own(METRICS_PORT), "/stats/prometheus")?;
         ensure!(page.status == 200, "metrics: status {}", page.status);
         Metrics::parse(&page.body)
+    }
+
+    /// Returns what its admin page shows of what it knows.
+    pub fn config_dump(&self) -> Result<Value> {
+        let page = self.pod.http_get(own(ADMIN_PORT), "/config_dump")?;
+        ensure!(page.status == 200, "config dump: status {}", page.status);
+        Ok(serde_json::from_str(&page.body)?)
     }
 
     /// Asks it to end (`SIGTERM`) and waits until it has.

@@ -84,7 +84,7 @@ async fn serve(args: &RunArgs, log: &Guard) -> Result<()> {
     let shared = Arc::new(Shared {
         snapshot: ArcSwap::from_pointee(Snapshot::empty(own_workload(args, &own), gateway.clone())),
         identity: identities.acquire(&own),
-        gateway: format!("{}/{}", gateway.namespace, gateway.name).into(),
+        gateway: gateway.to_string().into(),
         metrics: Metrics::new(log.dropped_lines()),
         access_log: AccessLog::new(args.log_format),
         patience: args.patience(),
@@ -115,7 +115,7 @@ async fn serve(args: &RunArgs, log: &Guard) -> Result<()> {
     };
     tokio::select! {
         ended = serving => ended,
-        ended = follow(args, plane, discovery) => ended,
+        ended = follow(args, plane, &gateway, discovery) => ended,
         ended = pages => ended,
         never = tick(&shared) => never,
         () = follow_revocations(revoked) => bail!("the revocation lists are no longer watched"),
@@ -163,7 +163,12 @@ async fn tick(shared: &Shared) -> Result<()> {
 }
 
 /// Applies what the control plane says. Never returns without an error.
-async fn follow(args: &RunArgs, plane: ControlPlane, discovery: Discovery) -> Result<()> {
+async fn follow(
+    args: &RunArgs,
+    plane: ControlPlane,
+    gateway: &GatewayKey,
+    discovery: Discovery,
+) -> Result<()> {
     let own = &args.control_plane;
     let introduction = Introduction {
         role: Role::Waypoint,
@@ -174,7 +179,7 @@ async fn follow(args: &RunArgs, plane: ControlPlane, discovery: Discovery) -> Re
         cluster_id: own.cluster_id.clone(),
         network: Network(args.network.as_str().into()),
     };
-    let session = Session::new(introduce(&introduction), subscriptions());
+    let session = Session::new(introduce(&introduction), subscriptions(gateway));
     let (send, events) = mpsc::channel(discovery::EVENT_QUEUE);
     tokio::join!(xds_client::run(plane, session, send), discovery.follow(events));
     bail!("the control plane is no longer followed")

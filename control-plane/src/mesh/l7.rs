@@ -16,11 +16,15 @@ mod visibility;
 
 use std::sync::Arc;
 
-use mesh_api::proto::{
-    l7::{
-        HttpRoute, Route, ServiceRef, http_route::Action, resource::Kind as Wire, route::Traffic,
+use mesh_api::{
+    proto::{
+        l7::{
+            HttpRoute, Route, ServiceRef, http_route::Action, resource::Kind as Wire,
+            route::Traffic,
+        },
+        workload,
     },
-    workload,
+    xds_client::EVERY_WAYPOINT,
 };
 
 pub(super) use self::{
@@ -111,6 +115,11 @@ pub(super) fn is_traffic(resource: &Resource) -> bool {
 /// Returns the names by which waypoints ask for what is theirs.
 fn aliases<'a>(waypoints: impl IntoIterator<Item = &'a ObjectName>) -> Box<[Box<str>]> {
     waypoints.into_iter().map(|name| name.to_string().into()).collect()
+}
+
+/// Returns the name by which every waypoint asks.
+fn every_waypoint() -> Box<[Box<str>]> {
+    Box::new([EVERY_WAYPOINT.into()])
 }
 
 /// Notes which services the waypoints of a service send its traffic to.

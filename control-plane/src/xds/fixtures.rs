@@ -51,7 +51,13 @@ pub(crate) fn policy(namespace: &str, name: &str, content: u32) -> Change {
 
 /// Returns labels of a workload, which are for some waypoints.
 pub(crate) fn labels(uid: &str, waypoints: &[&str]) -> Change {
-    let labels = WorkloadLabels { uid: uid.into(), ..Default::default() };
+    versioned_labels(uid, 0, waypoints)
+}
+
+/// Does so with the version `content` among the labels.
+pub(crate) fn versioned_labels(uid: &str, content: u32, waypoints: &[&str]) -> Change {
+    let labels = [("version".to_owned(), content.to_string())].into();
+    let labels = WorkloadLabels { uid: uid.into(), labels };
     present(Resource::l7(format!("labels/{uid}"), L7::Labels(labels), boxed(waypoints)))
 }
 

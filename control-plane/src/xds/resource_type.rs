@@ -53,6 +53,17 @@ impl ResourceType {
         }
     }
 
+    /// Returns whether a client is told further of what it holds once nothing that it asked for names
+    /// it any longer. Otherwise it is told that it is gone.
+    pub fn outlasts_its_aliases(self) -> bool {
+        match self {
+            // Clients find a resource by an address, and then hold the resource itself.
+            Self::Authorization | Self::Address | Self::Workload | Self::Service => true,
+            // Aliases say which waypoints it is for.
+            Self::L7 => false,
+        }
+    }
+
     /// Returns whether resources of the given kind belong to this type.
     pub fn carries(self, kind: Kind) -> bool {
         match self {

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use mesh_api::proto::discovery::DeltaDiscoveryRequest;
+use mesh_api::{proto::discovery::DeltaDiscoveryRequest, xds_client::WILDCARD};
 
 use super::{
     frame::Response,
@@ -12,7 +12,7 @@ use super::{
     request::Request,
     resource_type::ResourceType,
     store::Store,
-    subscription::{Refusal, Reply, Subscription, WILDCARD},
+    subscription::{Refusal, Reply, Subscription},
 };
 
 /// One client's subscriptions.

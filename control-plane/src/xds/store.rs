@@ -4,7 +4,7 @@
 //! change that it knows; a resource that changed many times since is found once.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     ops::Bound,
     sync::{Arc, OnceLock},
 };
@@ -71,9 +71,9 @@ struct Named {
     live: Option<(Kind, Version)>,
 }
 
-/// Names of resources by a further name.
+/// Names of resources by a further name, which all resources of a mesh may have.
 #[derive(Debug, Default)]
-struct Names(HashMap<Box<str>, Vec<ResourceName>>);
+struct Names(HashMap<Box<str>, HashSet<ResourceName>>);
 
 // === impl Position ===
 
@@ -191,7 +191,7 @@ impl Collection {
 
     /// Returns the resources with this name or alias.
     pub fn find<'a>(&'a self, key: &'a str) -> impl Iterator<Item = (Position, &'a Arc<Entry>)> {
-        let by_alias = self.aliases.of(key).iter().filter_map(|name| self.get(name.as_str()));
+        let by_alias = self.aliases.of(key).filter_map(|name| self.get(name.as_str()));
         self.get(key).into_iter().chain(by_alias)
     }
 
@@ -200,7 +200,7 @@ impl Collection {
         &'a self,
         service: &'a str,
     ) -> impl Iterator<Item = (Position, &'a Arc<Entry>)> {
-        self.endpoints.of(service).iter().filter_map(|name| self.get(name.as_str()))
+        self.endpoints.of(service).filter_map(|name| self.get(name.as_str()))
     }
 
     /// Returns every resource, in the order of their last changes.
@@ -323,22 +323,20 @@ impl Entry {
 // === impl Names ===
 
 impl Names {
-    fn of(&self, key: &str) -> &[ResourceName] {
-        self.0.get(key).map_or(&[], Vec::as_slice)
+    fn of(&self, key: &str) -> impl Iterator<Item = &ResourceName> {
+        self.0.get(key).into_iter().flatten()
     }
 
     fn add(&mut self, key: &str, name: &ResourceName) {
         match self.0.get_mut(key) {
-            Some(names) => names.push(name.clone()),
-            None => drop(self.0.insert(key.into(), vec![name.clone()])),
+            Some(names) => drop(names.insert(name.clone())),
+            None => drop(self.0.insert(key.into(), HashSet::from([name.clone()]))),
         }
     }
 
     fn remove(&mut self, key: &str, name: &ResourceName) {
         let Some(names) = self.0.get_mut(key) else { return };
-        if let Some(index) = names.iter().position(|other| other == name) {
-            names.swap_remove(index);
-        }
+        names.remove(name);
         if names.is_empty() {
             self.0.remove(key);
         }

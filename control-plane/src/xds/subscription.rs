@@ -5,8 +5,9 @@
 //! A client that subscribes to everything is a position in the store's order of changes, and while
 //! it catches up after a reconnect, the positions of what changed while it was away. A client that
 //! subscribes to names also has the set of what it holds. It is told of a resource if it asked for
-//! its name or one of its aliases, holds it already, or holds a service that the resource is an
-//! endpoint of: who asks for a service wants to reach it.
+//! its name or one of its aliases, or holds a service that the resource is an endpoint of: who asks
+//! for a service wants to reach it. Whether it is told further of what it holds, if none of this is
+//! so any longer, depends on the type.
 //!
 //! One response is in flight at a time: the next is made of the state at the time when the client
 //! acknowledges, or rejects, the one before.
@@ -18,7 +19,7 @@ use std::{
     sync::Arc,
 };
 
-use mesh_api::proto::discovery::DeltaDiscoveryRequest;
+use mesh_api::{proto::discovery::DeltaDiscoveryRequest, xds_client::WILDCARD};
 
 pub use self::news::News;
 use super::{
@@ -27,10 +28,7 @@ use super::{
     resource_type::ResourceType,
     store::{Collection, Entry, Position, Slot},
 };
-use crate::resource::{Kind, ResourceName};
-
-/// Name that stands for every resource of a type.
-pub(super) const WILDCARD: &str = "*";
+use crate::resource::{Kind, Resource, ResourceName};
 
 /// What one client knows of one type.
 #[derive(Debug)]
@@ -159,6 +157,8 @@ impl Subscription {
         if subscription.everything {
             subscription.open_everything(had, collection)?;
         } else {
+            // Who takes everything back at once looks names up later.
+            subscription.owes_answer = !names_everything(subscribe);
             subscription.open_named(had, collection)?;
         }
         Ok(subscription)
@@ -254,7 +254,8 @@ impl Subscription {
         let mut services = Vec::new();
         for had in had {
             let name = had.name().ok_or(Refusal::NotText)?;
-            let Some((at, entry)) = self.carried(collection.get(name)) else {
+            let found = self.carried(collection.get(name));
+            let Some((at, entry)) = found.filter(|(_, entry)| self.may_keep(entry)) else {
                 self.removed.push_back(name.into());
                 continue;
             };
@@ -405,10 +406,19 @@ impl Subscription {
             return false;
         }
         self.everything
-            || self.held.contains(&resource.name)
-            || self.keys.contains(resource.name.as_str())
-            || resource.aliases.iter().any(|alias| self.keys.contains(alias))
+            || (self.resource_type.outlasts_its_aliases() && self.held.contains(&resource.name))
+            || self.asks_for(resource)
             || resource.services.iter().any(|service| self.held.contains(&**service))
+    }
+
+    /// Returns whether a client that holds a resource goes on to do so.
+    fn may_keep(&self, entry: &Entry) -> bool {
+        self.resource_type.outlasts_its_aliases() || self.asks_for(entry.resource())
+    }
+
+    fn asks_for(&self, resource: &Resource) -> bool {
+        self.keys.contains(resource.name.as_str())
+            || resource.aliases.iter().any(|alias| self.keys.contains(alias))
     }
 }
 

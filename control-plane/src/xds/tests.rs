@@ -1,4 +1,6 @@
-//! Whatever happens, a client ends with the server's state; and when it is told.
+//! Whatever happens, a client ends with the server's state, or with its part of it; and when it is
+//! told.
 
+mod audience;
 mod convergence;
 mod publishing;

@@ -2,7 +2,7 @@
 
 use prost::Message as _;
 
-use super::Subscription;
+use super::{Interest, Subscription};
 use crate::{
     convert::InvalidField,
     policy::Policy,
@@ -22,6 +22,10 @@ pub const AUTHORIZATION_TYPE: &str = "type.googleapis.com/istio.security.Authori
 /// Type of what only waypoints are told.
 pub const L7_TYPE: &str = "type.googleapis.com/fairlead.l7.Resource";
 
+/// Alias of what every waypoint has to be told. What is for one waypoint has the `namespace/name` of
+/// its gateway for an alias, in which there is no star.
+pub const EVERY_WAYPOINT: &str = "*/*";
+
 /// A resource that describes a part of a mesh.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MeshResource {
@@ -39,8 +43,12 @@ pub enum MeshResource {
 /// denies.
 pub fn mesh_subscriptions() -> [Subscription<MeshResource>; 2] {
     [
-        Subscription { type_url: AUTHORIZATION_TYPE, read: read_policy },
-        Subscription { type_url: ADDRESS_TYPE, read: read_address },
+        Subscription {
+            type_url: AUTHORIZATION_TYPE,
+            interest: Interest::Everything,
+            read: read_policy,
+        },
+        Subscription { type_url: ADDRESS_TYPE, interest: Interest::Everything, read: read_address },
     ]
 }
 

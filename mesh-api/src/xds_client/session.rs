@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Change, INCOMPLETE, MAX_NAMED_REJECTIONS, Rejection, Subscription, Update};
+use super::{
+    Change, INCOMPLETE, Interest, MAX_NAMED_REJECTIONS, Rejection, Subscription, Update, WILDCARD,
+};
 use crate::proto::discovery::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Resource, Status,
 };
@@ -50,13 +52,16 @@ impl<T> Session<T> {
         Self { node, types: subscriptions.into_iter().map(follow).collect() }
     }
 
-    /// Returns the first requests of a stream: everything of each type, but for what is retained.
+    /// Returns the first requests of a stream: what is asked for of each type, but for what is retained.
     pub fn first_requests(&self) -> Vec<DeltaDiscoveryRequest> {
         let request = |followed: &Followed<T>| {
             let retained = followed.retained.iter();
+            let (subscribe, unsubscribe) = names(&followed.subscription.interest);
             DeltaDiscoveryRequest {
                 node: Some(self.node.clone()),
                 type_url: followed.subscription.type_url.to_owned(),
+                resource_names_subscribe: subscribe,
+                resource_names_unsubscribe: unsubscribe,
                 initial_resource_versions: retained
                     .map(|(name, version)| (name.as_ref().to_owned(), version.as_ref().to_owned()))
                     .collect(),
@@ -123,6 +128,15 @@ impl<T> Followed<T> {
     fn remove(&mut self, name: String) -> Change<T> {
         self.retained.remove(name.as_str());
         Change::Removed(name.into())
+    }
+}
+
+/// Returns what the first request of a type subscribes to and unsubscribes from.
+fn names(interest: &Interest) -> (Vec<String>, Vec<String>) {
+    match interest {
+        Interest::Everything => (Vec::new(), Vec::new()),
+        // A first request without any names would ask for everything.
+        Interest::Names(names) => (names.clone(), vec![WILDCARD.to_owned()]),
     }
 }
 

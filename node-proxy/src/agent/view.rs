@@ -10,7 +10,7 @@ use std::{
 
 use mesh_api::{
     proto::workload::{TunnelProtocol, Workload},
-    xds_client::{Change, Event, Subscription, Update},
+    xds_client::{Change, Event, Interest, Subscription, Update},
 };
 use prost::Message as _;
 
@@ -40,7 +40,7 @@ pub(super) struct View {
 
 /// Returns what the agent asks the control plane for.
 pub(super) fn subscription() -> Subscription<Hosted> {
-    Subscription { type_url: WORKLOAD_TYPE, read: read_workload }
+    Subscription { type_url: WORKLOAD_TYPE, interest: Interest::Everything, read: read_workload }
 }
 
 fn read_workload(name: &str, content: &[u8]) -> Result<Hosted, String> {

@@ -9,6 +9,7 @@ mod origins;
 mod policy;
 mod required;
 mod routes;
+mod subscription;
 mod upgrades;
 mod websocket;
 

@@ -10,7 +10,7 @@ use mesh_api::{
         workload::{Address, address::Type},
     },
     workload::{Service, ServiceKey, Workload, WorkloadUid},
-    xds_client::{ADDRESS_TYPE, Change, L7_TYPE, Subscription},
+    xds_client::{ADDRESS_TYPE, Change, EVERY_WAYPOINT, Interest, L7_TYPE, Subscription},
 };
 use prost::Message as _;
 
@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     balance::{self, Labels},
+    policy::GatewayKey,
     route::Route,
 };
 
@@ -40,13 +41,15 @@ pub enum MeshResource {
     Labels(WorkloadUid, Arc<Labels>),
 }
 
-/// Returns the subscriptions that together describe the mesh to a waypoint.
+/// Returns the subscriptions that together describe the mesh to the waypoint of a gateway.
 ///
-/// Policies and routes come first: nothing is forwarded past one that arrives a moment later.
-pub fn subscriptions() -> [Subscription<MeshResource>; 2] {
+/// Policies and routes come first: nothing is forwarded past one that arrives a moment later. What is
+/// for other waypoints is not asked for.
+pub fn subscriptions(gateway: &GatewayKey) -> [Subscription<MeshResource>; 2] {
+    let own = Interest::Names(vec![gateway.to_string(), EVERY_WAYPOINT.to_owned()]);
     [
-        Subscription { type_url: L7_TYPE, read: read_l7 },
-        Subscription { type_url: ADDRESS_TYPE, read: read_address },
+        Subscription { type_url: L7_TYPE, interest: own, read: read_l7 },
+        Subscription { type_url: ADDRESS_TYPE, interest: Interest::Everything, read: read_address },
     ]
 }
 

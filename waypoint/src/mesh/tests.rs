@@ -45,7 +45,7 @@ impl Told {
     }
 
     fn read(&mut self, type_url: &str, name: &str, content: &[u8]) -> Result<(), String> {
-        let subscriptions = subscriptions();
+        let subscriptions = subscriptions(&self.0.gateway);
         let subscription = subscriptions.iter().find(|s| s.type_url == type_url).unwrap();
         let resource = (subscription.read)(name, content)?;
         self.0.apply(type_url, Change::Updated(name.into(), resource));

@@ -1,6 +1,6 @@
 //! All policies, and those that apply to one service.
 
-use std::{collections::BTreeSet, str::FromStr, sync::Arc};
+use std::{collections::BTreeSet, fmt, str::FromStr, sync::Arc};
 
 use mesh_api::{
     identity::Namespace,
@@ -46,6 +46,12 @@ impl FromStr for GatewayKey {
         let (namespace, name) = text.split_once('/').ok_or(())?;
         let namespace = namespace.parse().map_err(drop)?;
         if name.is_empty() { Err(()) } else { Ok(Self { namespace, name: name.into() }) }
+    }
+}
+
+impl fmt::Display for GatewayKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
     }
 }
 

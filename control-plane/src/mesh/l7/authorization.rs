@@ -1,6 +1,6 @@
 //! Authorization policies that are attached to waypoints, or to services behind them.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use mesh_api::{
     crd::{
@@ -11,6 +11,7 @@ use mesh_api::{
         Action, Authorization, Condition, Operation, PathPattern, Rule, ServiceRef, Source,
         StringMatch, Target, path_pattern, resource::Kind as Wire, string_match::Kind, target,
     },
+    xds_client::EVERY_WAYPOINT,
 };
 
 use crate::{
@@ -30,11 +31,7 @@ pub(in crate::mesh) fn of_policy(
     if targets.is_empty() {
         return None;
     }
-    let gateways = targets.iter().filter_map(|target| match &target.kind {
-        Some(target::Kind::Gateway(name)) => Some(name.as_str().into()),
-        Some(target::Kind::Service(_) | target::Kind::All(_)) | None => None,
-    });
-    let aliases = gateways.collect();
+    let aliases = aliases(&targets);
     let action = match policy.spec.action {
         AuthorizationAction::Allow => Action::Allow,
         AuthorizationAction::Deny => Action::Deny,
@@ -82,6 +79,18 @@ fn targets(
         _ => Vec::new(),
     };
     kinds.into_iter().map(|kind| Target { kind: Some(kind) }).collect()
+}
+
+/// Returns the names by which waypoints ask for a policy.
+fn aliases(targets: &[Target]) -> Box<[Box<str>]> {
+    let names = targets.iter().map(|target| match &target.kind {
+        Some(target::Kind::Gateway(name)) => name.as_str(),
+        // A waypoint may be sent a service's requests as soon as the service is bound to it, and
+        // before it is told anything more: it has to have the policies by then.
+        Some(target::Kind::Service(_) | target::Kind::All(_)) | None => EVERY_WAYPOINT,
+    });
+    let names: BTreeSet<_> = names.collect();
+    names.into_iter().map(Box::from).collect()
 }
 
 fn lower(rule: &AuthorizationRule, namespace: &Arc<str>) -> Rule {

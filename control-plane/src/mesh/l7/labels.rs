@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 
 use mesh_api::proto::l7::{WorkloadLabels, resource::Kind};
 
-use super::super::{context::Context, store::entry_labels};
+use super::{
+    super::{context::Context, store::entry_labels},
+    every_waypoint,
+};
 use crate::{
     object::{Labels, Object, ObjectKey},
     resource::Resource,
@@ -54,5 +57,5 @@ fn of_workload(object: &Object, uid: &str) -> Option<Resource> {
     let uid = uid.to_owned();
     let name = format!("labels/{uid}");
     let labels = (!labels.is_empty()).then(|| Kind::Labels(WorkloadLabels { uid, labels }))?;
-    Some(Resource::l7(name, labels, Box::default()))
+    Some(Resource::l7(name, labels, every_waypoint()))
 }

@@ -1,3 +1,4 @@
+mod audience;
 mod authorization;
 mod consumers;
 mod destinations;

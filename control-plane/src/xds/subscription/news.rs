@@ -105,6 +105,10 @@ impl Subscription {
                 Slot::Live(entry) if self.wants(entry) => {
                     return Some(Item::Entry(position, Arc::clone(entry)));
                 }
+                // It is for others than before.
+                Slot::Live(entry) if self.held.remove(&entry.resource().name) => {
+                    return Some(Item::Removed(entry.resource().name.as_str().into()));
+                }
                 Slot::Gone(name, kind) if self.loses(position, name, *kind) => {
                     return Some(Item::Removed(name.as_str().into()));
                 }

@@ -14,8 +14,8 @@ fn subscriptions() -> [Subscription<String>; 2] {
     };
     let numbers = |_: &str, content: &[u8]| Ok(content.len().to_string());
     [
-        Subscription { type_url: LETTERS, read: letters },
-        Subscription { type_url: NUMBERS, read: numbers },
+        Subscription { type_url: LETTERS, interest: Interest::Everything, read: letters },
+        Subscription { type_url: NUMBERS, interest: Interest::Everything, read: numbers },
     ]
 }
 
@@ -73,6 +73,28 @@ fn a_stream_begins_with_everything_of_each_type_and_says_who_asks() {
         assert!(request.resource_names_subscribe.is_empty());
         assert!(request.initial_resource_versions.is_empty());
         assert!(request.response_nonce.is_empty());
+    }
+}
+
+#[test]
+fn names_are_asked_for_on_every_stream_with_what_is_retained_of_them() {
+    let mut subscriptions = subscriptions();
+    for names in [&["own", "all"][..], &[]] {
+        let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
+        subscriptions[0].interest = Interest::Names(names.clone());
+        let mut session = Session::new(Node::default(), subscriptions.clone());
+        for known in [vec![], vec![pair("a", "1")]] {
+            let requests = session.first_requests();
+            assert_eq!(requests[0].resource_names_subscribe, names);
+            assert_eq!(requests[0].resource_names_unsubscribe, ["*"], "or it were everything");
+            assert!(requests[1].resource_names_subscribe.is_empty());
+            assert!(requests[1].resource_names_unsubscribe.is_empty());
+            assert_eq!(retained(&session), known);
+            let resources = vec![resource("a", "1", "x")];
+            let answer = session.receive(response("n", resources, &["all"])).unwrap();
+            assert!(!answer.update.synced, "the other type is not answered");
+            assert!(answer.request.resource_names_subscribe.is_empty());
+        }
     }
 }
 
