@@ -110,6 +110,9 @@ impl Dirty<'_> {
         for service in self.store.services.get(name) {
             self.unit(service);
             self.all(self.store.routes_of.get(service));
+            for host in self.store.hosts_of(service) {
+                self.uses(&host);
+            }
         }
     }
 
@@ -150,7 +153,9 @@ impl Dirty<'_> {
                 self.pods_of(slice);
             }
         }
-        self.claimants(&self.store.host_of(&key.name));
+        let host = self.store.host_of(&key.name);
+        self.claimants(&host);
+        self.uses(&host);
     }
 
     fn service_entry(&mut self, key: &ObjectKey, entry: &ServiceEntry) {
@@ -159,6 +164,7 @@ impl Dirty<'_> {
         self.all(self.store.routes_of.get(key));
         for host in &entry.spec.hosts {
             self.claimants(host);
+            self.uses(host);
         }
     }
 
