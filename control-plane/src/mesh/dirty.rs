@@ -107,13 +107,7 @@ impl Dirty<'_> {
 
     fn namespace(&mut self, name: &str) {
         self.all(self.store.workloads.of_namespace(name));
-        for service in self.store.services.get(name) {
-            self.unit(service);
-            self.all(self.store.routes_of.get(service));
-            for host in self.store.hosts_of(service) {
-                self.uses(&host);
-            }
-        }
+        self.services_in(name);
     }
 
     fn gateway(&mut self, gateway: &Gateway) {
@@ -135,9 +129,15 @@ impl Dirty<'_> {
         }
     }
 
-    /// Adds the services of a namespace.
+    /// Adds the services of a namespace, their routes, and how they are used.
     pub(super) fn services_in(&mut self, namespace: &str) {
-        self.all(self.store.services.get(namespace));
+        for service in self.store.services.get(namespace) {
+            self.unit(service);
+            self.all(self.store.routes_of.get(service));
+            for host in self.store.hosts_of(service) {
+                self.uses(&host);
+            }
+        }
     }
 
     fn service(&mut self, key: &ObjectKey, service: &Service) {
