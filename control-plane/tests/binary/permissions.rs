@@ -18,6 +18,31 @@ use crate::{
 
 const MANIFEST: &str = include_str!("../../../deploy/fairlead-control.yaml");
 
+/// The last kinds of writes to come.
+const LAST_WRITES: [(&str, &str); 21] = [
+    ("patch", "configmaps"),
+    ("patch", "secrets"),
+    ("update", "leases"),
+    ("update", "validatingwebhookconfigurations"),
+    ("patch", "authorizationpolicies/status"),
+    ("patch", "grpcroutes/status"),
+    ("patch", "httproutes/status"),
+    ("patch", "tcproutes/status"),
+    ("patch", "tlsroutes/status"),
+    ("patch", "serviceentries/status"),
+    ("patch", "services/status"),
+    ("patch", "serviceaccounts"),
+    ("patch", "services"),
+    ("patch", "deployments"),
+    ("delete", "horizontalpodautoscalers"),
+    ("delete", "poddisruptionbudgets"),
+    ("patch", "gatewayclasses"),
+    ("patch", "gatewayclasses/status"),
+    ("patch", "gateways/status"),
+    ("create", "gateways"),
+    ("delete", "gateways"),
+];
+
 /// A request as rules name it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Request {
@@ -163,30 +188,7 @@ async fn the_program_asks_for_nothing_that_its_rules_do_not_permit() -> Result<(
     })
     .await?;
     server.apply(&sizes("default", &json!({})))?;
-    // The last kinds of writes to come.
-    for (verb, resource) in [
-        ("patch", "configmaps"),
-        ("patch", "secrets"),
-        ("update", "leases"),
-        ("update", "validatingwebhookconfigurations"),
-        ("patch", "authorizationpolicies/status"),
-        ("patch", "grpcroutes/status"),
-        ("patch", "httproutes/status"),
-        ("patch", "tcproutes/status"),
-        ("patch", "tlsroutes/status"),
-        ("patch", "serviceentries/status"),
-        ("patch", "services/status"),
-        ("patch", "serviceaccounts"),
-        ("patch", "services"),
-        ("patch", "deployments"),
-        ("delete", "horizontalpodautoscalers"),
-        ("delete", "poddisruptionbudgets"),
-        ("patch", "gatewayclasses"),
-        ("patch", "gatewayclasses/status"),
-        ("patch", "gateways/status"),
-        ("create", "gateways"),
-        ("delete", "gateways"),
-    ] {
+    for (verb, resource) in LAST_WRITES {
         eventually(&format!("{verb} of {resource}"), async || {
             seen().iter().find(|r| r.verb == verb && r.resource == resource).cloned()
         })

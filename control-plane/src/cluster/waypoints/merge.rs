@@ -76,7 +76,9 @@ fn merge_field(
             let list = target.entry(name).or_insert(Value::Null);
             merge_list(list, name, items)?;
         }
-        _ => merge(target.entry(name).or_insert(Value::Null), value)?,
+        Value::Object(_) | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            merge(target.entry(name).or_insert(Value::Null), value)?;
+        }
     }
     Ok(())
 }
@@ -93,10 +95,8 @@ fn merge_list(list: &mut Value, name: &str, items: &[Value]) -> Result<(), Inval
         let Some((key, value)) = found else {
             return Err(InvalidOverlay::Unnamed { list: name.to_owned(), key });
         };
-        let is_deleted = match item {
-            Value::Object(fields) => directive(fields)? == Directive::Delete,
-            _ => false,
-        };
+        let wanted = item.as_object().map(directive).transpose()?;
+        let is_deleted = wanted == Some(Directive::Delete);
         match merged.iter().position(|present| present.get(key) == Some(value)) {
             Some(i) if is_deleted => drop(merged.remove(i)),
             Some(i) => merge(&mut merged[i], item)?,

@@ -232,6 +232,11 @@ impl Plan {
         }
     }
 
+    /// Returns the gateways of the class.
+    fn known_gateways(&self) -> impl Iterator<Item = &Gateway> {
+        self.gateways.values().filter_map(Option::as_deref)
+    }
+
     /// Looks at the gateways that are made by config maps which may be different from before.
     fn touch_users(&mut self) {
         let maps = std::mem::take(&mut self.touched_parameters);
@@ -242,11 +247,12 @@ impl Plan {
         self.defaults = defaults(&self.parameters, &self.settings.root_namespace);
         let is_for_all = self.defaults != former
             || self.defaults.as_ref().is_some_and(|defaults| maps.contains(defaults));
-        let is_touched = |gateway: &&Box<Gateway>| {
+        let is_touched = |gateway: &&Gateway| {
             is_for_all || gateway.parameters().is_some_and(|map| maps.contains(&map))
         };
-        let gateways = self.gateways.values().flatten().filter(is_touched);
-        self.touched.extend(gateways.map(|gateway| gateway.name.clone()));
+        let gateways = self.known_gateways().filter(is_touched);
+        let names: Vec<_> = gateways.map(|gateway| gateway.name.clone()).collect();
+        self.touched.extend(names);
     }
 
     /// Looks at the gateways of parts that may be different from before.
@@ -255,11 +261,12 @@ impl Plan {
         if parts.is_empty() {
             return;
         }
-        let is_touched = |gateway: &&Box<Gateway>| {
+        let is_touched = |gateway: &&Gateway| {
             Part::ALL.into_iter().any(|part| parts.contains(&part.name(gateway)))
         };
-        let gateways = self.gateways.values().flatten().filter(is_touched);
-        self.touched.extend(gateways.map(|gateway| gateway.name.clone()));
+        let gateways = self.known_gateways().filter(is_touched);
+        let names: Vec<_> = gateways.map(|gateway| gateway.name.clone()).collect();
+        self.touched.extend(names);
     }
 
     fn part_done(&mut self, key: PartKey, object: Value, outcome: Outcome) {
@@ -384,7 +391,7 @@ impl Plan {
     /// Returns what is the matter with a part that was made for another gateway.
     fn conflict(&self, gateway: &Gateway, part: Part) -> Option<String> {
         let owner = owner(&self.present(gateway, part)?.object).filter(|o| *o != gateway.uid)?;
-        let other = self.gateways.values().flatten().find(|other| other.uid == owner)?;
+        let other = self.known_gateways().find(|other| other.uid == owner)?;
         let (kind, name, other) = (part.kind(), part.name(gateway).name, &other.name.name);
         Some(format!("the {kind} {name} is that of Gateway {other}: {RENAME}"))
     }

@@ -34,18 +34,22 @@ mod tests {
 
     #[test]
     fn annotations_that_say_something_give_a_waypoint_other_names() {
-        let cases: [(&[(&str, &str)], [&str; 2]); 5] = [
-            (&[], ["w", "w"]),
-            (&[(NAME_OVERRIDE, "other")], ["other", "w"]),
-            (&[(SERVICE_ACCOUNT, "keeper")], ["w", "keeper"]),
-            (&[(NAME_OVERRIDE, "other"), (SERVICE_ACCOUNT, "keeper")], ["other", "keeper"]),
-            (&[(NAME_OVERRIDE, ""), (SERVICE_ACCOUNT, "")], ["w", "w"]),
+        // Annotations for both names, and the names.
+        let cases = [
+            ([None, None], ["w", "w"]),
+            ([Some("other"), None], ["other", "w"]),
+            ([None, Some("keeper")], ["w", "keeper"]),
+            ([Some("other"), Some("keeper")], ["other", "keeper"]),
+            ([Some(""), Some("")], ["w", "w"]),
         ];
-        for (annotations, expected) in cases {
-            let annotation =
-                |name: &str| annotations.iter().find(|(own, _)| *own == name).map(|(_, v)| *v);
+        for ([service, account], expected) in cases {
+            let annotation = |name: &str| match name {
+                NAME_OVERRIDE => service,
+                SERVICE_ACCOUNT => account,
+                _ => None,
+            };
             let found = [service_name("w", annotation), account_name("w", annotation)];
-            assert_eq!(found, expected, "{annotations:?}");
+            assert_eq!(found, expected, "{service:?}, {account:?}");
         }
     }
 }

@@ -401,7 +401,11 @@ fn a_config_map_that_a_gateway_refers_to_is_followed() {
     let due = plan.due(NOW);
     let replicas = due.iter().find_map(|write| match write {
         Write::Part { part: Part::Deployment, object, .. } => Some(&object["spec"]["replicas"]),
-        _ => None,
+        Write::Class
+        | Write::ClassStatus(_)
+        | Write::Part { .. }
+        | Write::Remove { .. }
+        | Write::Status { .. } => None,
     });
     assert_eq!(replicas, Some(&3.into()));
     assert!(kinds(&due).contains(&"PodDisruptionBudget of Gateway shop/waypoint".to_owned()));

@@ -150,25 +150,25 @@ fn a_name_that_nothing_can_have_is_refused() {
     let long = "a".repeat(64);
     let service = ["Other", "1st", "a.b", "../secrets/x", "-a", "a-", &long];
     let account = ["Other", "../secrets/x", "a/b", "-a"];
-    let names = service.map(|name| ("gateway.istio.io/name-override", name));
+    let of_services = service.map(|name| ("gateway.istio.io/name-override", name));
     let accounts = account.map(|name| ("gateway.istio.io/service-account", name));
-    for (annotation, name) in names.into_iter().chain(accounts) {
-        let named = written(&standing(true), |gateway| {
+    for (annotation, name) in of_services.into_iter().chain(accounts) {
+        let status = written(&standing(true), |gateway| {
             gateway["metadata"]["annotations"] = json!({ annotation: name });
         });
-        let accepted = condition(&named["conditions"], ACCEPTED);
+        let accepted = condition(&status["conditions"], ACCEPTED);
         assert_eq!(accepted, is(["False", "InvalidParameters"]), "{annotation}: {name}");
-        let message = named["conditions"][0]["message"].as_str().unwrap();
+        let message = status["conditions"][0]["message"].as_str().unwrap();
         assert!(message.starts_with(&format!("metadata.annotations[{annotation}]:")), "{message}");
     }
     for (annotation, name) in [
         ("gateway.istio.io/name-override", "other-1"),
         ("gateway.istio.io/service-account", "1.other"),
     ] {
-        let named = written(&standing(true), |gateway| {
+        let status = written(&standing(true), |gateway| {
             gateway["metadata"]["annotations"] = json!({ annotation: name });
         });
-        let accepted = condition(&named["conditions"], ACCEPTED);
+        let accepted = condition(&status["conditions"], ACCEPTED);
         assert_eq!(accepted, is(["True", "Accepted"]), "{annotation}: {name}");
     }
 }
