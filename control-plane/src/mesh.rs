@@ -34,6 +34,7 @@ use std::{
     sync::Arc,
 };
 
+pub(crate) use self::waypoint::made as waypoint_names;
 pub use self::{
     automatic::{PROVIDED, PROVIDED_LABEL, Provision},
     judgement::{Judgement, ParentJudgement, condition_of, is_judged},

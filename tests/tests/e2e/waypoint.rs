@@ -55,8 +55,13 @@ impl Bound {
 
     /// Starts the mesh with further arguments for the waypoint.
     fn with_args(name: &str, args: &[&str]) -> Result<Self> {
+        Self::in_pod(name, WAYPOINT, args)
+    }
+
+    /// Does so in the pod `pod`, which runs as the service account of that name.
+    fn in_pod(name: &str, pod: &str, args: &[&str]) -> Result<Self> {
         let mesh = ControlledMesh::new(name)?;
-        let (pod, second) = (mesh.add_pod(2, "shop", WAYPOINT)?, mesh.add_pod(2, "shop", "b2")?);
+        let (pod, second) = (mesh.add_pod(2, "shop", pod)?, mesh.add_pod(2, "shop", "b2")?);
         mesh.n2.enrol(&second)?;
         let server = second.serve(python("http_server.py", &[&HTTP.to_string()]), HTTP)?;
         let gateway_name = "gateway.networking.k8s.io/gateway-name: waypoint";
