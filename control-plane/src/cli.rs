@@ -98,7 +98,8 @@ pub struct RunArgs {
     /// Have pods behind waypoints, and pods of services behind waypoints, refuse what comes past
     /// these, so that the waypoint's policies cannot be evaded. The annotation
     /// fairlead.io/require-waypoint: "true" or "false" of a Gateway says so for one waypoint. A
-    /// waypoint has to run as the service account of its Gateway's name.
+    /// waypoint has to run as the service account of its Gateway's name, or as the one that the
+    /// Gateway's annotation gateway.istio.io/service-account names.
     #[arg(long, env = "PILOT_AUTO_ALLOW_WAYPOINT_POLICY")]
     pub require_waypoints: bool,
     /// Directory of the certificate authority, with the file names of Istio: ca-cert.pem,
@@ -348,6 +349,7 @@ impl RunArgs {
             cluster: self.cluster_id.clone(),
             network: self.network.clone(),
             domain: self.domain.clone(),
+            root_namespace: self.system_namespace.clone(),
         }
     }
 

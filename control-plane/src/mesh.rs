@@ -34,6 +34,7 @@ use std::{
     sync::Arc,
 };
 
+pub(crate) use self::waypoint::made as waypoint_names;
 pub use self::{
     automatic::{PROVIDED, PROVIDED_LABEL, Provision},
     judgement::{Judgement, ParentJudgement, condition_of, is_judged},
@@ -43,7 +44,7 @@ pub use self::{
 };
 use self::{
     context::{Context, Settings},
-    dependency::Moved,
+    dependency::{Moved, Namespaces},
     dirty::{Dirty, Unit},
     outcome::{Diff, Outcomes},
     store::Store,
@@ -284,15 +285,19 @@ impl Mesh {
 
     /// Adds what depends on the outcome of a unit, all of which comes after it.
     fn follow(&self, unit: &Unit, moved: Moved, units: &mut BTreeSet<Unit>) {
-        for namespace in &moved.namespaces {
-            let workloads = self.store.workloads.of_namespace(namespace);
-            units.extend(workloads.cloned().map(Unit::Labels));
+        let workloads = &self.store.workloads;
+        match moved.labels {
+            Namespaces::All => units.extend(workloads.all().cloned().map(Unit::Labels)),
+            Namespaces::Some(namespaces) => {
+                let workloads = namespaces.iter().flat_map(|name| workloads.of_namespace(name));
+                units.extend(workloads.cloned().map(Unit::Labels));
+            }
         }
         units.extend(moved.uses.into_iter().map(Unit::Destination));
         if let Unit::Object(key) = unit {
             let labels = Unit::Labels(key.clone());
-            let reached = self.outcomes.dependents().reach(&key.name.namespace);
-            if reached || self.outcomes.has(&labels) {
+            let needed = self.outcomes.dependents().need_labels_of(&key.name.namespace);
+            if needed || self.outcomes.has(&labels) {
                 units.insert(labels);
             }
         }
@@ -304,7 +309,9 @@ impl Mesh {
         let mut resources = match unit {
             Unit::Object(key) => of_key(&mut context, key, &mut self.computed),
             Unit::StrictPolicy => policy::strict_policy(&context).into_iter().collect(),
-            Unit::Labels(key) if !self.outcomes.dependents().reach(&key.name.namespace) => {
+            Unit::Labels(key)
+                if !self.outcomes.dependents().need_labels_of(&key.name.namespace) =>
+            {
                 Vec::new()
             }
             Unit::Labels(key) => l7::labels(&context, key, self.outcomes.workloads(key)),

@@ -28,6 +28,7 @@ pub use self::{
     validate::validate,
 };
 pub(crate) use self::{
+    metadata::is_name,
     read::range,
     validate::traffic::{base64, grpc_status},
 };

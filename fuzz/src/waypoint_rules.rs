@@ -1,6 +1,9 @@
 //! Routes and policies off the wire, and what they make of a request.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+};
 
 use fairlead_waypoint::{
     policy::{GatewayKey, Peer, PolicySet, Subject},
@@ -27,7 +30,8 @@ pub fn waypoint_rules(data: &[u8]) {
         let mut routes = ServiceRoutes::default();
         routes.insert(route);
         assert_eq!(routes.len(), 1);
-        let found = || match routes.tables(PORT).of("shop").find(&head) {
+        let client = BTreeMap::from([("app".to_owned(), "web".to_owned())]);
+        let found = || match routes.tables(PORT).of("shop").find(&head, Some(&client)) {
             Found::Route(route) => Some(route.name.clone()),
             Found::NoMatch | Found::NoRoutes => None,
         };

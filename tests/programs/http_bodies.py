@@ -4,8 +4,8 @@ usage: http_bodies.py PORT
 
 POST and PUT are answered with the number of bytes that came, their digest, how they were framed and
 the "Expect" of the request; GET /chunked/N with N bytes in chunks; GET /hints with 103 before the answer;
-GET /none with 204; GET /same with 304; GET /stall with ten of a thousand bytes. Others print the number
-of their connection.
+GET /none with 204; GET /same with 304; GET /stall with ten of a thousand bytes; GET /hold never. Others
+print the number of their connection.
 """
 import hashlib
 import http.server
@@ -63,6 +63,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("ETag", '"tag"')
             self.end_headers()
         else:
+            if self.path == "/hold":
+                time.sleep(3600)
             if self.path == "/stall":
                 self.send_response(200)
                 self.send_header("Content-Length", "1000")

@@ -120,6 +120,11 @@ impl WaypointProxy {
         Metrics::parse(&page.body)
     }
 
+    /// Sends a signal to it.
+    pub fn signal(&mut self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
+    }
+
     /// Returns what its admin page shows of what it knows.
     pub fn config_dump(&self) -> Result<Value> {
         let page = self.pod.http_get(own(ADMIN_PORT), "/config_dump")?;

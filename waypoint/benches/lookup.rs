@@ -53,7 +53,7 @@ fn lookup(criterion: &mut Criterion) {
         let (parts, ()) = request.expect("a valid request").into_parts();
         group.bench_with_input(BenchmarkId::from_parameter(size), &table, |bencher, table| {
             bencher.iter(|| {
-                black_box(table.of("shop").find(&RequestHead::of(black_box(&parts), "http")));
+                black_box(table.of("shop").find(&RequestHead::of(black_box(&parts), "http"), None));
             });
         });
     }

@@ -12,10 +12,16 @@
 //! | `peer_connections` | [`DEFAULT_MAX_PEER_CONNECTIONS`], or `--max-peer-connections` |
 //! | `tunnel_frames` | what a peer may send through a tunnel: control frames, window updates, header blocks and lists, CONTINUATION, resets, empty and tiny DATA |
 //! | `request_frames` | the same for a connection of a client that speaks HTTP/2 in a tunnel |
+//! | `forwarded` | [`MAX_FORWARDED_BYTES`](fairlead_tunnel::limits::MAX_FORWARDED_BYTES), and that it is text; the header is ignored |
+//! | `baggage` | [`MAX_BAGGAGE_BYTES`](fairlead_tunnel::limits::MAX_BAGGAGE_BYTES), and that it is text; the header is ignored |
+//! | `traceparent` | [`MAX_TRACEPARENT_BYTES`](fairlead_tunnel::limits::MAX_TRACEPARENT_BYTES), and that it is text; the header is ignored |
 //! | `request_head` | [`MAX_HEAD_BYTES`], [`MAX_HEADERS`] over HTTP/1; the answer is 431 |
 //! | `request_head_time` | [`DEFAULT_HEAD_TIMEOUT`], or `--request-head-timeout`; the connection is closed |
 //! | `stream_idle` | [`DEFAULT_STREAM_IDLE_TIMEOUT`], or `--stream-idle-timeout`; the answer is 408, or what has begun is reset |
 //! | `request_time` | `--request-timeout`; the answer is 408, or what has begun is reset |
+//! | `tcp_idle` | [`DEFAULT_TCP_IDLE_TIMEOUT`], or `connectionPool.tcp.idleTimeout` of a destination rule; the connection is reset |
+//! | `interim_answers` | [`MAX_INTERIM_ANSWERS`]; the answer is 502 with the flag `UPE` |
+//! | `answer_frames` | as `request_frames` for a connection to an endpoint that speaks HTTP/2; the answer is the same |
 //!
 //! Requests over HTTP/1 that can be read in two ways are answered 400 and counted by
 //! `fairlead_malformed_requests_total`, with what is wrong as `reason`.
@@ -45,6 +51,10 @@ pub const MAX_REQUESTS_AT_ONCE: u32 = 100;
 /// connection). A longer one is sent once.
 pub const MAX_KEPT_BYTES: usize = 1 << 20;
 
+/// Answers with a status below 200 that an endpoint may send before the one that counts (RFC 9110
+/// section 15.2): those that mean well send one or two, and one every 20 seconds while they work.
+pub const MAX_INTERIM_ANSWERS: u32 = 100;
+
 /// Connections without a request that are kept to an endpoint by each thread; more are closed.
 pub const MAX_IDLE_CONNECTIONS: usize = 128;
 
@@ -59,6 +69,11 @@ pub const CLIENT_IDLE_TIMEOUT: Duration = Duration::from_hours(1);
 /// Time without a byte of a request or its answer after which it is given up, unless an operator
 /// wants otherwise (Envoy's default).
 pub const DEFAULT_STREAM_IDLE_TIMEOUT: Duration = Duration::from_mins(5);
+
+/// Time without a byte after which a connection that is not HTTP is given up, unless a destination rule
+/// wants otherwise (Istio's default), and time after which one is of which an end does not take what
+/// waits for it: whoever pauses for longer may as well be gone.
+pub const DEFAULT_TCP_IDLE_TIMEOUT: Duration = Duration::from_hours(1);
 
 /// Tunnels from one address unless an operator wants otherwise: as many threads as a node has, for
 /// each of its pods if they come from the node's address, and some 140 MiB if they do nothing.

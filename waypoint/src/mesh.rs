@@ -4,6 +4,7 @@
 //! concerned are put together anew.
 
 mod apply;
+mod binding;
 mod preamble;
 mod service;
 mod snapshot;

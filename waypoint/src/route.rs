@@ -5,6 +5,7 @@
 //! the route says is then asked for step by step: [`Cors`], [`Fault`], [`Forward`] or [`Redirect`].
 //! Time and random numbers are arguments.
 
+mod clients;
 mod cors;
 mod fault;
 mod flags;
@@ -32,7 +33,10 @@ use std::{num::NonZeroU16, sync::Arc};
 use bytes::Bytes;
 use mesh_api::{proto::l7, workload::ServiceKey};
 
-use self::invalid::{At, each};
+use self::{
+    clients::Clients,
+    invalid::{At, each},
+};
 pub use self::{
     cors::{Cors, CorsDecision},
     fault::{Abort, Fault, Injected},
@@ -66,6 +70,8 @@ pub struct Route {
     ports: Arc<[NonZeroU16]>,
     /// Whose clients it is for; none for all.
     client_namespace: Option<Arc<str>>,
+    /// Which of them.
+    clients: Clients,
     order: Bytes,
     traffic: Traffic,
 }
@@ -105,7 +111,8 @@ impl TryFrom<l7::Route> for Route {
     type Error = Invalid;
 
     fn try_from(wire: l7::Route) -> Result<Self, Invalid> {
-        let l7::Route { id, service, ports, order, name, traffic, client_namespace } = wire;
+        let l7::Route { id, service, ports, order, name, traffic, client_namespace, client_labels } =
+            wire;
         let name: Arc<str> = name.into();
         let traffic = match traffic.ok_or(Problem::Missing).at("traffic")? {
             l7::route::Traffic::Http(http) => {
@@ -120,6 +127,14 @@ impl TryFrom<l7::Route> for Route {
         let service = wire::service(service).at("service")?;
         let client_namespace =
             Some(client_namespace).filter(|name| !name.is_empty()).map(Arc::from);
-        Ok(Self { id: id.into(), service, ports: ports.into(), client_namespace, order, traffic })
+        Ok(Self {
+            id: id.into(),
+            service,
+            ports: ports.into(),
+            client_namespace,
+            clients: client_labels.into(),
+            order,
+            traffic,
+        })
     }
 }

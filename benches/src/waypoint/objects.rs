@@ -48,16 +48,20 @@ const MOST_IN_ONE: u32 = 1_000;
 /// Rules of an object of the Gateway API; it allows no more.
 const RULES: u32 = 16;
 
-/// Returns `count` routes, of which the last one marks its answers.
-pub(super) fn routes(count: u32, mark: &str) -> String {
-    if count > MOST_IN_ONE { http_routes(count, mark) } else { virtual_service(count, mark) }
+/// Returns `count` routes, of which the last one marks its answers: a file for each object, the one with
+/// the last route at the end.
+pub(super) fn routes(count: u32, mark: &str) -> Vec<(String, String)> {
+    if count > MOST_IN_ONE {
+        return http_routes(count, mark);
+    }
+    vec![("routes.yaml".to_owned(), virtual_service(count, mark))]
 }
 
 /// Returns them as objects of the Gateway API, which are for one port of the service: that of HTTP/1.1.
-fn http_routes(count: u32, mark: &str) -> String {
+fn http_routes(count: u32, mark: &str) -> Vec<(String, String)> {
     let port = Kind::Http1.port();
     let first = (0..count).step_by(RULES as usize);
-    manifest::join(first.map(|first| {
+    let objects = first.map(|first| {
         let mut object = format!(
             "apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
@@ -81,8 +85,9 @@ spec:
                 let _ = writeln!(object, "    filters: [{{{kind}, {modifier}}}]");
             }
         }
-        object
-    }))
+        (format!("routes-{first}.yaml"), object)
+    });
+    objects.collect()
 }
 
 fn virtual_service(count: u32, mark: &str) -> String {

@@ -97,7 +97,9 @@ impl Scene {
         let settings = ControlPlane::on(lab.node(CONTROL_NODE), &[])?;
         let (first, ..) = ours.first().context("no waypoint")?;
         settings.write("service.yaml", &objects::service(kinds, first.ipv4().into()))?;
-        settings.write("routes.yaml", &objects::routes(routes, "m0"))?;
+        for (file, object) in objects::routes(routes, "m0") {
+            settings.write(&file, &object)?;
+        }
         settings.write(&file_of(&client), &manifest::pod(&client, manifest::AMBIENT))?;
         for pod in ours.iter().map(|(pod, ..)| pod).chain([&server]) {
             let labels = "istio.io/dataplane-mode: none";
@@ -161,9 +163,11 @@ impl Scene {
     /// Changes the last route, so that its answers have `mark`.
     pub(super) fn mark(&self, proxy: &Proxy, mark: &str) -> Result<()> {
         match &proxy.process {
-            Process::Fairlead(_) => {
-                self.plane.write("routes.yaml", &objects::routes(self.routes, mark))
-            }
+            // As with `kubectl apply`: the object that has the route, and no other.
+            Process::Fairlead(_) => match objects::routes(self.routes, mark).pop() {
+                Some((file, object)) => self.plane.write(&file, &object),
+                None => Ok(()),
+            },
             Process::Envoy(_, dir) => envoy::write_routes(dir, Kind::Http1, self.routes, mark),
         }
     }

@@ -32,6 +32,10 @@ impl<K: Ord + Clone, V> Followed<K, V> {
         self.known.get(name)
     }
 
+    pub(super) fn values(&self) -> impl Iterator<Item = &V> {
+        self.known.values()
+    }
+
     pub(super) fn names(&self) -> impl Iterator<Item = &K> {
         self.known.keys()
     }

@@ -10,6 +10,8 @@ mod class;
 mod fixture;
 mod gateway;
 mod manifest;
+mod merge;
+mod parameters;
 mod plan;
 mod status;
 
@@ -20,10 +22,15 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use http::StatusCode;
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::{
+    api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp,
+};
 use kube::{
     Client,
-    api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams},
+    api::{
+        Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams,
+        Preconditions,
+    },
     runtime::watcher::{self, watcher},
 };
 use serde_json::{Value, json};
@@ -35,6 +42,7 @@ use self::{
     class::Class,
     gateway::Gateway,
     manifest::{MANAGED, Part},
+    parameters::Parameters,
     plan::{Event, Outcome, Plan, Write, owner, read_made},
 };
 use super::{publish::follow, status::MANAGER};
@@ -55,7 +63,7 @@ const GATEWAY_API: &str = "gateway.networking.k8s.io";
 /// Sees to it that every gateway of the waypoints' class has its waypoint. Never returns.
 pub(super) async fn deploy(client: &Client, settings: &Settings) {
     let mut events = stream::select_all(
-        [classes(client), gateways(client)]
+        [classes(client), gateways(client), parameters(client)]
             .into_iter()
             .chain(Part::ALL.map(|part| made(client, part))),
     );
@@ -98,6 +106,10 @@ fn resource(group: &str, kind: &str) -> ApiResource {
     ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind))
 }
 
+fn resource_of(part: Part) -> ApiResource {
+    ApiResource::from_gvk(&GroupVersionKind::gvk(part.group(), part.version(), part.kind()))
+}
+
 fn classes(client: &Client) -> BoxStream<'static, Event> {
     let api: Api<DynamicObject> =
         Api::all_with(client.clone(), &resource(GATEWAY_API, "GatewayClass"));
@@ -112,10 +124,20 @@ fn gateways(client: &Client) -> BoxStream<'static, Event> {
     follow(watcher(api, watcher::Config::default()), read).map(Event::Gateway).boxed()
 }
 
+/// Follows all config maps, as any of them may be referred to; little is kept of others.
+fn parameters(client: &Client) -> BoxStream<'static, Event> {
+    let api: Api<ConfigMap> = Api::all(client.clone());
+    let read = |map: ConfigMap| {
+        let ObjectMeta { namespace, name, .. } = &map.metadata;
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        (ObjectName::new(text(namespace), text(name)), Parameters::read(map))
+    };
+    follow(watcher(api, watcher::Config::default()), read).map(Event::Parameters).boxed()
+}
+
 /// Follows what was made here, by its label.
 fn made(client: &Client, part: Part) -> BoxStream<'static, Event> {
-    let api: Api<DynamicObject> =
-        Api::all_with(client.clone(), &resource(part.group(), part.kind()));
+    let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource_of(part));
     let (label, value) = MANAGED;
     let config = watcher::Config::default().labels(&format!("{label}={value}"));
     follow(watcher(api, config), read_made).map(move |event| Event::Part(part, event)).boxed()
@@ -127,30 +149,7 @@ fn name(object: &DynamicObject) -> ObjectName {
 }
 
 async fn perform(client: &Client, write: &Write) -> Outcome {
-    let request = async {
-        match write {
-            Write::Class => {
-                let classes = Api::all_with(client.clone(), &resource(GATEWAY_API, "GatewayClass"));
-                apply(&classes, WAYPOINT_CLASS, &Class::wanted()).await
-            }
-            Write::ClassStatus(patch) => {
-                let classes = Api::all_with(client.clone(), &resource(GATEWAY_API, "GatewayClass"));
-                tell(&classes, WAYPOINT_CLASS, patch).await
-            }
-            Write::Part { gateway, owner, part, object, is_there } => {
-                let resource = resource(part.group(), part.kind());
-                let objects = Api::namespaced_with(client.clone(), &gateway.namespace, &resource);
-                make(&objects, object, owner, *is_there).await
-            }
-            Write::Status { gateway, version, status } => {
-                let resource = resource(GATEWAY_API, "Gateway");
-                let gateways = Api::namespaced_with(client.clone(), &gateway.namespace, &resource);
-                let patch = json!({ "metadata": { "resourceVersion": version }, "status": status });
-                tell(&gateways, &gateway.name, &patch).await
-            }
-        }
-    };
-    let done = timeout(REQUEST_TIME, request).await;
+    let done = timeout(REQUEST_TIME, request(client, write)).await;
     match done {
         Ok(Ok(Outcome::Foreign)) => {
             warn!(%write, "not written: there is one that was not made here");
@@ -164,6 +163,38 @@ async fn perform(client: &Client, write: &Write) -> Outcome {
         Err(_) => {
             warn!(%write, "the API server does not answer in time; trying again");
             Outcome::Failed
+        }
+    }
+}
+
+async fn request(client: &Client, write: &Write) -> Result<Outcome, kube::Error> {
+    match write {
+        Write::Class => {
+            let classes = Api::all_with(client.clone(), &resource(GATEWAY_API, "GatewayClass"));
+            apply(&classes, WAYPOINT_CLASS, &Class::wanted()).await
+        }
+        Write::ClassStatus(patch) => {
+            let classes = Api::all_with(client.clone(), &resource(GATEWAY_API, "GatewayClass"));
+            tell(&classes, WAYPOINT_CLASS, patch).await
+        }
+        Write::Part { gateway, owner, part, object, is_there } => {
+            let resource = resource_of(*part);
+            let objects = Api::namespaced_with(client.clone(), &gateway.namespace, &resource);
+            make(&objects, object, owner, *is_there).await
+        }
+        Write::Remove { part, name, uid, .. } => {
+            let resource = resource_of(*part);
+            let objects: Api<DynamicObject> =
+                Api::namespaced_with(client.clone(), &name.namespace, &resource);
+            let only = Preconditions { uid: Some(uid.clone()), ..Preconditions::default() };
+            objects.delete(&name.name, &DeleteParams::default().preconditions(only)).await?;
+            Ok(Outcome::Done(Box::default()))
+        }
+        Write::Status { gateway, version, status } => {
+            let resource = resource(GATEWAY_API, "Gateway");
+            let gateways = Api::namespaced_with(client.clone(), &gateway.namespace, &resource);
+            let patch = json!({ "metadata": { "resourceVersion": version }, "status": status });
+            tell(&gateways, &gateway.name, &patch).await
         }
     }
 }

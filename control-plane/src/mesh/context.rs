@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mesh_api::{
-    crd::{DefaultTrafficPolicy, MeshConfig, OutboundMode, VirtualRetries},
+    crd::{DefaultTrafficPolicy, LocalitySettings, MeshConfig, OutboundMode, VirtualRetries},
     workload::UnknownDestinations,
 };
 
@@ -38,6 +38,9 @@ pub(super) struct Settings {
     pub(super) default_retries: Option<VirtualRetries>,
     /// How services are used where no destination rule says it.
     pub(super) default_policy: DefaultTrafficPolicy,
+    /// How endpoints are chosen by where they are, where neither a destination rule nor the service
+    /// says it; none for the usual way.
+    pub(super) default_locality: Option<LocalitySettings>,
     /// What becomes of connections to addresses that the mesh does not know; none if nothing is said,
     /// which leaves it to each proxy.
     pub(super) unknown_destinations: Option<UnknownDestinations>,
@@ -87,9 +90,17 @@ impl Settings {
             default_rule_export: config.default_destination_rule_export_to,
             default_retries: config.default_http_retry_policy,
             default_policy: config.default_traffic_policy,
+            default_locality: Some(config.locality_lb_setting).filter(|written| !is_usual(written)),
             unknown_destinations,
         }
     }
+}
+
+/// Returns whether the nearest endpoints are preferred, and nothing else is said.
+fn is_usual(locality: &LocalitySettings) -> bool {
+    let LocalitySettings { distribute, failover, failover_priority, enabled } = locality;
+    let is_empty = distribute.is_empty() && failover.is_empty() && failover_priority.is_empty();
+    is_empty && *enabled != Some(false)
 }
 
 fn unknown_destinations(config: &MeshConfig) -> Option<UnknownDestinations> {

@@ -17,6 +17,8 @@ pub(super) struct Dependencies {
     pub(super) hosts: BTreeSet<Arc<str>>,
     /// Services that waypoints are sent to.
     pub(super) uses: BTreeSet<(Use, ObjectName)>,
+    /// Labels of clients, whoever they are.
+    pub(super) client_labels: bool,
 }
 
 /// A service as the waypoints of a namespace use it.
@@ -41,6 +43,8 @@ pub(super) struct Dependents {
     pub(super) uses: MultiMap<Arc<str>, Use>,
     /// How many uses there are of services of a namespace.
     reached: HashMap<Arc<str>, usize>,
+    /// How many objects depend on the labels of clients.
+    of_client_labels: usize,
     /// Waypoints of each use, with how many objects it is because of.
     waypoints: HashMap<Use, BTreeMap<ObjectName, usize>>,
 }
@@ -50,8 +54,23 @@ pub(super) struct Dependents {
 pub(super) struct Moved {
     /// Uses of services that come or go.
     pub(super) uses: BTreeSet<Use>,
-    /// Namespaces that waypoints begin or cease to send traffic to.
-    pub(super) namespaces: BTreeSet<Arc<str>>,
+    /// Namespaces whose workloads' labels waypoints begin or cease to look at.
+    pub(super) labels: Namespaces,
+}
+
+/// Some of the namespaces, or all that there are.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Namespaces {
+    Some(BTreeSet<Arc<str>>),
+    All,
+}
+
+// === impl Namespaces ===
+
+impl Default for Namespaces {
+    fn default() -> Self {
+        Self::Some(BTreeSet::new())
+    }
 }
 
 // === impl Dependents ===
@@ -68,6 +87,12 @@ impl Dependents {
         for (used, waypoint) in &on.uses {
             self.apply_use(op, used, waypoint);
         }
+        if on.client_labels {
+            match op {
+                Op::Insert => self.of_client_labels += 1,
+                Op::Remove => self.of_client_labels -= 1,
+            }
+        }
     }
 
     /// Returns the waypoints that use a service.
@@ -75,9 +100,15 @@ impl Dependents {
         self.waypoints.get(used).into_iter().flat_map(BTreeMap::keys)
     }
 
-    /// Returns whether a waypoint sends traffic to services of a namespace.
-    pub(super) fn reach(&self, namespace: &str) -> bool {
-        self.reached.contains_key(namespace)
+    /// Returns whether waypoints look at the labels of a namespace's workloads: one sends traffic to
+    /// its services, or knows its clients by theirs.
+    pub(super) fn need_labels_of(&self, namespace: &str) -> bool {
+        self.need_all_labels() || self.reached.contains_key(namespace)
+    }
+
+    /// Returns whether waypoints look at the labels of all workloads.
+    pub(super) fn need_all_labels(&self) -> bool {
+        self.of_client_labels > 0
     }
 
     /// Returns every use of a service.

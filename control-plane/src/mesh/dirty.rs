@@ -6,6 +6,7 @@ use super::{
     dependency::{Dependents, Use},
     names,
     store::{Store, account_of, covering, parent_key, parents_of, selector},
+    waypoint::service_of,
 };
 use crate::object::{
     AuthorizationPolicy, EndpointSlice, Gateway, Metadata, Object, ObjectKey, ObjectKind,
@@ -106,18 +107,15 @@ impl Dirty<'_> {
 
     fn namespace(&mut self, name: &str) {
         self.all(self.store.workloads.of_namespace(name));
-        for service in self.store.services.get(name) {
-            self.unit(service);
-            self.all(self.store.routes_of.get(service));
-        }
+        self.services_in(name);
     }
 
     fn gateway(&mut self, gateway: &Gateway) {
         let name = &gateway.metadata.name;
         self.unit(&ObjectKey { kind: ObjectKind::Gateway, name: name.clone() });
         self.all(self.dependents.of_gateway.get(name));
-        // A service of the gateway's name is its own, whether it knows or not.
-        self.unit(&ObjectKey { kind: ObjectKind::Service, name: name.clone() });
+        // A service of that name is the gateway's own, whether it knows or not.
+        self.unit(&ObjectKey { kind: ObjectKind::Service, name: service_of(gateway) });
         if let Some(account) = account_of(gateway) {
             self.all(self.store.by_account.get(&account));
         }
@@ -131,13 +129,21 @@ impl Dirty<'_> {
         }
     }
 
-    /// Adds the services of a namespace.
+    /// Adds the services of a namespace, their routes, and how they are used.
     pub(super) fn services_in(&mut self, namespace: &str) {
-        self.all(self.store.services.get(namespace));
+        for service in self.store.services.get(namespace) {
+            self.unit(service);
+            self.all(self.store.routes_of.get(service));
+            for host in self.store.hosts_of(service) {
+                self.uses(&host);
+            }
+        }
     }
 
     fn service(&mut self, key: &ObjectKey, service: &Service) {
-        self.all(self.dependents.of_gateway.get(&key.name));
+        for gateway in self.store.waypoints_of_service.get(&key.name) {
+            self.all(self.dependents.of_gateway.get(gateway));
+        }
         self.all(self.store.routes_of.get(key));
         for slice in self.store.slices_of_service.get(&key.name) {
             self.unit(slice);
@@ -147,7 +153,9 @@ impl Dirty<'_> {
                 self.pods_of(slice);
             }
         }
-        self.claimants(&self.store.host_of(&key.name));
+        let host = self.store.host_of(&key.name);
+        self.claimants(&host);
+        self.uses(&host);
     }
 
     fn service_entry(&mut self, key: &ObjectKey, entry: &ServiceEntry) {
@@ -156,6 +164,7 @@ impl Dirty<'_> {
         self.all(self.store.routes_of.get(key));
         for host in &entry.spec.hosts {
             self.claimants(host);
+            self.uses(host);
         }
     }
 

@@ -86,12 +86,15 @@ pub(super) fn routes(
     let mut routes = gateway_api::routes(context, key, &scope);
     routes.extend(virtual_service::routes(context, &scope));
     let is_for_all = |route: &Route| {
-        route.client_namespace.is_empty() && matches!(route.traffic, Some(Traffic::Http(_)))
+        route.client_namespace.is_empty()
+            && route.client_labels.is_empty()
+            && matches!(route.traffic, Some(Traffic::Http(_)))
     };
     if !routes.iter().any(is_for_all) && context.settings.default_retries.is_some() {
         routes.push(virtual_service::default_route(context, &scope));
     }
     note_uses(context, &waypoints, &scope, &routes);
+    context.depends_on.client_labels |= routes.iter().any(|route| !route.client_labels.is_empty());
     let aliases = aliases(&waypoints);
     let encode = |route: Route| {
         let ServiceRef { namespace, hostname } = &scope.service;

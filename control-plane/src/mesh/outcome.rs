@@ -9,7 +9,7 @@ use mesh_api::proto::workload::{Workload, WorkloadStatus};
 use prost::Message as _;
 
 use super::{
-    dependency::{Dependencies, Dependents, Moved},
+    dependency::{Dependencies, Dependents, Moved, Namespaces},
     dirty::Unit,
     index::Op,
     l7,
@@ -99,14 +99,20 @@ impl Outcomes {
         let uses: BTreeSet<_> =
             old.uses.symmetric_difference(&new.uses).map(|(used, _)| used.clone()).collect();
         let namespaces: BTreeSet<_> = uses.iter().map(|used| used.namespace.clone()).collect();
-        let reached = |dependents: &Dependents| -> BTreeSet<_> {
-            namespaces.iter().filter(|namespace| dependents.reach(namespace)).cloned().collect()
+        let looked_at = |dependents: &Dependents| -> (bool, BTreeSet<_>) {
+            let of_some = namespaces.iter().filter(|name| dependents.need_labels_of(name));
+            (dependents.need_all_labels(), of_some.cloned().collect())
         };
-        let before = reached(&self.dependents);
+        let before = looked_at(&self.dependents);
         self.dependents.apply(Op::Remove, old, object);
         self.dependents.apply(Op::Insert, new, object);
-        let after = reached(&self.dependents);
-        Moved { uses, namespaces: before.symmetric_difference(&after).cloned().collect() }
+        let after = looked_at(&self.dependents);
+        let labels = if before.0 == after.0 {
+            Namespaces::Some(before.1.symmetric_difference(&after.1).cloned().collect())
+        } else {
+            Namespaces::All
+        };
+        Moved { uses, labels }
     }
 }
 

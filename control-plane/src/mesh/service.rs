@@ -5,9 +5,11 @@ mod entry;
 pub(super) mod export;
 mod protocol;
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
-use mesh_api::proto::workload::{IpFamilies, NetworkAddress, Port, Service as Wire};
+use mesh_api::proto::workload::{
+    IpFamilies, NetworkAddress, Port, Service as Wire, load_balancing::Mode,
+};
 
 pub(super) use self::entry::of_service_entry;
 use super::{
@@ -93,6 +95,21 @@ pub(super) fn of_service(context: &mut Context<'_>, service: &Service) -> Vec<Re
     let mut resources = vec![Resource::service(&wire, aliases.collect())];
     resources.extend(l7::routes(context, &key, &wire));
     resources
+}
+
+/// Returns whether the service of a host says which of its endpoints are preferred.
+pub(super) fn prefers_endpoints(
+    context: &Context<'_>,
+    namespace: &Arc<str>,
+    hostname: &str,
+) -> bool {
+    let owner = hosts::owner(context, namespace, hostname);
+    let balancing = match owner.and_then(|key| context.store.get(key)).and_then(Declaration::of) {
+        Some(Declaration::Service(service)) => balancing::of_service(context, service),
+        Some(Declaration::Entry(entry)) => balancing::of_entry(context, entry),
+        None => None,
+    };
+    balancing.is_some_and(|balancing| balancing.mode() != Mode::UnspecifiedMode)
 }
 
 /// Returns whether proxies are told of a service: an alias of a name is left to DNS.

@@ -9,7 +9,7 @@ use super::{
     addresses::{Applicant, Slot, VirtualAddresses},
     index::{LabelIndex, MultiMap, Op, SelectorIndex},
     names::{FOR_SERVICE_ACCOUNT, NO_AUTO_ADDRESS},
-    waypoint::is_waypoint,
+    waypoint::{is_waypoint, service_of},
 };
 use crate::object::{
     AuthorizationPolicy, DestinationRule, EndpointSlice, Gateway, Labels, MeshConfig, Object,
@@ -61,6 +61,8 @@ pub(super) struct Store {
     pub(super) policies_of_entry: MultiMap<ObjectName, ObjectKey>,
     /// Gateways that are waypoints, by namespace.
     pub(super) waypoints: MultiMap<Arc<str>, ObjectName>,
+    /// Gateways that are waypoints, by the name of their service.
+    pub(super) waypoints_of_service: MultiMap<ObjectName, ObjectName>,
     /// What says how the traffic of services is routed, by its own namespace.
     pub(super) routing: MultiMap<Arc<str>, ObjectKey>,
     /// Namespaces that need a waypoint which nobody has declared.
@@ -106,6 +108,7 @@ impl Store {
             grants: MultiMap::default(),
             policies_of_entry: MultiMap::default(),
             waypoints: MultiMap::default(),
+            waypoints_of_service: MultiMap::default(),
             routing: MultiMap::default(),
             needing: BTreeSet::new(),
             virtual_addresses: VirtualAddresses::default(),
@@ -266,6 +269,7 @@ impl Store {
             self.gateways_of_account.apply(op, account, name.clone());
         }
         if is_waypoint(gateway) {
+            self.waypoints_of_service.apply(op, service_of(gateway), name.clone());
             self.waypoints.apply(op, name.namespace.clone(), name);
         }
     }

@@ -1,5 +1,6 @@
 //! Binds services and workloads to waypoints.
 
+pub(crate) mod made;
 mod required;
 
 use std::sync::Arc;
@@ -65,7 +66,7 @@ impl Traffic {
 
 /// Returns the waypoint of a service.
 pub(super) fn of_service(context: &mut Context<'_>, metadata: &Metadata) -> Option<GatewayAddress> {
-    if is_of_gateway(context, metadata) || is_named_as_waypoint(context, &metadata.name) {
+    if is_of_gateway(context, metadata) || is_of_waypoint(context, &metadata.name) {
         return None;
     }
     let namespace = metadata.namespace();
@@ -244,8 +245,14 @@ fn resolve(
 fn absent(context: &Context<'_>, name: &ObjectName) -> Option<GatewayAddress> {
     match context.options.absent_waypoint {
         AbsentWaypoint::Bypass => None,
-        AbsentWaypoint::Refuse => Some(by_host(name, context.store.host_of(name))),
+        AbsentWaypoint::Refuse => Some(by_host(name, host(context, name))),
     }
+}
+
+/// Returns the host name of the service of a waypoint, which may not be there.
+fn host(context: &Context<'_>, name: &ObjectName) -> String {
+    let gateway = context.store.gateway(name);
+    context.store.host_of(&gateway.map_or_else(|| name.clone(), |gateway| service_of(gateway)))
 }
 
 /// Returns an address under which nothing is ever found.
@@ -313,8 +320,9 @@ pub(super) fn address(context: &Context<'_>, gateway: &Gateway) -> Option<Gatewa
         let address = NetworkAddress { network, address: octets(ip), length: None };
         return Some(at(Destination::Address(address)));
     }
-    let declared = context.is_declared() && context.store.service(name).is_some();
-    declared.then(|| by_host(name, context.store.host_of(name)))
+    let service = service_of(gateway);
+    let declared = context.is_declared() && context.store.service(&service).is_some();
+    declared.then(|| by_host(name, context.store.host_of(&service)))
 }
 
 /// Returns whether an object was made for a gateway that has no waypoint itself.
@@ -333,8 +341,16 @@ fn gateway_of<'a>(context: &mut Context<'a>, metadata: &Metadata) -> Option<&'a 
     gateway.map(|gateway| &**gateway)
 }
 
-fn is_named_as_waypoint(context: &Context<'_>, name: &ObjectName) -> bool {
-    context.store.gateway(name).is_some_and(|gateway| is_waypoint(gateway))
+/// Returns whether a service is the one of a waypoint, by its name.
+fn is_of_waypoint(context: &Context<'_>, service: &ObjectName) -> bool {
+    context.store.waypoints_of_service.get(service).next().is_some()
+}
+
+/// Returns the name of the service of a waypoint.
+pub(super) fn service_of(gateway: &Gateway) -> ObjectName {
+    let metadata = &gateway.metadata;
+    let name = made::service_name(&metadata.name.name, |name| metadata.annotation(name));
+    ObjectName::new(metadata.namespace().clone(), name)
 }
 
 #[cfg(test)]

@@ -158,15 +158,23 @@ impl From<&BTreeMap<String, String>> for Labels {
     }
 }
 
-/// Checks the name of an object, as Kubernetes does.
+/// Returns whether an object may be called so, as in Kubernetes.
+pub(crate) fn is_name(name: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.');
+    let edges = [name.bytes().next(), name.bytes().next_back()];
+    (1..=MAX_NAME_BYTES).contains(&name.len())
+        && name.bytes().all(inner)
+        && edges.into_iter().flatten().all(|b| b.is_ascii_alphanumeric())
+}
+
+/// Checks the name of an object.
 fn check_name(field: &str, name: &str) -> Result<(), InvalidObject> {
     if name.is_empty() {
         return Err(Problem::Missing("set it").at(field));
     }
-    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.');
-    let edges = [name.bytes().next(), name.bytes().next_back()];
-    let valid = name.len() <= MAX_NAME_BYTES
-        && name.bytes().all(inner)
-        && edges.into_iter().flatten().all(|b| b.is_ascii_alphanumeric());
-    if valid { Ok(()) } else { Err(Problem::Name(name.escape_debug().to_string()).at(field)) }
+    if is_name(name) {
+        Ok(())
+    } else {
+        Err(Problem::Name(name.escape_debug().to_string()).at(field))
+    }
 }

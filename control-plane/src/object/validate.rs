@@ -75,6 +75,8 @@ fn peer_authentication(object: &PeerAuthentication) -> Result<(), InvalidObject>
 }
 
 fn mesh_config(config: &crd::MeshConfig) -> Result<(), InvalidObject> {
+    destination_rule::check_locality(&config.locality_lb_setting)
+        .map_err(|error| error.within("data.mesh.localityLbSetting"))?;
     let Some(trust_domain) = &config.trust_domain else { return Ok(()) };
     let parsed = trust_domain.parse::<TrustDomain>();
     parsed.map(|_| ()).map_err(|_| {

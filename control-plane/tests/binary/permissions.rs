@@ -13,10 +13,35 @@ use crate::{
     plane::eventually,
     routes,
     status::judged,
-    waypoints::every_kind,
+    waypoints::{every_kind, sizes},
 };
 
 const MANIFEST: &str = include_str!("../../../deploy/fairlead-control.yaml");
+
+/// The last kinds of writes to come.
+const LAST_WRITES: [(&str, &str); 21] = [
+    ("patch", "configmaps"),
+    ("patch", "secrets"),
+    ("update", "leases"),
+    ("update", "validatingwebhookconfigurations"),
+    ("patch", "authorizationpolicies/status"),
+    ("patch", "grpcroutes/status"),
+    ("patch", "httproutes/status"),
+    ("patch", "tcproutes/status"),
+    ("patch", "tlsroutes/status"),
+    ("patch", "serviceentries/status"),
+    ("patch", "services/status"),
+    ("patch", "serviceaccounts"),
+    ("patch", "services"),
+    ("patch", "deployments"),
+    ("delete", "horizontalpodautoscalers"),
+    ("delete", "poddisruptionbudgets"),
+    ("patch", "gatewayclasses"),
+    ("patch", "gatewayclasses/status"),
+    ("patch", "gateways/status"),
+    ("create", "gateways"),
+    ("delete", "gateways"),
+];
 
 /// A request as rules name it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -153,28 +178,17 @@ async fn the_program_asks_for_nothing_that_its_rules_do_not_permit() -> Result<(
     let seen = || -> BTreeSet<Request> {
         server.requests().iter().filter_map(|line| request(line)).collect()
     };
-    // The last kinds of writes to come.
-    for (verb, resource) in [
-        ("patch", "configmaps"),
-        ("patch", "secrets"),
-        ("update", "leases"),
-        ("update", "validatingwebhookconfigurations"),
-        ("patch", "authorizationpolicies/status"),
-        ("patch", "grpcroutes/status"),
-        ("patch", "httproutes/status"),
-        ("patch", "tcproutes/status"),
-        ("patch", "tlsroutes/status"),
-        ("patch", "serviceentries/status"),
-        ("patch", "services/status"),
-        ("patch", "serviceaccounts"),
-        ("patch", "services"),
-        ("patch", "deployments"),
-        ("patch", "gatewayclasses"),
-        ("patch", "gatewayclasses/status"),
-        ("patch", "gateways/status"),
-        ("create", "gateways"),
-        ("delete", "gateways"),
-    ] {
+    let of_waypoint =
+        |resource: &str| seen().iter().any(|r| r.verb == "patch" && r.resource == resource);
+    eventually("what a config map asks for is made", async || {
+        ["horizontalpodautoscalers", "poddisruptionbudgets"]
+            .into_iter()
+            .all(of_waypoint)
+            .then_some(())
+    })
+    .await?;
+    server.apply(&sizes("default", &json!({})))?;
+    for (verb, resource) in LAST_WRITES {
         eventually(&format!("{verb} of {resource}"), async || {
             seen().iter().find(|r| r.verb == verb && r.resource == resource).cloned()
         })

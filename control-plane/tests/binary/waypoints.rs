@@ -46,12 +46,30 @@ fn routed(namespace: &str) -> [Value; 3] {
     ]
 }
 
+/// A config map by which waypoints are made.
+pub(crate) fn sizes(namespace: &str, data: &Value) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": { "namespace": namespace, "name": "sizes" }, "data": data,
+    })
+}
+
+/// A waypoint that is made by a config map.
+fn sized(namespace: &str) -> Value {
+    let mut gateway = gateway(namespace);
+    gateway["spec"]["infrastructure"] =
+        json!({ "parametersRef": { "group": "", "kind": "ConfigMap", "name": "sizes" } });
+    gateway
+}
+
 /// A waypoint that is declared, one that was provided and is not needed, and what needs one.
 pub(crate) fn every_kind() -> Vec<Value> {
     let mut provided = gateway("istio-system");
     provided["metadata"]["name"] = json!("auto-waypoint");
     provided["metadata"]["labels"] = json!({ "fairlead.io/automatic": "true" });
-    [gateway("default"), provided].into_iter().chain(routed("routed")).collect()
+    let parts = json!({ "horizontalPodAutoscaler": "", "podDisruptionBudget": "" });
+    let sizes = sizes("default", &parts);
+    [sizes, sized("default"), provided].into_iter().chain(routed("routed")).collect()
 }
 
 fn class() -> Value {
@@ -63,7 +81,12 @@ fn class() -> Value {
 
 /// Names something that was made for a gateway.
 fn part(kind: &str, name: &str) -> Value {
-    let api_version = if kind == "Deployment" { "apps/v1" } else { "v1" };
+    let api_version = match kind {
+        "Deployment" => "apps/v1",
+        "HorizontalPodAutoscaler" => "autoscaling/v2",
+        "PodDisruptionBudget" => "policy/v1",
+        _ => "v1",
+    };
     json!({
         "apiVersion": api_version, "kind": kind,
         "metadata": { "namespace": "default", "name": name },
@@ -230,4 +253,54 @@ async fn a_waypoint_is_provided_while_routes_need_it_and_nobody_declares_one() -
     sleep(CALM).await;
     assert_eq!(get(&server, &provided), None);
     Ok(())
+}
+
+#[tokio::test]
+async fn a_waypoint_is_made_as_the_config_map_of_its_gateway_says() -> Result<()> {
+    let server = cluster().await?;
+    server.apply(&sized("default"))?;
+    let _plane = start(&server, "good").await?;
+    let missing = programmed(&server, ["False", "Invalid"]).await?;
+    let conditions = missing["status"]["conditions"].to_string();
+    assert!(conditions.contains("parametersRef: ConfigMap default/sizes: make it"), "{conditions}");
+    assert_eq!(get(&server, &part("Deployment", "waypoint")), None);
+
+    let overlay = |replicas: u32| {
+        let container = "{name: istio-proxy, resources: {limits: {cpu: '4'}}}";
+        format!("spec: {{replicas: {replicas}, template: {{spec: {{containers: [{container}]}}}}}}")
+    };
+    let budget = json!({
+        "deployment": overlay(2), "podDisruptionBudget": "spec: {minAvailable: 1}",
+    });
+    server.apply(&sizes("default", &budget))?;
+    let deployment = made(&server, "Deployment").await?;
+    let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!(deployment["spec"]["replicas"], 2);
+    assert_eq!(container["resources"]["limits"], json!({ "cpu": "4", "memory": "1Gi" }));
+    assert_eq!(container["name"], "istio-proxy");
+    let made_budget = made(&server, "PodDisruptionBudget").await?;
+    assert_eq!(made_budget["spec"]["minAvailable"], 1);
+    assert_eq!(get(&server, &part("HorizontalPodAutoscaler", "waypoint")), None);
+
+    // What nobody can use leaves what there is, and is said.
+    edit(&server, &sizes("default", &json!({})), |map| {
+        map["data"] = json!({ "deploment": overlay(9) });
+    })?;
+    let refused = programmed(&server, ["False", "Invalid"]).await?;
+    let conditions = refused["status"]["conditions"].to_string();
+    assert!(conditions.contains("key deploment: nothing is read from it"), "{conditions}");
+    assert!(get(&server, &part("PodDisruptionBudget", "waypoint")).is_some());
+
+    edit(&server, &sizes("default", &json!({})), |map| {
+        map["data"] = json!({ "deployment": overlay(3) });
+    })?;
+    eventually("the config map is followed", async || {
+        let deployment = get(&server, &part("Deployment", "waypoint"))?;
+        (deployment["spec"]["replicas"] == 3).then_some(())
+    })
+    .await?;
+    eventually("what is not asked for any more goes", async || {
+        get(&server, &part("PodDisruptionBudget", "waypoint")).is_none().then_some(())
+    })
+    .await
 }

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::{
-    destination_rule::{ConnectionPoolSettings, OutlierSettings},
+    destination_rule::{ConnectionPoolSettings, LocalitySettings, OutlierSettings},
     virtual_service::VirtualRetries,
 };
 
@@ -27,6 +27,9 @@ pub struct MeshConfig {
     pub outbound_traffic_policy: Option<OutboundTrafficPolicy>,
     /// How services are used where no destination rule says it.
     pub default_traffic_policy: DefaultTrafficPolicy,
+    /// How endpoints are chosen by where they are, where neither a destination rule nor the service
+    /// says it.
+    pub locality_lb_setting: LocalitySettings,
 }
 
 /// How services are used where no destination rule says it.

@@ -21,7 +21,7 @@ const NETWORKING: &str = "networking.istio.io";
 const SECURITY: &str = "security.istio.io";
 const GATEWAY: &str = "gateway.networking.k8s.io";
 
-pub(crate) static RESOURCES: [Resource; 31] = [
+pub(crate) static RESOURCES: [Resource; 33] = [
     cluster(CORE, V1, "namespaces", "Namespace"),
     cluster(CORE, V1, "nodes", "Node"),
     namespaced(CORE, V1, "configmaps", "ConfigMap"),
@@ -33,8 +33,10 @@ pub(crate) static RESOURCES: [Resource; 31] = [
     namespaced("apps", V1, "daemonsets", "DaemonSet"),
     namespaced("apps", V1, "deployments", "Deployment"),
     namespaced("apps", V1, "replicasets", "ReplicaSet"),
+    namespaced("autoscaling", &["v2"], "horizontalpodautoscalers", "HorizontalPodAutoscaler"),
     namespaced("coordination.k8s.io", V1, "leases", "Lease"),
     namespaced("discovery.k8s.io", V1, "endpointslices", "EndpointSlice"),
+    namespaced("policy", V1, "poddisruptionbudgets", "PodDisruptionBudget"),
     cluster(GATEWAY, GATEWAY_API, "gatewayclasses", "GatewayClass"),
     namespaced(GATEWAY, GATEWAY_API, "gateways", "Gateway"),
     namespaced(GATEWAY, V1, "grpcroutes", "GRPCRoute"),

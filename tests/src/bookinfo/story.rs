@@ -3,6 +3,7 @@
 //! Each step brings what it needs and takes its routes away again. Nothing here judges a number that chance may make
 //! otherwise, but for odds of less than one in 10⁹.
 
+mod canary;
 mod faults;
 mod guards;
 mod resilience;
@@ -13,6 +14,7 @@ use std::{collections::BTreeMap, fmt::Display};
 use anyhow::Result;
 
 pub use self::{
+    canary::canary,
     faults::{abort, delay, impatience, timeout},
     guards::{deny_all, propagation, viewer},
     resilience::{circuit_breaking, mirroring, outliers, retries},

@@ -78,6 +78,7 @@ fn the_stories_about_failures_and_guards_hold_in_an_ambient_namespace() -> Resul
         &[
             ("propagation", story::propagation),
             ("gateway_api", story::gateway_api),
+            ("canary", story::canary),
             ("retries", story::retries),
             ("outliers", story::outliers),
             ("mirroring", story::mirroring),

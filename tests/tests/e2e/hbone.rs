@@ -1,11 +1,11 @@
 //! HBONE as a peer sees it that is not our own: requests, answers, streams and parameters.
 
 mod client;
-mod excess;
+pub(crate) mod excess;
 mod first_bytes;
-mod frames;
+pub(crate) mod frames;
 mod parameters;
 mod peers;
-mod requests;
+pub(crate) mod requests;
 mod streams;
 mod tunnels;

@@ -4,6 +4,7 @@
 mod app;
 mod client;
 mod frames;
+mod listener;
 mod pki;
 mod scene;
 mod server;
@@ -29,7 +30,8 @@ use tokio::{
 pub(crate) use self::{
     app::App,
     client::{Tunnel, client_config, handshake, only_alpn},
-    frames::{Frame, PREFACE, connect_head, read_frame, write_frame},
+    frames::{Frame, PREFACE, connect_head, header_block, read_frame, write_frame},
+    listener::Listener,
     pki::{Ca, Credentials, set_names, workload_params},
     scene::{DENIED_ADDRESS_PORT, INTRUDER, Scene, VIP},
     server::{FAREWELL, Late, Manner, Served, TunnelServer, server_config},

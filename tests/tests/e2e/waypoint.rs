@@ -2,14 +2,17 @@
 
 mod automatic;
 mod bodies;
+mod connections;
 mod deployed;
 mod grpc;
 mod hostile;
 mod origins;
+mod outage;
 mod policy;
 mod required;
 mod routes;
 mod subscription;
+mod tunnels;
 mod upgrades;
 mod websocket;
 
@@ -52,8 +55,13 @@ impl Bound {
 
     /// Starts the mesh with further arguments for the waypoint.
     fn with_args(name: &str, args: &[&str]) -> Result<Self> {
+        Self::in_pod(name, WAYPOINT, args)
+    }
+
+    /// Does so in the pod `pod`, which runs as the service account of that name.
+    fn in_pod(name: &str, pod: &str, args: &[&str]) -> Result<Self> {
         let mesh = ControlledMesh::new(name)?;
-        let (pod, second) = (mesh.add_pod(2, "shop", WAYPOINT)?, mesh.add_pod(2, "shop", "b2")?);
+        let (pod, second) = (mesh.add_pod(2, "shop", pod)?, mesh.add_pod(2, "shop", "b2")?);
         mesh.n2.enrol(&second)?;
         let server = second.serve(python("http_server.py", &[&HTTP.to_string()]), HTTP)?;
         let gateway_name = "gateway.networking.k8s.io/gateway-name: waypoint";
@@ -95,9 +103,19 @@ impl Bound {
 
     /// Does so until the answer is as it has to be.
     fn wait_for(&self, options: &[&str], wanted: impl Fn(&Answer) -> bool) -> Result<Answer> {
+        self.wait_for_of(&self.mesh.a, options, wanted)
+    }
+
+    /// Does so as `client`.
+    fn wait_for_of(
+        &self,
+        client: &Pod,
+        options: &[&str],
+        wanted: impl Fn(&Answer) -> bool,
+    ) -> Result<Answer> {
         let mut last = None;
         let found = wait_for("the wanted answer", FELT, || {
-            let answer = self.get(options)?;
+            let answer = curl_with(client, b(), options)?;
             let found = wanted(&answer).then(|| answer.clone());
             last = Some(answer);
             Ok(found)

@@ -48,16 +48,36 @@ pub enum Excess {
     /// Streams that it opens, sends nothing through and resets.
     #[error("the peer resets too many streams through which it has sent nothing")]
     AbandonedStreams,
+    /// Answers before the one that counts (RFC 9110 section 15.2).
+    #[error("the peer sends too many interim answers")]
+    InterimAnswers,
 }
 
 /// A byte stream that ends at the first excess of the peer.
 #[derive(Debug)]
 pub struct Guarded<T> {
     io: T,
+    end: End,
     received: Heads,
     sent: Heads,
     costs: Costs,
     alarm: Rc<Alarm>,
+}
+
+/// Who sends the preface: the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sender {
+    Peer,
+    Us,
+}
+
+/// How a stream ends at an excess.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Nothing more is read: whoever waits for the alarm ends the connection.
+    Silent,
+    /// With an error: nobody but the library can end the connection.
+    Broken,
 }
 
 /// Tells of an excess.
@@ -82,12 +102,18 @@ struct Heads {
 impl<T> Guarded<T> {
     /// Guards what a server reads.
     pub(super) fn server(io: T) -> (Self, Rc<Alarm>) {
-        Self::new(io, PREFACE_BYTES, Costs::of_client(Instant::now()))
+        Self::new(io, Sender::Peer, Costs::of_client(Instant::now()), End::Silent)
     }
 
     /// Guards what a server reads whose streams are requests.
     pub fn requests(io: T) -> (Self, Rc<Alarm>) {
-        Self::new(io, PREFACE_BYTES, Costs::of_requests(Instant::now()))
+        Self::new(io, Sender::Peer, Costs::of_requests(Instant::now()), End::Silent)
+    }
+
+    /// Guards what a client reads whose streams are requests, with up to `most_interim` answers to
+    /// each before the one that counts. At an excess the stream breaks.
+    pub fn answers(io: T, most_interim: u32) -> (Self, Rc<Alarm>) {
+        Self::new(io, Sender::Us, Costs::of_answers(most_interim, Instant::now()), End::Broken)
     }
 
     /// Returns the frame that tells the peer to calm down, where one may be sent now. All that it
@@ -98,13 +124,26 @@ impl<T> Guarded<T> {
 
     /// Guards what a client reads.
     pub(super) fn client(io: T) -> (Self, Rc<Alarm>) {
-        Self::new(io, 0, Costs::of_server(Instant::now()))
+        Self::new(io, Sender::Us, Costs::of_server(Instant::now()), End::Silent)
     }
 
-    fn new(io: T, skip: usize, costs: Costs) -> (Self, Rc<Alarm>) {
+    /// Guards what comes through `io`; `preface` says who sends one.
+    fn new(io: T, preface: Sender, costs: Costs, end: End) -> (Self, Rc<Alarm>) {
         let alarm = Rc::new(Alarm::default());
-        let received = Heads { skip, ..Heads::default() };
-        (Self { io, received, sent: Heads::default(), costs, alarm: alarm.clone() }, alarm)
+        let after_preface = Heads { skip: PREFACE_BYTES, ..Heads::default() };
+        let (received, sent) = match preface {
+            Sender::Peer => (after_preface, Heads::default()),
+            Sender::Us => (Heads::default(), after_preface),
+        };
+        (Self { io, end, received, sent, costs, alarm: alarm.clone() }, alarm)
+    }
+
+    /// Ends what is read.
+    fn end(&self, excess: Excess) -> Poll<io::Result<()>> {
+        match self.end {
+            End::Silent => Poll::Pending,
+            End::Broken => Poll::Ready(Err(io::Error::other(excess))),
+        }
     }
 
     /// Judges what the peer has sent.
@@ -130,8 +169,8 @@ impl<T: AsyncRead + Unpin> AsyncRead for Guarded<T> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if this.alarm.excess.get().is_some() {
-            return Poll::Pending;
+        if let Some(excess) = this.alarm.excess() {
+            return this.end(excess);
         }
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
@@ -140,7 +179,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Guarded<T> {
             Err(excess) => {
                 buf.set_filled(before);
                 this.alarm.raise(excess);
-                Poll::Pending
+                this.end(excess)
             }
         }
     }
@@ -188,10 +227,15 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
 // === impl Alarm ===
 
 impl Alarm {
+    /// Returns the excess, if there was one.
+    pub fn excess(&self) -> Option<Excess> {
+        self.excess.get()
+    }
+
     /// Waits for an excess.
     pub async fn raised(&self) -> Excess {
         loop {
-            if let Some(excess) = self.excess.get() {
+            if let Some(excess) = self.excess() {
                 return excess;
             }
             self.raised.notified().await;
@@ -240,7 +284,7 @@ impl Heads {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncWriteExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::{costs::tests::frame, *};
 
@@ -258,6 +302,26 @@ mod tests {
             io.write_all(&bytes[cut..]).await.unwrap();
             assert_eq!(io.farewell(), Some(FAREWELL));
         }
+    }
+
+    #[tokio::test]
+    async fn what_a_server_says_before_its_answers_is_counted_from_the_first_request_on() {
+        const HEADERS: u8 = 0x1;
+        let (io, mut server) = tokio::io::duplex(1 << 10);
+        let (mut io, alarm) = Guarded::answers(io, 2);
+        io.write_all(&[PING; PREFACE_BYTES]).await.unwrap();
+        io.write_all(&frame(HEADERS, 1, 8)).await.unwrap();
+        let mut block = vec![0; HEAD_BYTES + 8];
+        for _ in 0..3 {
+            server.write_all(&frame(HEADERS, 1, 8)).await.unwrap();
+            io.read_exact(&mut block).await.unwrap();
+        }
+        server.write_all(&frame(HEADERS, 1, 8)).await.unwrap();
+        for _ in 0..2 {
+            let broken = io.read(&mut block).await.unwrap_err();
+            assert_eq!(broken.to_string(), Excess::InterimAnswers.to_string());
+        }
+        assert_eq!(alarm.excess(), Some(Excess::InterimAnswers));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::endpoint::Labels;
+use crate::limits::DEFAULT_TCP_IDLE_TIMEOUT;
 
 mod compile;
 mod locality;
@@ -130,12 +131,28 @@ pub struct ConnectionPool {
     pub connect_timeout: Duration,
     /// Time after which an unused connection is closed, if ever.
     pub idle_timeout: Option<Duration>,
+    /// Time after which a connection that is not HTTP and gets nowhere is closed, if ever.
+    pub tcp_idle_timeout: Option<Duration>,
     /// Time after which a connection is closed, if ever.
     pub max_connection_duration: Option<Duration>,
     /// Requests on one HTTP/2 connection at once.
     pub max_concurrent_streams: u32,
     /// Which HTTP is spoken.
     pub http_version: HttpVersion,
+    /// How connections are probed that have a socket of their own, if they are. Those through
+    /// tunnels have none, and tunnels are probed anyway.
+    pub keepalive: Option<Keepalive>,
+}
+
+/// How connections are probed; what is absent is as the system does it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Keepalive {
+    /// Probes without an answer after which a connection is lost.
+    pub probes: Option<u32>,
+    /// Time without a byte before the first one.
+    pub time: Option<Duration>,
+    /// Time between two.
+    pub interval: Option<Duration>,
 }
 
 /// Version of HTTP to endpoints.
@@ -228,9 +245,11 @@ impl Default for ConnectionPool {
             max_requests_per_connection: None,
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             idle_timeout: Some(DEFAULT_IDLE_TIMEOUT),
+            tcp_idle_timeout: Some(DEFAULT_TCP_IDLE_TIMEOUT),
             max_connection_duration: None,
             max_concurrent_streams: i32::MAX.unsigned_abs(),
             http_version: HttpVersion::ByPort,
+            keepalive: None,
         }
     }
 }

@@ -194,6 +194,11 @@ impl ServiceView {
         &self.service
     }
 
+    /// Returns whether the service has a port.
+    pub fn has_port(&self, port: u16) -> bool {
+        self.ports.contains_key(&port)
+    }
+
     /// Returns what is spoken on a port, as far as that is declared.
     pub fn protocol(&self, port: u16) -> AppProtocol {
         self.ports.get(&port).map_or(AppProtocol::Unknown, |port| port.protocol)

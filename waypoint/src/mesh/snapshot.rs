@@ -93,20 +93,27 @@ impl Snapshot {
         }
     }
 
-    /// Returns what an address stands for: a service before a workload.
+    /// Returns what an address stands for, a service before a workload; none if that is not bound to
+    /// this waypoint, or has no such port.
     pub fn target_at(&self, address: SocketAddr) -> Option<Target> {
         if let Some(key) = self.by_vip.get(&address.ip()) {
-            return self.service(key).map(|view| Target::Service(view.clone(), address.port()));
+            return self.port_of(key, address.port());
         }
         let workload = self.by_address.get(&address.ip())?;
-        Some(Target::Workload(workload.clone(), address))
+        let is_bound = self.stands_in_for_workload(workload);
+        is_bound.then(|| Target::Workload(workload.clone(), address))
     }
 
-    /// Returns the service of a host name.
+    /// Returns the port of the service of a host name, on the same terms.
     pub fn target_named(&self, hostname: &str, port: u16) -> Option<Target> {
         let hostname = hostname.to_ascii_lowercase();
-        let view = self.service(self.by_hostname.get(&*hostname)?)?;
-        Some(Target::Service(view.clone(), port))
+        self.port_of(self.by_hostname.get(&*hostname)?, port)
+    }
+
+    fn port_of(&self, key: &ServiceKey, port: u16) -> Option<Target> {
+        let view = self.service(key)?;
+        let is_there = view.has_port(port) && self.stands_in_for_service(view.service());
+        is_there.then(|| Target::Service(view.clone(), port))
     }
 
     /// Returns a service.
@@ -117,6 +124,11 @@ impl Snapshot {
     /// Returns the workload at an address.
     pub fn workload_at(&self, address: IpAddr) -> Option<&Arc<Workload>> {
         self.by_address.get(&address)
+    }
+
+    /// Returns the labels of the workload at an address, as far as they are known.
+    pub fn labels_at(&self, address: IpAddr) -> Option<&Arc<Labels>> {
+        self.labels.get(&self.by_address.get(&address)?.uid)
     }
 
     /// Returns this waypoint.

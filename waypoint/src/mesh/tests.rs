@@ -37,9 +37,7 @@ impl Told {
         told.service();
         for (name, number, version) in [("cart-1", 10, "v1"), ("cart-2", 20, "v2")] {
             told.workload(workload(name, number));
-            let labels = BTreeMap::from([("version".to_owned(), version.to_owned())]);
-            let uid = name.to_owned();
-            told.l7(&format!("labels/{name}"), Kind::Labels(l7::WorkloadLabels { uid, labels }));
+            told.l7(&format!("labels/{name}"), labels(name, version));
         }
         told
     }
@@ -70,6 +68,21 @@ impl Told {
     }
 
     fn service(&mut self) {
+        self.service_behind(Some(waypoint_at(1)));
+    }
+
+    /// Has the service be bound to `waypoint`.
+    fn service_behind(&mut self, waypoint: Option<wire::GatewayAddress>) {
+        self.service_as(wire::Service { waypoint, ..Default::default() });
+    }
+
+    /// Has the service be bound to another waypoint, and to `canary`.
+    fn canary(&mut self, canary: wire::WeightedWaypoint) {
+        let (waypoint, weighted_waypoints) = (Some(waypoint_at(99)), vec![canary]);
+        self.service_as(wire::Service { waypoint, weighted_waypoints, ..Default::default() });
+    }
+
+    fn service_as(&mut self, bound: wire::Service) {
         let service = wire::Service {
             name: "cart".to_owned(),
             namespace: "shop".to_owned(),
@@ -79,7 +92,7 @@ impl Told {
                 ..Default::default()
             }],
             ports: vec![wire::Port { service_port: 80, target_port: 8080, app_protocol: 1 }],
-            ..Default::default()
+            ..bound
         };
         let content = wire::Address { r#type: Some(Type::Service(service)) }.encode_to_vec();
         self.read(ADDRESS_TYPE, &format!("shop/{HOST}"), &content).unwrap();
@@ -120,7 +133,7 @@ impl Told {
     /// Returns the status that a request is answered with by its route; none if it goes on.
     fn answer(&self, path: &str) -> Option<u16> {
         let (parts, ()) = Request::get(path).body(()).unwrap().into_parts();
-        match self.view().routes(80, "shop").unwrap().find(&RequestHead::of(&parts, "http")) {
+        match self.view().routes(80, "shop").unwrap().find(&RequestHead::of(&parts, "http"), None) {
             Found::Route(route) => match &route.action {
                 Action::Respond(answer) => Some(answer.status.as_u16()),
                 other @ (Action::Forward(_) | Action::Redirect(_)) => panic!("{other:?}"),
@@ -160,6 +173,22 @@ impl Told {
         let decision = self.view().policies().decide(&subject, Some(&head));
         matches!(decision.verdict, Verdict::Allow(_))
     }
+}
+
+/// Returns a waypoint at the address of the workload of this number.
+fn waypoint_at(number: u8) -> wire::GatewayAddress {
+    let address =
+        wire::NetworkAddress { address: vec![10, 1, 0, number].into(), ..Default::default() };
+    let destination = Some(wire::gateway_address::Destination::Address(address));
+    wire::GatewayAddress { destination, hbone_mtls_port: 15008 }
+}
+
+/// Returns a waypoint by its host name.
+fn waypoint_named(hostname: &str) -> wire::GatewayAddress {
+    let (namespace, hostname) = ("shop".to_owned(), hostname.to_owned());
+    let name = wire::NamespacedHostname { namespace, hostname };
+    let destination = Some(wire::gateway_address::Destination::Hostname(name));
+    wire::GatewayAddress { destination, hbone_mtls_port: 15008 }
 }
 
 fn cart() -> l7::ServiceRef {
@@ -203,13 +232,19 @@ fn subset(name: &str, version: &str) -> l7::Variant {
     }
 }
 
+fn labels(workload: &str, version: &str) -> Kind {
+    let labels = BTreeMap::from([("version".to_owned(), version.to_owned())]);
+    Kind::Labels(l7::WorkloadLabels { uid: workload.to_owned(), labels })
+}
+
 fn address(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
 #[test]
 fn an_address_stands_for_a_service_before_a_workload_and_a_name_in_any_case() {
-    let told = Told::of_cart();
+    let mut told = Told::of_cart();
+    told.workload(wire::Workload { waypoint: Some(waypoint_at(1)), ..workload("cart-1", 10) });
     assert!(matches!(told.0.target_at(address("10.96.0.10:80")), Some(Target::Service(_, 80))));
     let at = told.0.target_at(address("10.1.0.10:8080"));
     assert!(matches!(at, Some(Target::Workload(workload, _)) if &*workload.name == "cart-1"));
@@ -217,6 +252,51 @@ fn an_address_stands_for_a_service_before_a_workload_and_a_name_in_any_case() {
     let named = told.0.target_named("Cart.Shop.svc.cluster.local", 80);
     assert!(matches!(named, Some(Target::Service(_, 80))));
     assert!(told.0.target_named("other.shop.svc.cluster.local", 80).is_none());
+}
+
+#[test]
+fn only_what_is_bound_to_this_waypoint_is_found_and_only_at_its_ports() {
+    let mut told = Told::of_cart();
+    let found = |told: &Told| {
+        let at = told.0.target_at(address("10.96.0.10:80")).is_some();
+        assert_eq!(at, told.0.target_named(HOST, 80).is_some());
+        at
+    };
+    assert!(told.0.target_at(address("10.96.0.10:81")).is_none(), "a port that it has not");
+    assert!(told.0.target_named(HOST, 81).is_none());
+    let weighted = |waypoint| wire::WeightedWaypoint { destination: Some(waypoint), weight: 1 };
+    let elsewhere = wire::NetworkAddress {
+        network: "elsewhere".to_owned(),
+        address: vec![10, 1, 0, 1].into(),
+        ..Default::default()
+    };
+    let elsewhere = wire::gateway_address::Destination::Address(elsewhere);
+    for (waypoint, is_bound) in [
+        (waypoint_at(1), true),
+        (waypoint_at(2), false),
+        // Its service, and that of another one.
+        (waypoint_named("waypoint.shop.svc.cluster.local"), true),
+        (waypoint_named("other.shop.svc.cluster.local"), false),
+        (wire::GatewayAddress { destination: Some(elsewhere), hbone_mtls_port: 15008 }, false),
+    ] {
+        let own = wire::PortList::default();
+        let own = BTreeMap::from([("shop/waypoint.shop.svc.cluster.local".to_owned(), own)]);
+        told.workload(wire::Workload { services: own, ..workload("waypoint", 1) });
+        told.service_behind(Some(waypoint.clone()));
+        assert_eq!(found(&told), is_bound, "{waypoint:?}");
+        told.workload(wire::Workload {
+            waypoint: Some(waypoint.clone()),
+            ..workload("cart-1", 10)
+        });
+        let at = told.0.target_at(address("10.1.0.10:8080"));
+        assert_eq!(at.is_some(), is_bound, "{waypoint:?}");
+        told.canary(weighted(waypoint.clone()));
+        assert_eq!(found(&told), is_bound, "{waypoint:?} as a canary");
+    }
+    told.service_behind(None);
+    assert!(!found(&told));
+    told.workload(workload("cart-1", 10));
+    assert!(told.0.target_at(address("10.1.0.10:8080")).is_none());
 }
 
 #[test]
@@ -281,15 +361,33 @@ fn a_subset_has_the_endpoints_of_its_labels_as_the_own_namespace_declares_it() {
     assert_eq!(told.endpoints("v2"), Some(vec![second]));
 
     // A workload's labels change, and it goes.
-    let labels = BTreeMap::from([("version".to_owned(), "v2".to_owned())]);
-    let uid = "cart-1".to_owned();
-    told.l7("labels/cart-1", Kind::Labels(l7::WorkloadLabels { uid, labels }));
+    told.l7("labels/cart-1", labels("cart-1", "v2"));
     assert_eq!(told.endpoints("v1"), Some(vec![]));
     assert_eq!(told.endpoints("v2"), Some(vec![first, second]));
     told.removed(ADDRESS_TYPE, "cart-2");
     assert_eq!(told.endpoints("v2"), Some(vec![first]));
     told.removed(L7_TYPE, &name);
     assert_eq!(told.endpoints("v2"), None);
+}
+
+#[test]
+fn the_labels_of_a_client_are_those_that_the_workload_at_its_address_has_last_had() {
+    let mut told = Told::of_cart();
+    let version = |told: &Told| {
+        let labels = told.0.labels_at(address("10.1.0.10:0").ip());
+        labels.map(|labels| labels["version"].clone())
+    };
+    assert_eq!(version(&told).as_deref(), Some("v1"));
+    told.l7("labels/cart-1", labels("cart-1", "v2"));
+    assert_eq!(version(&told).as_deref(), Some("v2"));
+    // Another workload has the address now, of which no labels are known yet.
+    told.workload(workload("cart-3", 10));
+    assert_eq!(version(&told), None);
+    told.l7("labels/cart-3", labels("cart-3", "v3"));
+    assert_eq!(version(&told).as_deref(), Some("v3"));
+    told.removed(L7_TYPE, "labels/cart-3");
+    assert_eq!(version(&told), None);
+    assert_eq!(told.0.labels_at(address("10.9.9.9:0").ip()), None);
 }
 
 #[test]

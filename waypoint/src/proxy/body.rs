@@ -6,15 +6,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
-use super::{exchange::Finished, replay::Reading};
+use super::{exchange::Finished, replay::Reading, upstream::Received};
 
 /// A body that is passed on, or one that is made here.
 #[derive(Debug)]
 pub(super) enum Body {
     /// As it comes.
-    Passed(Incoming),
+    Passed(Received),
     /// As it comes, kept in case that it has to be sent again.
     Kept(Reading),
     /// In one piece; none once it is sent.

@@ -1,5 +1,5 @@
-//! A request with what becomes of it, until the last byte of its answer: then it is counted and
-//! logged.
+//! A request with what becomes of it, until the last byte of its answer, or until its client goes
+//! away: then it is counted and logged, once.
 
 use std::{
     borrow::Cow,
@@ -19,7 +19,11 @@ use http::{
 use hyper::body::Frame;
 
 use super::{
-    body::TimeLimit, counted::Kind, inbound::Connection, progress::UnderWay, replay::Replay,
+    body::TimeLimit,
+    counted::Kind,
+    inbound::Connection,
+    progress::UnderWay,
+    replay::{Broken, Replay},
     upgrade::Upgrade,
 };
 use crate::{
@@ -34,7 +38,7 @@ pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
-/// A request with what becomes of it.
+/// A request with what becomes of it. It ends when it is dropped, whoever does that and when.
 pub(super) struct Exchange {
     connection: Rc<Connection>,
     start: SystemTime,
@@ -71,6 +75,7 @@ pub(super) struct Exchange {
     pub(super) upgrade: Option<Upgrade>,
     /// Bytes of the client in that protocol.
     upgraded: u64,
+    sent: Sent,
 }
 
 /// Places that a request takes until the last byte of its answer.
@@ -82,19 +87,25 @@ pub(super) struct Held {
     pub(super) active: Option<Permit>,
 }
 
-/// Ends the exchange when it is dropped.
-pub(super) struct Finished {
-    exchange: Box<Exchange>,
-    status: StatusCode,
+/// An exchange of which the answer has begun.
+pub(super) struct Finished(Box<Exchange>);
+
+/// What the client was sent.
+#[derive(Debug, Default)]
+struct Sent {
+    /// None before the answer begins.
+    status: Option<StatusCode>,
     grpc_status: Option<u16>,
-    sent: u64,
+    bytes: u64,
     end: End,
 }
 
 /// How an answer ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum End {
-    /// It did not: the client went away.
+    /// It did not, or did not even begin: the client went away, or reset the stream. Which of these
+    /// it was, the library does not say.
+    #[default]
     Unfinished,
     Complete,
     Broken,
@@ -138,6 +149,7 @@ impl Exchange {
             limit: None,
             upgrade: None,
             upgraded: 0,
+            sent: Sent::default(),
         })
     }
 
@@ -152,6 +164,11 @@ impl Exchange {
             self.flags.insert(flag);
         }
         self.details = reply.details().into();
+    }
+
+    /// Returns whether the client went away before it had sent all of the request.
+    pub(super) fn is_left(&self) -> bool {
+        self.body.broken() == Some(Broken::Left)
     }
 
     /// Returns whether it is a call of gRPC, whose refusals travel in headers.
@@ -180,10 +197,11 @@ impl Exchange {
     }
 
     /// Has the exchange end with the answer that begins so.
-    pub(super) fn finish(self: Box<Self>, status: StatusCode, headers: &HeaderMap) -> Finished {
-        let grpc_status = grpc_status(headers);
+    pub(super) fn finish(mut self: Box<Self>, status: StatusCode, headers: &HeaderMap) -> Finished {
+        self.sent.status = Some(status);
+        self.sent.grpc_status = grpc_status(headers);
         self.under_way.progress().offered();
-        Finished { exchange: self, status, grpc_status, sent: 0, end: End::Unfinished }
+        Finished(self)
     }
 }
 
@@ -196,70 +214,71 @@ fn grpc_status(headers: &HeaderMap) -> Option<u16> {
 impl Finished {
     /// Notes that nothing is there for the client to take.
     pub(super) fn waits(&self) {
-        self.exchange.under_way.progress().taken();
+        self.0.under_way.progress().taken();
     }
 
     /// Notes what is sent of the body.
     pub(super) fn sent(&mut self, frame: &Frame<Bytes>) {
-        self.exchange.under_way.progress().offered();
+        let Exchange { under_way, sent, .. } = &mut *self.0;
+        under_way.progress().offered();
         if let Some(data) = frame.data_ref() {
-            self.sent += data.len() as u64;
+            sent.bytes += data.len() as u64;
         }
         if let Some(trailers) = frame.trailers_ref() {
-            self.grpc_status = grpc_status(trailers).or(self.grpc_status);
-            self.end = End::Complete;
+            sent.grpc_status = grpc_status(trailers).or(sent.grpc_status);
+            sent.end = End::Complete;
         }
     }
 
     /// Notes what was passed on in another protocol.
     pub(super) fn passed(&mut self, received: u64, sent: u64) {
-        self.exchange.upgraded += received;
-        self.sent += sent;
+        self.0.upgraded += received;
+        self.0.sent.bytes += sent;
     }
 
     /// Notes that all of the body is sent.
     pub(super) fn completed(&mut self) {
-        self.end = End::Complete;
+        self.0.sent.end = End::Complete;
     }
 
     /// Notes that the rest of the body comes too late.
     pub(super) fn late(&mut self) {
-        self.end = End::Late;
+        self.0.sent.end = End::Late;
     }
 
     /// Notes that the rest of the body is lost.
     pub(super) fn broken(&mut self) {
-        self.end = End::Broken;
-    }
-}
-
-impl Drop for Finished {
-    fn drop(&mut self) {
-        let exchange = &mut *self.exchange;
-        match self.end {
-            End::Complete => {}
-            End::Broken => {
-                exchange.flags.insert(Flag::UpstreamConnectionTermination);
-                exchange.details = "upstream_reset_after_response_started".into();
-            }
-            End::Late => {
-                exchange.flags.insert(Flag::UpstreamRequestTimeout);
-                exchange.details = "response_timeout".into();
-            }
-            End::Unfinished => {
-                exchange.flags.insert(Flag::DownstreamConnectionTermination);
-                exchange.details = "downstream_remote_disconnect".into();
-            }
-        }
-        exchange.tell(Some(self.status), self.grpc_status, self.sent);
+        self.0.sent.end = End::Broken;
     }
 }
 
 // === impl Exchange ===
 
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        match self.sent.end {
+            End::Complete => {}
+            End::Broken => {
+                self.flags.insert(Flag::UpstreamConnectionTermination);
+                self.details = "upstream_reset_after_response_started".into();
+            }
+            End::Late => {
+                self.flags.insert(Flag::UpstreamRequestTimeout);
+                self.details = "response_timeout".into();
+            }
+            End::Unfinished => {
+                self.flags.insert(Flag::DownstreamConnectionTermination);
+                self.details = "downstream_remote_disconnect".into();
+            }
+        }
+        self.tell();
+    }
+}
+
 impl Exchange {
     /// Counts and logs it.
-    fn tell(&self, status: Option<StatusCode>, grpc_status: Option<u16>, sent: u64) {
+    fn tell(&self) {
+        let Sent { status, grpc_status, bytes: sent, end: _ } = self.sent;
         let connection = &*self.connection;
         let shared = &connection.worker.shared;
         let duration = self.started.elapsed();

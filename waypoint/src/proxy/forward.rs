@@ -9,9 +9,9 @@ use http::{
     uri::{PathAndQuery, Scheme},
 };
 use http_body_util::BodyExt as _;
-use hyper::{Request, Response, body::Incoming};
+use hyper::{Request, Response};
 use mesh_api::workload::{AppProtocol, ServiceKey};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::{
     body::{Body, TimeLimit},
@@ -21,7 +21,7 @@ use super::{
     inbound::Connection,
     replay::Replay,
     upgrade,
-    upstream::{Opening, Switch, UpstreamError, Version, Wanted},
+    upstream::{Opening, Received, Switch, UpstreamError, Version, Wanted},
     worker::spawn,
 };
 use crate::{
@@ -65,7 +65,7 @@ struct Attempts<'a> {
 
 /// How a try ended.
 enum Ended {
-    Answered(Response<Incoming>),
+    Answered(Response<Received>),
     Failed(UpstreamError),
     TimedOut,
 }
@@ -132,7 +132,7 @@ impl Forwarding<'_> {
     /// Makes of an endpoint's answer the one that the client gets.
     fn pass_on(
         &self,
-        response: Response<Incoming>,
+        response: Response<Received>,
         exchange: &Exchange,
         (destination, request): (&Destination, &Parts),
         cookie: Option<HeaderValue>,
@@ -236,7 +236,7 @@ async fn send_copy(
 
 impl Attempts<'_> {
     /// Tries one endpoint after another, as the route wants it.
-    async fn run(mut self, exchange: &mut Exchange) -> Result<Response<Incoming>, LocalReply> {
+    async fn run(mut self, exchange: &mut Exchange) -> Result<Response<Received>, LocalReply> {
         loop {
             let Ok(picked) = self.choose() else { return Err(LocalReply::NoHealthyUpstream) };
             let endpoint = picked.endpoint();
@@ -311,12 +311,14 @@ impl Attempts<'_> {
         );
         wanted.switch.clone_from(&self.switch);
         let request = Request::from_parts(parts, Body::Kept(self.body.read()));
+        let begun = tokio::time::Instant::now();
         let sending = self.connection.worker.upstreams.send(&wanted, request);
         let limit = self.forward.retry.as_ref().and_then(|policy| policy.per_try_timeout);
         let sent = match limit {
-            Some(limit) => match timeout(limit, sending).await {
-                Ok(sent) => sent,
-                Err(_) => return Ok(Ended::TimedOut),
+            // As for all of the tries; what has begun is the answer, however long it takes.
+            Some(limit) => tokio::select! {
+                sent = sending => sent,
+                () = self.body.silence(begun, limit) => return Ok(Ended::TimedOut),
             },
             None => sending.await,
         };
@@ -324,7 +326,7 @@ impl Attempts<'_> {
             Ok(response) => Ok(Ended::Answered(response)),
             Err(UpstreamError::Overflow(_)) => Err(LocalReply::Overflow),
             // The endpoint is not to blame.
-            Err(_) if self.body.is_broken() => Err(LocalReply::BrokenRequest),
+            Err(_) if self.body.broken().is_some() => Err(LocalReply::BrokenRequest),
             Err(error) => Ok(Ended::Failed(error)),
         }
     }
@@ -453,7 +455,7 @@ impl Ended {
         self,
         exchange: &mut Exchange,
         picked: Picked,
-    ) -> Result<Response<Incoming>, LocalReply> {
+    ) -> Result<Response<Received>, LocalReply> {
         match self {
             Self::Answered(response) => {
                 exchange.held.picked = Some(picked);
@@ -472,7 +474,9 @@ fn reason(error: &UpstreamError) -> ResetReason {
     match error {
         UpstreamError::ConnectTimeout(_) => ResetReason::ConnectionTimeout,
         UpstreamError::Reset(_) => ResetReason::ConnectionTermination,
-        UpstreamError::Protocol(_) | UpstreamError::Unasked => ResetReason::ProtocolError,
+        UpstreamError::Protocol(_) | UpstreamError::Excess(_) | UpstreamError::Unasked => {
+            ResetReason::ProtocolError
+        }
         UpstreamError::NoCertificate(_)
         | UpstreamError::Connect(_)
         | UpstreamError::Tls(_)

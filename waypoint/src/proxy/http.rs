@@ -1,6 +1,6 @@
 //! Requests: from the first byte of one to what is answered.
 
-use std::{convert::Infallible, error::Error as _, rc::Rc, sync::Arc};
+use std::{error::Error as _, rc::Rc, sync::Arc};
 
 use h2::Reason;
 use http::{
@@ -25,7 +25,7 @@ use super::{
     forward::Forwarding,
     inbound::{Connection, RequestIo},
     local_executor::{StreamExecutor, stop_of_stream},
-    progress::{Exchanges, Fate},
+    progress::{Exchanges, Fate, Progress},
     replay::Replay,
     upgrade::{Upgrade, settle_connect},
     worker::spawn,
@@ -60,6 +60,11 @@ pub(super) enum Answer {
     /// By this proxy.
     Local(LocalReply),
 }
+
+/// Nobody is left to be answered.
+#[derive(Debug, thiserror::Error)]
+#[error("the client went away in its request")]
+struct Left;
 
 /// Serves the requests of a connection.
 pub(super) async fn serve(connection: Rc<Connection>, io: RequestIo, version: Version) {
@@ -165,34 +170,40 @@ fn service(
 ) -> impl HttpService<
     Incoming,
     ResBody = ResponseBody,
-    Error = Infallible,
-    Future: Future<Output = Result<Response<ResponseBody>, Infallible>> + 'static,
+    Error = Left,
+    Future: Future<Output = Result<Response<ResponseBody>, Left>> + 'static,
 > + use<> {
     let (connection, exchanges) = (connection.clone(), exchanges.clone());
-    service_fn(move |request| {
-        let (connection, exchanges) = (connection.clone(), exchanges.clone());
-        async move { Ok::<_, Infallible>(answer(connection, &exchanges, request).await) }
+    service_fn(move |request: Request<Incoming>| {
+        // Begun at once: the library drops the answer of a client that is gone already unpolled.
+        let (connection, under_way) = (connection.clone(), exchanges.begin());
+        let progress = under_way.progress().clone();
+        let (parts, incoming) = request.into_parts();
+        let body = Replay::new(incoming, &progress);
+        let exchange = Exchange::new(&connection, &parts, body.clone(), under_way);
+        async move { answer(connection, &progress, exchange, parts, body).await }
     })
 }
 
 async fn answer(
     connection: Rc<Connection>,
-    exchanges: &Rc<Exchanges>,
-    request: Request<Incoming>,
-) -> Response<ResponseBody> {
-    let under_way = exchanges.begin(stop_of_stream());
-    let progress = under_way.progress().clone();
-    let (parts, incoming) = request.into_parts();
+    progress: &Progress,
+    mut exchange: Box<Exchange>,
+    parts: Parts,
+    body: Replay,
+) -> Result<Response<ResponseBody>, Left> {
+    if let Some(stop) = stop_of_stream() {
+        progress.stops_by(stop);
+    }
     let is_unsure = parts.version == http::Version::HTTP_11
         && asks_for_another_protocol(&parts.method, &parts.headers);
-    let body = Replay::new(incoming, &progress);
-    let mut exchange = Exchange::new(&connection, &parts, body.clone(), under_way);
     let answer = tokio::select! {
         answer = Box::pin(decide(&connection, &mut exchange, parts, body)) => answer,
         lapse = progress.lapsed() => Answer::Local(lapse.into()),
     };
     let response = match answer {
         Answer::Response(response) => response,
+        Answer::Local(LocalReply::BrokenRequest) if exchange.is_left() => return Err(Left),
         Answer::Local(reply) => answered(&mut exchange, reply),
     };
     let (mut parts, mut body) = response.into_parts();
@@ -202,7 +213,7 @@ async fn answer(
             let finished = exchange.finish(parts.status, &parts.headers);
             finished.waits();
             spawn(tunnel.run(finished));
-            return Response::from_parts(parts, ResponseBody::of_upgrade());
+            return Ok(Response::from_parts(parts, ResponseBody::of_upgrade()));
         }
         Err(reply) => (parts, body) = answered(&mut exchange, reply).into_parts(),
     }
@@ -215,7 +226,7 @@ async fn answer(
     if body.is_end_stream() {
         finished.completed();
     }
-    Response::from_parts(parts, ResponseBody::new(body, finished, limit))
+    Ok(Response::from_parts(parts, ResponseBody::new(body, finished, limit)))
 }
 
 /// Notes that a request is answered here, and returns the response.
@@ -302,7 +313,8 @@ fn route_of(connection: &Connection, request: &Parts) -> Option<(Arc<HttpRoute>,
         return Some((route.clone(), connection.address?.port()));
     };
     let routes = view.routes(port, connection.source.namespace.as_str())?;
-    let route = match routes.find(&RequestHead::of(request, SCHEME)) {
+    let labels = connection.client_labels(routes);
+    let route = match routes.find(&RequestHead::of(request, SCHEME), labels.as_deref()) {
         Found::Route(route) => route.clone(),
         Found::NoMatch => return None,
         Found::NoRoutes => view.default_route().clone(),

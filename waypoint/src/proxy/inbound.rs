@@ -38,10 +38,11 @@ use super::{
     worker::{Worker, spawn},
 };
 use crate::{
+    balance::Labels,
     limits::CLIENT_IDLE_TIMEOUT,
     mesh::{Backend, ServiceView, Target},
     policy::{Peer, Subject, Verdict},
-    route::{HttpRoute, RequestHead},
+    route::{HttpRoute, RequestHead, RouteTable},
 };
 
 /// A connection of a client, which came through a tunnel.
@@ -144,6 +145,9 @@ async fn serve_stream(
     (request, mut respond): Stream,
 ) {
     let (head, body) = request.into_parts();
+    for limit in headers::unreadable(&head.headers) {
+        worker.shared.metrics.limit(limit).inc();
+    }
     let asked = head.uri.authority().filter(|_| head.method == Method::CONNECT);
     let Some(asked) = asked.and_then(|asked| headers::parse_authority(asked.as_str())) else {
         return refuse(respond, StatusCode::BAD_REQUEST);
@@ -154,7 +158,7 @@ async fn serve_stream(
         Authority::Name(hostname, port) => (snapshot.target_named(hostname, port), None),
     };
     let Some(target) = target else {
-        tracing::info!(%peer, %source, destination = %asked, "connection refused: unknown destination");
+        tracing::info!(%peer, %source, destination = %asked, "connection refused: it is for nothing that is bound to this waypoint");
         return refuse(respond, StatusCode::NOT_FOUND);
     };
     let shared = &worker.shared;
@@ -267,6 +271,12 @@ impl Connection {
         let Target::Service(view, port) = &self.target else { return None };
         let now = self.worker.shared.snapshot.load().service(&view.service().key).cloned();
         Some((now.unwrap_or_else(|| view.clone()), *port))
+    }
+
+    /// Returns the client's labels as they are now, where routes depend on them.
+    pub(super) fn client_labels(&self, routes: &RouteTable) -> Option<Arc<Labels>> {
+        let snapshot = routes.depends_on_labels().then(|| self.worker.shared.snapshot.load())?;
+        snapshot.labels_at(self.client.ip()).cloned()
     }
 
     /// Returns what stands behind the address of a workload; none for a service.

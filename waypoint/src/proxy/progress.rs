@@ -5,7 +5,7 @@
 //! that are quiet for hours are in order.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     rc::Rc,
     time::Duration,
 };
@@ -51,7 +51,7 @@ pub(super) struct Progress {
     lapsed: Cell<Option<Lapse>>,
     has_lapsed: Notify,
     /// Ends the stream that it is of, if it is one of several.
-    stop: Option<Rc<Notify>>,
+    stop: OnceCell<Rc<Notify>>,
 }
 
 /// What a client owes.
@@ -139,8 +139,8 @@ impl Exchanges {
         Rc::new(Self { open: RefCell::default(), unused_since: Cell::new(Instant::now()) })
     }
 
-    /// Begins an exchange; `stop` ends the stream that it is of, if it is one of several.
-    pub(super) fn begin(self: &Rc<Self>, stop: Option<Rc<Notify>>) -> UnderWay {
+    /// Begins an exchange.
+    pub(super) fn begin(self: &Rc<Self>) -> UnderWay {
         let now = Instant::now();
         let progress = Rc::new(Progress {
             owes: Cell::new(Owes::Request),
@@ -149,7 +149,7 @@ impl Exchanges {
             moved: Cell::new(now),
             lapsed: Cell::new(None),
             has_lapsed: Notify::new(),
-            stop,
+            stop: OnceCell::new(),
         });
         self.open.borrow_mut().push(progress.clone());
         UnderWay { exchanges: self.clone(), progress }
@@ -183,6 +183,12 @@ impl Exchanges {
 // === impl Progress ===
 
 impl Progress {
+    /// Notes what ends the stream that it is of, one of several.
+    pub(super) fn stops_by(&self, stop: Rc<Notify>) {
+        // A stream has one.
+        let _ = self.stop.set(stop);
+    }
+
     /// Notes that some of the request has come.
     pub(super) fn received(&self) {
         self.has_moved.set(true);
@@ -229,7 +235,7 @@ impl Progress {
         // What is said in place of an answer has as much time again.
         self.moved.set(now);
         self.lapsed.set(Some(lapse));
-        match (self.owes.get(), &self.stop) {
+        match (self.owes.get(), self.stop.get()) {
             (Owes::Request | Owes::Nothing, _) => {
                 self.owes.set(Owes::Nothing);
                 self.has_lapsed.notify_one();
@@ -304,7 +310,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_request_of_which_nothing_comes_is_given_up_and_answered() {
         let exchanges = Exchanges::new();
-        let exchange = exchanges.begin(None);
+        let exchange = exchanges.begin();
         let found = pass(&exchanges, 7, || {}).await;
         assert_eq!(found, (vec![], None));
         assert!(timeout(Duration::ZERO, exchange.progress().lapsed()).await.is_err());
@@ -315,7 +321,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_request_of_which_something_comes_has_its_time_in_all() {
         let exchanges = Exchanges::new();
-        let exchange = exchanges.begin(None);
+        let exchange = exchanges.begin();
         let found = pass(&exchanges, 55, || exchange.progress().received()).await;
         assert_eq!(found, (vec![], None));
         let found = pass(&exchanges, 10, || exchange.progress().received()).await;
@@ -325,7 +331,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_owes_nothing_may_wait_for_ever() {
         let exchanges = Exchanges::new();
-        let exchange = exchanges.begin(None);
+        let exchange = exchanges.begin();
         exchange.progress().is_received();
         assert_eq!(pass(&exchanges, 100_000, || {}).await, (vec![], None));
         exchange.progress().offered();
@@ -337,7 +343,8 @@ mod tests {
     async fn an_answer_that_is_not_taken_ends_its_stream_or_the_connection() {
         let stop = Rc::new(Notify::new());
         let exchanges = Exchanges::new();
-        let exchange = exchanges.begin(Some(stop.clone()));
+        let exchange = exchanges.begin();
+        exchange.progress().stops_by(stop.clone());
         exchange.progress().offered();
         let found = pass(&exchanges, 30, || exchange.progress().offered()).await;
         assert_eq!(found, (vec![], None));
@@ -345,7 +352,7 @@ mod tests {
         assert_eq!((lapses, fate), (vec![Lapse::Idle], None));
         timeout(Duration::ZERO, stop.notified()).await.unwrap();
         drop(exchange);
-        let exchange = exchanges.begin(None);
+        let exchange = exchanges.begin();
         exchange.progress().offered();
         assert_eq!(pass(&exchanges, 12, || {}).await, (vec![Lapse::Idle], Some(Fate::Stuck)));
     }
@@ -353,7 +360,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_connection_that_nobody_uses_is_closed_an_hour_after_its_last_exchange() {
         let exchanges = Exchanges::new();
-        let exchange = exchanges.begin(None);
+        let exchange = exchanges.begin();
         exchange.progress().is_received();
         assert_eq!(pass(&exchanges, 7_200, || {}).await, (vec![], None));
         drop(exchange);
@@ -364,7 +371,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn without_limits_nothing_lapses() {
         let exchanges = Exchanges::new();
-        let exchange = exchanges.begin(None);
+        let exchange = exchanges.begin();
         exchange.progress().offered();
         let patience = Patience { stream_idle: None, request: None, ..PATIENCE };
         let watch = exchanges.watch(patience, |lapse| panic!("{lapse:?}"));

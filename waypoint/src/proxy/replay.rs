@@ -2,6 +2,8 @@
 
 use std::{
     cell::RefCell,
+    error::Error as _,
+    io,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
@@ -36,11 +38,20 @@ struct State {
     last: Instant,
     /// Whether some of what has come is gone.
     overflown: bool,
-    /// Whether the rest will not come.
-    broken: bool,
+    /// Why the rest will not come, if it will not.
+    broken: Option<Broken>,
     progress: Rc<Progress>,
     /// Counts readings: only the last one goes on.
     turn: u32,
+}
+
+/// Why the rest of a body will not come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Broken {
+    /// The client went away, or reset the stream.
+    Left,
+    /// What came cannot be part of it.
+    Violation,
 }
 
 /// One reading of such a body.
@@ -69,7 +80,7 @@ impl Replay {
             over: Rc::default(),
             last: Instant::now(),
             overflown: false,
-            broken: false,
+            broken: None,
             progress: progress.clone(),
             turn: 0,
         })))
@@ -87,8 +98,8 @@ impl Replay {
         !self.0.borrow().overflown
     }
 
-    /// Returns whether the client broke off, or broke the protocol.
-    pub(super) fn is_broken(&self) -> bool {
+    /// Returns why the rest of it will not come, if it will not.
+    pub(super) fn broken(&self) -> Option<Broken> {
         self.0.borrow().broken
     }
 
@@ -152,10 +163,12 @@ impl State {
                 }
                 self.ended = self.incoming.is_end_stream();
             }
-            Some(Err(_)) => (self.overflown, self.broken) = (true, true),
+            Some(Err(error)) => {
+                (self.overflown, self.broken) = (true, Some(Broken::from(error)));
+            }
             None => self.ended = true,
         }
-        if self.ended || self.broken {
+        if self.ended || self.broken.is_some() {
             self.progress.is_received();
             self.over.notify_waiters();
         }
@@ -170,6 +183,22 @@ impl State {
         } else {
             self.kept.push(data.clone());
         }
+    }
+}
+
+// === impl Broken ===
+
+impl From<&hyper::Error> for Broken {
+    fn from(error: &hyper::Error) -> Self {
+        let source = error.source();
+        let invalid = source.and_then(|source| source.downcast_ref::<io::Error>());
+        let invalid = invalid.map(io::Error::kind);
+        let is_invalid =
+            matches!(invalid, Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData));
+        let stream = source.and_then(|source| source.downcast_ref::<h2::Error>());
+        // Neither reset by the client nor lost with its connection, but refused by the library.
+        let is_refused = stream.is_some_and(|error| !error.is_remote() && !error.is_io());
+        if is_invalid || is_refused { Self::Violation } else { Self::Left }
     }
 }
 

@@ -1,12 +1,19 @@
 //! Connections whose protocol is not looked at.
 
-use std::{num::NonZeroU16, rc::Rc, time::Instant};
+use std::{
+    future::pending,
+    num::NonZeroU16,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use tokio::io::copy_bidirectional;
 
 use super::{
+    idle::until_idle,
     inbound::{Connection, Io},
-    upstream::{Opening, UpstreamError, Version, Wanted},
+    upstream::{self, Opening, UpstreamError, Version, Wanted},
+    watched::Watched,
 };
 use crate::{
     balance::{Context, Outcome},
@@ -16,8 +23,16 @@ use crate::{
     telemetry::{RequestLabels, Side},
 };
 
+/// How a connection that was passed on ended.
+enum End {
+    /// Both directions have, or one is broken.
+    Ended,
+    /// Nothing moved for too long.
+    Idle,
+}
+
 /// Passes a connection on to an endpoint, byte for byte.
-pub(super) async fn serve(connection: Rc<Connection>, mut io: Io) {
+pub(super) async fn serve(connection: Rc<Connection>, io: Io) {
     if let Verdict::Deny(denied) = connection.judge(None) {
         tracing::info!(client = %connection.client, source = %connection.source, %denied, "connection refused");
         return refused(&connection, None);
@@ -43,14 +58,14 @@ pub(super) async fn serve(connection: Rc<Connection>, mut io: Io) {
         way: backend.way(&endpoint),
         address: endpoint.address,
         backend,
-        cluster,
+        cluster: cluster.clone(),
         version: Version::Http1,
         opening,
         switch: None,
         client: connection.client,
     };
     let connected = connection.worker.upstreams.connect(&wanted).await;
-    let mut upstream = match connected {
+    let upstream = match connected {
         Ok(upstream) => upstream,
         Err(error) => {
             picked.finish(Outcome::ConnectFailure, Instant::now());
@@ -58,13 +73,38 @@ pub(super) async fn serve(connection: Rc<Connection>, mut io: Io) {
         }
     };
     let workload = &endpoint.instance.workload;
-    let labels = labels(&connection, Some(workload), Flags::default());
+    let mut labels = labels(&connection, Some(workload), Flags::default());
     let metrics = &connection.worker.shared.metrics;
     metrics.opened(&labels);
-    let passed = copy_bidirectional(&mut io, &mut upstream).await;
-    let (received, sent) = passed.unwrap_or_default();
+    let (mut client, mut endpoint) = (Watched::new(io), Watched::new(upstream));
+    let ended = pass(&mut client, &mut endpoint, cluster.policy().pool.tcp_idle_timeout).await;
     picked.finish(Outcome::Connected, Instant::now());
-    metrics.closed(&labels, sent, received);
+    if matches!(ended, End::Idle) {
+        metrics.limit("tcp_idle").inc();
+        tracing::info!(client = %connection.client, source = %connection.source, "connection closed: it was idle");
+        labels.flags = labels.flags.with(Flag::StreamIdleTimeout);
+    }
+    metrics.closed(&labels, endpoint.read, client.read);
+}
+
+/// Passes bytes both ways, unless nothing moves for as long as `idle` says.
+async fn pass(
+    client: &mut Watched<Io>,
+    endpoint: &mut Watched<Box<dyn upstream::Io>>,
+    idle: Option<Duration>,
+) -> End {
+    let ends = [client.intake(), endpoint.intake()];
+    let idle = async {
+        match idle {
+            Some(limit) => until_idle(ends, limit).await,
+            None => pending().await,
+        }
+    };
+    tokio::select! {
+        // What is broken is broken for both, and each sees to its own end.
+        _passed = copy_bidirectional(client, endpoint) => End::Ended,
+        () = idle => End::Idle,
+    }
 }
 
 /// Returns what the connection goes to.
@@ -72,8 +112,9 @@ fn backend(connection: &Connection) -> Option<std::sync::Arc<Backend>> {
     let Some((view, port)) = connection.service() else {
         return connection.direct().map(|(backend, _)| backend.clone());
     };
-    let Some(route) = view.routes(port, connection.source.namespace.as_str())?.tcp().cloned()
-    else {
+    let routes = view.routes(port, connection.source.namespace.as_str())?;
+    let labels = connection.client_labels(routes);
+    let Some(route) = routes.tcp(labels.as_deref()) else {
         return view.backend(port, "").cloned();
     };
     let destination = route.destinations.choose(rand::random())?;

@@ -1,12 +1,6 @@
 //! Requests to speak another protocol from here on: WebSocket and others (RFC 9110 section 7.8), in
 //! HTTP/2 an extended CONNECT (RFC 8441). Both are decided on as the same GET.
 
-use std::{
-    io,
-    pin::Pin,
-    task::{Context, Poll},
-};
-
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use fairlead_tunnel::hbone::duplex::Lingering;
 use http::{
@@ -17,7 +11,7 @@ use http::{
 };
 use hyper::{ext::Protocol, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
+use tokio::io::copy_bidirectional;
 
 use super::{
     checked::Checked,
@@ -25,6 +19,7 @@ use super::{
     inbound::RequestIo,
     prefixed::Prefixed,
     upstream::{Io, Switch, Switched},
+    watched::Watched,
 };
 use crate::route::{LocalReply, ResetReason};
 
@@ -43,13 +38,6 @@ pub(super) struct Upgrade {
 pub(super) struct Tunnel {
     client: OnUpgrade,
     endpoint: Switched,
-}
-
-/// A byte stream of which it is known what came out of it.
-struct Watched<S> {
-    stream: S,
-    read: u64,
-    is_broken: bool,
 }
 
 /// Makes of an extended CONNECT the GET that asks for the same in HTTP/1.1, of which `random` is the
@@ -149,53 +137,6 @@ impl Tunnel {
 /// each on its own from here on.
 fn unread(read: bytes::Bytes, io: RequestIo) -> Box<dyn Io> {
     Box::new(Prefixed::new(read, io.map(Lingering::into_duplex)))
-}
-
-// === impl Watched ===
-
-impl<S> Watched<S> {
-    fn new(stream: S) -> Self {
-        Self { stream, read: 0, is_broken: false }
-    }
-
-    fn seen<T>(&mut self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        self.is_broken |= matches!(polled, Poll::Ready(Err(_)));
-        polled
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        self.read += (buffer.filled().len() - before) as u64;
-        self.seen(polled)
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        data: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(cx, data);
-        self.seen(polled)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.stream).poll_flush(cx);
-        self.seen(polled)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.stream).poll_shutdown(cx);
-        self.seen(polled)
-    }
 }
 
 #[cfg(test)]

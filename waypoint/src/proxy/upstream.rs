@@ -1,23 +1,27 @@
 //! Ways to endpoints: through tunnels to those that take them, otherwise plain.
 
 mod dial;
+mod interim;
 mod opening;
 mod origin;
 mod pool;
+mod received;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use fairlead_tunnel::hbone::Excess;
 use http::{
     HeaderMap, HeaderValue, StatusCode,
     header::{CONTENT_LENGTH, TRANSFER_ENCODING},
 };
-use hyper::{Request, Response, body::Incoming};
+use hyper::{Request, Response};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use self::{dial::Dialler, pool::Pool};
+use self::{dial::Dialler, interim::Interim, pool::Pool};
 pub(super) use self::{
     opening::Opening,
     pool::{Switch, Switched},
+    received::Received,
 };
 use super::{body::Body, worker::Shared};
 use crate::{
@@ -67,6 +71,9 @@ pub(super) enum UpstreamError {
     /// What the endpoint answered is no answer, or can be read in two ways.
     #[error("the endpoint broke the protocol: {0}")]
     Protocol(String),
+    /// It sent too much of what is no answer.
+    #[error("{0}")]
+    Excess(#[from] Excess),
     /// It switched to another protocol, which nobody had asked for.
     #[error("the endpoint speaks another protocol unasked")]
     Unasked,
@@ -75,6 +82,7 @@ pub(super) enum UpstreamError {
 /// Connections of a thread to endpoints.
 #[derive(Debug)]
 pub(super) struct Upstreams {
+    shared: Arc<Shared>,
     dialler: Dialler,
     pool: Pool,
 }
@@ -108,7 +116,7 @@ impl UpstreamError {
             | Self::Refused(_)
             | Self::Overflow(_)
             | Self::Unsupported(_) => true,
-            Self::Reset(_) | Self::Protocol(_) | Self::Unasked => false,
+            Self::Reset(_) | Self::Protocol(_) | Self::Excess(_) | Self::Unasked => false,
         }
     }
 }
@@ -123,7 +131,7 @@ impl From<io::Error> for UpstreamError {
 
 impl Upstreams {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { dialler: Dialler::new(shared), pool: Pool::default() }
+        Self { dialler: Dialler::new(shared.clone()), pool: Pool::default(), shared }
     }
 
     /// Closes what is not used any more.
@@ -141,9 +149,24 @@ impl Upstreams {
     pub(super) async fn send(
         &self,
         wanted: &Wanted,
-        request: Request<Body>,
-    ) -> Result<Response<Incoming>, UpstreamError> {
-        let response = self.pool.send(&self.dialler, wanted, request).await?;
+        mut request: Request<Body>,
+    ) -> Result<Response<Received>, UpstreamError> {
+        let sent = match wanted.version {
+            Version::Http1 => {
+                let interim = Interim::count(&mut request);
+                tokio::select! {
+                    // What comes after too many of these is no answer.
+                    biased;
+                    () = interim.excess() => Err(Excess::InterimAnswers.into()),
+                    sent = self.pool.send(&self.dialler, wanted, request) => sent,
+                }
+            }
+            Version::Http2 => self.pool.send(&self.dialler, wanted, request).await,
+        };
+        if let Err(UpstreamError::Excess(excess)) = &sent {
+            self.shared.metrics.limit(limit(*excess)).inc();
+        }
+        let response = sent?;
         let is_switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         if is_switched && wanted.switch.is_none() {
             return Err(UpstreamError::Unasked);
@@ -152,6 +175,14 @@ impl Upstreams {
             Some(doubt) => Err(UpstreamError::Protocol(doubt.to_owned())),
             None => Ok(response),
         }
+    }
+}
+
+/// Returns the name of a limit that an endpoint has reached.
+fn limit(excess: Excess) -> &'static str {
+    match excess {
+        Excess::InterimAnswers => "interim_answers",
+        Excess::ControlFrames | Excess::HeaderBlock | Excess::AbandonedStreams => "answer_frames",
     }
 }
 

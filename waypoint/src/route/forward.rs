@@ -36,9 +36,9 @@ pub struct Forward {
     /// Who gets copies.
     pub mirrors: Box<[Mirror]>,
     timeout: Option<Duration>,
-    matched: PathMatch,
     headers: HeaderMutation,
-    rewrite: Option<Rewrite>,
+    /// With the paths that it is for.
+    rewrite: Option<Box<(Rewrite, PathMatch)>>,
 }
 
 /// Who gets copies of requests, and of how many.
@@ -65,13 +65,13 @@ impl Forward {
         headers: HeaderMutation,
     ) -> Result<Self, Invalid> {
         let rewrite = wire.rewrite.map(|rewrite| Rewrite::compile(rewrite, matched));
+        let rewrite = rewrite.transpose().at("rewrite")?;
         Ok(Self {
             destinations: Split::try_from(wire.destinations)?,
             timeout: wire::period(wire.timeout).at("timeout")?,
             retry: wire.retry.map(RetryPolicy::try_from).transpose().at("retry")?,
             mirrors: each(wire.mirrors, "mirrors", Mirror::try_from)?,
-            rewrite: rewrite.transpose().at("rewrite")?,
-            matched: matched.clone(),
+            rewrite: rewrite.map(|rewrite| Box::new((rewrite, matched.clone()))),
             headers,
         })
     }
@@ -103,15 +103,15 @@ impl Forward {
         scheme: &str,
         facts: &Facts<'_>,
     ) -> Result<(), Unwritable> {
-        let rewrite = self.rewrite.as_ref();
+        let rewrite = self.rewrite.as_deref();
         let authority = rewrite
-            .and_then(|rewrite| rewrite.authority.clone())
+            .and_then(|(rewrite, _)| rewrite.authority.clone())
             .or_else(|| self.headers.authority(request, scheme, facts))
             .or_else(|| destination.request_headers.authority(request, scheme, facts));
         self.headers.apply_to_request(request, scheme, facts);
         destination.request_headers.apply_to_request(request, scheme, facts);
-        if let Some(rewrite) = rewrite {
-            rewrite.apply_to_path(request, &self.matched)?;
+        if let Some((rewrite, matched)) = rewrite {
+            rewrite.apply_to_path(request, matched)?;
         }
         authority.map_or(Ok(()), |authority| apply_to_authority(request, &authority))
     }

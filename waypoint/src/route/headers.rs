@@ -10,9 +10,13 @@ use super::{
     template::{Facts, Missing, Response, Template, View},
 };
 
-/// Changes of headers: removals first, then what is set, then what is added.
+/// Changes of headers. Most routes make none, and there are many routes.
 #[derive(Clone, Debug, Default)]
-pub struct HeaderMutation {
+pub struct HeaderMutation(Option<Box<Changes>>);
+
+/// Removals first, then what is set, then what is added.
+#[derive(Clone, Debug)]
+struct Changes {
     remove: Box<[HeaderName]>,
     set: Box<[(HeaderName, Value)]>,
     add: Box<[(HeaderName, Value)]>,
@@ -39,7 +43,7 @@ pub(crate) enum Whose {
 impl HeaderMutation {
     /// Compiles changes; absent ones change nothing.
     pub(crate) fn compile(wire: Option<l7::HeaderMutation>, whose: Whose) -> Result<Self, Invalid> {
-        let l7::HeaderMutation { set, add, remove } = wire.unwrap_or_default();
+        let Some(l7::HeaderMutation { set, add, remove }) = wire else { return Ok(Self(None)) };
         let mut authority = None;
         let mut keep = |headers: Vec<l7::Header>, field| -> Result<Box<[_]>, Invalid> {
             let mut kept = Vec::with_capacity(headers.len());
@@ -57,32 +61,31 @@ impl HeaderMutation {
             Some(name) => Ok(name),
             None => Err(Problem::HeaderName(HOST.to_string())),
         })?;
-        Ok(Self { remove, set, add, authority })
+        let changes = Changes { remove, set, add, authority };
+        Ok(Self((!changes.is_empty()).then(|| Box::new(changes))))
     }
 
     /// Returns whether nothing is changed.
     pub fn is_empty(&self) -> bool {
-        self.remove.is_empty()
-            && self.set.is_empty()
-            && self.add.is_empty()
-            && self.authority.is_none()
+        self.0.is_none()
     }
 
     /// Changes the headers of a request.
     pub fn apply_to_request(&self, request: &mut Parts, scheme: &str, facts: &Facts<'_>) {
-        for name in &self.remove {
+        let Some(changes) = &self.0 else { return };
+        for name in &changes.remove {
             request.headers.remove(name);
         }
         let value = |value: &Value, request: &Parts| {
             let view = View { request: RequestHead::of(request, scheme), response: None, facts };
             value.render(&view)
         };
-        for (name, template) in &self.set {
+        for (name, template) in &changes.set {
             if let Some(value) = value(template, request) {
                 request.headers.insert(name, value);
             }
         }
-        for (name, template) in &self.add {
+        for (name, template) in &changes.add {
             if let Some(value) = value(template, request) {
                 request.headers.append(name, value);
             }
@@ -96,8 +99,8 @@ impl HeaderMutation {
         scheme: &str,
         facts: &Facts<'_>,
     ) -> Option<HeaderValue> {
-        let view = View { request: RequestHead::of(request, scheme), response: None, facts };
-        self.authority.as_ref()?.render(&view)
+        let authority = self.0.as_ref()?.authority.as_ref()?;
+        authority.render(&View { request: RequestHead::of(request, scheme), response: None, facts })
     }
 
     /// Changes the headers of a response; `request` is what was asked.
@@ -107,23 +110,33 @@ impl HeaderMutation {
         request: RequestHead<'_>,
         facts: &Facts<'_>,
     ) {
-        for name in &self.remove {
+        let Some(changes) = &self.0 else { return };
+        for name in &changes.remove {
             response.headers.remove(name);
         }
         let value = |value: &Value, response: &http::response::Parts| {
             let answer = Response { status: response.status, headers: &response.headers };
             value.render(&View { request, response: Some(answer), facts })
         };
-        for (name, template) in &self.set {
+        for (name, template) in &changes.set {
             if let Some(value) = value(template, response) {
                 response.headers.insert(name, value);
             }
         }
-        for (name, template) in &self.add {
+        for (name, template) in &changes.add {
             if let Some(value) = value(template, response) {
                 response.headers.append(name, value);
             }
         }
+    }
+}
+
+// === impl Changes ===
+
+impl Changes {
+    fn is_empty(&self) -> bool {
+        let Self { remove, set, add, authority } = self;
+        remove.is_empty() && set.is_empty() && add.is_empty() && authority.is_none()
     }
 }
 

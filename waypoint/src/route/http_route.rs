@@ -34,7 +34,7 @@ pub struct HttpRoute {
     /// What is done to them on purpose.
     pub fault: Option<Fault>,
     /// Which other origins may ask.
-    pub cors: Option<Cors>,
+    pub cors: Option<Box<Cors>>,
     matches: HttpMatch,
     response_headers: HeaderMutation,
 }
@@ -85,7 +85,7 @@ impl HttpRoute {
             name,
             action,
             fault: wire.fault.map(Fault::try_from).transpose().at("fault")?,
-            cors: wire.cors.map(Cors::try_from).transpose().at("cors")?,
+            cors: wire.cors.map(Cors::try_from).transpose().at("cors")?.map(Box::new),
             matches,
             response_headers: response_headers.at("response_headers")?,
         })

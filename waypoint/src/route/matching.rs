@@ -14,6 +14,12 @@ use super::{
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HttpMatch {
     pub(crate) path: PathMatch,
+    /// Most routes ask for nothing else, and there are many routes.
+    beside_path: Option<Box<Conditions>>,
+}
+
+#[derive(Clone, Debug)]
+struct Conditions {
     method: Option<TextMatch>,
     scheme: Option<TextMatch>,
     authority: Option<TextMatch>,
@@ -49,18 +55,8 @@ struct QueryMatch {
 impl HttpMatch {
     /// Returns whether a request matches.
     pub(crate) fn matches(&self, request: &RequestHead<'_>) -> bool {
-        self.path.matches(request.path) && self.matches_beside_path(request)
-    }
-
-    fn matches_beside_path(&self, request: &RequestHead<'_>) -> bool {
-        let holds = |condition: &Option<TextMatch>, value: &str| {
-            condition.as_ref().is_none_or(|condition| condition.matches(value.as_bytes()))
-        };
-        holds(&self.method, request.method.as_str())
-            && holds(&self.scheme, request.scheme)
-            && holds(&self.authority, request.authority)
-            && self.headers.iter().all(|header| header.matches(request))
-            && self.query.iter().all(|parameter| parameter.matches(request.query))
+        let holds = |conditions: &Conditions| conditions.hold(request);
+        self.path.matches(request.path) && self.beside_path.as_deref().is_none_or(holds)
     }
 }
 
@@ -69,14 +65,36 @@ impl TryFrom<l7::HttpMatch> for HttpMatch {
 
     fn try_from(wire: l7::HttpMatch) -> Result<Self, Invalid> {
         let l7::HttpMatch { path, method, scheme, authority, headers, query } = wire;
-        Ok(Self {
-            path: path.map(PathMatch::try_from).transpose().at("path")?.unwrap_or_default(),
+        let path = path.map(PathMatch::try_from).transpose().at("path")?.unwrap_or_default();
+        let conditions = Conditions {
             method: method.map(TextMatch::try_from).transpose().at("method")?,
             scheme: scheme.map(TextMatch::try_from).transpose().at("scheme")?,
             authority: authority.map(TextMatch::try_from).transpose().at("authority")?,
             headers: each(headers, "headers", HeaderMatch::try_from)?,
             query: each(query, "query", QueryMatch::try_from)?,
-        })
+        };
+        Ok(Self { path, beside_path: (!conditions.is_empty()).then(|| Box::new(conditions)) })
+    }
+}
+
+// === impl Conditions ===
+
+impl Conditions {
+    fn is_empty(&self) -> bool {
+        let Self { method, scheme, authority, headers, query } = self;
+        let texts = [method, scheme, authority];
+        texts.iter().all(|text| text.is_none()) && headers.is_empty() && query.is_empty()
+    }
+
+    fn hold(&self, request: &RequestHead<'_>) -> bool {
+        let holds = |condition: &Option<TextMatch>, value: &str| {
+            condition.as_ref().is_none_or(|condition| condition.matches(value.as_bytes()))
+        };
+        holds(&self.method, request.method.as_str())
+            && holds(&self.scheme, request.scheme)
+            && holds(&self.authority, request.authority)
+            && self.headers.iter().all(|header| header.matches(request))
+            && self.query.iter().all(|parameter| parameter.matches(request.query))
     }
 }
 

@@ -12,8 +12,10 @@ use rpds::HashTrieMapSync;
 use self::index::PathIndex;
 use super::{
     HttpRoute, RequestHead, Route, TcpRoute, Traffic,
+    clients::Clients,
     path::{Bucket, lower_case},
 };
+use crate::balance::Labels;
 
 /// The routes of one service, from which the tables of its ports are made. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -33,11 +35,21 @@ pub struct RouteTables {
 #[derive(Clone, Debug, Default)]
 pub struct RouteTable {
     /// In order.
-    http: Box<[Arc<HttpRoute>]>,
-    tcp: Option<Arc<TcpRoute>>,
+    http: Box<[Entry<HttpRoute>]>,
+    /// In order.
+    tcp: Box<[Entry<TcpRoute>]>,
+    /// Whether a route is for clients with some labels.
+    depends_on_labels: bool,
     paths: PathIndex,
     /// Of routes that ignore the case of paths.
     paths_in_lower_case: PathIndex,
+}
+
+/// A route in its place.
+#[derive(Clone, Debug)]
+struct Entry<T> {
+    clients: Clients,
+    route: Arc<T>,
 }
 
 /// What is known of a request's route.
@@ -45,9 +57,9 @@ pub struct RouteTable {
 pub enum Found<'a> {
     /// The first that matches.
     Route(&'a Arc<HttpRoute>),
-    /// None of those that there are: the request is refused.
+    /// None of those that there are for its client: the request is refused.
     NoMatch,
-    /// There are none: the request goes where it is addressed to.
+    /// There are none for its client: the request goes where it is addressed to.
     NoRoutes,
 }
 
@@ -113,34 +125,44 @@ impl RouteTable {
         let mut routes: Vec<_> = routes.collect();
         // Ids too, so that the order does not depend on how routes arrived.
         routes.sort_unstable_by(|a, b| (&a.order, &a.id).cmp(&(&b.order, &b.id)));
-        let mut http: Vec<Arc<HttpRoute>> = Vec::new();
-        let mut tcp = None;
-        for route in routes {
-            match &route.traffic {
-                Traffic::Http(route) => http.push(route.clone()),
-                Traffic::Tcp(route) => tcp = tcp.or_else(|| Some(route.clone())),
+        let depends_on_labels = routes.iter().any(|route| route.clients.depend_on_labels());
+        let (mut http, mut tcp) = (Vec::new(), Vec::new());
+        for Route { clients, traffic, .. } in routes {
+            let clients = clients.clone();
+            match traffic {
+                Traffic::Http(route) => http.push(Entry { clients, route: route.clone() }),
+                Traffic::Tcp(route) => tcp.push(Entry { clients, route: route.clone() }),
             }
         }
         let indexed = |ignore_case: bool| {
-            let buckets = http.iter().map(|route| route.bucket()).enumerate();
+            let buckets = http.iter().map(|entry| entry.route.bucket()).enumerate();
             PathIndex::new(buckets.filter(|(_, bucket)| bucket.ignore_case == ignore_case))
         };
         let (paths, paths_in_lower_case) = (indexed(false), indexed(true));
-        Self { http: http.into(), tcp, paths, paths_in_lower_case }
+        let (http, tcp) = (http.into(), tcp.into());
+        Self { http, tcp, depends_on_labels, paths, paths_in_lower_case }
     }
 
-    /// Returns the route of a request.
-    pub fn find(&self, request: &RequestHead<'_>) -> Found<'_> {
+    /// Returns whether the labels of a client make a difference.
+    pub fn depends_on_labels(&self) -> bool {
+        self.depends_on_labels
+    }
+
+    /// Returns the route of a request; `client` is the labels of who sends it, if they are known.
+    pub fn find(&self, request: &RequestHead<'_>, client: Option<&Labels>) -> Found<'_> {
         if self.http.is_empty() {
             return Found::NoRoutes;
         }
+        let matches = |entry: &Entry<HttpRoute>| {
+            entry.clients.include(client) && entry.route.matches(request)
+        };
         let mut first: Option<usize> = None;
         let mut consider = |candidates: &[usize]| {
             for candidate in candidates {
                 if first.is_some_and(|first| first < *candidate) {
                     break;
                 }
-                if self.http.get(*candidate).is_some_and(|route| route.matches(request)) {
+                if self.http.get(*candidate).is_some_and(matches) {
                     first = Some(*candidate);
                     break;
                 }
@@ -150,12 +172,17 @@ impl RouteTable {
         if !self.paths_in_lower_case.is_empty() {
             self.paths_in_lower_case.visit(&lower_case(request.path), &mut consider);
         }
-        first.and_then(|first| self.http.get(first)).map_or(Found::NoMatch, Found::Route)
+        match first.and_then(|first| self.http.get(first)) {
+            Some(entry) => Found::Route(&entry.route),
+            None if self.http.iter().any(|entry| entry.clients.include(client)) => Found::NoMatch,
+            None => Found::NoRoutes,
+        }
     }
 
-    /// Returns the route of a connection whose protocol is not looked at.
-    pub fn tcp(&self) -> Option<&Arc<TcpRoute>> {
-        self.tcp.as_ref()
+    /// Returns the route of a connection whose protocol is not looked at, from a client with these
+    /// labels.
+    pub fn tcp(&self, client: Option<&Labels>) -> Option<&Arc<TcpRoute>> {
+        self.tcp.iter().find(|entry| entry.clients.include(client)).map(|entry| &entry.route)
     }
 }
 

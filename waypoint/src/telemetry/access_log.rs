@@ -17,7 +17,7 @@ use crate::route::Flags;
 #[derive(Clone, Copy, Debug)]
 pub struct AccessLog(LogFormat);
 
-/// What is said about a request that has been answered.
+/// What is said about a request that has ended.
 #[derive(Clone, Debug)]
 pub struct RequestRecord<'a> {
     /// When it came.

@@ -135,7 +135,7 @@ impl Metrics {
             registry.register(name, help, family.clone());
             family
         };
-        let requests = counters("istio_requests", "Requests answered");
+        let requests = counters("istio_requests", "Requests that have ended");
         let connections_opened = counters("istio_tcp_connections_opened", "Connections begun");
         let connections_closed = counters("istio_tcp_connections_closed", "Connections ended");
         let sent = counters("istio_tcp_sent_bytes", "Bytes from servers to clients");

@@ -15,6 +15,10 @@ impl Stage for Bookinfo {
         Scene { title: "The user jason sees version 2", play: |b, r| story::user(b, r) },
         Scene { title: "Half of the requests go to version 3", play: |b, r| story::half_v3(b, r) },
         Scene { title: "The same by the Gateway API", play: |b, r| story::gateway_api(b, r) },
+        Scene {
+            title: "A canary gets a share of the page's requests",
+            play: |b, r| story::canary(b, r),
+        },
         Scene { title: "Ratings fail, for jason", play: |b, r| story::abort(b, r) },
         Scene { title: "Ratings take 2 s", play: |b, r| story::delay(b, r) },
         Scene {

@@ -37,5 +37,6 @@ pub(super) fn settings() -> Settings {
         cluster: "c1".to_owned(),
         network: String::new(),
         domain: "cluster.local".to_owned(),
+        root_namespace: "istio-system".to_owned(),
     }
 }

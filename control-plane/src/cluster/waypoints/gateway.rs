@@ -6,7 +6,10 @@ use kube::api::DynamicObject;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{mesh::WAYPOINT_CLASS, object::ObjectName};
+use crate::{
+    mesh::{WAYPOINT_CLASS, waypoint_names},
+    object::{ObjectName, is_name},
+};
 
 /// Protocol of the one listener that a waypoint has.
 pub(super) const PROTOCOL: &str = "HBONE";
@@ -14,8 +17,8 @@ pub(super) const PROTOCOL: &str = "HBONE";
 /// Port of that listener.
 pub(super) const PORT: u16 = 15008;
 
-/// Annotations by which what is made would have other names, by which nobody would know it.
-const NAMES: [&str; 2] = ["gateway.istio.io/name-override", "gateway.istio.io/service-account"];
+/// Longest name of a service, in bytes (RFC 1035).
+const MAX_LABEL_BYTES: usize = 63;
 
 /// Labels or annotations.
 pub(super) type Labels = BTreeMap<String, String>;
@@ -58,7 +61,16 @@ pub(super) struct Listener {
 pub(super) struct Infrastructure {
     pub(super) labels: Labels,
     pub(super) annotations: Labels,
-    parameters_ref: Option<Value>,
+    parameters_ref: Option<ParametersRef>,
+}
+
+/// What says how things are made otherwise than usual.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+struct ParametersRef {
+    group: String,
+    kind: String,
+    name: String,
 }
 
 /// Why a gateway, or a listener of it, is not accepted.
@@ -93,6 +105,46 @@ impl Gateway {
         })
     }
 
+    /// Returns the name of the deployment and of the service.
+    pub(super) fn service_name(&self) -> &str {
+        waypoint_names::service_name(&self.name.name, |name| self.annotation(name))
+    }
+
+    /// Returns the name of the service account.
+    pub(super) fn account_name(&self) -> &str {
+        waypoint_names::account_name(&self.name.name, |name| self.annotation(name))
+    }
+
+    /// Returns the config map that says how its waypoint is made, if one does.
+    pub(super) fn parameters(&self) -> Option<ObjectName> {
+        let reference = self.spec.infrastructure.parameters_ref.as_ref()?;
+        Some(ObjectName::new(self.name.namespace.clone(), reference.name.as_str()))
+    }
+
+    fn annotation(&self, name: &str) -> Option<&str> {
+        self.annotations.get(name).map(String::as_str)
+    }
+
+    /// Returns why nothing can have the name that an annotation gives it.
+    fn refused_name(&self) -> Option<Refusal> {
+        let refused = |annotation: &str, wanted: &str| {
+            let message = format!("metadata.annotations[{annotation}]: write {wanted}");
+            Some(Refusal::new(Refusal::INVALID_PARAMETERS, message))
+        };
+        let own = &*self.name.name;
+        let (service, account) = (self.service_name(), self.account_name());
+        if service != own && !is_service_name(service) {
+            let wanted = "at most 63 lower-case letters, digits and '-', a letter first";
+            return refused(waypoint_names::NAME_OVERRIDE, wanted);
+        }
+        if account != own && !is_name(account) {
+            let wanted =
+                "the name of a service account, of lower-case letters, digits, '-' and '.'";
+            return refused(waypoint_names::SERVICE_ACCOUNT, wanted);
+        }
+        None
+    }
+
     /// Returns why no waypoint can be made as it says, if none can.
     pub(super) fn refusal(&self) -> Option<Refusal> {
         if !self.spec.addresses.is_empty() {
@@ -100,17 +152,15 @@ impl Gateway {
                            that is made for it";
             return Some(Refusal::new("UnsupportedAddress", message));
         }
-        if self.spec.infrastructure.parameters_ref.is_some() {
-            let message = "spec.infrastructure.parametersRef: leave it out, as nothing is read from \
-                           there";
-            return Some(Refusal::new("InvalidParameters", message));
+        if let Some(ParametersRef { group, kind, .. }) = &self.spec.infrastructure.parameters_ref
+            && !(group.is_empty() && kind == "ConfigMap")
+        {
+            let message = "spec.infrastructure.parametersRef: refer to a ConfigMap, with kind \
+                           ConfigMap and group \"\"";
+            return Some(Refusal::new(Refusal::INVALID_PARAMETERS, message));
         }
-        if let Some(name) = NAMES.into_iter().find(|name| self.annotations.contains_key(*name)) {
-            let message = format!(
-                "metadata.annotations[{name}]: leave it out, as the waypoint is known by the \
-                 gateway's name"
-            );
-            return Some(Refusal::new("InvalidParameters", message));
+        if let Some(refusal) = self.refused_name() {
+            return Some(refusal);
         }
         let mut listeners = self.spec.listeners.iter().enumerate();
         if listeners.any(|(i, listener)| listener.refusal(i).is_none()) {
@@ -146,7 +196,18 @@ impl Listener {
 // === impl Refusal ===
 
 impl Refusal {
-    fn new(reason: &'static str, message: impl Into<String>) -> Self {
+    /// Reason that what says how something is made does not make sense.
+    pub(super) const INVALID_PARAMETERS: &'static str = "InvalidParameters";
+
+    pub(super) fn new(reason: &'static str, message: impl Into<String>) -> Self {
         Self { reason, message: message.into() }
     }
+}
+
+/// Returns whether a service may be called so.
+fn is_service_name(name: &str) -> bool {
+    is_name(name)
+        && name.len() <= MAX_LABEL_BYTES
+        && name.starts_with(|first: char| first.is_ascii_lowercase())
+        && !name.contains('.')
 }

@@ -6,6 +6,7 @@ use super::gateway::{Gateway, Labels, PORT};
 use crate::{
     cluster::publish::{REVOKED, ROOTS},
     mesh::WAYPOINT_CLASS,
+    object::ObjectName,
 };
 
 /// Label of what is made here, with who made it; its value is that of Istio's.
@@ -71,6 +72,8 @@ pub struct Settings {
     pub network: String,
     /// Domain of the names of services.
     pub domain: String,
+    /// Namespace with what is for all gateways of the class.
+    pub root_namespace: String,
 }
 
 /// Something that is made for a gateway.
@@ -79,39 +82,118 @@ pub(super) enum Part {
     ServiceAccount,
     Service,
     Deployment,
+    HorizontalPodAutoscaler,
+    PodDisruptionBudget,
 }
 
 // === impl Part ===
 
 impl Part {
     /// All, in the order in which they are made.
-    pub(super) const ALL: [Self; 3] = [Self::ServiceAccount, Self::Service, Self::Deployment];
+    pub(super) const ALL: [Self; 5] = [
+        Self::ServiceAccount,
+        Self::Service,
+        Self::Deployment,
+        Self::HorizontalPodAutoscaler,
+        Self::PodDisruptionBudget,
+    ];
 
     pub(super) fn kind(self) -> &'static str {
         match self {
             Self::ServiceAccount => "ServiceAccount",
             Self::Service => "Service",
             Self::Deployment => "Deployment",
+            Self::HorizontalPodAutoscaler => "HorizontalPodAutoscaler",
+            Self::PodDisruptionBudget => "PodDisruptionBudget",
         }
+    }
+
+    /// Returns the key of config maps that says how it is made.
+    pub(super) fn key(self) -> &'static str {
+        match self {
+            Self::ServiceAccount => "serviceAccount",
+            Self::Service => "service",
+            Self::Deployment => "deployment",
+            Self::HorizontalPodAutoscaler => "horizontalPodAutoscaler",
+            Self::PodDisruptionBudget => "podDisruptionBudget",
+        }
+    }
+
+    /// Returns whether it is made only if a config map says how.
+    pub(super) fn is_optional(self) -> bool {
+        match self {
+            Self::ServiceAccount | Self::Service | Self::Deployment => false,
+            Self::HorizontalPodAutoscaler | Self::PodDisruptionBudget => true,
+        }
+    }
+
+    /// Returns the fields, as JSON pointers, that say what it is of and by which it is found.
+    pub(super) fn fixed(self) -> impl Iterator<Item = &'static str> {
+        const ALL: [&str; 7] = [
+            "/apiVersion",
+            "/kind",
+            "/metadata/name",
+            "/metadata/namespace",
+            "/metadata/ownerReferences",
+            "/metadata/labels/gateway.istio.io~1managed",
+            "/metadata/labels/gateway.networking.k8s.io~1gateway-name",
+        ];
+        let own: &[&str] = match self {
+            Self::ServiceAccount => &[],
+            Self::Service | Self::PodDisruptionBudget => &["/spec/selector"],
+            Self::Deployment => &[
+                "/spec/selector",
+                "/spec/template/metadata/labels/gateway.istio.io~1managed",
+                "/spec/template/metadata/labels/gateway.networking.k8s.io~1gateway-name",
+                "/spec/template/metadata/labels/istio.io~1dataplane-mode",
+                "/spec/template/spec/serviceAccount",
+                "/spec/template/spec/serviceAccountName",
+            ],
+            Self::HorizontalPodAutoscaler => &["/spec/scaleTargetRef"],
+        };
+        ALL.into_iter().chain(own.iter().copied())
     }
 
     pub(super) fn group(self) -> &'static str {
         match self {
             Self::ServiceAccount | Self::Service => "",
             Self::Deployment => "apps",
+            Self::HorizontalPodAutoscaler => "autoscaling",
+            Self::PodDisruptionBudget => "policy",
         }
     }
 
-    /// Returns this part of the waypoint of a gateway.
+    pub(super) fn version(self) -> &'static str {
+        match self {
+            Self::ServiceAccount | Self::Service | Self::Deployment | Self::PodDisruptionBudget => {
+                "v1"
+            }
+            Self::HorizontalPodAutoscaler => "v2",
+        }
+    }
+
+    /// Returns what this part of the waypoint of a gateway is called.
+    pub(super) fn name(self, gateway: &Gateway) -> ObjectName {
+        let name = match self {
+            Self::ServiceAccount => gateway.account_name(),
+            Self::Service
+            | Self::Deployment
+            | Self::HorizontalPodAutoscaler
+            | Self::PodDisruptionBudget => gateway.service_name(),
+        };
+        ObjectName::new(gateway.name.namespace.clone(), name)
+    }
+
+    /// Returns this part of the waypoint of a gateway, as it is where nothing else is said.
     pub(super) fn of(self, gateway: &Gateway, settings: &Settings) -> Value {
         let api_version = match self.group() {
-            "" => "v1".to_owned(),
-            group => format!("{group}/v1"),
+            "" => self.version().to_owned(),
+            group => format!("{group}/{}", self.version()),
         };
         let mut object = json!({
             "apiVersion": api_version,
             "kind": self.kind(),
-            "metadata": metadata(gateway),
+            "metadata": metadata(gateway, &self.name(gateway)),
         });
         match self {
             Self::ServiceAccount => {}
@@ -121,15 +203,19 @@ impl Part {
                 object["spec"] = service(gateway);
             }
             Self::Deployment => object["spec"] = deployment(gateway, settings),
+            Self::HorizontalPodAutoscaler => object["spec"] = autoscaler(gateway),
+            Self::PodDisruptionBudget => {
+                object["spec"] = json!({ "selector": { "matchLabels": selector(gateway) } });
+            }
         }
         object
     }
 }
 
-fn metadata(gateway: &Gateway) -> Value {
+fn metadata(gateway: &Gateway, name: &ObjectName) -> Value {
     json!({
-        "name": &*gateway.name.name,
-        "namespace": &*gateway.name.namespace,
+        "name": &*name.name,
+        "namespace": &*name.namespace,
         "labels": labels(gateway),
         "annotations": gateway.spec.infrastructure.annotations,
         "ownerReferences": [{
@@ -176,7 +262,7 @@ fn deployment(gateway: &Gateway, settings: &Settings) -> Value {
     let own_labels = [
         ("istio.io/dataplane-mode", "none"),
         ("sidecar.istio.io/inject", "false"),
-        ("service.istio.io/canonical-name", &*gateway.name.name),
+        ("service.istio.io/canonical-name", gateway.service_name()),
         ("service.istio.io/canonical-revision", "latest"),
     ];
     let own_annotations = [
@@ -195,9 +281,18 @@ fn deployment(gateway: &Gateway, settings: &Settings) -> Value {
     })
 }
 
+fn autoscaler(gateway: &Gateway) -> Value {
+    json!({
+        "scaleTargetRef": {
+            "apiVersion": "apps/v1", "kind": "Deployment", "name": gateway.service_name(),
+        },
+        "maxReplicas": 1,
+    })
+}
+
 fn pod(gateway: &Gateway, settings: &Settings) -> Value {
     json!({
-        "serviceAccountName": &*gateway.name.name,
+        "serviceAccountName": gateway.account_name(),
         "terminationGracePeriodSeconds": GRACE_SECONDS,
         "securityContext": {
             "runAsNonRoot": true, "runAsUser": USER, "runAsGroup": USER,
@@ -259,7 +354,7 @@ fn environment(gateway: &Gateway, settings: &Settings) -> Vec<Value> {
     let field = |name: &str, path: &str| json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } });
     vec![
         text("GATEWAY_NAME", &gateway.name.name),
-        text("SERVICE_ACCOUNT", &gateway.name.name),
+        text("SERVICE_ACCOUNT", gateway.account_name()),
         text("XDS_ADDRESS", &settings.control_plane),
         text("XDS_ROOT_CA", &format!("{ROOTS_DIR}/{}", ROOTS.key)),
         text("AUTH_TOKEN", &format!("{TOKEN_DIR}/{TOKEN}")),

@@ -10,11 +10,15 @@ use serde_json::{Value, json};
 
 use super::{
     class::Class,
-    gateway::Gateway,
+    gateway::{Gateway, Refusal},
     manifest::{Part, Settings, has},
+    parameters::{Layers, Parameters, defaults},
     status::{Standing, amended_status},
 };
 use crate::{cluster::followed::Followed, mesh::WAYPOINT_CLASS, object::ObjectName};
+
+/// What to do about a name that is taken.
+const RENAME: &str = "give this gateway's another name (annotation gateway.istio.io/name-override)";
 
 /// What happened to objects.
 #[derive(Debug)]
@@ -23,6 +27,8 @@ pub(super) enum Event {
     Class(watcher::Event<(String, Class)>),
     /// To a gateway; none if it is of another class.
     Gateway(watcher::Event<(ObjectName, Option<Box<Gateway>>)>),
+    /// To a config map by which one may be made.
+    Parameters(watcher::Event<(ObjectName, Parameters)>),
     /// To what may have been made for one.
     Part(Part, watcher::Event<(ObjectName, Made)>),
 }
@@ -51,6 +57,8 @@ pub(super) enum Write {
         /// Whether there is one that is of the gateway.
         is_there: bool,
     },
+    /// Remove a part of a gateway's waypoint that is not wanted any more, the one with this unique id.
+    Remove { gateway: ObjectName, part: Part, name: ObjectName, uid: String },
     /// Say what became of a gateway.
     Status { gateway: ObjectName, version: Box<str>, status: Value },
 }
@@ -79,9 +87,16 @@ pub(super) struct Plan {
     settings: Settings,
     class: Followed<String, Class>,
     gateways: Followed<ObjectName, Option<Box<Gateway>>>,
+    parameters: Followed<ObjectName, Parameters>,
+    /// The config map for all gateways of the class.
+    defaults: Option<ObjectName>,
     parts: BTreeMap<Part, Followed<ObjectName, Made>>,
     /// Gateways to look at.
     touched: BTreeSet<ObjectName>,
+    /// Config maps by which gateways to look at may be made.
+    touched_parameters: BTreeSet<ObjectName>,
+    /// Names of what may have been made for gateways to look at.
+    touched_parts: BTreeSet<ObjectName>,
     class_touched: bool,
     /// What was written last, and the version that it became.
     applied: BTreeMap<PartKey, (Value, Box<str>)>,
@@ -101,6 +116,9 @@ impl fmt::Display for Write {
             Self::Class => write!(f, "GatewayClass {WAYPOINT_CLASS}"),
             Self::ClassStatus(_) => write!(f, "status of GatewayClass {WAYPOINT_CLASS}"),
             Self::Part { gateway, part, .. } => write!(f, "{} of Gateway {gateway}", part.kind()),
+            Self::Remove { gateway, part, .. } => {
+                write!(f, "{} of Gateway {gateway}, not wanted any more", part.kind())
+            }
             Self::Status { gateway, .. } => write!(f, "status of Gateway {gateway}"),
         }
     }
@@ -114,8 +132,12 @@ impl Plan {
             settings,
             class: Followed::default(),
             gateways: Followed::default(),
+            parameters: Followed::default(),
+            defaults: None,
             parts: Part::ALL.map(|part| (part, Followed::default())).into(),
             touched: BTreeSet::new(),
+            touched_parameters: BTreeSet::new(),
+            touched_parts: BTreeSet::new(),
             class_touched: false,
             applied: BTreeMap::new(),
             problems: BTreeMap::new(),
@@ -138,14 +160,21 @@ impl Plan {
             Event::Gateway(event) => {
                 self.gateways.take(event, &mut self.touched);
             }
+            Event::Parameters(event) => {
+                if let watcher::Event::Apply((name, parameters)) = &event
+                    && self.parameters.get(name) == Some(parameters)
+                {
+                    return;
+                }
+                self.parameters.take(event, &mut self.touched_parameters);
+            }
             Event::Part(part, event) => {
                 if matches!(event, watcher::Event::InitDone) {
                     // What was written a moment ago may be gone without ever having been seen.
                     self.touched.extend(self.gateways.names().cloned());
                 }
                 if let Some(parts) = self.parts.get_mut(&part) {
-                    // What is made has the name of its gateway.
-                    parts.take(event, &mut self.touched);
+                    parts.take(event, &mut self.touched_parts);
                 }
             }
         }
@@ -165,10 +194,13 @@ impl Plan {
     pub(super) fn due(&mut self, now: &str) -> Vec<Write> {
         let complete = self.class.is_complete()
             && self.gateways.is_complete()
+            && self.parameters.is_complete()
             && self.parts.values().all(Followed::is_complete);
         if !complete {
             return Vec::new();
         }
+        self.touch_users();
+        self.touch_makers();
         let mut due = Vec::new();
         if std::mem::take(&mut self.class_touched) {
             due.extend(self.class_write(now));
@@ -187,6 +219,8 @@ impl Plan {
         };
         match write {
             Write::Class | Write::ClassStatus(_) => self.class_failed |= is_to_repeat,
+            Write::Remove { gateway, .. } if is_to_repeat => drop(self.failed.insert(gateway)),
+            Write::Remove { .. } => {}
             Write::Status { gateway, .. } if is_to_repeat => drop(self.failed.insert(gateway)),
             Write::Status { gateway, version, .. } => drop(self.told.insert(gateway, version)),
             Write::Part { gateway, part, object, .. } => {
@@ -198,6 +232,43 @@ impl Plan {
         }
     }
 
+    /// Returns the gateways of the class.
+    fn known_gateways(&self) -> impl Iterator<Item = &Gateway> {
+        self.gateways.values().filter_map(Option::as_deref)
+    }
+
+    /// Looks at the gateways that are made by config maps which may be different from before.
+    fn touch_users(&mut self) {
+        let maps = std::mem::take(&mut self.touched_parameters);
+        if maps.is_empty() {
+            return;
+        }
+        let former = self.defaults.take();
+        self.defaults = defaults(&self.parameters, &self.settings.root_namespace);
+        let is_for_all = self.defaults != former
+            || self.defaults.as_ref().is_some_and(|defaults| maps.contains(defaults));
+        let is_touched = |gateway: &&Gateway| {
+            is_for_all || gateway.parameters().is_some_and(|map| maps.contains(&map))
+        };
+        let gateways = self.known_gateways().filter(is_touched);
+        let names: Vec<_> = gateways.map(|gateway| gateway.name.clone()).collect();
+        self.touched.extend(names);
+    }
+
+    /// Looks at the gateways of parts that may be different from before.
+    fn touch_makers(&mut self) {
+        let parts = std::mem::take(&mut self.touched_parts);
+        if parts.is_empty() {
+            return;
+        }
+        let is_touched = |gateway: &&Gateway| {
+            Part::ALL.into_iter().any(|part| parts.contains(&part.name(gateway)))
+        };
+        let gateways = self.known_gateways().filter(is_touched);
+        let names: Vec<_> = gateways.map(|gateway| gateway.name.clone()).collect();
+        self.touched.extend(names);
+    }
+
     fn part_done(&mut self, key: PartKey, object: Value, outcome: Outcome) {
         let problem = match outcome {
             Outcome::Failed => return,
@@ -206,8 +277,7 @@ impl Plan {
             // Whoever made the account wants it to be used.
             Outcome::Foreign if key.1 == Part::ServiceAccount => None,
             Outcome::Foreign => Some(format!(
-                "there is a {} {} that was not made for this gateway: remove it, or give the \
-                 gateway another name",
+                "there is a {} {} that was not made for this gateway: remove it, or {RENAME}",
                 key.1.kind(),
                 object["metadata"]["name"].as_str().unwrap_or_default()
             )),
@@ -248,20 +318,51 @@ impl Plan {
             self.told.remove(name);
             return;
         };
-        if gateway.refusal().is_none() {
-            due.extend(Part::ALL.into_iter().filter_map(|part| self.part_write(gateway, part)));
-        }
+        // What there is stays as it is while nothing can be made as the gateway says.
+        let refusal = match self.wanted(gateway) {
+            Ok(parts) => {
+                for (part, object) in parts {
+                    if let Some(object) = object {
+                        due.extend(self.part_write(gateway, part, object));
+                    } else {
+                        due.extend(self.removal(gateway, part));
+                        self.problems.remove(&(name.clone(), part));
+                    }
+                }
+                None
+            }
+            Err(refusal) => Some(refusal),
+        };
+        let standing = self.standing(gateway, refusal);
         if self.told.get(name) != Some(&gateway.version)
-            && let Some(status) = amended_status(gateway, &self.standing(gateway), now)
+            && let Some(status) = amended_status(gateway, &standing, now)
         {
             let (gateway, version) = (name.clone(), gateway.version.clone());
             due.push(Write::Status { gateway, version, status });
         }
     }
 
-    fn part_write(&self, gateway: &Gateway, part: Part) -> Option<Write> {
-        let object = part.of(gateway, &self.settings);
-        let present = self.parts.get(&part).and_then(|parts| parts.get(&gateway.name));
+    /// Returns each part as it has to be; none if it has not to be.
+    fn wanted(&self, gateway: &Gateway) -> Result<Vec<(Part, Option<Value>)>, Refusal> {
+        if let Some(refusal) = gateway.refusal() {
+            return Err(refusal);
+        }
+        let layers = Layers::of(gateway, &self.parameters, self.defaults.as_ref())?;
+        let made = |part| Ok((part, layers.made(part, gateway, &self.settings)?));
+        Part::ALL.into_iter().map(made).collect()
+    }
+
+    /// Returns the write by which a part goes, if it is there.
+    fn removal(&self, gateway: &Gateway, part: Part) -> Option<Write> {
+        let object = &self.present(gateway, part)?.object;
+        let uid = object["metadata"]["uid"].as_str()?.to_owned();
+        let is_own = owner(object) == Some(&gateway.uid);
+        let (gateway, name) = (gateway.name.clone(), part.name(gateway));
+        is_own.then_some(Write::Remove { gateway, part, name, uid })
+    }
+
+    fn part_write(&self, gateway: &Gateway, part: Part, object: Value) -> Option<Write> {
+        let present = self.present(gateway, part);
         let is_there = match present {
             None => false,
             // It goes with its own gateway, and is made anew then.
@@ -283,20 +384,35 @@ impl Plan {
         Some(Write::Part { gateway, owner, part, object, is_there })
     }
 
-    fn standing(&self, gateway: &Gateway) -> Standing {
-        let name = &gateway.name;
+    fn present(&self, gateway: &Gateway, part: Part) -> Option<&Made> {
+        self.parts.get(&part)?.get(&part.name(gateway))
+    }
+
+    /// Returns what is the matter with a part that was made for another gateway.
+    fn conflict(&self, gateway: &Gateway, part: Part) -> Option<String> {
+        let owner = owner(&self.present(gateway, part)?.object).filter(|o| *o != gateway.uid)?;
+        let other = self.known_gateways().find(|other| other.uid == owner)?;
+        let (kind, name, other) = (part.kind(), part.name(gateway).name, &other.name.name);
+        Some(format!("the {kind} {name} is that of Gateway {other}: {RENAME}"))
+    }
+
+    fn standing(&self, gateway: &Gateway, refusal: Option<Refusal>) -> Standing {
         let of = |part| {
-            let made = self.parts.get(&part).and_then(|parts| parts.get(name));
+            let made = self.present(gateway, part);
             made.map(|made| &made.object).filter(|o| owner(o) == Some(&gateway.uid))
         };
         let ready = of(Part::Deployment).map(|object| &object["status"]["readyReplicas"]);
         let problem = Part::ALL
             .into_iter()
-            .find_map(|part| self.problems.get(&(gateway.name.clone(), part)).cloned());
+            .find_map(|part| self.problems.get(&(gateway.name.clone(), part)).cloned())
+            .or_else(|| self.conflict(gateway, Part::Service))
+            .or_else(|| self.conflict(gateway, Part::Deployment));
+        let ObjectName { namespace, name } = Part::Service.name(gateway);
         Standing {
-            host: format!("{}.{}.svc.{}", name.name, name.namespace, self.settings.domain),
+            host: format!("{name}.{namespace}.svc.{}", self.settings.domain),
             addresses: of(Part::Service).and_then(cluster_addresses),
             is_ready: ready.and_then(Value::as_u64).is_some_and(|ready| ready > 0),
+            refusal,
             problem,
         }
     }

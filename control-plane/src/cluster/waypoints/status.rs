@@ -26,6 +26,8 @@ pub(super) struct Standing {
     pub(super) addresses: Option<Vec<String>>,
     /// Whether a pod is ready.
     pub(super) is_ready: bool,
+    /// Why nothing can be made as it says.
+    pub(super) refusal: Option<Refusal>,
     /// Why something cannot be made.
     pub(super) problem: Option<String>,
 }
@@ -33,7 +35,7 @@ pub(super) struct Standing {
 /// Returns the status of a gateway as it has to be; none if it is so already. What others wrote
 /// stays.
 pub(super) fn amended_status(gateway: &Gateway, standing: &Standing, now: &str) -> Option<Value> {
-    let accepted = accepted(gateway);
+    let accepted = accepted(gateway, standing);
     let addresses = if accepted.holds { reached(gateway, standing) } else { None };
     let programmed = programmed(&accepted, standing, addresses.is_some());
     let mut status = gateway.status.clone();
@@ -51,9 +53,9 @@ pub(super) fn amended_status(gateway: &Gateway, standing: &Standing, now: &str) 
     (status != gateway.status).then_some(status)
 }
 
-fn accepted(gateway: &Gateway) -> Judgement {
-    if let Some(Refusal { reason, message }) = gateway.refusal() {
-        return Judgement { holds: false, reason, message };
+fn accepted(gateway: &Gateway, standing: &Standing) -> Judgement {
+    if let Some(Refusal { reason, message }) = &standing.refusal {
+        return Judgement { holds: false, reason, message: message.clone() };
     }
     let mut listeners = gateway.spec.listeners.iter().enumerate();
     let refused = listeners.find_map(|(i, listener)| listener.refusal(i));

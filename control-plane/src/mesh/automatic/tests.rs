@@ -173,3 +173,22 @@ fn where_nothing_is_deployed_one_that_somebody_has_started_is_used() {
     delete(&mut mesh, &pod(true));
     assert!(!is_bound(&mesh));
 }
+
+#[test]
+fn a_route_of_another_namespace_says_whether_there_is_a_waypoint_that_applies_it() {
+    let route = "---
+{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: r, namespace: bank}, \
+ spec: {parentRefs: [{group: '', kind: Service, name: cart, namespace: shop}], rules: [{}]}}
+";
+    let key = ObjectKey { kind: ObjectKind::HttpRoute, name: ObjectName::new("bank", "r") };
+    let is_applied = |mesh: &Mesh| {
+        mesh.parents(&key).iter().any(|parent| parent.accepted.message.contains("auto-waypoint"))
+    };
+    let mut mesh = Mesh::new(declared());
+    mesh.apply(applied(&(NAMESPACE.to_owned() + &service("") + &pod(true) + route)));
+    assert!(!is_applied(&mesh));
+    mesh.apply(applied(ROUTE));
+    assert!(is_applied(&mesh));
+    delete(&mut mesh, ROUTE);
+    assert!(!is_applied(&mesh));
+}

@@ -5,7 +5,7 @@ mod settings;
 use std::{collections::BTreeSet, sync::Arc};
 
 use mesh_api::{
-    crd::{DefaultTrafficPolicy, PortTrafficPolicy, Subset, TrafficPolicy},
+    crd::{DefaultTrafficPolicy, LocalitySettings, PortTrafficPolicy, Subset, TrafficPolicy},
     proto::l7::{Destination, ServiceRef, Variant, resource::Kind as Wire},
 };
 
@@ -14,7 +14,7 @@ use super::{
     visibility::{self, Visibility},
 };
 use crate::{
-    mesh::{context::Context, dependency::Use, store::covering},
+    mesh::{context::Context, dependency::Use, service, store::covering},
     object::{DestinationRule, ObjectName},
     resource::Resource,
 };
@@ -26,6 +26,48 @@ struct Merged<'a> {
     subsets: Vec<&'a Subset>,
 }
 
+/// What holds where no rule says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Defaults<'a> {
+    policy: &'a DefaultTrafficPolicy,
+    /// None if the service says how its endpoints are chosen, or nobody does.
+    locality: Option<&'a LocalitySettings>,
+}
+
+// === impl Defaults ===
+
+impl<'a> Defaults<'a> {
+    fn of(context: &Context<'a>, used: &Use) -> Self {
+        let settings = context.settings;
+        let locality = settings.default_locality.as_ref();
+        Self {
+            policy: &settings.default_policy,
+            locality: locality
+                .filter(|_| !service::prefers_endpoints(context, &used.namespace, &used.hostname)),
+        }
+    }
+
+    fn is_empty(self) -> bool {
+        *self.policy == DefaultTrafficPolicy::default() && self.locality.is_none()
+    }
+
+    /// Adds the parts of which no rule says anything.
+    fn fill(self, policy: &mut TrafficPolicy) {
+        if policy.connection_pool.is_none() {
+            policy.connection_pool.clone_from(&self.policy.connection_pool);
+        }
+        if policy.outlier_detection.is_none() {
+            policy.outlier_detection.clone_from(&self.policy.outlier_detection);
+        }
+        if let Some(locality) = self.locality {
+            let balancer = policy.load_balancer.get_or_insert_default();
+            if balancer.locality_lb_setting.is_none() && balancer.zone_aware_lb_setting.is_none() {
+                balancer.locality_lb_setting = Some(locality.clone());
+            }
+        }
+    }
+}
+
 /// Returns how the waypoints of a namespace use a service, if that is not as usual.
 pub(in crate::mesh) fn destination(
     context: &Context<'_>,
@@ -35,7 +77,7 @@ pub(in crate::mesh) fn destination(
     if waypoints.is_empty() {
         return None;
     }
-    let variants = variants(&merged(&rules(context, used)), &context.settings.default_policy);
+    let variants = variants(&merged(&rules(context, used)), Defaults::of(context, used));
     if variants.is_empty() {
         return None;
     }
@@ -111,10 +153,10 @@ fn merged<'a>(rules: &[&'a DestinationRule]) -> Merged<'a> {
     }
 }
 
-fn variants(merged: &Merged<'_>, default: &DefaultTrafficPolicy) -> Vec<Variant> {
+fn variants(merged: &Merged<'_>, defaults: Defaults<'_>) -> Vec<Variant> {
     let variant = |port: u32, subset: Option<&Subset>| {
         let mut policy = policy(port, subset, merged);
-        fill(&mut policy, default);
+        defaults.fill(&mut policy);
         Variant {
             port,
             subset: subset.map(|subset| subset.name.clone()).unwrap_or_default(),
@@ -123,7 +165,7 @@ fn variants(merged: &Merged<'_>, default: &DefaultTrafficPolicy) -> Vec<Variant>
         }
     };
     let mut variants = Vec::new();
-    if merged.policy.is_some() || *default != DefaultTrafficPolicy::default() {
+    if merged.policy.is_some() || !defaults.is_empty() {
         variants.extend(ports([merged.policy]).into_iter().map(|port| variant(port, None)));
     }
     for subset in &merged.subsets {
@@ -157,16 +199,6 @@ fn policy(port: u32, subset: Option<&Subset>, merged: &Merged<'_>) -> TrafficPol
         }
     }
     policy
-}
-
-/// Adds the parts of which no rule says anything.
-fn fill(policy: &mut TrafficPolicy, default: &DefaultTrafficPolicy) {
-    if policy.connection_pool.is_none() {
-        policy.connection_pool.clone_from(&default.connection_pool);
-    }
-    if policy.outlier_detection.is_none() {
-        policy.outlier_detection.clone_from(&default.outlier_detection);
-    }
 }
 
 fn of_port(policy: &TrafficPolicy, port: u32) -> Option<&PortTrafficPolicy> {

@@ -9,7 +9,7 @@ mod filter;
 mod matching;
 mod status;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_api::{
     crd::{
@@ -311,6 +311,7 @@ impl Source<'_> {
             } else {
                 String::new()
             },
+            client_labels: BTreeMap::new(),
         }
     }
 }

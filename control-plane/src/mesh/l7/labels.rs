@@ -1,5 +1,5 @@
 //! Labels of workloads: of those of namespaces that waypoints send traffic to, where they choose
-//! endpoints by them.
+//! endpoints by them, and of all where a route is for clients with some labels.
 
 use std::collections::BTreeMap;
 

@@ -33,6 +33,8 @@ const MESH: &str = "mesh";
 const DEFAULT_ROUTE: &str = "default";
 /// Where routes of virtual services are in the order: behind those of the Gateway API.
 const CLASS: usize = 2;
+/// Where the route is that a service has for want of another: behind those for some clients.
+const DEFAULT_CLASS: usize = 3;
 
 /// A virtual service that counts, and how it is seen.
 struct Applicable<'a> {
@@ -49,13 +51,22 @@ struct Source<'a> {
     list: &'static str,
 }
 
-/// Conditions that are decided before traffic comes.
+/// Conditions on where traffic comes from and arrives.
 #[derive(Clone, Copy)]
 struct Placement<'a> {
     gateways: &'a [String],
     port: u32,
     source_labels: &'a BTreeMap<String, String>,
     source_namespace: &'a str,
+}
+
+/// Whose traffic a route is for, and where it arrives.
+#[derive(Debug)]
+struct Reach {
+    /// Empty for all ports.
+    ports: Vec<u32>,
+    /// Empty for all clients.
+    client_labels: BTreeMap<String, String>,
 }
 
 /// Ports that an earlier route takes all traffic of.
@@ -70,7 +81,7 @@ impl Source<'_> {
         &self,
         position: [usize; 2],
         is_last: bool,
-        ports: Vec<u32>,
+        reach: Reach,
         name: String,
         traffic: Traffic,
     ) -> Route {
@@ -89,11 +100,12 @@ impl Source<'_> {
         Route {
             id: format!("virtualservice/{namespace}/{object}/{}/{rule}/{matched}", self.list),
             service: Some(self.scope.service.clone()),
-            ports,
+            ports: reach.ports,
             order: order.into_bytes(),
             name,
             traffic: Some(traffic),
             client_namespace: String::new(),
+            client_labels: reach.client_labels,
         }
     }
 }
@@ -117,10 +129,20 @@ impl<'a> Placement<'a> {
             // Gateways decide alone.
             return port && is_for_mesh(self.gateways);
         }
-        // Which workload sends is not known when this is decided.
-        let labels = self.source_labels.is_empty();
         let namespace = self.source_namespace;
-        port && labels && (namespace.is_empty() || *namespace == *scope.consumer)
+        port && (namespace.is_empty() || *namespace == *scope.consumer)
+    }
+
+    /// Returns the labels that a client has to have, which is known once it connects.
+    fn client_labels(self) -> &'a BTreeMap<String, String> {
+        const ALL: &BTreeMap<String, String> = &BTreeMap::new();
+        // Gateways decide alone.
+        if self.gateways.is_empty() { self.source_labels } else { ALL }
+    }
+
+    /// Returns the reach of a route that is left these ports.
+    fn reach(self, ports: Vec<u32>) -> Reach {
+        Reach { ports, client_labels: self.client_labels().clone() }
     }
 }
 
@@ -175,6 +197,7 @@ pub(super) fn default_route(context: &Context<'_>, scope: &Scope) -> Route {
     Route {
         id: DEFAULT_ROUTE.to_owned(),
         service: Some(scope.service.clone()),
+        order: Order::default().number(DEFAULT_CLASS).into_bytes(),
         name: DEFAULT_ROUTE.to_owned(),
         traffic: Some(Traffic::Http(http)),
         ..Route::default()
@@ -225,14 +248,16 @@ fn http(context: &mut Context<'_>, source: &Source<'_>, routes: &mut Vec<Route>)
     for (i, route) in delegate::resolved(context, source.service).iter().enumerate() {
         let matches = if route.matches.is_empty() { &everything } else { &*route.matches };
         for (j, matched) in matches.iter().enumerate() {
-            if !Placement::of(matched).holds(scope) {
+            let placement = Placement::of(matched);
+            if !placement.holds(scope) {
                 continue;
             }
             let Some(ports) = taken.left(scope, matched.port) else { continue };
             let Some(conditions) = matching::lower(matched) else { continue };
-            let is_last = matching::is_catch_all(matched);
+            let is_last = placement.client_labels().is_empty() && matching::is_catch_all(matched);
             let traffic = Traffic::Http(action::lower(context, source, route, conditions));
-            routes.push(source.route([i, j], is_last, ports, name(route, matched), traffic));
+            let reach = placement.reach(ports);
+            routes.push(source.route([i, j], is_last, reach, name(route, matched), traffic));
             if is_last {
                 taken.take(scope, matched.port);
             }

@@ -194,6 +194,9 @@ const UNIVERSE: [&[&str]; 40] = [
          creationTimestamp: '2025'}, spec: {hosts: [till], http: [{directResponse: {status: 200}}]}",
         "networking.istio.io/v1, kind: VirtualService, metadata: {name: v, namespace: bank}, spec: \
          {hosts: [till, a.b], gateways: [g], http: [{directResponse: {status: 200}}]}",
+        "networking.istio.io/v1, kind: VirtualService, metadata: {name: v, namespace: bank}, spec: \
+         {hosts: [till, a.b], http: [{match: [{sourceLabels: {app: cart}}], directResponse: {status: \
+         200}}]}",
     ],
     &[
         "networking.istio.io/v1, kind: DestinationRule, metadata: {name: r, namespace: shop}, spec: \

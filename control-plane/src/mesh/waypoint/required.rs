@@ -15,7 +15,7 @@ use mesh_api::{
     proto::workload::Workload,
 };
 
-use super::{Traffic, admits, is_of_gateway, is_waypoint, named, serves};
+use super::{Traffic, admits, is_of_gateway, is_waypoint, made, named, serves};
 use crate::{
     mesh::{context::Context, names, store::account_name},
     object::{Gateway, Labels, Metadata, Object, ObjectName, Pod},
@@ -69,9 +69,8 @@ fn policy<'a>(
         other => other,
     };
     let principal = |waypoint: &ObjectName| {
-        // The service account of a waypoint has the name of its gateway.
-        let ObjectName { namespace, name } = waypoint;
-        let principal = format!("{trust_domain}/ns/{namespace}/sa/{name}");
+        let ObjectName { namespace, name: account } = runs_as(context, waypoint);
+        let principal = format!("{trust_domain}/ns/{namespace}/sa/{account}");
         StringMatch { match_type: Some(MatchType::Exact(principal)) }
     };
     let not_principals = waypoints.into_iter().map(principal).collect();
@@ -84,6 +83,15 @@ fn policy<'a>(
         rules: vec![Rule { clauses: vec![Clause { matches: vec![others] }] }],
         ..Authorization::default()
     })
+}
+
+/// Returns the service account of a waypoint, as its gateway declares it. What its pods run as does
+/// not count: whoever may create pods may give one the labels of a waypoint.
+fn runs_as(context: &Context<'_>, waypoint: &ObjectName) -> ObjectName {
+    let ObjectName { namespace, name } = waypoint;
+    let gateway = context.store.gateway(waypoint);
+    let annotation = |name: &str| gateway.and_then(|gateway| gateway.metadata.annotation(name));
+    ObjectName::new(namespace.clone(), made::account_name(name, annotation))
 }
 
 /// Returns the waypoint of an object if it has to be passed.

@@ -169,6 +169,34 @@ fn where_no_controller_reports_addresses_the_service_of_the_same_name_is_taken()
 }
 
 #[test]
+fn a_waypoint_is_found_by_the_name_that_its_gateway_gives_its_service() {
+    let named = "annotations: {gateway.istio.io/name-override: other}";
+    let users = namespace("shop", "istio.io/use-waypoint: w")
+        + &service("shop", "")
+        + &pod("p", "10.0.0.1", "");
+    let of_name = |name: &str| {
+        format!(
+            "---\n{{apiVersion: v1, kind: Service, metadata: {{name: {name}, namespace: shop}}}}\n"
+        )
+    };
+    let services_of = of_name("w") + &of_name("other");
+    let waypoint_of = |mesh: &Mesh, name: &str| {
+        let found = services(mesh).into_values().find(|service| service.name == name).unwrap();
+        text(found.waypoint.as_ref())
+    };
+    let renamed = "shop/other.shop.svc.cluster.local:15008";
+    let mut mesh = mesh(&(gateway("", "", "") + &users + &services_of));
+    let found = |mesh: &Mesh| ["cart", "w", "other"].map(|name| waypoint_of(mesh, name));
+    assert_eq!(found(&mesh), [READY_HOST, "none", READY_HOST]);
+    mesh.apply(applied(&gateway(named, "", "")));
+    assert_eq!(found(&mesh), [renamed, renamed, "none"]);
+    // While it has no service, this is where one is waited for.
+    let mut reported = Mesh::new(Options::default());
+    reported.apply(applied(&(gateway(named, "", "") + &users)));
+    assert_eq!(bound(&reported).0, renamed);
+}
+
+#[test]
 fn a_host_name_is_preferred_to_an_address() {
     let ip = "status: {addresses: [{value: 10.96.0.9}]}";
     let users = service("shop", "istio.io/use-waypoint: w") + &pod("p", "10.0.0.1", "");

@@ -174,7 +174,7 @@ fn is_prime(number: u64) -> bool {
     (2..MAX_TABLE_SIZE).contains(&number) && !has_divisor()
 }
 
-fn check_locality(locality: &LocalitySettings) -> Result<(), InvalidObject> {
+pub(super) fn check_locality(locality: &LocalitySettings) -> Result<(), InvalidObject> {
     let LocalitySettings { distribute, failover, failover_priority, .. } = locality;
     let fails_over = !failover.is_empty() || !failover_priority.is_empty();
     if fails_over && !distribute.is_empty() {

@@ -121,6 +121,28 @@ fn peer_authentications_are_checked() {
 }
 
 #[test]
+fn the_mesh_configuration_is_checked() {
+    let at = "data.mesh.localityLbSetting";
+    let cases = [
+        ("enabled: false", String::new()),
+        ("distribute: [{from: a, to: {b: 50}}]", format!("{at}.distribute[0].to: \"50\" is not")),
+        ("failover: [{from: a, to: a}]", format!("{at}.failover[0].to: \"a\" is not valid")),
+        ("enabld: false", format!("{at}.enabld: unknown field")),
+    ];
+    for (setting, expected) in cases {
+        let mesh = format!("data: {{mesh: 'localityLbSetting: {{{setting}}}'}}");
+        let yaml =
+            format!("{{apiVersion: v1, kind: ConfigMap, metadata: {{name: istio}}, {mesh}}}");
+        let error = match read(yaml::documents(&yaml).remove(0).unwrap()) {
+            Ok(_) => String::new(),
+            Err(error) => error.to_string(),
+        };
+        let as_expected = error.starts_with(&expected) && expected.is_empty() == error.is_empty();
+        assert!(as_expected, "{setting}: {error:?} instead of {expected:?}");
+    }
+}
+
+#[test]
 fn service_entries_are_checked() {
     check_all(
         "networking.istio.io/v1, kind: ServiceEntry",

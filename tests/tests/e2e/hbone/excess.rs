@@ -4,10 +4,11 @@ use std::{io::ErrorKind, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use fairlead_lab::{Half, Resources, wait_for};
+use nix::unistd::Pid;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use crate::peer::{
-    App, Frame, Scene, Stream, Task, block_on, block_on_for, connect_head, read_frame, write_frame,
+    App, Frame, Listener, Scene, Stream, Task, block_on, block_on_for, read_frame, write_frame,
 };
 
 /// Where the application listens.
@@ -56,14 +57,26 @@ fn floods_end_their_own_tunnel_and_are_counted() -> Result<()> {
         let stream = tunnel.connect(scene.pod.v4(APP)).await?;
         Ok((tunnel, stream, app.accept().await?.0))
     })?;
-    let floods = floods(&open(&scene, 1));
-    for (what, flood) in &floods {
-        let end = block_on_for(LONG, flood_until_the_end(&scene, flood)).context(*what)?;
-        assert_eq!(end, End::GoAway(ENHANCE_YOUR_CALM), "{what}");
-        block_on(round_trip(&mut stream, &mut socket)).with_context(|| format!("after {what}"))?;
-    }
-    let counted = || Ok(limit_reached(&scene, "tunnel_frames")? >= floods.len());
+    let others = || block_on(round_trip(&mut stream, &mut socket));
+    let floods = check_floods(&scene.listener(APP)?, others)?;
+    let counted = || Ok(limit_reached(&scene, "tunnel_frames")? >= floods);
     wait_for("all are counted", SOON, || counted().map(|all| all.then_some(())))
+}
+
+/// Checks that each of the floods ends the tunnel that it comes by, and that `others` go on after it.
+/// Returns how many there were.
+pub(crate) fn check_floods(
+    listener: &Listener,
+    mut others: impl FnMut() -> Result<()>,
+) -> Result<usize> {
+    let floods = floods(&listener.open(1));
+    for (what, flood) in &floods {
+        let flood = async { Ok(until_the_end(listener.bare_tunnel().await?, flood).await) };
+        let end = block_on_for(LONG, flood).context(*what)?;
+        assert_eq!(end, End::GoAway(ENHANCE_YOUR_CALM), "{what}");
+        others().with_context(|| format!("after {what}"))?;
+    }
+    Ok(floods.len())
 }
 
 /// What is sent after the client's settings.
@@ -111,10 +124,16 @@ fn floods(open: &Frame) -> Vec<(&'static str, Vec<u8>)> {
 fn resets_that_a_client_provokes_end_what_was_asked_for_and_are_counted() -> Result<()> {
     let scene = Scene::new("provoked")?;
     let app = App::listen(&scene.pod, APP)?;
+    check_provoked_resets(&scene.listener(APP)?, &app)
+}
+
+/// Checks that a client which has the server reset its streams loses what it asked `app` for, and then
+/// the tunnel.
+pub(crate) fn check_provoked_resets(listener: &Listener, app: &App) -> Result<()> {
     block_on_for(LONG, async {
-        let mut io = scene.bare_tunnel().await?;
+        let mut io = listener.bare_tunnel().await?;
         for id in [1, 3, 5, 7, 9] {
-            write_frame(&mut io, &open(&scene, id)).await?;
+            write_frame(&mut io, &listener.open(id)).await?;
             let (mut socket, _) = app.accept().await?;
             write_frame(&mut io, &Frame::new(Frame::WINDOW_UPDATE, 0, id, TOO_MUCH)).await?;
             // The application has no more of them than the tunnel.
@@ -125,7 +144,7 @@ fn resets_that_a_client_provokes_end_what_was_asked_for_and_are_counted() -> Res
         let ids = (5..).map(|n| 2 * n + 1).take(2 * PROVOKED);
         let flood = ids.flat_map(|id| {
             let provoke = Frame::new(Frame::WINDOW_UPDATE, 0, id, TOO_MUCH);
-            [open(&scene, id), provoke].map(|frame| frame.to_bytes())
+            [listener.open(id), provoke].map(|frame| frame.to_bytes())
         });
         let end = until_the_end(io, &flood.collect::<Vec<_>>().concat()).await;
         assert_eq!(end, End::GoAway(ENHANCE_YOUR_CALM));
@@ -135,15 +154,23 @@ fn resets_that_a_client_provokes_end_what_was_asked_for_and_are_counted() -> Res
 
 #[test]
 fn header_lists_are_bounded_by_what_they_decode_to() -> Result<()> {
+    let scene = Scene::new("bomb")?;
+    let app = App::listen(&scene.pod, APP)?;
+    check_header_lists(&scene.listener(APP)?, scene.proxy.pid_of(Half::Proxy)?)?;
+    // Those that were accepted.
+    block_on(async { app.accept().await.map(drop) })
+}
+
+/// Checks that header lists are bounded by what they decode to, and what they cost the server, which
+/// is the process `proxy`. The target must listen.
+pub(crate) fn check_header_lists(listener: &Listener, proxy: Pid) -> Result<()> {
     /// Streams at once.
     const STREAMS: u32 = 100;
     /// Fewer bytes than the table of the decoder has.
     const VALUE: usize = 4_000;
-    let scene = Scene::new("bomb")?;
-    let app = App::listen(&scene.pod, APP)?;
     // One entry for the table, and references to it.
     let bomb = |value: usize, references: usize| {
-        let mut block = open(&scene, 1).payload;
+        let mut block = listener.open(1).payload;
         block.extend([0x40, 1, b'x', 0x7f]);
         let rest = value - 0x7f;
         block.extend([0x80 | rest.to_le_bytes()[0] & 0x7f, (rest >> 7).to_le_bytes()[0]]);
@@ -153,12 +180,11 @@ fn header_lists_are_bounded_by_what_they_decode_to() -> Result<()> {
     };
     let cookies = |count: usize| {
         // `cookie: a`, then references to it.
-        let mut block = open(&scene, 1).payload;
+        let mut block = listener.open(1).payload;
         block.extend([0x60, 1, b'a']);
         block.resize(block.len() + count - 1, 0xbe);
         block
     };
-    let proxy = scene.proxy.pid_of(Half::Proxy)?;
     block_on_for(LONG, async {
         for (block, expected) in [
             (cookies(1_000), Answer::Accepted),
@@ -168,7 +194,7 @@ fn header_lists_are_bounded_by_what_they_decode_to() -> Result<()> {
             (bomb(VALUE, 3 * HEADER_LIST / VALUE), Answer::TooLarge),
             (bomb(VALUE, 30_000), Answer::TunnelEnds),
         ] {
-            let mut io = scene.bare_tunnel().await?;
+            let mut io = listener.bare_tunnel().await?;
             for frame in Frame::headers(1, &block) {
                 write_frame(&mut io, &frame).await?;
             }
@@ -176,7 +202,7 @@ fn header_lists_are_bounded_by_what_they_decode_to() -> Result<()> {
         }
         // Many that are only just too large, to a client that takes nothing.
         let before = Resources::of(proxy)?.resident_kib;
-        let mut io = scene.bare_tunnel().await?;
+        let mut io = listener.bare_tunnel().await?;
         write_frame(&mut io, &Frame::new(Frame::SETTINGS, 0, 0, [0, 4, 0, 0, 0, 0])).await?;
         let block = bomb(VALUE, 3 * HEADER_LIST / VALUE);
         for n in 0..STREAMS {
@@ -191,27 +217,30 @@ fn header_lists_are_bounded_by_what_they_decode_to() -> Result<()> {
         let most = u64::from(STREAMS) * 4 * HEADER_LIST as u64 / 1024;
         ensure!(grown <= most, "{grown} KiB");
         Ok(())
-    })?;
-    // Those that were accepted.
-    block_on(async { app.accept().await.map(drop) })
+    })
 }
 
 #[test]
 fn padding_takes_no_room_for_good() -> Result<()> {
+    let scene = Scene::new("padding")?;
+    let app = App::listen(&scene.pod, APP)?;
+    check_padding(&scene.listener(APP)?, &app)
+}
+
+/// Checks that frames of a byte each reach `app`, however much padding they have.
+pub(crate) fn check_padding(listener: &Listener, app: &App) -> Result<()> {
     /// Bytes of a stream's window.
     const WINDOW: usize = 4 << 20;
     /// A byte, its padding, and the length of that.
     const FRAME: usize = 257;
-    let scene = Scene::new("padding")?;
-    let app = App::listen(&scene.pod, APP)?;
     let mut payload = vec![0; FRAME];
     payload[..2].copy_from_slice(&[255, b'x']);
     let frame = Frame::new(Frame::DATA, Frame::PADDED, 1, payload).to_bytes();
     let count = 3 * WINDOW / FRAME;
     block_on_for(LONG, async {
-        let mut io = scene.bare_tunnel().await?;
+        let mut io = listener.bare_tunnel().await?;
         await_windows(&mut io).await?;
-        write_frame(&mut io, &open(&scene, 1)).await?;
+        write_frame(&mut io, &listener.open(1)).await?;
         let (mut socket, _) = app.accept().await?;
         let (mut receive, mut send) = tokio::io::split(io);
         let room = tokio::sync::Semaphore::new(WINDOW / FRAME);
@@ -252,13 +281,26 @@ fn padding_takes_no_room_for_good() -> Result<()> {
 fn a_client_that_takes_nothing_loses_its_idle_stream_and_no_other() -> Result<()> {
     let scene = Scene::with_args("window", &["--idle-timeout", "2"])?;
     let app = App::listen(&scene.pod, APP)?;
-    let mut io = block_on(scene.bare_tunnel())?;
+    check_stuck_stream(&scene.listener(APP)?, &app, || {
+        let lines = scene.proxy.access_log()?;
+        Ok(lines.iter().any(|line| line.is("reason", "idle_timeout")))
+    })
+}
+
+/// Checks that a stream whose client takes nothing of what `app` says is ended, as `has_ended` tells,
+/// and that another one of the same tunnel goes on.
+pub(crate) fn check_stuck_stream(
+    listener: &Listener,
+    app: &App,
+    has_ended: impl Fn() -> Result<bool>,
+) -> Result<()> {
+    let mut io = block_on(listener.bare_tunnel())?;
     let no_window = Frame::new(Frame::SETTINGS, 0, 0, [0, 4, 0, 0, 0, 0]);
     let (mut stuck, mut socket) = block_on(async {
         write_frame(&mut io, &no_window).await?;
-        write_frame(&mut io, &open(&scene, 1)).await?;
+        write_frame(&mut io, &listener.open(1)).await?;
         let stuck = app.accept().await?.0;
-        write_frame(&mut io, &open(&scene, 3)).await?;
+        write_frame(&mut io, &listener.open(3)).await?;
         write_frame(&mut io, &Frame::new(Frame::WINDOW_UPDATE, 0, 3, [0, 0, 0x40, 0])).await?;
         Ok((stuck, app.accept().await?.0))
     })?;
@@ -285,8 +327,7 @@ fn a_client_that_takes_nothing_loses_its_idle_stream_and_no_other() -> Result<()
     };
     wait_for("the end of the stream", 4 * SOON, || {
         say(b"here")?;
-        let lines = scene.proxy.access_log()?;
-        Ok(lines.iter().any(|line| line.is("reason", "idle_timeout")).then_some(()))
+        has_ended().map(|ended| ended.then_some(()))
     })?;
     say(b"last")
 }
@@ -295,9 +336,14 @@ fn a_client_that_takes_nothing_loses_its_idle_stream_and_no_other() -> Result<()
 fn streams_in_flight_outlast_a_clients_goaway() -> Result<()> {
     let scene = Scene::new("leaving")?;
     let app = App::listen(&scene.pod, APP)?;
+    check_clients_goaway(&scene.listener(APP)?, &app)
+}
+
+/// Checks that a stream to `app` outlasts the client's GOAWAY.
+pub(crate) fn check_clients_goaway(listener: &Listener, app: &App) -> Result<()> {
     block_on(async {
-        let mut io = scene.bare_tunnel().await?;
-        write_frame(&mut io, &open(&scene, 1)).await?;
+        let mut io = listener.bare_tunnel().await?;
+        write_frame(&mut io, &listener.open(1)).await?;
         let (mut socket, _) = app.accept().await?;
         write_frame(&mut io, &Frame::new(Frame::GOAWAY, 0, 0, [0; 8])).await?;
         write_frame(&mut io, &Frame::new(Frame::DATA, Frame::END_STREAM, 1, *b"ask")).await?;
@@ -333,16 +379,6 @@ enum Answer {
     Accepted,
     TooLarge,
     TunnelEnds,
-}
-
-/// Returns the frame that asks for the application.
-fn open(scene: &Scene, stream: u32) -> Frame {
-    let block = connect_head(scene.pod.v4(APP).to_string().as_bytes(), &[]);
-    Frame::new(Frame::HEADERS, Frame::END_HEADERS, stream, block)
-}
-
-async fn flood_until_the_end(scene: &Scene, flood: &[u8]) -> Result<End> {
-    Ok(until_the_end(scene.bare_tunnel().await?, flood).await)
 }
 
 /// Sends `flood` and returns how the tunnel ends.

@@ -1,10 +1,10 @@
 //! What the server makes of frames that no client should send (RFC 9113, sections 3 to 8).
 
 use anyhow::{Context as _, Result, ensure};
-use tokio::io::{AsyncRead, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
 use crate::peer::{
-    App, Frame, PREFACE, Scene, Task, block_on, connect_head, read_frame, write_frame,
+    App, Frame, Listener, PREFACE, Scene, Task, block_on, connect_head, read_frame, write_frame,
 };
 
 /// Where the application listens.
@@ -12,6 +12,9 @@ const APP: u16 = 7000;
 
 /// The stream that shows whether the tunnel still works.
 const LAST: u32 = 1001;
+
+/// What is asked for once that stream is answered.
+const LAST_WORD: [u8; 8] = *b"the last";
 
 /// Streams that a peer may open at once.
 const MOST_STREAMS: u32 = 200;
@@ -46,44 +49,29 @@ type Case = (&'static str, Vec<Frame>, Outcome);
 #[test]
 fn frames_of_the_wrong_kind_or_size_end_what_they_concern() -> Result<()> {
     let scene = Scene::new("frames")?;
-    let app = App::listen(&scene.pod, APP)?;
-    assert_outcomes(&scene, &frames(&open(&scene, &[])), &app)
+    let _app = App::listen(&scene.pod, APP)?;
+    check_frames(&scene.listener(APP)?)
 }
 
 #[test]
 fn frames_in_the_wrong_state_end_what_they_concern() -> Result<()> {
     let scene = Scene::new("states")?;
-    let app = App::listen(&scene.pod, APP)?;
-    assert_outcomes(&scene, &states(&open(&scene, &[])), &app)
+    let _app = App::listen(&scene.pod, APP)?;
+    check_states(&scene.listener(APP)?)
 }
 
 #[test]
 fn malformed_requests_are_not_served() -> Result<()> {
     let scene = Scene::new("malformed")?;
-    let app = App::listen(&scene.pod, APP)?;
-    let cases = requests(&scene).into_iter().map(|(what, block, outcome)| {
-        (what, vec![Frame::new(Frame::HEADERS, Frame::END_HEADERS, 1, block)], outcome)
-    });
-    assert_outcomes(&scene, &cases.collect::<Vec<_>>(), &app)
+    let _app = App::listen(&scene.pod, APP)?;
+    check_requests(&scene.listener(APP)?)
 }
 
 #[test]
 fn what_is_not_http2_is_not_served() -> Result<()> {
     let scene = Scene::new("preface")?;
     let app = App::listen(&scene.pod, APP)?;
-    let mut spoilt = PREFACE.to_vec();
-    spoilt[20] ^= 1;
-    let head_only = [PREFACE, &[0xff, 0xff, 0xff, Frame::DATA, 0, 0, 0, 0, 1]].concat();
-    for bytes in [&b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"[..], &spoilt, &head_only] {
-        block_on(async {
-            let mut io = scene.silent_tunnel().await?;
-            io.write_all(bytes).await?;
-            while let Ok(frame) = read_frame(&mut io).await {
-                ensure!(frame.kind != Frame::HEADERS, "{frame:?}");
-            }
-            Ok(())
-        })?;
-    }
+    check_prefaces(&scene.listener(APP)?)?;
     assert!(app.is_untouched());
     Ok(())
 }
@@ -92,18 +80,58 @@ fn what_is_not_http2_is_not_served() -> Result<()> {
 fn more_streams_than_were_allowed_are_refused_and_the_others_go_on() -> Result<()> {
     let scene = Scene::new("toomany")?;
     let app = App::listen(&scene.pod, APP)?;
-    let head = open(&scene, &[]);
-    block_on(async {
-        let mut io = scene.bare_tunnel().await?;
-        let _accepting = Task::spawn(async move {
-            let mut sockets = Vec::new();
-            while let Ok(accepted) = app.accept().await {
-                sockets.push(accepted);
+    let _accepting = Task::spawn(async move {
+        let mut sockets = Vec::new();
+        while let Ok(accepted) = app.accept().await {
+            sockets.push(accepted);
+        }
+    });
+    check_stream_limit(&scene.listener(APP)?)
+}
+
+/// Checks what becomes of frames of the wrong kind or size. The target must listen.
+pub(crate) fn check_frames(listener: &Listener) -> Result<()> {
+    assert_outcomes(listener, &frames(&listener.open(1)))
+}
+
+/// Checks what becomes of frames in the wrong state. The target must listen.
+pub(crate) fn check_states(listener: &Listener) -> Result<()> {
+    assert_outcomes(listener, &states(&listener.open(1)))
+}
+
+/// Checks what becomes of malformed requests. The target must listen.
+pub(crate) fn check_requests(listener: &Listener) -> Result<()> {
+    let cases = requests(listener).into_iter().map(|(what, block, outcome)| {
+        (what, vec![Frame::new(Frame::HEADERS, Frame::END_HEADERS, 1, block)], outcome)
+    });
+    assert_outcomes(listener, &cases.collect::<Vec<_>>())
+}
+
+/// Checks what becomes of what is not HTTP/2.
+pub(crate) fn check_prefaces(listener: &Listener) -> Result<()> {
+    let mut spoilt = PREFACE.to_vec();
+    spoilt[20] ^= 1;
+    let head_only = [PREFACE, &[0xff, 0xff, 0xff, Frame::DATA, 0, 0, 0, 0, 1]].concat();
+    for bytes in [&b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"[..], &spoilt, &head_only] {
+        block_on(async {
+            let mut io = listener.silent_tunnel().await?;
+            io.write_all(bytes).await?;
+            while let Ok(frame) = read_frame(&mut io).await {
+                ensure!(frame.kind != Frame::HEADERS, "{frame:?}");
             }
-        });
-        let ids = (0..=MOST_STREAMS).map(|n| 2 * n + 1);
-        for id in ids.clone() {
-            write_frame(&mut io, &Frame { stream: id, ..head.clone() }).await?;
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// Checks that a tunnel has as many streams as it may, and that the next one is refused. The target
+/// must accept as many.
+pub(crate) fn check_stream_limit(listener: &Listener) -> Result<()> {
+    block_on(async {
+        let mut io = listener.bare_tunnel().await?;
+        for n in 0..=MOST_STREAMS {
+            write_frame(&mut io, &listener.open(2 * n + 1)).await?;
         }
         let (mut accepted, mut refused) = (0, Vec::new());
         while accepted < MOST_STREAMS {
@@ -271,10 +299,10 @@ fn all(outcome: Outcome, cases: Vec<(&'static str, Vec<Frame>)>) -> Vec<Case> {
 
 /// Header blocks of requests. What can be decoded but is no request is answered, then reset without
 /// an error; what the library cannot decode ends the tunnel.
-fn requests(scene: &Scene) -> Vec<(&'static str, Vec<u8>, Outcome)> {
-    let with = |name: &str, value: &[u8]| open(scene, &[(name, value)]).payload;
-    let then = |indexed: u8| [&open(scene, &[]).payload[..], &[indexed]].concat();
-    let connect = connect_head(scene.pod.v4(APP).to_string().as_bytes(), &[]);
+fn requests(listener: &Listener) -> Vec<(&'static str, Vec<u8>, Outcome)> {
+    let with = |name: &str, value: &[u8]| listener.open_with(1, &[(name, value)]).payload;
+    let then = |indexed: u8| [&listener.open(1).payload[..], &[indexed]].concat();
+    let connect = connect_head(listener.target().to_string().as_bytes(), &[]);
     // The method, then the authority.
     let (method, authority) = connect.split_at(9);
     vec![
@@ -304,24 +332,18 @@ fn requests(scene: &Scene) -> Vec<(&'static str, Vec<u8>, Outcome)> {
     ]
 }
 
-/// Returns the frame that asks for the application on the first stream.
-fn open(scene: &Scene, headers: &[(&str, &[u8])]) -> Frame {
-    let block = connect_head(scene.pod.v4(APP).to_string().as_bytes(), headers);
-    Frame::new(Frame::HEADERS, Frame::END_HEADERS, 1, block)
-}
-
-/// Checks what each of the cases leads to, on a tunnel of its own; `_app` listens.
-fn assert_outcomes(scene: &Scene, cases: &[Case], _app: &App) -> Result<()> {
-    let last = Frame { stream: LAST, ..open(scene, &[]) };
+/// Checks what each of the cases leads to, on a tunnel of its own.
+fn assert_outcomes(listener: &Listener, cases: &[Case]) -> Result<()> {
+    let last = listener.open(LAST);
     let mut wrong = Vec::new();
     for (what, frames, expected) in cases {
         let outcome = block_on(async {
-            let (mut receive, mut send) = tokio::io::split(scene.bare_tunnel().await?);
+            let (mut receive, mut send) = tokio::io::split(listener.bare_tunnel().await?);
             for frame in frames.iter().chain([&last]) {
                 // What ended the tunnel may have come before.
                 let _ = write_frame(&mut send, frame).await;
             }
-            outcome(&mut receive).await
+            outcome(&mut receive, &mut send).await
         });
         let outcome = outcome.with_context(|| *what)?;
         if outcome != *expected {
@@ -332,10 +354,13 @@ fn assert_outcomes(scene: &Scene, cases: &[Case], _app: &App) -> Result<()> {
     Ok(())
 }
 
-async fn outcome(io: &mut (impl AsyncRead + Unpin)) -> Result<Outcome> {
+async fn outcome(
+    receive: &mut (impl AsyncRead + Unpin),
+    send: &mut (impl AsyncWrite + Unpin),
+) -> Result<Outcome> {
     let mut outcome = Ignored;
     loop {
-        let frame = read_frame(io).await?;
+        let frame = read_frame(receive).await?;
         match (frame.kind, frame.payload.as_slice()) {
             (Frame::GOAWAY, [_, _, _, _, code @ ..]) => {
                 let code = code.first_chunk().context("a short GOAWAY")?;
@@ -346,8 +371,10 @@ async fn outcome(io: &mut (impl AsyncRead + Unpin)) -> Result<Outcome> {
             }
             (Frame::HEADERS, [status, ..]) if frame.stream == LAST => {
                 ensure!(*status == STATUS_200, "the tunnel serves no more");
-                return Ok(outcome);
+                // A reset before it may go out after it.
+                write_frame(send, &Frame::new(Frame::PING, 0, 0, LAST_WORD)).await?;
             }
+            (Frame::PING, payload) if payload == LAST_WORD => return Ok(outcome),
             _ => {}
         }
     }

@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::io::AsyncRead;
 
 use crate::peer::{
-    App, DENIED_ADDRESS_PORT, Frame, HBONE, INTRUDER, Scene, VIP, block_on, connect_head,
+    App, DENIED_ADDRESS_PORT, Frame, HBONE, INTRUDER, Listener, Scene, VIP, block_on, connect_head,
     read_frame, write_frame,
 };
 
@@ -147,46 +147,60 @@ fn the_answer_describes_the_destination() -> Result<()> {
 fn a_malformed_authority_costs_its_stream_and_nothing_else() -> Result<()> {
     let scene = Scene::new("authority")?;
     let app = App::listen(&scene.pod, APP)?;
-    let (ip, huge) = (scene.pod.ipv4(), vec![b'1'; 1 << 20]);
+    check_authorities(&scene.listener(APP)?, scene.pod.v6(APP), || scene.proxy.log())?;
+    // What is well formed was served once.
+    block_on(async { app.accept().await.map(drop) })?;
+    assert!(app.is_untouched());
+    Ok(())
+}
+
+/// Checks that malformed authorities are not served, `v6` being the target's other address, that they
+/// forge no lines of the `log`, and that the target, which must listen, is served after them.
+pub(crate) fn check_authorities(
+    listener: &Listener,
+    v6: SocketAddr,
+    log: impl Fn() -> Result<String>,
+) -> Result<()> {
+    let (ip, port, v6) = (listener.target().ip(), listener.target().port(), v6.ip());
+    let huge = vec![b'1'; 1 << 20];
     let authorities = [
-        format!("user@{ip}:{APP}"),
-        format!("user:password@{ip}:{APP}"),
+        format!("user@{ip}:{port}"),
+        format!("user:password@{ip}:{port}"),
         format!("{ip}:0"),
         format!("{ip}:65536"),
         format!("{ip}:99999999999999999999"),
         format!("{ip}:-1"),
-        format!("{ip}:{APP}x"),
-        format!("{ip}: {APP}"),
+        format!("{ip}:{port}x"),
+        format!("{ip}: {port}"),
         format!("{ip}:"),
         format!("{ip}"),
-        format!("0x0a.1.0.2:{APP}"),
-        format!("010.1.0.2:{APP}"),
-        format!("{ip}:{APP}/"),
-        format!("{ip}:{APP}/../x"),
-        format!("http://{ip}:{APP}"),
-        format!("[{}%eth0]:{APP}", scene.pod.ipv6()),
-        format!("[fe80::1%251]:{APP}"),
-        format!("{}:{APP}", scene.pod.ipv6()),
-        format!("[{ip}]:{APP}"),
-        format!("localhost:{APP}"),
-        format!("pod.shop.svc.cluster.local:{APP}"),
-        format!("{ip}:{APP}\r\nforwarded: for=10.9.9.9"),
-        format!("{ip}:{APP}\n{{\"scope\":\"access\"}}"),
-        format!("{ip}\0:{APP}"),
+        format!("0x0a.1.0.2:{port}"),
+        format!("010.1.0.2:{port}"),
+        format!("{ip}:{port}/"),
+        format!("{ip}:{port}/../x"),
+        format!("http://{ip}:{port}"),
+        format!("[{v6}%eth0]:{port}"),
+        format!("[fe80::1%251]:{port}"),
+        format!("{v6}:{port}"),
+        format!("[{ip}]:{port}"),
+        format!("localhost:{port}"),
+        format!("pod.shop.svc.cluster.local:{port}"),
+        format!("{ip}:{port}\r\nforwarded: for=10.9.9.9"),
+        format!("{ip}:{port}\n{{\"scope\":\"access\"}}"),
+        format!("{ip}\0:{port}"),
         String::new(),
     ];
     let authorities = authorities.iter().map(String::as_bytes);
     for authority in authorities.chain([&b"\xff\xfe:80"[..], &[0x80; 300], &huge]) {
         let shown = String::from_utf8_lossy(&authority[..authority.len().min(40)]).into_owned();
-        let answer = ask(&scene, authority, &[]).with_context(|| shown.clone())?;
+        let answer = ask(listener, authority, &[]).with_context(|| shown.clone())?;
         assert_ne!(answer, Answer::Accepted, "{shown}");
     }
-    assert!(app.is_untouched());
     let scope = "\n{\"scope\":\"access\"}";
-    assert!(!scene.proxy.log()?.contains(scope), "an authority forges lines of the log");
+    assert!(!log()?.contains(scope), "an authority forges lines of the log");
     // The node is up, and what is well formed is served.
-    let authority = scene.pod.v4(APP).to_string();
-    assert_eq!(ask(&scene, authority.as_bytes(), &[])?, Answer::Accepted);
+    let authority = listener.target().to_string();
+    assert_eq!(ask(listener, authority.as_bytes(), &[])?, Answer::Accepted);
     Ok(())
 }
 
@@ -219,7 +233,19 @@ fn a_pod_is_asked_for_by_the_name_and_port_of_its_service() -> Result<()> {
 fn odd_headers_are_ignored() -> Result<()> {
     let scene = Scene::new("headers")?;
     let _app = App::listen(&scene.pod, APP)?;
-    let authority = scene.pod.v4(APP).to_string();
+    check_odd_headers(&scene.listener(APP)?, |limit| {
+        let labels = [("limit", limit)];
+        Ok(scene.proxy.metrics()?.sum("fairlead_limit_reached_total", &labels))
+    })
+}
+
+/// Checks that headers which are too long, or no text, are ignored, and counted, as `counted` tells.
+/// The target must listen.
+pub(crate) fn check_odd_headers(
+    listener: &Listener,
+    counted: impl Fn(&str) -> Result<f64>,
+) -> Result<()> {
+    let authority = listener.target().to_string();
     // All of a request's headers have room in 64 KiB.
     let long = vec![b'x'; 60 << 10];
     let forwarded = [b"for=\"", &long[..], b"\""].concat();
@@ -230,19 +256,18 @@ fn odd_headers_are_ignored() -> Result<()> {
         [("baggage", b"k8s.namespace.name=\xff\xfe,=,,\x80"), ("traceparent", b"\xff")],
         [("forwarded", b"for=\"\xff\xfe\";host=\xc0\xaf"), ("baggage", b"=====,,,,=")],
     ] {
-        let answer = ask(&scene, authority.as_bytes(), &headers)?;
+        let answer = ask(listener, authority.as_bytes(), &headers)?;
         assert_eq!(answer, Answer::Accepted, "{}", headers[0].0);
     }
-    let metrics = scene.proxy.metrics()?;
     for limit in ["forwarded", "baggage", "traceparent"] {
-        let counted = metrics.sum("fairlead_limit_reached_total", &[("limit", limit)]);
+        let counted = counted(limit)?;
         ensure!((1.5..2.5).contains(&counted), "{limit}: {counted} in place of 2");
     }
     // Past that the request is refused and the tunnel of others is not harmed.
     let longer = vec![b'x'; 70 << 10];
-    let answer = ask(&scene, authority.as_bytes(), &[("baggage", &longer)])?;
+    let answer = ask(listener, authority.as_bytes(), &[("baggage", &longer)])?;
     assert_ne!(answer, Answer::Accepted);
-    assert_eq!(ask(&scene, authority.as_bytes(), &[])?, Answer::Accepted);
+    assert_eq!(ask(listener, authority.as_bytes(), &[])?, Answer::Accepted);
     Ok(())
 }
 
@@ -265,11 +290,11 @@ fn a_client_of_another_network_is_known_by_its_baggage() -> Result<()> {
         anyhow::Ok(scene.proxy.metrics()?.sum("istio_tcp_connections_opened_total", &labels))
     };
     // Within the network the address says who it is.
-    let answer = ask(&scene, authority.as_bytes(), &[("baggage", BAGGAGE)])?;
+    let answer = ask(&scene.listener(APP)?, authority.as_bytes(), &[("baggage", BAGGAGE)])?;
     assert_eq!(answer, Answer::Accepted);
     assert!(opened()? < 0.5);
     let headers = [("baggage", BAGGAGE), ("x-forwarded-network", b"elsewhere")];
-    assert_eq!(ask(&scene, authority.as_bytes(), &headers)?, Answer::Accepted);
+    assert_eq!(ask(&scene.listener(APP)?, authority.as_bytes(), &headers)?, Answer::Accepted);
     wait_for("the client is counted", SOON, || Ok((opened()? > 0.5).then_some(())))
 }
 
@@ -304,9 +329,9 @@ enum Answer {
 }
 
 /// Asks for any `authority` on a tunnel of its own.
-fn ask(scene: &Scene, authority: &[u8], headers: &[(&str, &[u8])]) -> Result<Answer> {
+fn ask(listener: &Listener, authority: &[u8], headers: &[(&str, &[u8])]) -> Result<Answer> {
     block_on(async {
-        let (mut receive, mut send) = tokio::io::split(scene.bare_tunnel().await?);
+        let (mut receive, mut send) = tokio::io::split(listener.bare_tunnel().await?);
         let request = Frame::headers(1, &connect_head(authority, headers));
         let write = async {
             for frame in &request {

@@ -115,6 +115,13 @@ pub(crate) fn connect_head(authority: &[u8], headers: &[(&str, &[u8])]) -> Vec<u
     put_string(&mut block, b"CONNECT");
     block.push(0x01);
     put_string(&mut block, authority);
+    block.extend(header_block(headers));
+    block
+}
+
+/// Returns a header block of any headers, pseudo-headers among them, all of them any bytes.
+pub(crate) fn header_block(headers: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut block = Vec::new();
     for (name, value) in headers {
         block.push(0x00);
         put_string(&mut block, name.as_bytes());

@@ -53,14 +53,23 @@ impl Ca {
 
     /// Reads the CA of the proxies from their directory.
     pub(crate) fn of_proxies(dir: &Path) -> Result<Self> {
+        Self::read(dir, "root-cert.pem", "root-key.pem")
+    }
+
+    /// Reads the CA of a control plane from its directory.
+    pub(crate) fn of_control_plane(dir: &Path) -> Result<Self> {
+        Self::read(dir, "ca-cert.pem", "ca-key.pem")
+    }
+
+    fn read(dir: &Path, certificate: &str, key: &str) -> Result<Self> {
         let read = |name: &str| {
             fs::read_to_string(dir.join(name)).with_context(|| format!("{}/{name}", dir.display()))
         };
-        let certificate_pem = read("root-cert.pem")?;
-        let key = KeyPair::from_pem(&read("root-key.pem")?)?;
+        let certificate_pem = read(certificate)?;
+        let key = KeyPair::from_pem(&read(key)?)?;
         let certificate =
             rustls::pki_types::pem::PemObject::from_pem_slice(certificate_pem.as_bytes())
-                .map_err(|error| anyhow::anyhow!("root-cert.pem: {error}"))?;
+                .map_err(|error| anyhow::anyhow!("{certificate}: {error}"))?;
         let issuer = Issuer::from_ca_cert_pem(&certificate_pem, key)?;
         Ok(Self { issuer, certificate, certificate_pem })
     }

@@ -7,12 +7,10 @@ use fairlead_lab::{
     AccessLine, FairleadNode, Lab, MeshConfig, Pod, PodSpec, Policy, PolicyAction, ServiceEntry,
 };
 use serde_json::{Value, json};
-use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-use super::{
-    Ca, Credentials, Frame, HBONE, PREFACE, Tunnel, client_config, dial, handshake, write_frame,
-};
+use super::{Ca, Credentials, HBONE, Listener, Tunnel, dial};
 
 /// Port of the service `web`.
 const WEB_PORT: u16 = 80;
@@ -113,17 +111,14 @@ impl Scene {
 
     /// Opens a tunnel like [`Self::tunnel`] that says no more than a client must.
     pub(crate) async fn bare_tunnel(&self) -> Result<TlsStream<TcpStream>> {
-        let mut io = self.silent_tunnel().await?;
-        io.write_all(PREFACE).await?;
-        write_frame(&mut io, &Frame::no_settings()).await?;
-        Ok(io)
+        self.listener(HBONE)?.bare_tunnel().await
     }
 
-    /// Opens a tunnel like [`Self::tunnel`] that says nothing.
-    pub(crate) async fn silent_tunnel(&self) -> Result<TlsStream<TcpStream>> {
+    /// Returns where tunnels like [`Self::tunnel`] are taken, of which `port` of the enrolled pod is
+    /// asked for.
+    pub(crate) fn listener(&self, port: u16) -> Result<Listener> {
         let credentials = self.credentials(&self.peer)?;
-        let socket = dial(&self.peer, self.pod.v4(HBONE))?;
-        handshake(socket, client_config(Some(&credentials))?).await
+        Ok(Listener::new(&self.peer, credentials, &self.pod, self.pod.v4(port)))
     }
 
     /// Waits for the line about the connection from `client`.

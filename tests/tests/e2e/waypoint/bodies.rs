@@ -1,7 +1,12 @@
 //! Bodies of any size and framing, and answers without one, with servers and clients that everybody
 //! uses.
 
-use std::{fs, net::SocketAddr, path::PathBuf};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 use fairlead_lab::{
@@ -169,4 +174,49 @@ spec:
     assert!(!output.success() && output.stdout == "200 10", "{output:?}");
     let line = r#""GET /stall HTTP/1.1" 200 UT response_timeout"#;
     wait_for(line, FELT, || Ok(bound.waypoint.log()?.contains(line).then_some(())))
+}
+
+#[test]
+fn a_limit_of_time_for_each_try_ends_with_the_request_and_holds_to_the_first_of_the_answer()
+-> Result<()> {
+    let bound = Bound::new("wptries")?;
+    let (large, digest) = large_file(&bound)?;
+    let large = large.display().to_string();
+    let serve = |pod: &Pod| pod.serve(python("http_bodies.py", &[TRANSFER.to_string()]), TRANSFER);
+    let _servers = [serve(&bound.mesh.b)?, serve(&bound.second)?];
+    bound.write(
+        "apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: b, namespace: shop}
+spec:
+  hosts: [b]
+  http:
+  - retries: {attempts: 2, perTryTimeout: 2s, retryOn: 5xx}
+    route: [{destination: {host: b}}]
+    headers: {response: {set: {x-mark: 'here'}}}
+",
+    )?;
+    bound.wait_for_mark("here")?;
+    // It takes longer to send than a try may wait.
+    let answer = curl(&bound, "/upload", &["-T", &large, "--limit-rate", "4M"])?;
+    assert!(answer.contains(&digest), "{answer}");
+    // What has begun is the answer, however long the rest takes: it is the client that gives up.
+    let url = |path: &str| format!("http://{}{path}", service());
+    let facts = "%{http_code} %{size_download} %{exitcode}";
+    let stalled =
+        ["curl", "-sS", "--max-time", "8", "-o", "/dev/null", "-w", facts, &url("/stall")];
+    let output = bound.mesh.a.run(stalled)?;
+    assert_eq!(output.stdout, "200 10 28", "{output:?}");
+    // Of an endpoint that says nothing, the next one is asked.
+    let begun = Instant::now();
+    let held = curl(&bound, "/hold", &["-o", "/dev/null", "-w", "%{http_code}"])?;
+    assert_eq!(held, "504");
+    assert!(begun.elapsed() >= Duration::from_secs(6), "{:?}", begun.elapsed());
+    for line in [
+        r#""GET /stall HTTP/1.1" 200 DC downstream_remote_disconnect"#,
+        r#""GET /hold HTTP/1.1" 504 URX,UT upstream_per_try_timeout"#,
+    ] {
+        wait_for(line, FELT, || Ok(bound.waypoint.log()?.contains(line).then_some(())))?;
+    }
+    Ok(())
 }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use super::{FELT, b};
-use crate::clients::curl_with;
+use crate::clients::{curl, curl_with};
 
 /// The node of the control plane and of the API server.
 const CONTROL_NODE: u8 = 3;
@@ -33,6 +33,7 @@ struct Scene {
     _n2: FairleadNode,
     plane: ControlPlane,
     a: Pod,
+    b: Pod,
     _http: Child,
     server: ApiServer,
     _runtime: Runtime,
@@ -129,7 +130,7 @@ impl Scene {
         let (n1, n2) = (start(1)?, start(2)?);
         n1.enrol(&a)?;
         n2.enrol(&b)?;
-        Ok(Self { n1, _n2: n2, plane, a, _http: http, server, _runtime: runtime, lab })
+        Ok(Self { n1, _n2: n2, plane, a, b, _http: http, server, _runtime: runtime, lab })
     }
 
     fn get(&self, object: &Value) -> Result<Option<Value>> {
@@ -150,6 +151,39 @@ impl Scene {
             // The control plane may have written it in between.
             Ok(self.server.apply(&present).ok().map(drop))
         })
+    }
+
+    /// Runs the waypoint that is deployed under this name, and waits until requests to the service of
+    /// `b` pass it.
+    fn run_waypoint(&self, name: &str) -> Result<Running> {
+        let bound = json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {
+                "namespace": "shop", "name": "b", "labels": { "istio.io/use-waypoint": WAYPOINT },
+            },
+            "spec": {
+                "clusterIP": b().ip().to_string(), "selector": { "app": "b" },
+                "ports": [{ "name": "http", "port": b().port(), "targetPort": HTTP }],
+            },
+        });
+        self.server.apply(&bound)?;
+        let deployment = self.wait_for_object(&named("apps/v1", "Deployment", name))?;
+        let running = self.run(&deployment)?;
+        let service = named("v1", "Service", name);
+        self.wait_for_object(&service)?;
+        self.edit(&service, |service| {
+            service["spec"]["clusterIP"] = json!(WAYPOINT_ADDRESS);
+        })?;
+        self.edit(&deployment, |deployment| {
+            deployment["status"] = json!({ "replicas": 1, "readyReplicas": 1 });
+        })?;
+        let passed = r#""GET / HTTP/1.1" 200 - via_upstream"#;
+        wait_for("a request passes the waypoint", FELT, || {
+            let answer = curl_with(&self.a, b(), &[])?;
+            Ok((answer.is_ok() && running.log().contains(passed)).then_some(()))
+        })
+        .with_context(|| format!("{}\n{}", running.log(), self.n1.complaints()))?;
+        Ok(running)
     }
 
     /// Runs a pod of a deployment, as the kubelet does.
@@ -257,35 +291,52 @@ impl Running {
 #[test]
 fn a_waypoint_runs_as_it_is_deployed_and_takes_the_traffic_of_its_services() -> Result<()> {
     let scene = Scene::new("wpdeploy")?;
-    let service = json!({
-        "apiVersion": "v1", "kind": "Service",
-        "metadata": {
-            "namespace": "shop", "name": "b", "labels": { "istio.io/use-waypoint": WAYPOINT },
-        },
-        "spec": {
-            "clusterIP": b().ip().to_string(), "selector": { "app": "b" },
-            "ports": [{ "name": "http", "port": b().port(), "targetPort": HTTP }],
-        },
-    });
-    scene.server.apply(&service)?;
     scene.server.apply(&gateway())?;
-    let deployment = scene.wait_for_object(&named("apps/v1", "Deployment", WAYPOINT))?;
-    let running = scene.run(&deployment)?;
-    scene.wait_for_object(&named("v1", "Service", WAYPOINT))?;
-    scene.edit(&named("v1", "Service", WAYPOINT), |service| {
-        service["spec"]["clusterIP"] = json!(WAYPOINT_ADDRESS);
-    })?;
-    scene.edit(&deployment, |deployment| {
-        deployment["status"] = json!({ "replicas": 1, "readyReplicas": 1 });
-    })?;
-    let passed = r#""GET / HTTP/1.1" 200 - via_upstream"#;
-    wait_for("a request passes the waypoint", FELT, || {
-        let answer = curl_with(&scene.a, b(), &[])?;
-        Ok((answer.is_ok() && running.log().contains(passed)).then_some(()))
-    })
-    .with_context(|| format!("{}\n{}", running.log(), scene.n1.complaints()))?;
+    let _running = scene.run_waypoint(WAYPOINT)?;
     let gateway = scene.get(&gateway())?.context("it is gone")?;
     let address = &gateway["status"]["addresses"][0]["value"];
     assert_eq!(address, "waypoint.shop.svc.cluster.local");
+    Ok(())
+}
+
+#[test]
+fn a_waypoint_runs_as_the_config_map_of_its_gateway_says() -> Result<()> {
+    let scene = Scene::new("wpsizes")?;
+    let mut gateway = gateway();
+    gateway["spec"]["infrastructure"] =
+        json!({ "parametersRef": { "group": "", "kind": "ConfigMap", "name": "sizes" } });
+    let mut sizes = named("v1", "ConfigMap", "sizes");
+    let container = "{name: istio-proxy, env: [{name: PROXY_WORKER_THREADS, value: '1'}]}";
+    sizes["data"] = json!({
+        "deployment": format!("spec: {{template: {{spec: {{containers: [{container}]}}}}}}"),
+    });
+    scene.server.apply(&sizes)?;
+    scene.server.apply(&gateway)?;
+    let running = scene.run_waypoint(WAYPOINT)?;
+    let environment = fs::read(format!("/proc/{}/environ", running.process.pid()))?;
+    let environment = String::from_utf8_lossy(&environment);
+    assert!(environment.split('\0').any(|v| v == "PROXY_WORKER_THREADS=1"), "{environment}");
+    Ok(())
+}
+
+#[test]
+fn a_waypoint_that_has_other_names_than_its_gateway_is_found_and_let_through() -> Result<()> {
+    let scene = Scene::new("wpnames")?;
+    let mut gateway = gateway();
+    gateway["metadata"]["annotations"] = json!({
+        "gateway.istio.io/name-override": "front", "gateway.istio.io/service-account": "keeper",
+        "fairlead.io/require-waypoint": "true",
+    });
+    scene.server.apply(&gateway)?;
+    let running = scene.run_waypoint("front")?;
+    assert_eq!(running.pod.service_account(), "keeper");
+    let gateway = scene.get(&gateway)?.context("it is gone")?;
+    let address = &gateway["status"]["addresses"][0]["value"];
+    assert_eq!(address, "front.shop.svc.cluster.local");
+    // It is the only way.
+    wait_for("a refusal", FELT, || {
+        Ok(curl(&scene.a, scene.b.v4(HTTP))?.is_refused().then_some(()))
+    })?;
+    assert!(curl_with(&scene.a, b(), &[])?.is_ok());
     Ok(())
 }

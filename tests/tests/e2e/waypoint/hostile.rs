@@ -4,10 +4,13 @@
 mod endpoints;
 mod headers;
 mod heads;
+mod http2;
+mod leaving;
 mod recorder;
 mod script;
 mod slow;
 mod smuggling;
+mod storm;
 
 use std::{
     io::{Read as _, Write as _},
@@ -29,21 +32,21 @@ const APP: u16 = 7000;
 const MOST_GROWN_KIB: u64 = 64 << 10;
 
 /// A mesh with another bound service, `raw`, whose endpoints say what they are sent.
-struct Hostile {
+pub(super) struct Hostile {
     recorder: Recorder,
-    bound: Bound,
+    pub(super) bound: Bound,
 }
 
 /// The same with endpoints that play.
-struct Stage {
-    script: Script,
-    hostile: Hostile,
+pub(super) struct Stage {
+    pub(super) script: Script,
+    pub(super) hostile: Hostile,
 }
 
 /// What came back over a connection, to its end.
 #[derive(Debug)]
-struct Back {
-    text: String,
+pub(super) struct Back {
+    pub(super) text: String,
 }
 
 /// Does one thing after another in the same mesh.
@@ -65,6 +68,12 @@ fn requests_over_http1_that_mean_harm_do_none() -> Result<()> {
         heads::heads_that_are_too_large_are_answered_431_and_cost_little,
     );
     Ok(())
+}
+
+#[test]
+fn requests_over_http2_that_mean_harm_do_none() -> Result<()> {
+    let hostile = Hostile::new("hohttp2")?;
+    http2::requests_over_http2_that_would_be_two_over_http1_are_reset(&hostile)
 }
 
 #[test]
@@ -107,6 +116,17 @@ fn clients_that_are_slow_on_purpose_are_given_up() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn clients_that_go_away_are_told_of() -> Result<()> {
+    let stage = Stage::new("holeaving", &[])?;
+    leaving::requests_that_nobody_waits_for_are_logged_and_counted_once(&stage)
+}
+
+#[test]
+fn an_endpoint_that_never_comes_to_its_answer_is_not_heard_to_the_end() -> Result<()> {
+    storm::a_storm_of_interim_answers_ends_its_request_and_no_other(Hostile::new("hostorm")?)
+}
+
 // === impl Hostile ===
 
 impl Hostile {
@@ -135,7 +155,7 @@ impl Hostile {
     }
 
     /// Connects to the service as `a` does.
-    fn dial(&self) -> Result<TcpStream> {
+    pub(super) fn dial(&self) -> Result<TcpStream> {
         dial(&self.bound.mesh.a, raw())
     }
 
@@ -185,7 +205,7 @@ impl Hostile {
     }
 
     /// Checks that the waypoint does its work, and has not panicked.
-    fn is_well(&self) -> Result<()> {
+    pub(super) fn is_well(&self) -> Result<()> {
         let answer = self.bound.get(&[])?;
         ensure!(answer.is_ok(), "{answer:?}");
         let log = self.bound.waypoint.log()?;
@@ -197,7 +217,7 @@ impl Hostile {
 // === impl Stage ===
 
 impl Stage {
-    fn new(name: &str, args: &[&str]) -> Result<Self> {
+    pub(super) fn new(name: &str, args: &[&str]) -> Result<Self> {
         let mut hostile = Hostile::with_args(name, args)?;
         // It listens where the script does.
         hostile.recorder.stop();
@@ -206,7 +226,7 @@ impl Stage {
     }
 
     /// Asks for a page that is answered so.
-    fn answered(&self, answer: impl Into<Vec<u8>>, closes: bool) -> Result<Back> {
+    pub(super) fn answered(&self, answer: impl Into<Vec<u8>>, closes: bool) -> Result<Back> {
         self.script.answers(answer, closes);
         self.hostile.send(b"GET / HTTP/1.1\r\nHost: raw\r\nConnection: close\r\n\r\n")
     }
@@ -224,7 +244,7 @@ impl Deref for Hostile {
 
 impl Back {
     /// Returns the status of the first answer; 0 without one.
-    fn status(&self) -> u16 {
+    pub(super) fn status(&self) -> u16 {
         let status = self.text.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3));
         status.and_then(|status| status.parse().ok()).unwrap_or_default()
     }
@@ -241,7 +261,7 @@ fn raw() -> SocketAddr {
 }
 
 /// Reads until the other end is done, or resets the connection.
-fn read_to_end(socket: &mut TcpStream) -> Result<Back> {
+pub(super) fn read_to_end(socket: &mut TcpStream) -> Result<Back> {
     let mut bytes = Vec::new();
     match socket.read_to_end(&mut bytes) {
         Ok(_) => {}

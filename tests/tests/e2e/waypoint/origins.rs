@@ -225,3 +225,21 @@ spec:
     }
     Ok(())
 }
+
+#[test]
+fn connections_to_servers_outside_are_probed_as_a_rule_says() -> Result<()> {
+    let outside = Outside::new("wpprobes", false)?;
+    let roots = outside.file("caCertificates", "ca.pem");
+    let keepalive = "tcpKeepalive: {time: 1000s, interval: 7s, probes: 3}";
+    outside.rule(&format!(
+        "tls: {{mode: SIMPLE, {roots}}}, connectionPool: {{tcp: {{{keepalive}}}}}"
+    ))?;
+    let server = outside.bound.mesh.outsider.ipv4().to_string();
+    // Sixteen minutes and some seconds.
+    wait_for("a connection that is probed", FELT, || {
+        let answer = outside.get()?;
+        let sockets = ["ss", "-tnoH", "state", "established", "dst", &server];
+        let sockets = outside.bound.waypoint.pod().run(sockets)?.checked()?.stdout;
+        Ok((answer.is_ok() && sockets.contains("timer:(keepalive,16min")).then_some(()))
+    })
+}

@@ -8,11 +8,16 @@ use fairlead_lab::{
 };
 
 use super::{Bound, FELT, WAYPOINT};
-use crate::clients::curl;
+use crate::clients::{Answer, curl};
 
 /// Writes the services of the mesh, with the waypoint's demand to be passed.
 fn demand(bound: &Bound, demand: &str) -> Result<()> {
-    let annotated = format!("annotations: {{fairlead.io/require-waypoint: \"{demand}\"}}, name: ");
+    annotate(bound, &format!("fairlead.io/require-waypoint: \"{demand}\""))
+}
+
+/// Writes the services of the mesh, with annotations of the waypoint's gateway.
+fn annotate(bound: &Bound, annotations: &str) -> Result<()> {
+    let annotated = format!("annotations: {{{annotations}}}, name: ");
     let gateway = manifest::waypoint(["shop", WAYPOINT], bound.waypoint.pod().v4(0).ip())
         .replacen("name: ", &annotated, 1);
     let services = [
@@ -50,5 +55,19 @@ fn pods_refuse_what_goes_past_a_waypoint_that_has_to_be_passed() -> Result<()> {
     assert!(curl(&bound.mesh.a, bound.mesh.d.v4(HTTP))?.is_ok());
     demand(&bound, "false")?;
     wait_for("an answer", FELT, || Ok(curl(&bound.mesh.a, direct[0])?.is_ok().then_some(())))?;
+    Ok(())
+}
+
+#[test]
+fn a_waypoint_that_has_to_be_passed_runs_as_the_account_that_its_gateway_declares() -> Result<()> {
+    let bound = Bound::in_pod("wpaccount", "keeper", &[])?;
+    // It is not known to be the waypoint by the labels of its pod.
+    demand(&bound, "true")?;
+    bound.wait_for(&[], |answer| answer.status == "503")?;
+    let declared =
+        "fairlead.io/require-waypoint: \"true\", gateway.istio.io/service-account: keeper";
+    annotate(&bound, declared)?;
+    bound.wait_for(&[], Answer::is_ok)?;
+    assert!(curl(&bound.mesh.a, bound.mesh.b.v4(HTTP))?.is_refused());
     Ok(())
 }

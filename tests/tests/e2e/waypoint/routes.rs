@@ -3,14 +3,22 @@
 use std::{
     collections::HashSet,
     fs,
+    io::{BufRead as _, BufReader, Write as _},
+    net::TcpStream,
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
-use fairlead_lab::{Host as _, mesh::HTTP};
+use anyhow::{Result, ensure};
+use fairlead_lab::{
+    Host as _, Pod, manifest,
+    mesh::{HTTP, file_of},
+};
 
 use super::{Bound, b};
-use crate::clients::curl_with;
+use crate::{
+    clients::{Answer, curl_with},
+    peer::dial,
+};
 
 /// The two versions as subsets.
 const SUBSETS: &str = "apiVersion: networking.istio.io/v1
@@ -56,6 +64,57 @@ fn requests_go_to_the_version_that_their_route_names() -> Result<()> {
         assert!(bound.is_second(&bound.get(&jason)?));
         assert!(bound.is_first(&bound.get(&[])?));
     }
+    Ok(())
+}
+
+/// Gets a page over a connection that stays open; returns the line of it that says who answers.
+fn ask(connection: &mut BufReader<TcpStream>) -> Result<String> {
+    connection.get_mut().write_all(b"GET / HTTP/1.1\r\nhost: b\r\n\r\n")?;
+    let mut line = String::new();
+    while !line.starts_with("peer=") {
+        line.clear();
+        ensure!(connection.read_line(&mut line)? > 0, "the connection has ended");
+    }
+    Ok(line)
+}
+
+#[test]
+fn clients_get_the_version_that_is_meant_for_the_labels_that_they_have_when_they_ask() -> Result<()>
+{
+    let bound = Bound::new("wplabels")?;
+    let label = |client: &Pod, stage: &str| {
+        let pod = manifest::pod(client, &format!("stage: {stage}"));
+        bound.mesh.plane.write(&file_of(client), &pod)
+    };
+    // That of a namespace without a waypoint, and whose services none sends anything to.
+    let (here, elsewhere) = (&bound.mesh.a, &bound.mesh.c);
+    label(here, "late")?;
+    label(elsewhere, "early")?;
+    bound.write(&routes(
+        "  - match: [{sourceLabels: {stage: early}}]
+    route: [{destination: {host: b, subset: v2}}]
+  - route: [{destination: {host: b, subset: v1}}]
+",
+    ))?;
+    let first = |answer: &Answer| bound.is_first(answer) && answer.is_ok();
+    let second = |answer: &Answer| bound.is_second(answer) && answer.is_ok();
+    bound.wait_for_of(elsewhere, &[], second)?;
+    bound.wait_for_of(here, &[], first)?;
+    for _ in 0..10 {
+        assert!(second(&curl_with(elsewhere, b(), &[])?));
+        assert!(first(&curl_with(here, b(), &[])?));
+    }
+    let mut kept = BufReader::new(dial(elsewhere, b())?);
+    let [of_first, of_second] =
+        [&bound.mesh.b, &bound.second].map(|pod| format!("own={} ", pod.ipv4()));
+    assert!(ask(&mut kept)?.contains(&of_second));
+
+    label(elsewhere, "late")?;
+    bound.wait_for_of(elsewhere, &[], first)?;
+    assert!(ask(&mut kept)?.contains(&of_first), "the connection is older than the labels");
+    label(here, "early")?;
+    bound.wait_for_of(here, &[], second)?;
+    assert!(first(&curl_with(elsewhere, b(), &[])?));
     Ok(())
 }
 
@@ -172,6 +231,32 @@ fn copies_of_requests_reach_the_mirror_and_answers_come_from_the_destination() -
         assert!(bound.is_first(&answer) && answer.is_ok(), "{answer:?}");
         Ok(recorder.stderr()?.contains("GET /copied").then_some(()))
     })
+}
+
+#[test]
+fn a_rule_of_passthrough_leaves_who_addresses_the_service_with_any_endpoint() -> Result<()> {
+    let bound = Bound::new("wppassthrough")?;
+    bound.write(&format!(
+        "{}---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{name: b, namespace: shop}}
+spec:
+  host: b
+  trafficPolicy: {{loadBalancer: {{simple: PASSTHROUGH}}}}
+",
+        routes(&format!("  - route: [{{destination: {{host: b}}}}]\n{MARKED}"))
+            .trim_start_matches(SUBSETS)
+    ))?;
+    bound.wait_for_mark("here")?;
+    // The address of the service is nobody's: of those behind it, any one is meant.
+    bound.wait_for(&[], |answer| answer.is_ok() && bound.is_first(answer))?;
+    bound.wait_for(&[], |answer| answer.is_ok() && bound.is_second(answer))?;
+    for _ in 0..10 {
+        let answer = bound.get(&[])?;
+        assert!(answer.is_ok(), "{answer:?}");
+    }
+    Ok(())
 }
 
 #[test]

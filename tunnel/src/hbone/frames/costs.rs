@@ -1,7 +1,10 @@
 //! What the frames of a peer have cost: each kind against what it may be good for.
 
+mod answers;
+
 use tokio::time::Instant;
 
+use self::answers::Answers;
 use super::{Excess, HEAD_BYTES};
 use crate::limits::{
     ABANDONED_STREAMS_AT_ONCE, ABANDONED_STREAMS_PER_SECOND, BYTES_WRITTEN_PER_UPDATE,
@@ -18,7 +21,7 @@ const PING: u8 = 0x6;
 const WINDOW_UPDATE: u8 = 0x8;
 const CONTINUATION: u8 = 0x9;
 
-/// Flag of HEADERS that ends a stream's direction.
+/// Flag of DATA and HEADERS that ends a stream's direction.
 const END_STREAM: u8 = 0x1;
 
 /// A frame's head (RFC 9113 section 4.1).
@@ -42,6 +45,8 @@ pub(super) struct Costs {
     explained: u64,
     /// Streams of a client. A server opens none.
     streams: Option<Streams>,
+    /// Answers of a server. A tunnel has one to each stream.
+    answers: Option<Answers>,
     carries: Carries,
 }
 
@@ -116,7 +121,15 @@ impl Costs {
     pub(super) fn of_server(now: Instant) -> Self {
         let control_frames = Bucket::new(CONTROL_FRAMES_AT_ONCE, CONTROL_FRAMES_PER_SECOND, now);
         let carries = Carries::Connections;
-        Self { header_block: 0, control_frames, explained: 0, streams: None, carries }
+        let (streams, answers) = (None, None);
+        Self { header_block: 0, control_frames, explained: 0, streams, answers, carries }
+    }
+
+    /// Starts with what a server may send that answers requests, each with up to `most_interim`
+    /// answers before the one that counts.
+    pub(super) fn of_answers(most_interim: u32, now: Instant) -> Self {
+        let answers = Some(Answers::new(most_interim));
+        Self { answers, carries: Carries::Requests, ..Self::of_server(now) }
     }
 
     /// Adds what was written to the peer, in bytes.
@@ -130,6 +143,9 @@ impl Costs {
         if head.kind == PING {
             self.explained = self.explained.saturating_sub((HEAD_BYTES + head.length) as u64);
         }
+        if let Some(answers) = &mut self.answers {
+            answers.note_sent(head);
+        }
         let Some(streams) = &mut self.streams else { return };
         if self.carries == Carries::Requests && head.kind == HEADERS {
             streams.use_stream(head.stream);
@@ -141,6 +157,9 @@ impl Costs {
     /// Adds a frame that came from the peer.
     pub(super) fn add(&mut self, head: Head) -> Result<(), Excess> {
         let Head { kind, flags: _, stream, length } = head;
+        if let Some(answers) = &mut self.answers {
+            answers.add(head)?;
+        }
         match kind {
             // Bounded by flow control and the library.
             DATA => {

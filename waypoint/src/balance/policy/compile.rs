@@ -6,7 +6,7 @@ use mesh_api::proto::l7::{self, consistent_hash, load_balancer};
 
 use super::{
     Algorithm, ConnectionPool, ConsistentHash, HashCookie, HashKey, HashTable, HttpVersion,
-    LocalityPolicy, OutlierDetection, Policy, RetryBudget, Warmup,
+    Keepalive, LocalityPolicy, OutlierDetection, Policy, RetryBudget, Warmup,
 };
 
 /// Points on a ring unless more are asked for.
@@ -44,6 +44,13 @@ const DEFAULT_BUDGET_PERCENT: f64 = 20.0;
 
 /// Retries that are always allowed.
 const DEFAULT_MIN_RETRIES: u32 = 3;
+
+/// Least and longest time of a probe of a connection that Linux takes: whole seconds of 15 bits.
+const MIN_KEEPALIVE: Duration = Duration::from_secs(1);
+const MAX_KEEPALIVE: Duration = Duration::from_secs(32_767);
+
+/// Most probes of a connection that Linux takes.
+const MAX_PROBES: u32 = 127;
 
 /// A policy that cannot be meant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -233,7 +240,11 @@ impl TryFrom<&l7::ConnectionPool> for ConnectionPool {
         let version = l7::HttpVersion::try_from(pool.http_version)
             .map_err(|_| invalid(field, Problem::Choice(pool.http_version)))?;
         let connect = positive(pool.connect_timeout.as_ref(), "connection_pool.connect_timeout")?;
+        // Zero is said by those who want none.
+        let unless_zero = |given: Duration| Some(given).filter(|given| !given.is_zero());
         let idle = duration(pool.idle_timeout.as_ref(), "connection_pool.idle_timeout")?;
+        let tcp_idle = pool.tcp_idle_timeout.as_ref();
+        let tcp_idle = duration(tcp_idle, "connection_pool.tcp_idle_timeout")?;
         let longest = pool.max_connection_duration.as_ref();
         Ok(Self {
             max_connections: limit(pool.max_connections),
@@ -243,9 +254,8 @@ impl TryFrom<&l7::ConnectionPool> for ConnectionPool {
             max_requests_per_connection: Some(pool.max_requests_per_connection)
                 .filter(|requests| *requests > 0),
             connect_timeout: connect.unwrap_or(default.connect_timeout),
-            // Zero is said by those who want none.
-            idle_timeout: idle
-                .map_or(default.idle_timeout, |idle| Some(idle).filter(|idle| !idle.is_zero())),
+            idle_timeout: idle.map_or(default.idle_timeout, unless_zero),
+            tcp_idle_timeout: tcp_idle.map_or(default.tcp_idle_timeout, unless_zero),
             max_connection_duration: positive(longest, "connection_pool.max_connection_duration")?,
             max_concurrent_streams: match pool.max_concurrent_streams {
                 0 => default.max_concurrent_streams,
@@ -256,6 +266,25 @@ impl TryFrom<&l7::ConnectionPool> for ConnectionPool {
                 l7::HttpVersion::AlwaysHttp2 => HttpVersion::AlwaysHttp2,
                 l7::HttpVersion::AsClient => HttpVersion::AsClient,
             },
+            keepalive: pool.tcp_keepalive.as_ref().map(Keepalive::try_from).transpose()?,
+        })
+    }
+}
+
+// === impl Keepalive ===
+
+impl TryFrom<&l7::TcpKeepalive> for Keepalive {
+    type Error = InvalidPolicy;
+
+    fn try_from(keepalive: &l7::TcpKeepalive) -> Result<Self, InvalidPolicy> {
+        let time = positive(keepalive.time.as_ref(), "connection_pool.tcp_keepalive.time")?;
+        let interval = keepalive.interval.as_ref();
+        let interval = positive(interval, "connection_pool.tcp_keepalive.interval")?;
+        let seconds = |time: Duration| time.clamp(MIN_KEEPALIVE, MAX_KEEPALIVE);
+        Ok(Self {
+            probes: Some(keepalive.probes.min(MAX_PROBES)).filter(|probes| *probes > 0),
+            time: time.map(seconds),
+            interval: interval.map(seconds),
         })
     }
 }

@@ -65,9 +65,11 @@ fn who_says_nothing_gets_the_defaults() {
         max_requests_per_connection: None,
         connect_timeout: Duration::from_secs(10),
         idle_timeout: Some(Duration::from_hours(1)),
+        tcp_idle_timeout: Some(Duration::from_hours(1)),
         max_connection_duration: None,
         max_concurrent_streams: 2_147_483_647,
         http_version: HttpVersion::ByPort,
+        keepalive: None,
     };
     assert_eq!(pool(l7::ConnectionPool::default()), Ok(expected));
     let expected = OutlierDetection {
@@ -97,9 +99,15 @@ fn limits_are_as_given() {
         max_requests_per_connection: 5,
         connect_timeout: Some(seconds(6)),
         idle_timeout: Some(seconds(0)),
+        tcp_idle_timeout: Some(seconds(7)),
         max_connection_duration: Some(seconds(8)),
         max_concurrent_streams: 9,
         http_version: l7::HttpVersion::AsClient.into(),
+        tcp_keepalive: Some(l7::TcpKeepalive {
+            probes: 3,
+            time: Some(seconds(20)),
+            interval: Some(seconds(5)),
+        }),
     };
     let expected = ConnectionPool {
         max_connections: 1,
@@ -110,11 +118,34 @@ fn limits_are_as_given() {
         connect_timeout: Duration::from_secs(6),
         // None, for whoever says zero.
         idle_timeout: None,
+        tcp_idle_timeout: Some(Duration::from_secs(7)),
         max_connection_duration: Some(Duration::from_secs(8)),
         max_concurrent_streams: 9,
         http_version: HttpVersion::AsClient,
+        keepalive: Some(Keepalive {
+            probes: Some(3),
+            time: Some(Duration::from_secs(20)),
+            interval: Some(Duration::from_secs(5)),
+        }),
     };
     assert_eq!(pool(given), Ok(expected));
+}
+
+#[test]
+fn probes_are_such_as_the_system_takes() {
+    let keepalive = |probes, time: prost_types::Duration| {
+        let (time, interval) = (Some(time), Some(time));
+        let tcp_keepalive = Some(l7::TcpKeepalive { probes, time, interval });
+        pool(l7::ConnectionPool { tcp_keepalive, ..Default::default() }).unwrap().keepalive
+    };
+    let expected = |probes, seconds: Option<u64>| {
+        let time = seconds.map(Duration::from_secs);
+        Some(Keepalive { probes, time, interval: time })
+    };
+    let millisecond = prost_types::Duration { seconds: 0, nanos: 1_000_000 };
+    assert_eq!(keepalive(0, seconds(0)), expected(None, None));
+    assert_eq!(keepalive(1, millisecond), expected(Some(1), Some(1)));
+    assert_eq!(keepalive(1_000, seconds(100_000)), expected(Some(127), Some(32_767)));
 }
 
 #[test]

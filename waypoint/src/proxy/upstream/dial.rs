@@ -15,10 +15,11 @@ use fairlead_tunnel::{
 };
 use mesh_api::identity::Identity;
 use prometheus_client::metrics::gauge::Gauge;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{net::TcpStream, time::timeout};
 
 use super::{Io, UpstreamError, Wanted, origin::Originator};
-use crate::{mesh::Way, proxy::worker::Shared};
+use crate::{balance::Keepalive, mesh::Way, proxy::worker::Shared};
 
 /// Times that a stream moves on to another tunnel because the one it got had just closed.
 const MAX_TUNNELS_TRIED: usize = 3;
@@ -62,6 +63,9 @@ impl Dialler {
                 Way::Plain => {
                     let socket = TcpStream::connect(wanted.address).await?;
                     socket.set_nodelay(true)?;
+                    if let Some(keepalive) = &wanted.cluster.policy().pool.keepalive {
+                        SockRef::from(&socket).set_tcp_keepalive(&probes(*keepalive))?;
+                    }
                     Box::new(socket)
                 }
             };
@@ -121,6 +125,21 @@ async fn dial(shared: Arc<Shared>, peer: Peer) -> Result<Rc<Tunnel>, UpstreamErr
     let chain = checked.map_err(|error| UpstreamError::Tls(error.to_string()))?;
     let distrust = async move { chain.revoked().await };
     Ok(Tunnel::connect(secured.stream, Gauge::default(), distrust).await?)
+}
+
+/// Returns how the system is to probe a connection.
+fn probes(Keepalive { probes, time, interval }: Keepalive) -> TcpKeepalive {
+    let mut keepalive = TcpKeepalive::new();
+    if let Some(probes) = probes {
+        keepalive = keepalive.with_retries(probes);
+    }
+    if let Some(time) = time {
+        keepalive = keepalive.with_time(time);
+    }
+    if let Some(interval) = interval {
+        keepalive = keepalive.with_interval(interval);
+    }
+    keepalive
 }
 
 // === impl UpstreamError ===

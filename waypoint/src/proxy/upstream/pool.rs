@@ -1,5 +1,6 @@
 //! HTTP connections to endpoints that are used again.
 
+mod multiplexed;
 mod switch;
 
 use std::{
@@ -11,20 +12,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hyper::{
-    Request, Response,
-    body::Incoming,
-    client::conn::{http1, http2},
-};
+use hyper::{Request, Response, body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 
-pub(in crate::proxy) use self::switch::{Switch, Switched};
-use super::{Dialler, Opening, UpstreamError, Version, Wanted};
+use self::multiplexed::Multiplexed;
+pub(in crate::proxy) use self::{
+    multiplexed::Stream,
+    switch::{Switch, Switched},
+};
+use super::{Dialler, Opening, Received, UpstreamError, Version, Wanted};
 use crate::{
-    balance::{Cluster, ConnectionPool, Overflow, Permit},
+    balance::{ConnectionPool, Permit},
     limits::MAX_IDLE_CONNECTIONS,
     mesh::Way,
-    proxy::{body::Body, local_executor::LocalExecutor, worker::spawn},
+    proxy::{body::Body, worker::spawn},
 };
 
 /// Time after which a connection without a request is closed; servers close theirs after a minute or
@@ -44,7 +45,7 @@ struct Key {
 #[derive(Debug, Default)]
 pub(super) struct Pool {
     http1: Rc<RefCell<HashMap<Key, VecDeque<Idle>>>>,
-    http2: RefCell<HashMap<Key, Multiplexed>>,
+    http2: RefCell<HashMap<Key, Vec<Multiplexed>>>,
     open: Counts,
 }
 
@@ -64,7 +65,17 @@ struct Open {
 #[derive(Debug)]
 struct Idle {
     connection: Connection,
-    since: Instant,
+    /// When it is closed.
+    until: Instant,
+}
+
+/// How long connections last.
+#[derive(Clone, Copy, Debug)]
+struct Lifetime {
+    /// Without a request.
+    idle: Duration,
+    /// In all; none for ever.
+    whole: Option<Duration>,
 }
 
 /// An HTTP/1 connection.
@@ -76,21 +87,27 @@ struct Connection {
     requests: u32,
 }
 
-/// An HTTP/2 connection.
-#[derive(Debug)]
-struct Multiplexed {
-    sender: http2::SendRequest<Body>,
-    made: Instant,
-    /// Requests that it has carried, or carries.
-    requests: u32,
-}
-
 /// A way to send a request that has waited for one.
-enum Free {
+enum Free<T> {
     /// Over a connection that is open.
-    Idle(Connection),
+    Open(T),
     /// Over a new one.
     Room(Room),
+}
+
+// === impl Lifetime ===
+
+impl Lifetime {
+    fn of(limits: &ConnectionPool) -> Self {
+        let idle = limits.idle_timeout.map_or(IDLE_TIMEOUT, |limit| limit.min(IDLE_TIMEOUT));
+        Self { idle, whole: limits.max_connection_duration }
+    }
+
+    /// Returns when a connection is closed unless it is used until then.
+    fn end(self, made: Instant, idle_since: Instant) -> Instant {
+        let end = idle_since + self.idle;
+        self.whole.map_or(end, |whole| end.min(made + whole))
+    }
 }
 
 // === impl Open ===
@@ -116,17 +133,22 @@ impl Pool {
         dialler: &Dialler,
         wanted: &Wanted,
         request: Request<Body>,
-    ) -> Result<Response<Incoming>, UpstreamError> {
+    ) -> Result<Response<Received>, UpstreamError> {
         let (way, backend) = (wanted.way.clone(), wanted.backend.name.clone());
         let opening = wanted.opening.clone();
         let key = Key { address: wanted.address, way, backend, opening };
         if let Some(switch) = &wanted.switch {
-            return Box::pin(self.switch(&key, dialler, wanted, switch, request)).await;
+            let response = Box::pin(self.switch(&key, dialler, wanted, switch, request)).await?;
+            return Ok(response.map(|body| Received::new(body, None)));
         }
-        match wanted.version {
-            Version::Http1 => self.send_http1(key, dialler, wanted, request).await,
-            Version::Http2 => self.send_http2(key, dialler, wanted, request).await,
-        }
+        let (response, stream) = match wanted.version {
+            Version::Http1 => (self.send_http1(key, dialler, wanted, request).await?, None),
+            Version::Http2 => {
+                let (response, stream) = self.send_http2(key, dialler, wanted, request).await?;
+                (response, Some(stream))
+            }
+        };
+        Ok(response.map(|body| Received::new(body, stream)))
     }
 
     async fn send_http1(
@@ -137,7 +159,7 @@ impl Pool {
         mut request: Request<Body>,
     ) -> Result<Response<Incoming>, UpstreamError> {
         // One that waits may just have been closed by the endpoint: then the request comes back.
-        while let Some(mut connection) = self.idle(&key, &wanted.cluster) {
+        while let Some(mut connection) = self.idle(&key) {
             match connection.sender.try_send_request(request).await {
                 Ok(response) => {
                     self.keep(key, wanted, connection);
@@ -166,8 +188,8 @@ impl Pool {
     ) -> Result<Connection, UpstreamError> {
         let room = match self.room(key, wanted) {
             Some(room) => room,
-            None => match self.wait(key, wanted).await? {
-                Free::Idle(connection) => return Ok(connection),
+            None => match self.wait(key, wanted, || self.idle(key)).await? {
+                Free::Open(connection) => return Ok(connection),
                 Free::Room(room) => room,
             },
         };
@@ -204,12 +226,17 @@ impl Pool {
     }
 
     /// Waits until a connection is free or another one may be made.
-    async fn wait(&self, key: &Key, wanted: &Wanted) -> Result<Free, UpstreamError> {
+    async fn wait<T>(
+        &self,
+        key: &Key,
+        wanted: &Wanted,
+        take: impl Fn() -> Option<T>,
+    ) -> Result<Free<T>, UpstreamError> {
         let _pending = wanted.cluster.pending()?;
         loop {
             let released = wanted.backend.released.notified();
-            if let Some(connection) = self.idle(key, &wanted.cluster) {
-                return Ok(Free::Idle(connection));
+            if let Some(free) = take() {
+                return Ok(Free::Open(free));
             }
             if let Some(room) = self.room(key, wanted) {
                 return Ok(Free::Room(room));
@@ -218,73 +245,12 @@ impl Pool {
         }
     }
 
-    async fn send_http2(
-        &self,
-        key: Key,
-        dialler: &Dialler,
-        wanted: &Wanted,
-        mut request: Request<Body>,
-    ) -> Result<Response<Incoming>, UpstreamError> {
-        let (known, is_worn) = self.multiplexed(&key, &wanted.cluster.policy().pool);
-        if let Some(mut sender) = known {
-            match sender.try_send_request(request).await {
-                Ok(response) => return Ok(response),
-                Err(mut error) => match error.take_message() {
-                    Some(unsent) => request = unsent,
-                    None => return Err(broken(error.error())),
-                },
-            }
-        }
-        // One that is worn ends with its last request, and makes room then.
-        let room = self.room(&key, wanted).or(is_worn.then_some(Room(None)));
-        let room = room.ok_or(Overflow::Connections)?;
-        let mut sender = Box::pin(self.connect_http2(key, room, dialler, wanted)).await?;
-        sender.send_request(request).await.map_err(|error| broken(&error))
-    }
-
-    /// Makes a connection that the next requests share, in the place of one that is worn.
-    async fn connect_http2(
-        &self,
-        key: Key,
-        room: Room,
-        dialler: &Dialler,
-        wanted: &Wanted,
-    ) -> Result<http2::SendRequest<Body>, UpstreamError> {
-        let open = self.count(&key);
-        let io = TokioIo::new(dialler.connect(wanted).await?);
-        let handshake = http2::Builder::new(LocalExecutor).handshake(io);
-        let (sender, connection) = handshake.await.map_err(|error| broken(&error))?;
-        drive(connection, (room, open), wanted);
-        let shared = Multiplexed { sender: sender.clone(), made: Instant::now(), requests: 1 };
-        self.http2.borrow_mut().insert(key, shared);
-        Ok(sender)
-    }
-
-    /// Returns the connection for one more request if there is one, and whether there was one that has
-    /// served long enough.
-    fn multiplexed(
-        &self,
-        key: &Key,
-        limits: &ConnectionPool,
-    ) -> (Option<http2::SendRequest<Body>>, bool) {
-        let mut connections = self.http2.borrow_mut();
-        let Some(known) = connections.get_mut(key) else { return (None, false) };
-        let is_worn = is_worn(limits, known.requests, known.made);
-        if is_worn || known.sender.is_closed() {
-            connections.remove(key);
-            return (None, is_worn);
-        }
-        known.requests = known.requests.saturating_add(1);
-        (Some(known.sender.clone()), false)
-    }
-
     /// Takes a connection that waits, the one that was used last.
-    fn idle(&self, key: &Key, cluster: &Cluster) -> Option<Connection> {
+    fn idle(&self, key: &Key) -> Option<Connection> {
         let mut idle = self.http1.borrow_mut();
         let waiting = idle.get_mut(key)?;
-        let longest = longest_pause(cluster);
-        while let Some(Idle { connection, since }) = waiting.pop_back() {
-            if connection.sender.is_ready() && since.elapsed() < longest {
+        while let Some(Idle { connection, until }) = waiting.pop_back() {
+            if connection.sender.is_ready() && Instant::now() < until {
                 return Some(connection);
             }
         }
@@ -295,9 +261,11 @@ impl Pool {
     /// that has served long enough is closed.
     fn keep(&self, key: Key, wanted: &Wanted, mut connection: Connection) {
         connection.requests += 1;
-        if is_worn(&wanted.cluster.policy().pool, connection.requests, connection.made) {
+        let limits = &wanted.cluster.policy().pool;
+        if is_worn(limits, connection.requests, connection.made) {
             return;
         }
+        let lifetime = Lifetime::of(limits);
         let (pool, released) = (Rc::downgrade(&self.http1), wanted.backend.released.clone());
         spawn(async move {
             if connection.sender.ready().await.is_err() {
@@ -306,7 +274,8 @@ impl Pool {
             let Some(pool) = pool.upgrade() else { return };
             let mut pool = pool.borrow_mut();
             let waiting = pool.entry(key).or_default();
-            waiting.push_back(Idle { connection, since: Instant::now() });
+            let until = lifetime.end(connection.made, Instant::now());
+            waiting.push_back(Idle { connection, until });
             if waiting.len() > MAX_IDLE_CONNECTIONS {
                 waiting.pop_front();
             }
@@ -316,13 +285,15 @@ impl Pool {
 
     /// Closes connections that wait too long, and forgets those that are closed.
     pub(super) fn sweep(&self) {
+        let now = Instant::now();
         self.http1.borrow_mut().retain(|_, waiting| {
-            waiting.retain(|idle| {
-                !idle.connection.sender.is_closed() && idle.since.elapsed() < IDLE_TIMEOUT
-            });
+            waiting.retain(|idle| !idle.connection.sender.is_closed() && now < idle.until);
             !waiting.is_empty()
         });
-        self.http2.borrow_mut().retain(|_, known| !known.sender.is_closed());
+        self.http2.borrow_mut().retain(|_, known| {
+            known.retain(|connection| connection.is_fit(now));
+            !known.is_empty()
+        });
     }
 }
 
@@ -330,11 +301,6 @@ impl Pool {
 fn is_worn(limits: &ConnectionPool, requests: u32, made: Instant) -> bool {
     limits.max_requests_per_connection.is_some_and(|most| requests >= most)
         || limits.max_connection_duration.is_some_and(|time| made.elapsed() >= time)
-}
-
-/// Returns how long a connection may wait for a request.
-fn longest_pause(cluster: &Cluster) -> Duration {
-    cluster.policy().pool.idle_timeout.map_or(IDLE_TIMEOUT, |limit| limit.min(IDLE_TIMEOUT))
 }
 
 /// Runs a connection until it ends; it counts for as long.

@@ -34,6 +34,10 @@ fn with_method(mut route: l7::Route, method: &str) -> l7::Route {
     route
 }
 
+fn app(name: &str) -> Labels {
+    Labels::from([("app".to_owned(), name.to_owned())])
+}
+
 fn table(routes: Vec<l7::Route>) -> RouteTable {
     let mut service = ServiceRoutes::default();
     for route in routes {
@@ -45,7 +49,7 @@ fn table(routes: Vec<l7::Route>) -> RouteTable {
 fn found(table: &RouteTable, method: &str, path: &str) -> Option<String> {
     let request = Request::builder().method(method).uri(path).body(()).unwrap();
     let (parts, ()) = request.into_parts();
-    match table.find(&RequestHead::of(&parts, "http")) {
+    match table.find(&RequestHead::of(&parts, "http"), None) {
         Found::Route(route) => Some(route.name.to_string()),
         Found::NoMatch | Found::NoRoutes => None,
     }
@@ -85,9 +89,9 @@ fn the_first_in_order_that_matches_is_found() {
 fn a_service_with_routes_refuses_what_none_matches_and_one_without_does_not() {
     let (parts, ()) = Request::builder().uri("/x").body(()).unwrap().into_parts();
     let head = RequestHead::of(&parts, "http");
-    assert!(matches!(RouteTable::default().find(&head), Found::NoRoutes));
+    assert!(matches!(RouteTable::default().find(&head, None), Found::NoRoutes));
     let only = table(vec![wire(0, &[], path(Kind::Exact("/y".into()), false))]);
-    assert!(matches!(only.find(&head), Found::NoMatch));
+    assert!(matches!(only.find(&head, None), Found::NoMatch));
 }
 
 #[test]
@@ -107,7 +111,9 @@ fn a_route_is_for_its_ports_until_it_is_removed() {
     let name = |service: &ServiceRoutes, port| found(&service.tables(port).all, "GET", "/");
     assert_eq!(name(&service, 80).as_deref(), Some("route-1"));
     assert_eq!(name(&service, 5432).as_deref(), Some("route-2"));
-    assert!(service.tables(5432).all.tcp().is_some() && service.tables(80).all.tcp().is_none());
+    assert!(
+        service.tables(5432).all.tcp(None).is_some() && service.tables(80).all.tcp(None).is_none()
+    );
     service.remove("1");
     assert_eq!(name(&service, 80).as_deref(), Some("route-2"));
     service.insert(Route::try_from(wire(2, &[0], path(Kind::Exact("/z".into()), false))).unwrap());
@@ -141,15 +147,64 @@ fn routes_of_a_namespace_hold_for_its_clients_in_place_of_those_for_all() {
         let table = tables.of(namespace);
         let name = http.map(|id| format!("route-{id}"));
         assert_eq!(found(table, "GET", path), name, "{namespace} {path}");
-        assert_eq!(*table.tcp().unwrap().name, *format!("route-{tcp}"), "{namespace}");
+        assert_eq!(*table.tcp(None).unwrap().name, *format!("route-{tcp}"), "{namespace}");
     }
     service.remove("1");
     service.remove("3");
     let tables = service.tables(80);
     let (parts, ()) = Request::builder().uri("/x").body(()).unwrap().into_parts();
     let head = RequestHead::of(&parts, "http");
-    assert!(matches!(tables.of("shop").find(&head), Found::NoRoutes), "only others have routes");
-    assert!(matches!(tables.of("bank").find(&head), Found::NoMatch));
+    assert!(
+        matches!(tables.of("shop").find(&head, None), Found::NoRoutes),
+        "only others have routes"
+    );
+    assert!(matches!(tables.of("bank").find(&head, None), Found::NoMatch));
+}
+
+#[test]
+fn routes_for_labels_hold_for_clients_that_have_them_and_are_none_for_others() {
+    let web = || app("web");
+    let http = l7::Route { client_labels: web(), ..wire(1, &[1], None) };
+    let own = path(Kind::Exact("/own".into()), false);
+    let all = wire(2, &[2], own);
+    let tcp = |id, client_labels| {
+        let split = l7::TcpRoute { destinations: vec![] };
+        let traffic = Some(l7::route::Traffic::Tcp(split));
+        let order = [u8::try_from(id).unwrap()];
+        Route::try_from(l7::Route { traffic, client_labels, ..wire(id, &order, None) }).unwrap()
+    };
+    let mut service = ServiceRoutes::default();
+    service.insert(tcp(4, web()));
+    assert!(service.tables(80).all.depends_on_labels());
+    service.insert(tcp(5, Labels::new()));
+    service.insert(Route::try_from(http).unwrap());
+    let only = service.tables(80).all;
+    service.insert(Route::try_from(all).unwrap());
+    let both = service.tables(80).all;
+    for (client, path, expected, expected_of_only, expected_tcp) in [
+        (Some(app("web")), "/own", "route-1", "route-1", "route-4"),
+        (Some(app("web")), "/", "route-1", "route-1", "route-4"),
+        (Some(app("cart")), "/own", "route-2", "no routes", "route-5"),
+        (Some(app("cart")), "/", "no match", "no routes", "route-5"),
+        (None, "/own", "route-2", "no routes", "route-5"),
+        (None, "/", "no match", "no routes", "route-5"),
+    ] {
+        let (parts, ()) = Request::get(path).body(()).unwrap().into_parts();
+        let head = RequestHead::of(&parts, "http");
+        let said = |table: &RouteTable| match table.find(&head, client.as_ref()) {
+            Found::Route(route) => route.name.to_string(),
+            Found::NoMatch => "no match".to_owned(),
+            Found::NoRoutes => "no routes".to_owned(),
+        };
+        assert_eq!(said(&both), expected, "{client:?} {path}");
+        assert_eq!(said(&only), expected_of_only, "{client:?} {path}");
+        assert_eq!(*both.tcp(client.as_ref()).unwrap().name, *expected_tcp, "{client:?}");
+    }
+    assert!(both.depends_on_labels());
+    for id in ["1", "4"] {
+        service.remove(id);
+    }
+    assert!(!service.tables(80).all.depends_on_labels(), "nobody's labels are looked at");
 }
 
 #[test]
@@ -202,14 +257,22 @@ fn a_lookup_among_many_routes_allocates_nothing() {
     let (parts, ()) = request.into_parts();
     let allocations = allocation_counter::measure(|| {
         let head = RequestHead::of(&parts, "http");
-        assert!(matches!(table.find(&head), Found::Route(route) if &*route.name == "route-995"));
+        assert!(
+            matches!(table.find(&head, None), Found::Route(route) if &*route.name == "route-995")
+        );
     });
     assert_eq!(allocations.count_total, 0);
 }
 
 /// What is asked of the table, without an index.
-fn first_match(routes: &[Arc<HttpRoute>], request: &RequestHead<'_>) -> Option<Arc<str>> {
-    routes.iter().find(|route| route.matches(request)).map(|route| route.name.clone())
+fn first_match(
+    routes: &[Entry<HttpRoute>],
+    request: &RequestHead<'_>,
+    client: Option<&Labels>,
+) -> Option<Arc<str>> {
+    let is_for =
+        |entry: &&Entry<HttpRoute>| entry.clients.include(client) && entry.route.matches(request);
+    routes.iter().find(is_for).map(|entry| entry.route.name.clone())
 }
 
 fn text() -> impl Strategy<Value = String> {
@@ -228,16 +291,18 @@ fn kind() -> impl Strategy<Value = Kind> {
     ]
 }
 
-/// Path, method and order of a route.
-type Drawn = (Option<(Kind, bool)>, Option<&'static str>, u8);
+/// Path, method, client and order of a route.
+type Drawn = (Option<(Kind, bool)>, Option<&'static str>, Option<&'static str>, u8);
 
 fn routes() -> impl Strategy<Value = Vec<l7::Route>> {
     let method = option::weighted(0.3, select(&["GET", "PUT"][..]));
-    let one = (option::weighted(0.9, (kind(), any::<bool>())), method, any::<u8>());
+    let client = option::weighted(0.3, select(&["web", "cart"][..]));
+    let one = (option::weighted(0.9, (kind(), any::<bool>())), method, client, any::<u8>());
     vec(one, 0..40).prop_map(|list| {
-        let route = |(id, (matched, method, order)): (usize, Drawn)| {
+        let route = |(id, (matched, method, client, order)): (usize, Drawn)| {
             let path = matched.and_then(|(kind, ignore_case)| path(kind, ignore_case));
-            let route = wire(id, &[order], path);
+            let client_labels = client.map(app).unwrap_or_default();
+            let route = l7::Route { client_labels, ..wire(id, &[order], path) };
             match method {
                 Some(method) => with_method(route, method),
                 None => route,
@@ -259,12 +324,14 @@ proptest! {
             let (mut parts, ()) = Request::builder().body(()).unwrap().into_parts();
             parts.method = method.clone();
             let head = RequestHead { path, ..RequestHead::of(&parts, "http") };
-            let expected = first_match(&table.http, &head);
-            let found = match table.find(&head) {
-                Found::Route(route) => Some(route.name.clone()),
-                Found::NoMatch | Found::NoRoutes => None,
-            };
-            prop_assert_eq!(found, expected, "{} {}", method, path);
+            for client in [None, Some(&app("web"))] {
+                let expected = first_match(&table.http, &head, client);
+                let found = match table.find(&head, client) {
+                    Found::Route(route) => Some(route.name.clone()),
+                    Found::NoMatch | Found::NoRoutes => None,
+                };
+                prop_assert_eq!(found, expected, "{} {} of {:?}", method, path, client);
+            }
         }
     }
 }

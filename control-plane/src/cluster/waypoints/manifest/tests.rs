@@ -16,6 +16,29 @@ fn a_gateway_gets_what_its_waypoint_needs() {
 }
 
 #[test]
+fn annotations_give_what_is_made_other_names() {
+    let gateway = gateway(|gateway| {
+        gateway["metadata"]["annotations"] = json!({
+            "gateway.istio.io/name-override": "other", "gateway.istio.io/service-account": "keeper",
+        });
+    });
+    let made = Part::ALL.map(|part| part.of(&gateway, &settings()));
+    let names = made.each_ref().map(|object| &object["metadata"]["name"]);
+    assert_eq!(names, ["keeper", "other", "other", "other", "other"]);
+    let [_, service, deployment, autoscaler, _] = made;
+    assert_eq!(autoscaler["spec"]["scaleTargetRef"]["name"], "other");
+    let pod = &deployment["spec"]["template"];
+    assert_eq!(pod["spec"]["serviceAccountName"], "keeper");
+    let env = pod["spec"]["containers"][0]["env"].as_array().unwrap();
+    let value = |name: &str| env.iter().find(|v| v["name"] == name).map(|v| &v["value"]);
+    assert_eq!(value("SERVICE_ACCOUNT"), Some(&"keeper".into()));
+    // Whose waypoint it is does not change.
+    assert_eq!(value("GATEWAY_NAME"), Some(&"waypoint".into()));
+    assert_eq!(pod["metadata"]["labels"][GATEWAY_NAME], "waypoint");
+    assert_eq!(service["spec"]["selector"][GATEWAY_NAME], "waypoint");
+}
+
+#[test]
 fn labels_that_decide_what_an_object_is_for_are_not_those_of_the_gateways_owner() {
     let gateway = gateway(|gateway| {
         gateway["spec"]["infrastructure"] = json!({ "labels": {

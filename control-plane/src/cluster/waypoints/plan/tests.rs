@@ -14,6 +14,9 @@ fn class(controller: &str) -> Class {
     Class::read(&serde_json::from_value(object).unwrap())
 }
 
+/// What every waypoint has.
+const USUAL: [Part; 3] = [Part::ServiceAccount, Part::Service, Part::Deployment];
+
 /// Everything is known, and there is nothing but the class.
 fn known() -> Plan {
     let mut plan = Plan::new(settings());
@@ -25,6 +28,9 @@ fn known() -> Plan {
     plan.take(Event::Class(InitDone));
     plan.take(Event::Gateway(Init));
     plan.take(Event::Gateway(InitDone));
+    assert_eq!(plan.due(NOW), [], "not everything is known");
+    plan.take(Event::Parameters(Init));
+    plan.take(Event::Parameters(InitDone));
     for part in Part::ALL {
         assert_eq!(plan.due(NOW), [], "not everything is known");
         plan.take(Event::Part(part, Init));
@@ -232,6 +238,91 @@ fn a_gateway_has_the_addresses_of_its_service_when_its_pod_is_ready() {
     assert_eq!(status["addresses"][1]["value"], "10.96.0.9");
 }
 
+/// The gateway `waypoint`, or another one, whose service and account have these names.
+fn naming(gateway_name: &str, service: &str, account: &str) -> Gateway {
+    gateway(|gateway| {
+        gateway["metadata"]["name"] = gateway_name.into();
+        gateway["metadata"]["uid"] = format!("uid of {gateway_name}").into();
+        gateway["metadata"]["annotations"] = json!({
+            "gateway.istio.io/name-override": service,
+            "gateway.istio.io/service-account": account,
+        });
+    })
+}
+
+#[test]
+fn what_is_made_under_another_name_is_followed_by_it() {
+    let mut plan = known();
+    let named = naming("waypoint", "other", "keeper");
+    plan.take(applied(named.clone()));
+    let made = |part: Part, change: fn(&mut Value)| {
+        let mut object = part.of(&named, &settings());
+        change(&mut object);
+        (part.name(&named), Made { version: "9".into(), object })
+    };
+    for write in plan.due(NOW) {
+        plan.done(write, Outcome::Done("9".into()));
+    }
+    for part in USUAL {
+        plan.take(Event::Part(part, Apply(made(part, |_| {}))));
+    }
+    assert_eq!(kinds(&plan.due(NOW)), [""; 0]);
+    let repaired = [
+        (Part::ServiceAccount, "ServiceAccount of Gateway shop/waypoint"),
+        (Part::Service, "Service of Gateway shop/waypoint"),
+    ];
+    for (part, repair) in repaired {
+        plan.take(Event::Part(part, Delete(made(part, |_| {}))));
+        assert_eq!(due_parts(&mut plan), [repair]);
+        plan.take(Event::Part(part, Apply(made(part, |_| {}))));
+    }
+    plan.take(Event::Part(
+        Part::Service,
+        Apply(made(Part::Service, |service| service["spec"]["clusterIP"] = "10.96.0.9".into())),
+    ));
+    plan.take(Event::Part(
+        Part::Deployment,
+        Apply(made(Part::Deployment, |object| object["status"] = json!({ "readyReplicas": 1 }))),
+    ));
+    let mut later = named.clone();
+    later.version = "10".into();
+    plan.take(applied(later));
+    let due = plan.due(NOW);
+    let told = due.iter().find_map(|write| match write {
+        Write::Status { status, .. } => Some(&status["addresses"][0]["value"]),
+        Write::Class | Write::ClassStatus(_) | Write::Part { .. } | Write::Remove { .. } => None,
+    });
+    assert_eq!(told, Some(&"other.shop.svc.cluster.local".into()));
+}
+
+#[test]
+fn two_gateways_may_share_an_account_and_no_service() {
+    let mut plan = known();
+    let [first, second] = ["first", "second"].map(|name| naming(name, "same", "keeper"));
+    plan.take(applied(first.clone()));
+    plan.take(applied(second));
+    for part in USUAL {
+        let object = part.of(&first, &settings());
+        let made = Made { version: "8".into(), object };
+        plan.take(Event::Part(part, Apply((part.name(&first), made))));
+    }
+    let due = plan.due(NOW);
+    let said = due.iter().find_map(|write| match write {
+        Write::Status { gateway, status, .. } if *gateway.name == *"second" => {
+            status["conditions"][1]["message"].as_str()
+        }
+        Write::Class
+        | Write::ClassStatus(_)
+        | Write::Part { .. }
+        | Write::Remove { .. }
+        | Write::Status { .. } => None,
+    });
+    assert!(said.unwrap().starts_with("the Service same is that of Gateway first:"), "{said:?}");
+    assert!(due.iter().all(|write| !matches!(
+        write, Write::Part { gateway, .. } if *gateway.name == *"second"
+    )));
+}
+
 #[test]
 fn what_cannot_be_made_is_tried_again_and_said_in_the_status() {
     let mut plan = known();
@@ -240,14 +331,18 @@ fn what_cannot_be_made_is_tried_again_and_said_in_the_status() {
         let outcome = match &write {
             Write::Part { part: Part::Deployment, .. } => Outcome::Refused("quota".to_owned()),
             Write::Part { .. } => Outcome::Foreign,
-            Write::Class | Write::ClassStatus(_) | Write::Status { .. } => Outcome::Failed,
+            Write::Class | Write::ClassStatus(_) | Write::Remove { .. } | Write::Status { .. } => {
+                Outcome::Failed
+            }
         };
         plan.done(write, outcome);
     }
     let said = |due: &[Write]| {
         let status = due.iter().find_map(|write| match write {
             Write::Status { status, .. } => Some(status),
-            Write::Class | Write::ClassStatus(_) | Write::Part { .. } => None,
+            Write::Class | Write::ClassStatus(_) | Write::Part { .. } | Write::Remove { .. } => {
+                None
+            }
         });
         status.unwrap()["conditions"][1]["message"].as_str().unwrap().to_owned()
     };
@@ -261,9 +356,109 @@ fn what_cannot_be_made_is_tried_again_and_said_in_the_status() {
         let outcome = match &write {
             Write::Part { part: Part::Deployment, .. } => Outcome::Refused("quota".to_owned()),
             Write::Part { .. } => Outcome::Done("8".into()),
-            Write::Class | Write::ClassStatus(_) | Write::Status { .. } => Outcome::Failed,
+            Write::Class | Write::ClassStatus(_) | Write::Remove { .. } | Write::Status { .. } => {
+                Outcome::Failed
+            }
         };
         plan.done(write, outcome);
     }
     assert_eq!(said(&plan.due(NOW)), "quota");
+}
+
+/// What happens to a config map with this name, these labels and this content.
+fn parameters(name: &str, labels: &Value, data: &Value) -> (ObjectName, Parameters) {
+    let (namespace, own) = name.split_once('/').unwrap();
+    let map = json!({
+        "metadata": { "namespace": namespace, "name": own, "labels": labels }, "data": data,
+    });
+    (ObjectName::new(namespace, own), Parameters::read(serde_json::from_value(map).unwrap()))
+}
+
+fn referring(map: &str) -> Gateway {
+    gateway(|gateway| {
+        gateway["spec"]["infrastructure"]["parametersRef"] =
+            json!({ "group": "", "kind": "ConfigMap", "name": map });
+    })
+}
+
+#[test]
+fn a_config_map_that_a_gateway_refers_to_is_followed() {
+    let mut plan = known();
+    plan.take(applied(referring("sizes")));
+    assert_eq!(kinds(&plan.due(NOW)), ["status of Gateway shop/waypoint"], "it is missing");
+    let sizes = |data: &Value| parameters("shop/sizes", &json!({}), data);
+    let two = json!({ "deployment": "spec: {replicas: 2}" });
+    plan.take(Event::Parameters(Apply(sizes(&two))));
+    let made = due_parts(&mut plan);
+    let usual = USUAL.map(|part| format!("{} of Gateway shop/waypoint", part.kind()));
+    assert_eq!(made, usual);
+    // What is no difference to it is passed over, and so is what is of others.
+    plan.take(Event::Parameters(Apply(sizes(&two))));
+    plan.take(Event::Parameters(Apply(parameters("shop/others", &json!({}), &two))));
+    assert_eq!(due_parts(&mut plan), [""; 0]);
+    let three = json!({ "deployment": "spec: {replicas: 3}", "podDisruptionBudget": "" });
+    plan.take(Event::Parameters(Apply(sizes(&three))));
+    let due = plan.due(NOW);
+    let replicas = due.iter().find_map(|write| match write {
+        Write::Part { part: Part::Deployment, object, .. } => Some(&object["spec"]["replicas"]),
+        Write::Class
+        | Write::ClassStatus(_)
+        | Write::Part { .. }
+        | Write::Remove { .. }
+        | Write::Status { .. } => None,
+    });
+    assert_eq!(replicas, Some(&3.into()));
+    assert!(kinds(&due).contains(&"PodDisruptionBudget of Gateway shop/waypoint".to_owned()));
+    // One that cannot be used leaves what there is.
+    plan.take(Event::Parameters(Apply(sizes(&json!({ "deploment": "" })))));
+    assert_eq!(due_parts(&mut plan), [""; 0]);
+}
+
+#[test]
+fn what_nothing_asks_for_any_more_is_removed_if_it_is_of_the_gateway() {
+    let budget = |owner: &str| {
+        let mut object = Part::PodDisruptionBudget.of(&gateway(|_| {}), &settings());
+        object["metadata"]["uid"] = "1".into();
+        object["metadata"]["ownerReferences"][0]["uid"] = owner.into();
+        (name(), Made { version: "9".into(), object })
+    };
+    let own = gateway(|_| {}).uid;
+    for (owner, expected) in [(&*own, 1), ("another", 0)] {
+        let mut plan = known();
+        plan.take(applied(gateway(|_| {})));
+        settle(&mut plan, "8");
+        plan.take(Event::Part(Part::PodDisruptionBudget, Apply(budget(owner))));
+        let due = plan.due(NOW);
+        let removals = due.iter().filter(|write| {
+            matches!(
+                write,
+                Write::Remove { part: Part::PodDisruptionBudget, uid, .. } if uid == "1"
+            )
+        });
+        assert_eq!((removals.count(), due.len()), (expected, expected), "{owner}");
+    }
+}
+
+#[test]
+fn a_config_map_of_the_root_namespace_is_for_all_gateways_of_its_class() {
+    let mut plan = known();
+    plan.take(applied(gateway(|_| {})));
+    settle(&mut plan, "8");
+    let label = |class: &str| json!({ "gateway.istio.io/defaults-for-class": class });
+    let data = json!({ "deployment": "spec: {replicas: 2}" });
+    let own = label(WAYPOINT_CLASS);
+    for map in [
+        parameters("istio-system/other", &label("istio"), &data),
+        parameters("shop/defaults", &own, &data),
+    ] {
+        plan.take(Event::Parameters(Apply(map)));
+        assert_eq!(due_parts(&mut plan), [""; 0]);
+    }
+    let defaults = parameters("istio-system/defaults", &own, &data);
+    plan.take(Event::Parameters(Apply(defaults.clone())));
+    settle(&mut plan, "9");
+    let deployment = plan.present(&gateway(|_| {}), Part::Deployment).unwrap();
+    assert_eq!(deployment.object["spec"]["replicas"], 2);
+    plan.take(Event::Parameters(Delete(defaults)));
+    assert_eq!(due_parts(&mut plan), ["Deployment of Gateway shop/waypoint"]);
 }

@@ -7,11 +7,13 @@ const HOST: &str = "waypoint.shop.svc.cluster.local";
 
 fn standing(is_ready: bool) -> Standing {
     let addresses = Some(vec!["10.96.0.9".to_owned()]);
-    Standing { host: HOST.to_owned(), addresses, is_ready, problem: None }
+    Standing { host: HOST.to_owned(), addresses, is_ready, refusal: None, problem: None }
 }
 
 fn written(standing: &Standing, change: impl FnOnce(&mut Value)) -> Value {
-    amended_status(&gateway(change), standing, NOW).unwrap_or_default()
+    let gateway = gateway(change);
+    let standing = Standing { refusal: gateway.refusal(), ..standing.clone() };
+    amended_status(&gateway, &standing, NOW).unwrap_or_default()
 }
 
 /// Returns status and reason of a condition.
@@ -133,21 +135,42 @@ fn fields_that_nothing_comes_of_are_refused() {
         gateway["spec"]["addresses"] = json!([{ "type": "Hostname", "value": "other" }]);
     });
     assert_eq!(condition(&addresses["conditions"], ACCEPTED), is(["False", "UnsupportedAddress"]));
-    for name in ["gateway.istio.io/name-override", "gateway.istio.io/service-account"] {
-        let named = written(&standing(true), |gateway| {
-            gateway["metadata"]["annotations"] = json!({ name: "other" });
-        });
-        let accepted = condition(&named["conditions"], ACCEPTED);
-        assert_eq!(accepted, is(["False", "InvalidParameters"]), "{name}");
-        let message = named["conditions"][0]["message"].as_str().unwrap();
-        assert!(message.contains(name), "{message}");
-    }
+    assert_eq!(condition(&addresses["conditions"], PROGRAMMED), is(["False", "Invalid"]));
     let parameters = written(&standing(true), |gateway| {
-        gateway["spec"]["infrastructure"]["parametersRef"] = json!({ "name": "x" });
+        gateway["spec"]["infrastructure"]["parametersRef"] = json!({
+            "group": "example.com", "kind": "Sizes", "name": "x",
+        });
     });
     let accepted = condition(&parameters["conditions"], ACCEPTED);
     assert_eq!(accepted, is(["False", "InvalidParameters"]));
-    assert_eq!(condition(&parameters["conditions"], PROGRAMMED), is(["False", "Invalid"]));
+}
+
+#[test]
+fn a_name_that_nothing_can_have_is_refused() {
+    let long = "a".repeat(64);
+    let service = ["Other", "1st", "a.b", "../secrets/x", "-a", "a-", &long];
+    let account = ["Other", "../secrets/x", "a/b", "-a"];
+    let of_services = service.map(|name| ("gateway.istio.io/name-override", name));
+    let accounts = account.map(|name| ("gateway.istio.io/service-account", name));
+    for (annotation, name) in of_services.into_iter().chain(accounts) {
+        let status = written(&standing(true), |gateway| {
+            gateway["metadata"]["annotations"] = json!({ annotation: name });
+        });
+        let accepted = condition(&status["conditions"], ACCEPTED);
+        assert_eq!(accepted, is(["False", "InvalidParameters"]), "{annotation}: {name}");
+        let message = status["conditions"][0]["message"].as_str().unwrap();
+        assert!(message.starts_with(&format!("metadata.annotations[{annotation}]:")), "{message}");
+    }
+    for (annotation, name) in [
+        ("gateway.istio.io/name-override", "other-1"),
+        ("gateway.istio.io/service-account", "1.other"),
+    ] {
+        let status = written(&standing(true), |gateway| {
+            gateway["metadata"]["annotations"] = json!({ annotation: name });
+        });
+        let accepted = condition(&status["conditions"], ACCEPTED);
+        assert_eq!(accepted, is(["True", "Accepted"]), "{annotation}: {name}");
+    }
 }
 
 #[test]

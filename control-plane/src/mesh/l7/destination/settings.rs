@@ -10,8 +10,8 @@ use mesh_api::{
     },
     proto::l7::{
         ConnectionPool, ConsistentHash, HashCookie, HttpVersion, LoadBalancer, LocalityPreference,
-        LocalityShare, OutlierDetection, RegionFailover, RetryBudget, SimpleAlgorithm, UpstreamTls,
-        Variant, Warmup,
+        LocalityShare, OutlierDetection, RegionFailover, RetryBudget, SimpleAlgorithm,
+        TcpKeepalive, UpstreamTls, Variant, Warmup,
         consistent_hash::{Key, Table},
         load_balancer::Algorithm,
         upstream_tls::Mode,
@@ -157,9 +157,15 @@ fn connection_pool(written: &ConnectionPoolSettings) -> ConnectionPool {
         max_requests_per_connection: number(http.max_requests_per_connection),
         connect_timeout: tcp.connect_timeout.map(duration),
         idle_timeout: http.idle_timeout.or(tcp.idle_timeout).map(duration),
+        tcp_idle_timeout: tcp.idle_timeout.map(duration),
         max_connection_duration: tcp.max_connection_duration.map(duration),
         max_concurrent_streams: number(http.max_concurrent_streams),
         http_version: version.into(),
+        tcp_keepalive: tcp.tcp_keepalive.map(|given| TcpKeepalive {
+            probes: given.probes,
+            time: given.time.map(duration),
+            interval: given.interval.map(duration),
+        }),
     }
 }
 

@@ -3,7 +3,7 @@ use mesh_api::proto::l7::{
 };
 
 use super::{destination_rule, shop};
-use crate::fixture::l7;
+use crate::fixture::{applied, l7};
 
 /// How `cart` is used by the waypoint of its namespace.
 fn variants(more: &str) -> Vec<Variant> {
@@ -159,6 +159,7 @@ fn limits_and_errors_are_told_with_their_defaults() {
     assert_eq!((pool.max_connections, pool.max_pending_requests, pool.max_requests), (1, 1, 3));
     assert_eq!((pool.max_requests_per_connection, pool.max_retries), (4, 5));
     assert_eq!(pool.idle_timeout, Some(prost_types::Duration::default()));
+    assert_eq!(pool.tcp_idle_timeout.map(|idle| idle.seconds), Some(5));
     assert_eq!(pool.http_version(), mesh_api::proto::l7::HttpVersion::AsClient);
     let usual = lowered("outlierDetection: {}").outlier_detection.unwrap();
     assert_eq!((usual.consecutive_5xx, usual.consecutive_gateway_errors), (5, 0));
@@ -222,4 +223,65 @@ fn what_the_mesh_configuration_says_holds_where_no_rule_says_it() {
     assert_eq!((limits(&own), errors(&own)), (vec![of("", 1), of("a", 1)], vec![3, 3]));
     let subset = rule("subsets: [{name: a}]");
     assert_eq!(limits(&subset), [of("", 7), of("a", 7)]);
+}
+
+#[test]
+fn the_mesh_says_how_endpoints_are_chosen_where_neither_a_rule_nor_the_service_does() {
+    let config = |setting: &str| {
+        format!(
+            "---\n{{apiVersion: v1, kind: ConfigMap, metadata: {{name: istio, namespace: \
+             istio-system}}, data: {{mesh: 'localityLbSetting: {{{setting}}}'}}}}\n"
+        )
+    };
+    let used = super::virtual_service(
+        "v",
+        "hosts: [cart], http: [{route: [{destination: {host: cart}}]}]",
+    );
+    let priorities = |more: &str| {
+        let localities = variants(more).into_iter().map(|v| v.load_balancer?.locality);
+        let told = localities.map(|l| l.map(|l| (l.failover_priority, l.disabled)));
+        told.collect::<Vec<_>>()
+    };
+    let said = |keys: &[&str], disabled| {
+        Some((keys.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>(), disabled))
+    };
+    let mesh = config("failoverPriority: [rack]");
+    assert_eq!(priorities(&(mesh.clone() + &used)), [said(&["rack"], false)]);
+    assert_eq!(priorities(&(config("enabled: false") + &used)), [said(&[], true)]);
+    // What is so in any case is not told.
+    for setting in ["", "enabled: true"] {
+        assert_eq!(priorities(&(config(setting) + &used)), []);
+    }
+    let rule = |policy: &str| {
+        let spec = format!("host: cart, trafficPolicy: {{loadBalancer: {{{policy}}}}}");
+        mesh.clone() + &destination_rule("shop", "r", &spec)
+    };
+    assert_eq!(priorities(&rule("simple: RANDOM")), [said(&["rack"], false)]);
+    let own = "localityLbSetting: {failoverPriority: [row]}";
+    assert_eq!(priorities(&rule(own)), [said(&["row"], false)]);
+    assert_eq!(priorities(&rule("localityLbSetting: {enabled: false}")), [said(&[], true)]);
+    assert_eq!(priorities(&rule("zoneAwareLbSetting: {enabled: true}")), [said(&[], false)]);
+}
+
+#[test]
+fn what_a_service_says_of_its_endpoints_comes_before_what_the_mesh_says() {
+    let config = "---\n{apiVersion: v1, kind: ConfigMap, metadata: {name: istio, namespace: \
+                  istio-system}, data: {mesh: 'localityLbSetting: {enabled: false}'}}\n";
+    let used = super::virtual_service(
+        "v",
+        "hosts: [cart], http: [{route: [{destination: {host: cart}}]}]",
+    );
+    let name = "destination/shop/shop/cart.shop.svc.cluster.local";
+    let mut mesh = shop(&(config.to_owned() + &used));
+    assert!(l7(&mesh).contains_key(name));
+    let (yes, no) = ("PreferClose", "anything");
+    for (value, is_told) in [(yes, false), (no, true)] {
+        let namespace = format!(
+            "---\n{{apiVersion: v1, kind: Namespace, metadata: {{name: shop, labels: \
+             {{istio.io/use-waypoint: w}}, annotations: {{networking.istio.io/traffic-distribution: \
+             {value}}}}}}}\n"
+        );
+        mesh.apply(applied(&namespace));
+        assert_eq!(l7(&mesh).contains_key(name), is_told, "{value}");
+    }
 }

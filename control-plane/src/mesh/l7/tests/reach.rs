@@ -117,3 +117,34 @@ fn labels_of_workloads_are_told_where_waypoints_send_traffic() {
     let told = mesh.apply(vec![Event::Applied(object(&other))]);
     assert_eq!(names(told), set(["labels/Kubernetes//Pod/shop/a"]));
 }
+
+#[test]
+fn labels_of_all_workloads_are_told_while_a_route_is_for_clients_with_some() {
+    let pod = crate::fixture::pod("a", "10.0.0.1", "app: web").replace("shop", "bank");
+    let mut mesh = shop(&pod);
+    assert!(l7(&mesh).is_empty());
+    let labels = "labels/Kubernetes//Pod/bank/a";
+    let spec = "hosts: [cart], http: [{match: [{sourceLabels: {app: web}}], route: [{destination: \
+                {host: till}}]}]";
+    let labelled = object(&virtual_service("v", spec));
+    let told = mesh.apply(vec![Event::Applied(labelled.clone())]);
+    assert_eq!(names(told), set([ROUTE, labels]));
+
+    let changed = object(&pod.replace("app: web", "app: cart"));
+    assert_eq!(names(mesh.apply(vec![Event::Applied(changed.clone())])), set([labels]));
+    let second = crate::fixture::pod("b", "10.0.0.2", "app: web").replace("shop", "tools");
+    let told = mesh.apply(vec![Event::Applied(object(&second))]);
+    assert_eq!(names(told), set(["labels/Kubernetes//Pod/tools/b"]));
+    let gone = mesh.apply(vec![Event::Deleted(object(&second).key())]);
+    assert_eq!(names(gone), set(["-labels/Kubernetes//Pod/tools/b"]));
+
+    let for_all = object(&virtual_service("v", VIRTUAL));
+    let told = mesh.apply(vec![Event::Applied(for_all)]);
+    assert_eq!(names(told), set([ROUTE, &format!("-{labels}")]));
+    mesh.apply(vec![Event::Applied(labelled.clone())]);
+    assert!(l7(&mesh).contains_key(labels));
+    // Nothing is told that nobody looks at: without a waypoint there are no routes.
+    let gateway = crate::fixture::objects(SHOP).remove(1);
+    mesh.apply(vec![Event::Deleted(gateway.key())]);
+    assert!(l7(&mesh).is_empty());
+}

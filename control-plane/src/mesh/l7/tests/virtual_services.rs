@@ -96,9 +96,8 @@ fn virtual_services_that_are_not_for_the_mesh_or_not_seen_do_not_count() {
 #[test]
 fn conditions_that_are_decided_beforehand_drop_their_entries() {
     let cases = [
-        ("sourceLabels: {app: web}", 0),
-        ("sourceLabels: {app: web}, gateways: [mesh]", 1),
         ("gateways: [g]", 0),
+        ("gateways: [g], sourceLabels: {app: web}", 0),
         ("sourceNamespace: shop", 1),
         ("sourceNamespace: bank", 0),
         ("headers: {'@request.auth.claims.a': {exact: b}}", 0),
@@ -114,6 +113,62 @@ fn conditions_that_are_decided_beforehand_drop_their_entries() {
         let spec = format!("hosts: [cart], http: [{{match: [{{{conditions}}}], {TILL}}}]");
         assert_eq!(told(&virtual_service("v", &spec)).len(), expected, "{conditions}");
     }
+}
+
+#[test]
+fn labels_of_clients_are_told_unless_gateways_decide() {
+    let web = [("app", "web")];
+    let cases = [
+        (format!("http: [{{match: [{{sourceLabels: {{app: web}}}}], {TILL}}}]"), &web[..]),
+        (
+            format!(
+                "http: [{{match: [{{sourceLabels: {{app: web}}, gateways: [mesh]}}], {TILL}}}]"
+            ),
+            &[],
+        ),
+        (format!("http: [{{match: [{{uri: {{prefix: /a}}}}], {TILL}}}]"), &[]),
+        (format!("tcp: [{{match: [{{sourceLabels: {{app: web}}}}], {TILL}}}]"), &web),
+        (
+            format!(
+                "tls: [{{match: [{{sniHosts: [cart.shop.svc.cluster.local], sourceLabels: {{app: \
+                 web}}}}], {TILL}}}]"
+            ),
+            &web,
+        ),
+    ];
+    for (spec, expected) in cases {
+        let found = routes(&shop(&virtual_service("v", &format!("hosts: [cart], {spec}"))));
+        let [route] = found.as_slice() else { panic!("{spec}: {found:#?}") };
+        let labels =
+            route.client_labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        assert_eq!(labels.collect::<Vec<_>>(), expected, "{spec}");
+    }
+}
+
+#[test]
+fn what_takes_everything_of_some_clients_stays_in_its_place_and_leaves_the_rest_to_others() {
+    let labelled = "match: [{sourceLabels: {app: web}}]";
+    let spec = format!(
+        "hosts: [cart], http: [{{name: a, {labelled}, {TILL}}}, {{name: b, match: [{{method: \
+         {{exact: GET}}}}], {TILL}}}, {{name: c, {TILL}}}, {{name: d, {labelled}, {TILL}}}]"
+    );
+    let expected = ["v/http/0/0 [] a", "v/http/1/0 [] b", "v/http/2/0 [] c"];
+    assert_eq!(told(&virtual_service("v", &spec)), expected);
+    let spec = format!("hosts: [cart], tcp: [{{{labelled}, {TILL}}}, {{{TILL}}}, {{{TILL}}}]");
+    assert_eq!(told(&virtual_service("v", &spec)), ["v/tcp/0/0 [] ", "v/tcp/1/0 [] "]);
+}
+
+#[test]
+fn what_is_said_of_retries_holds_for_clients_that_no_route_is_for() {
+    let config = "---
+{apiVersion: v1, kind: ConfigMap, metadata: {name: istio, namespace: istio-system}, data: {mesh: \
+ 'defaultHttpRetryPolicy: {attempts: 7}'}}
+";
+    let labelled = "match: [{sourceLabels: {app: web}}]";
+    let spec = format!("hosts: [cart, till], http: [{{name: a, {labelled}, {TILL}}}]");
+    let told = told(&(virtual_service("v", &spec) + config));
+    let expected = ["v/http/0/0 [] a", "default [] default"].repeat(2);
+    assert_eq!(told, expected, "behind those for some, of each service");
 }
 
 #[test]
@@ -386,7 +441,6 @@ fn connections_are_routed_by_what_is_known_of_them() {
         (format!("tcp: [{{{to}}}]"), vec!["v/tcp/0/0 [] "]),
         (format!("tcp: [{{match: [{{port: 9000}}], {to}}}]"), vec!["v/tcp/0/0 [9000] "]),
         (format!("tcp: [{{match: [{{port: 9001}}], {to}}}]"), vec![]),
-        (format!("tcp: [{{match: [{{sourceLabels: {{a: b}}}}], {to}}}]"), vec![]),
         (format!("tcp: [{{match: [{{sourceNamespace: shop}}], {to}}}]"), vec![]),
         (
             format!("tcp: [{{match: [{{destinationSubnets: [10.96.0.0/16]}}], {to}}}]"),
@@ -428,6 +482,7 @@ fn what_is_left_to_another_virtual_service_is_taken_from_it() {
         ("uri: {prefix: /a}, ignoreUriCase: true", "uri: {prefix: /a/b}", None),
         ("port: 80, uri: {exact: /}", "port: 9000", None),
         ("headers: {a: {exact: b}}, uri: {exact: /}", "headers: {a: {exact: c}}", None),
+        ("uri: {exact: /}, sourceLabels: {a: b}", "sourceLabels: {a: c}", None),
     ];
     for (outer, inner, expected) in cases {
         let routes = routes(&shop(&(root(outer) + &delegate(inner))));

@@ -5,7 +5,7 @@ use mesh_api::{
     proto::l7::{Route, TcpRoute, route::Traffic},
 };
 
-use super::{Placement, Source, Taken, traffic};
+use super::{Placement, Reach, Source, Taken, traffic};
 use crate::{mesh::context::Context, object::range};
 
 /// Adds the routes of the lists `tls` and `tcp`; the former come first.
@@ -28,7 +28,8 @@ fn tls(context: &mut Context<'_>, source: &Source<'_>, routes: &mut Vec<Route>) 
             let is_own = name.eq_ignore_ascii_case(&source.scope.service.hostname);
             if is_own && can_match(source, placement, &matched.destination_subnets) {
                 let ports = Some(matched.port).filter(|port| *port != 0).into_iter().collect();
-                routes.push(lower(context, source, [i, j], ports, &route.route));
+                let reach = placement.reach(ports);
+                routes.push(lower(context, source, [i, j], reach, &route.route));
             }
         }
     }
@@ -51,8 +52,10 @@ fn tcp(context: &mut Context<'_>, source: &Source<'_>, routes: &mut Vec<Route>) 
             let Some(ports) = taken.left(source.scope, matched.port).filter(|_| matches) else {
                 continue;
             };
-            routes.push(lower(context, source, [i, j], ports, &route.route));
-            taken.take(source.scope, matched.port);
+            routes.push(lower(context, source, [i, j], placement.reach(ports), &route.route));
+            if placement.client_labels().is_empty() {
+                taken.take(source.scope, matched.port);
+            }
         }
     }
 }
@@ -72,7 +75,7 @@ fn lower(
     context: &mut Context<'_>,
     source: &Source<'_>,
     position: [usize; 2],
-    ports: Vec<u32>,
+    reach: Reach,
     route: &[TcpDestination],
 ) -> Route {
     let is_only = route.len() == 1;
@@ -80,5 +83,5 @@ fn lower(
         .iter()
         .map(|to| traffic::destination(context, source, &to.destination, to.weight, is_only));
     let tcp = TcpRoute { destinations: destinations.collect() };
-    source.route(position, false, ports, String::new(), Traffic::Tcp(tcp))
+    source.route(position, false, reach, String::new(), Traffic::Tcp(tcp))
 }

@@ -104,6 +104,37 @@ fn a_pod_of_services_behind_different_waypoints_is_reached_through_each_of_them(
 }
 
 #[test]
+fn the_account_that_a_gateway_declares_is_let_through() {
+    let runs_as = |account: &str| {
+        format!(
+            "annotations: {{fairlead.io/require-waypoint: \"true\", \
+             gateway.istio.io/service-account: {account}}}"
+        )
+    };
+    let users = service("one", "istio.io/use-waypoint: w1") + &cart();
+    let mut mesh = mesh(&(gateway("w1", DEMANDS) + &gateway("w2", &runs_as("other")) + &users));
+    let admits = |mesh: &Mesh, key: &str| {
+        admitted(&policies(mesh)[key]).into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let of_w1 = "shop/only_through_w1";
+    assert_eq!(admits(&mesh, of_w1), ["cluster.local/ns/shop/sa/w1"]);
+    // A pod that passes itself off as the waypoint changes nothing.
+    let label = "gateway.networking.k8s.io/gateway-name: w1";
+    mesh.apply(applied(&pod("pretender", "10.0.0.6", label)));
+    assert_eq!(admits(&mesh, of_w1), ["cluster.local/ns/shop/sa/w1"]);
+    mesh.apply(applied(&gateway("w1", &runs_as("keeper"))));
+    assert_eq!(admits(&mesh, of_w1), ["cluster.local/ns/shop/sa/keeper"]);
+    // So it is in the policy of a pod that has several waypoints.
+    mesh.apply(applied(&service("other", "istio.io/use-waypoint: w2")));
+    let [key] = &named(&mesh)[..] else { panic!("{:?}", named(&mesh)) };
+    let both = ["cluster.local/ns/shop/sa/keeper", "cluster.local/ns/shop/sa/other"];
+    assert_eq!(admits(&mesh, key), both);
+    mesh.apply(applied(&gateway("w2", DEMANDS)));
+    let both = ["cluster.local/ns/shop/sa/keeper", "cluster.local/ns/shop/sa/w2"];
+    assert_eq!(admits(&mesh, key), both);
+}
+
+#[test]
 fn a_demand_is_felt_as_soon_as_it_is_made_or_withdrawn() {
     let users = service("cart", "istio.io/use-waypoint: w") + &cart();
     let mut mesh = mesh(&(gateway("w", "") + &users));

@@ -25,7 +25,7 @@ pub(super) struct Part {
 
 /// The endpoint, in some pods.
 #[derive(Debug)]
-pub(super) struct Script {
+pub(in crate::waypoint) struct Script {
     part: Arc<Mutex<Part>>,
     /// Requests of which the head has come.
     asked: Arc<AtomicUsize>,
@@ -51,13 +51,13 @@ impl Script {
     }
 
     /// Has it answer so from now on.
-    pub(super) fn answers(&self, answer: impl Into<Vec<u8>>, closes: bool) {
+    pub(in crate::waypoint) fn answers(&self, answer: impl Into<Vec<u8>>, closes: bool) {
         let part = Part { answer: answer.into(), closes };
         *self.part.lock().unwrap_or_else(PoisonError::into_inner) = part;
     }
 
     /// Returns how many requests it has been asked.
-    pub(super) fn asked(&self) -> usize {
+    pub(in crate::waypoint) fn asked(&self) -> usize {
         self.asked.load(Relaxed)
     }
 }

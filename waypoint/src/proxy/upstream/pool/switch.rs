@@ -107,9 +107,9 @@ impl Pool {
             if let Some(room) = self.room(key, wanted) {
                 return Ok(room);
             }
-            match self.wait(key, wanted).await? {
+            match self.wait(key, wanted, || self.idle(key)).await? {
                 Free::Room(room) => return Ok(room),
-                Free::Idle(connection) => drop(connection),
+                Free::Open(connection) => drop(connection),
             }
         }
     }

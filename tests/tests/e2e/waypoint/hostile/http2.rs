@@ -1,0 +1,126 @@
+//! Requests over HTTP/2 that would be two over HTTP/1 (trust.md row 52).
+
+use anyhow::{Result, ensure};
+use tokio::io::AsyncWriteExt as _;
+
+use super::Hostile;
+use crate::peer::{Frame, PREFACE, adopt, block_on, header_block, read_frame, write_frame};
+
+/// What a server of HTTP/1 might take for a request of its own.
+const HIDDEN: &[u8] = b"GET /hidden HTTP/1.1\r\nHost: raw\r\n\r\n";
+
+/// The first byte of a header block whose status is 200 (RFC 7541, appendix A).
+const STATUS_200: u8 = 0x88;
+
+/// What is wrong, the request's headers, and what follows them.
+type Case = (&'static str, Vec<(&'static str, &'static [u8])>, &'static [u8]);
+
+pub(super) fn requests_over_http2_that_would_be_two_over_http1_are_reset(
+    hostile: &Hostile,
+) -> Result<()> {
+    for (what, headers, body) in cases() {
+        hostile.recorder.forget();
+        ensure!(!is_answered(hostile, &headers, body)?, "{what}: it is answered");
+        let sent = hostile.recorder.sent().to_ascii_lowercase();
+        ensure!(!sent.contains("hidden"), "{what}: {sent}");
+    }
+    // Both ways of saying so are right in themselves.
+    for (what, headers, body) in [
+        ("no body", post(b"POST", b"/", &[("content-length", b"0")]), &b""[..]),
+        ("a body", post(b"POST", b"/", &[("content-length", b"4")]), b"body"),
+    ] {
+        ensure!(is_answered(hostile, &headers, body)?, "{what}: it is not answered");
+    }
+    hostile.is_well()
+}
+
+fn cases() -> Vec<Case> {
+    let plain = |headers: &[(&'static str, &'static [u8])]| post(b"POST", b"/", headers);
+    vec![
+        // H2.CL.
+        ("content-length of none", plain(&[("content-length", b"0")]), HIDDEN),
+        (
+            "content-length of less",
+            plain(&[("content-length", b"4")]),
+            b"bodyGET /hidden HTTP/1.1\r\n",
+        ),
+        ("content-length of more", plain(&[("content-length", b"999")]), b"body"),
+        (
+            "content-length twice",
+            plain(&[("content-length", b"0"), ("content-length", b"37")]),
+            HIDDEN,
+        ),
+        ("content-length of no number", plain(&[("content-length", b"+37")]), HIDDEN),
+        // H2.TE.
+        (
+            "transfer-encoding",
+            plain(&[("transfer-encoding", b"chunked")]),
+            b"0\r\n\r\nGET /hidden HTTP/1.1\r\n\r\n",
+        ),
+        ("te", plain(&[("te", b"chunked")]), b""),
+        ("connection", plain(&[("connection", b"transfer-encoding")]), b""),
+        // Line breaks.
+        ("a value", plain(&[("x", b"y\r\nhidden: 1")]), b""),
+        ("a value's line feed", plain(&[("x", b"y\nhidden: 1")]), b""),
+        ("a value's zero", plain(&[("x", b"y\0hidden: 1")]), b""),
+        ("a name", plain(&[("x: y\r\nhidden", b"1")]), b""),
+        ("a name's colon", plain(&[("hidden:", b"1")]), b""),
+        ("a path", post(b"GET", b"/ HTTP/1.1\r\nhidden: 1\r\n\r\nGET /hidden", &[]), b""),
+        ("a space in a path", post(b"GET", b"/hidden HTTP/1.1", &[]), b""),
+        ("a method", post(b"GET / HTTP/1.1\r\nhidden: 1\r\n\r\nGET", b"/hidden", &[]), b""),
+        ("a space in a method", post(b"GET /hidden", b"/", &[]), b""),
+        (
+            "an authority",
+            vec![
+                (":method", b"GET"),
+                (":scheme", b"http"),
+                (":path", b"/"),
+                (":authority", b"raw\r\nhidden: 1"),
+            ],
+            b"",
+        ),
+        (
+            "a scheme",
+            vec![
+                (":method", b"GET"),
+                (":scheme", b"http://hidden/?"),
+                (":path", b"/hidden"),
+                (":authority", b"raw"),
+            ],
+            b"",
+        ),
+    ]
+}
+
+/// Returns the headers of a request.
+fn post(
+    method: &'static [u8],
+    path: &'static [u8],
+    headers: &[(&'static str, &'static [u8])],
+) -> Vec<(&'static str, &'static [u8])> {
+    let first: [(_, &'static [u8]); 4] =
+        [(":method", method), (":scheme", b"http"), (":path", path), (":authority", b"raw")];
+    [&first[..], headers].concat()
+}
+
+/// Returns whether a request is answered with success. It ends with its body.
+fn is_answered(hostile: &Hostile, headers: &[(&str, &[u8])], body: &[u8]) -> Result<bool> {
+    let socket = hostile.dial()?;
+    block_on(async {
+        let mut io = adopt(socket)?;
+        io.write_all(PREFACE).await?;
+        write_frame(&mut io, &Frame::no_settings()).await?;
+        let head = Frame::new(Frame::HEADERS, Frame::END_HEADERS, 1, header_block(headers));
+        let rest = Frame::new(Frame::DATA, Frame::END_STREAM, 1, body);
+        // What ends the connection may have come before.
+        let _ = io.write_all(&[head.to_bytes(), rest.to_bytes()].concat()).await;
+        while let Ok(frame) = read_frame(&mut io).await {
+            match (frame.kind, frame.payload.first()) {
+                (Frame::HEADERS, Some(&STATUS_200)) => return Ok(true),
+                (Frame::HEADERS | Frame::RST_STREAM | Frame::GOAWAY, _) => return Ok(false),
+                _ => {}
+            }
+        }
+        Ok(false)
+    })
+}
