@@ -19,7 +19,7 @@
 //! | `request_head_time` | [`DEFAULT_HEAD_TIMEOUT`], or `--request-head-timeout`; the connection is closed |
 //! | `stream_idle` | [`DEFAULT_STREAM_IDLE_TIMEOUT`], or `--stream-idle-timeout`; the answer is 408, or what has begun is reset |
 //! | `request_time` | `--request-timeout`; the answer is 408, or what has begun is reset |
-//! | `tcp_idle` | [`DEFAULT_TCP_IDLE_TIMEOUT`], or `connectionPool.tcp.idleTimeout` of a destination rule; the connection is reset |
+//! | `tcp_idle` | [`DEFAULT_TCP_IDLE_TIMEOUT`], or `connectionPool.tcp.idleTimeout` of a destination rule, for connections that are not HTTP or not any longer; it is reset |
 //! | `interim_answers` | [`MAX_INTERIM_ANSWERS`]; the answer is 502 with the flag `UPE` |
 //! | `answer_frames` | as `request_frames` for a connection to an endpoint that speaks HTTP/2; the answer is the same |
 //!

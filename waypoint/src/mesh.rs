@@ -11,6 +11,7 @@ mod snapshot;
 
 pub use self::{
     apply::{MeshResource, subscriptions},
+    binding::Binding,
     preamble::{OriginTls, Preamble, ProxyVersion, Unsupported},
     service::{Backend, ServiceView, Way},
     snapshot::{Snapshot, Target},

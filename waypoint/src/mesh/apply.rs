@@ -148,11 +148,15 @@ impl Snapshot {
             let view = match (self.services.get(&key), self.views.get(&key), extent) {
                 (Some(_), Some(view), Extent::Routes) => view.with_routes(self.routes.get(&key)),
                 (Some(service), previous, _) => ServiceView::new(self, service, previous),
-                (None, ..) => {
+                (None, previous, _) => {
+                    end_binding(previous);
                     self.views.remove_mut(&key);
                     continue;
                 }
             };
+            if view.binding().is_none() {
+                end_binding(self.views.get(&key));
+            }
             self.views.insert_mut(key, Arc::new(view));
         }
     }
@@ -292,6 +296,13 @@ impl Snapshot {
             // Nothing was accepted under such a name.
             Some(_) | None => {}
         }
+    }
+}
+
+/// Has the connections to a service end that it took while it was bound to this waypoint.
+fn end_binding(view: Option<&Arc<ServiceView>>) {
+    if let Some(binding) = view.and_then(|view| view.binding()) {
+        binding.end();
     }
 }
 

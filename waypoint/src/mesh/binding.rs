@@ -1,9 +1,41 @@
 //! What this waypoint stands in for: what is bound to it, and nothing else. A proxy to anywhere would
 //! lend its own identity to whoever asks.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
 use mesh_api::workload::{GatewayAddress, GatewayDestination, Service, Workload};
+use tokio::sync::Notify;
 
 use super::snapshot::Snapshot;
+
+/// That a service is bound to this waypoint, from when it begins to when it ends.
+#[derive(Debug, Default)]
+pub struct Binding {
+    is_over: AtomicBool,
+    ended: Notify,
+}
+
+// === impl Binding ===
+
+impl Binding {
+    /// Returns whether it has ended.
+    pub fn is_over(&self) -> bool {
+        self.is_over.load(Relaxed)
+    }
+
+    /// Waits for its end.
+    pub async fn over(&self) {
+        let ended = self.ended.notified();
+        if !self.is_over() {
+            ended.await;
+        }
+    }
+
+    pub(super) fn end(&self) {
+        self.is_over.store(true, Relaxed);
+        self.ended.notify_waiters();
+    }
+}
 
 // === impl Snapshot ===
 

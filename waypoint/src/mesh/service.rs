@@ -18,6 +18,7 @@ use mesh_api::{
 use tokio::sync::Notify;
 
 use super::{
+    binding::Binding,
     preamble::{Preamble, Unsupported},
     snapshot::Snapshot,
 };
@@ -46,6 +47,8 @@ pub struct ServiceView {
     service: Arc<Service>,
     ports: Arc<HashMap<u16, Port>>,
     policies: ServicePolicies,
+    /// None if it is not bound to this waypoint, which then only sends it what is for others.
+    binding: Option<Arc<Binding>>,
     /// Where requests go if nobody says anything.
     default_route: Arc<HttpRoute>,
 }
@@ -163,13 +166,18 @@ impl ServiceView {
         };
         let policies = mesh.policies.of(&mesh.gateway, Some(&service.key));
         let ports = Arc::new(ports.collect());
-        Self { service: service.clone(), ports, policies, default_route }
+        let binding = mesh.stands_in_for_service(service).then(|| {
+            let before = previous.and_then(|previous| previous.binding.clone());
+            before.unwrap_or_default()
+        });
+        Self { service: service.clone(), ports, policies, binding, default_route }
     }
 
     /// Returns the same with other policies.
     pub(super) fn with_policies(&self, policies: ServicePolicies) -> Self {
         let (service, ports) = (self.service.clone(), self.ports.clone());
-        Self { service, ports, policies, default_route: self.default_route.clone() }
+        let (binding, default_route) = (self.binding.clone(), self.default_route.clone());
+        Self { service, ports, policies, binding, default_route }
     }
 
     /// Returns the same with other routes.
@@ -180,8 +188,13 @@ impl ServiceView {
             (*number, Port { protocol, routes, backends })
         });
         let (service, policies) = (self.service.clone(), self.policies.clone());
-        let default_route = self.default_route.clone();
-        Self { service, ports: Arc::new(ports.collect()), policies, default_route }
+        let (binding, default_route) = (self.binding.clone(), self.default_route.clone());
+        Self { service, ports: Arc::new(ports.collect()), policies, binding, default_route }
+    }
+
+    /// Returns that it is bound to this waypoint, if it is.
+    pub fn binding(&self) -> Option<&Binding> {
+        self.binding.as_deref()
     }
 
     /// Returns the policies of the service.

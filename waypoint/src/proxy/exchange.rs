@@ -111,6 +111,8 @@ enum End {
     Broken,
     /// Its time was over.
     Late,
+    /// In another protocol, nothing moved for too long.
+    Idle,
 }
 
 // === impl Exchange ===
@@ -246,6 +248,12 @@ impl Finished {
         self.0.sent.end = End::Late;
     }
 
+    /// Notes that nothing moved any more in that protocol.
+    pub(super) fn idle(&mut self) {
+        self.0.connection.worker.shared.metrics.limit("tcp_idle").inc();
+        self.0.sent.end = End::Idle;
+    }
+
     /// Notes that the rest of the body is lost.
     pub(super) fn broken(&mut self) {
         self.0.sent.end = End::Broken;
@@ -265,6 +273,10 @@ impl Drop for Exchange {
             End::Late => {
                 self.flags.insert(Flag::UpstreamRequestTimeout);
                 self.details = "response_timeout".into();
+            }
+            End::Idle => {
+                self.flags.insert(Flag::StreamIdleTimeout);
+                self.details = "stream_idle_timeout".into();
             }
             End::Unfinished => {
                 self.flags.insert(Flag::DownstreamConnectionTermination);

@@ -98,6 +98,7 @@ async fn serve_http1(connection: Rc<Connection>, io: RequestIo) -> hyper::Result
             ended = served.as_mut() => break ended,
             // An error means that the process ends at once.
             _ = draining.wait_for(|draining| *draining), if !is_leaving => {}
+            () = connection.unbound(), if !is_leaving => {}
             fate = exchanges.watch(shared.patience, |lapse| shared.metrics.lapsed(lapse)) => {
                 if is_leaving || fate == Fate::Stuck {
                     return Ok(());
@@ -145,6 +146,7 @@ async fn serve_http2(connection: Rc<Connection>, io: RequestIo) -> hyper::Result
             }
             // An error means that the process ends at once.
             _ = draining.wait_for(|draining| *draining), if !is_leaving => {}
+            () = connection.unbound(), if !is_leaving => {}
             fate = exchanges.watch(shared.patience, |lapse| shared.metrics.lapsed(lapse)) => {
                 if is_leaving || fate == Fate::Stuck {
                     return Ok(());
@@ -263,6 +265,9 @@ async fn decide(
     mut request: Parts,
     body: Replay,
 ) -> Answer {
+    if connection.is_unbound() {
+        return Answer::Local(LocalReply::NoCluster);
+    }
     if let Err(refused) = settle_connect(&mut request, rand::random()) {
         return Answer::Local(refused);
     }

@@ -1,16 +1,30 @@
 //! Connections of which the bytes are not looked at, and on which nothing moves any more.
 
-use std::{rc::Rc, time::Duration};
+use std::{future::pending, rc::Rc, time::Duration};
 
-use tokio::time::{Instant, sleep};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, copy_bidirectional},
+    time::{Instant, sleep},
+};
 
-use super::watched::Intake;
+use super::watched::{Intake, Watched};
 
 /// Looks at a connection in the time after which it is idle: it ends a quarter of it late at most.
 const LOOKS: u32 = 4;
 
 /// Shortest pause between two looks.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+
+/// How a connection ended of which the bytes were passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Passed {
+    /// Both directions have ended.
+    Whole,
+    /// One of its ends has failed.
+    Broken,
+    /// Nothing moved for too long.
+    Idle,
+}
 
 /// How one end of a connection was last seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,8 +35,33 @@ struct Seen {
     still: Duration,
 }
 
+/// Passes bytes both ways, unless nothing moves for as long as `idle` says.
+pub(super) async fn pass<C, E>(
+    client: &mut Watched<C>,
+    endpoint: &mut Watched<E>,
+    idle: Option<Duration>,
+) -> Passed
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    E: AsyncRead + AsyncWrite + Unpin,
+{
+    let ends = [client.intake(), endpoint.intake()];
+    let idle = async {
+        match idle {
+            Some(limit) => until_idle(ends, limit).await,
+            None => pending().await,
+        }
+    };
+    tokio::select! {
+        passed = copy_bidirectional(client, endpoint) => {
+            if passed.is_ok() { Passed::Whole } else { Passed::Broken }
+        }
+        () = idle => Passed::Idle,
+    }
+}
+
 /// Waits until a connection has been idle for `limit`, whose ends are these.
-pub(super) async fn until_idle(ends: [Rc<Intake>; 2], limit: Duration) {
+async fn until_idle(ends: [Rc<Intake>; 2], limit: Duration) {
     let mut moved = [Instant::now(); 2];
     loop {
         sleep((limit / LOOKS).max(SHORTEST_PAUSE)).await;

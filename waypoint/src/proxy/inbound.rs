@@ -2,6 +2,7 @@
 
 use std::{
     cell::OnceCell,
+    future::pending,
     net::{Ipv4Addr, SocketAddr},
     rc::Rc,
     sync::Arc,
@@ -40,7 +41,7 @@ use super::{
 use crate::{
     balance::Labels,
     limits::CLIENT_IDLE_TIMEOUT,
-    mesh::{Backend, ServiceView, Target},
+    mesh::{Backend, Binding, ServiceView, Target},
     policy::{Peer, Subject, Verdict},
     route::{HttpRoute, RequestHead, RouteTable},
 };
@@ -271,6 +272,25 @@ impl Connection {
         let Target::Service(view, port) = &self.target else { return None };
         let now = self.worker.shared.snapshot.load().service(&view.service().key).cloned();
         Some((now.unwrap_or_else(|| view.clone()), *port))
+    }
+
+    /// Returns whether what the client connected to is not bound to this waypoint any longer: nothing
+    /// is said here of its routes then, nor of TLS to its endpoints.
+    pub(super) fn is_unbound(&self) -> bool {
+        self.binding().is_some_and(Binding::is_over)
+    }
+
+    /// Waits until it is not.
+    pub(super) async fn unbound(&self) {
+        match self.binding() {
+            Some(binding) => binding.over().await,
+            None => pending().await,
+        }
+    }
+
+    fn binding(&self) -> Option<&Binding> {
+        let Target::Service(view, _) = &self.target else { return None };
+        view.binding()
     }
 
     /// Returns the client's labels as they are now, where routes depend on them.

@@ -1,18 +1,11 @@
 //! Connections whose protocol is not looked at.
 
-use std::{
-    future::pending,
-    num::NonZeroU16,
-    rc::Rc,
-    time::{Duration, Instant},
-};
-
-use tokio::io::copy_bidirectional;
+use std::{num::NonZeroU16, rc::Rc, time::Instant};
 
 use super::{
-    idle::until_idle,
+    idle::{Passed, pass},
     inbound::{Connection, Io},
-    upstream::{self, Opening, UpstreamError, Version, Wanted},
+    upstream::{Opening, UpstreamError, Version, Wanted},
     watched::Watched,
 };
 use crate::{
@@ -22,14 +15,6 @@ use crate::{
     route::{Flag, Flags},
     telemetry::{RequestLabels, Side},
 };
-
-/// How a connection that was passed on ended.
-enum End {
-    /// Both directions have, or one is broken.
-    Ended,
-    /// Nothing moved for too long.
-    Idle,
-}
 
 /// Passes a connection on to an endpoint, byte for byte.
 pub(super) async fn serve(connection: Rc<Connection>, io: Io) {
@@ -79,32 +64,13 @@ pub(super) async fn serve(connection: Rc<Connection>, io: Io) {
     let (mut client, mut endpoint) = (Watched::new(io), Watched::new(upstream));
     let ended = pass(&mut client, &mut endpoint, cluster.policy().pool.tcp_idle_timeout).await;
     picked.finish(Outcome::Connected, Instant::now());
-    if matches!(ended, End::Idle) {
+    // What is broken is broken for both, and each sees to its own end.
+    if ended == Passed::Idle {
         metrics.limit("tcp_idle").inc();
         tracing::info!(client = %connection.client, source = %connection.source, "connection closed: it was idle");
         labels.flags = labels.flags.with(Flag::StreamIdleTimeout);
     }
     metrics.closed(&labels, endpoint.read, client.read);
-}
-
-/// Passes bytes both ways, unless nothing moves for as long as `idle` says.
-async fn pass(
-    client: &mut Watched<Io>,
-    endpoint: &mut Watched<Box<dyn upstream::Io>>,
-    idle: Option<Duration>,
-) -> End {
-    let ends = [client.intake(), endpoint.intake()];
-    let idle = async {
-        match idle {
-            Some(limit) => until_idle(ends, limit).await,
-            None => pending().await,
-        }
-    };
-    tokio::select! {
-        // What is broken is broken for both, and each sees to its own end.
-        _passed = copy_bidirectional(client, endpoint) => End::Ended,
-        () = idle => End::Idle,
-    }
 }
 
 /// Returns what the connection goes to.

@@ -11,17 +11,20 @@ use http::{
 };
 use hyper::{ext::Protocol, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
-use tokio::io::copy_bidirectional;
 
 use super::{
     checked::Checked,
     exchange::Finished,
+    idle::{Passed, pass},
     inbound::RequestIo,
     prefixed::Prefixed,
     upstream::{Io, Switch, Switched},
     watched::Watched,
 };
-use crate::route::{LocalReply, ResetReason};
+use crate::{
+    limits::DEFAULT_TCP_IDLE_TIMEOUT,
+    route::{LocalReply, ResetReason},
+};
 
 /// A request of a client to speak another protocol.
 #[derive(Debug)]
@@ -106,7 +109,8 @@ impl Upgrade {
 // === impl Tunnel ===
 
 impl Tunnel {
-    /// Passes bytes between client and endpoint until both directions have ended, or one is broken.
+    /// Passes bytes between client and endpoint until both directions have ended, one is broken, or
+    /// nothing moves any more.
     pub(super) async fn run(self, mut finished: Finished) {
         let client = match self.client.await {
             Ok(client) => client,
@@ -122,13 +126,14 @@ impl Tunnel {
         };
         let Switched { io, places: _places } = self.endpoint;
         let mut endpoint = Watched::new(io);
-        let passed = copy_bidirectional(&mut client, &mut endpoint).await;
+        let ended = pass(&mut client, &mut endpoint, Some(DEFAULT_TCP_IDLE_TIMEOUT)).await;
         finished.passed(client.read, endpoint.read);
-        match passed {
-            Ok(_) => finished.completed(),
+        match ended {
+            Passed::Whole => finished.completed(),
             // Without an end the client is known to have gone away.
-            Err(_) if client.is_broken => {}
-            Err(_) => finished.broken(),
+            Passed::Broken if client.is_broken => {}
+            Passed::Broken => finished.broken(),
+            Passed::Idle => finished.idle(),
         }
     }
 }

@@ -1,6 +1,9 @@
 //! A waypoint is told of what is for it.
 
-use std::net::SocketAddr;
+use std::{
+    io::{Read as _, Write as _},
+    net::SocketAddr,
+};
 
 use anyhow::{Context as _, Result};
 use fairlead_lab::{
@@ -14,6 +17,7 @@ use super::{FELT, WAYPOINT, b};
 use crate::{
     clients::{Answer, curl_with},
     mesh::vip4,
+    peer::dial,
 };
 
 /// Keys of a service of each namespace.
@@ -216,6 +220,26 @@ fn a_service_that_is_bound_to_another_waypoint_takes_its_routes_there() -> Resul
         assert!(is_forbidden(&two.get(b(), path)?), "{path}");
     }
     Ok(())
+}
+
+#[test]
+fn connections_to_a_service_that_is_bound_to_another_waypoint_end_and_none_is_refused() -> Result<()>
+{
+    let two = Two::new("wpleave")?;
+    two.wait_for_routes(&[B], &[T])?;
+    two.wait_for(b(), "/", |answer| answer.is_ok() && answer.remote == "b")?;
+    let mut kept = dial(&two.mesh.a, b())?;
+    kept.write_all(b"GET / HTTP/1.1\r\nhost: b\r\n\r\n")?;
+    let mut first = vec![0; b"HTTP/1.1 200".len()];
+    kept.read_exact(&mut first)?;
+    assert_eq!(first, b"HTTP/1.1 200");
+
+    bind(&two.mesh, USE_OTHER)?;
+    // It ends in order, without another request.
+    kept.set_read_timeout(Some(FELT))?;
+    kept.read_to_end(&mut Vec::new())?;
+    two.wait_for_routes(&[], &[B, T])?;
+    two.wait_for(b(), "/", |answer| answer.is_ok() && answer.remote == "b")
 }
 
 /// Returns how a client stands with what only waypoints are told, if it is one.
