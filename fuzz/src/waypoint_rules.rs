@@ -7,7 +7,7 @@ use std::{
 
 use fairlead_waypoint::{
     policy::{GatewayKey, Peer, PolicySet, Subject},
-    route::{Found, RequestHead, Route, ServiceRoutes},
+    route::{Client, Found, RequestHead, Route, ServiceRoutes},
 };
 use http::{Request, request::Parts};
 use mesh_api::proto::l7;
@@ -30,8 +30,9 @@ pub fn waypoint_rules(data: &[u8]) {
         let mut routes = ServiceRoutes::default();
         routes.insert(route);
         assert_eq!(routes.len(), 1);
-        let client = BTreeMap::from([("app".to_owned(), "web".to_owned())]);
-        let found = || match routes.tables(PORT).of("shop").find(&head, Some(&client)) {
+        let labels = BTreeMap::from([("app".to_owned(), "web".to_owned())]);
+        let client = Client { namespace: "shop", labels: Some(&labels) };
+        let found = || match routes.tables(PORT).of(client.namespace).find(&head, client) {
             Found::Route(route) => Some(route.name.clone()),
             Found::NoMatch | Found::NoRoutes => None,
         };

@@ -5,7 +5,7 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use fairlead_waypoint::route::{RequestHead, Route, ServiceRoutes};
+use fairlead_waypoint::route::{Client, RequestHead, Route, ServiceRoutes};
 use http::Request;
 use mesh_api::proto::l7::{self, path_match::Kind};
 
@@ -53,7 +53,11 @@ fn lookup(criterion: &mut Criterion) {
         let (parts, ()) = request.expect("a valid request").into_parts();
         group.bench_with_input(BenchmarkId::from_parameter(size), &table, |bencher, table| {
             bencher.iter(|| {
-                black_box(table.of("shop").find(&RequestHead::of(black_box(&parts), "http"), None));
+                black_box(
+                    table
+                        .of("shop")
+                        .find(&RequestHead::of(black_box(&parts), "http"), Client::default()),
+                );
             });
         });
     }

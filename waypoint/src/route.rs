@@ -33,11 +33,8 @@ use std::{num::NonZeroU16, sync::Arc};
 use bytes::Bytes;
 use mesh_api::{proto::l7, workload::ServiceKey};
 
-use self::{
-    clients::Clients,
-    invalid::{At, each},
-};
 pub use self::{
+    clients::Client,
     cors::{Cors, CorsDecision},
     fault::{Abort, Fault, Injected},
     flags::{Flag, Flags, LocalReply, ResetReason, grpc_status},
@@ -56,6 +53,10 @@ pub use self::{
     table::{Found, RouteTable, RouteTables, ServiceRoutes},
     template::{Facts, MAX_TEMPLATE_BYTES, Missing, Response, Template, View},
     wire::Share,
+};
+use self::{
+    clients::Clients,
+    invalid::{At, each},
 };
 pub(crate) use self::{head::split_port, matching::joined};
 
@@ -111,8 +112,7 @@ impl TryFrom<l7::Route> for Route {
     type Error = Invalid;
 
     fn try_from(wire: l7::Route) -> Result<Self, Invalid> {
-        let l7::Route { id, service, ports, order, name, traffic, client_namespace, client_labels } =
-            wire;
+        let l7::Route { id, service, ports, order, name, traffic, .. } = wire;
         let name: Arc<str> = name.into();
         let traffic = match traffic.ok_or(Problem::Missing).at("traffic")? {
             l7::route::Traffic::Http(http) => {
@@ -126,13 +126,13 @@ impl TryFrom<l7::Route> for Route {
         let ports = each(ports, "ports", |port| wire::port(port)?.ok_or(Problem::Port(port)))?;
         let service = wire::service(service).at("service")?;
         let client_namespace =
-            Some(client_namespace).filter(|name| !name.is_empty()).map(Arc::from);
+            Some(wire.client_namespace).filter(|name| !name.is_empty()).map(Arc::from);
         Ok(Self {
             id: id.into(),
             service,
             ports: ports.into(),
             client_namespace,
-            clients: client_labels.into(),
+            clients: Clients::new(wire.source_namespace, wire.client_labels),
             order,
             traffic,
         })

@@ -88,6 +88,7 @@ pub(super) fn routes(
     let is_for_all = |route: &Route| {
         route.client_namespace.is_empty()
             && route.client_labels.is_empty()
+            && route.source_namespace.is_empty()
             && matches!(route.traffic, Some(Traffic::Http(_)))
     };
     if !routes.iter().any(is_for_all) && context.settings.default_retries.is_some() {

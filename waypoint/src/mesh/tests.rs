@@ -19,7 +19,7 @@ use super::{service::MANY_ENDPOINTS, *};
 use crate::{
     balance::Context,
     policy::{GatewayKey, Peer, Subject, Verdict},
-    route::{Action, Found, RequestHead},
+    route::{Action, Client, Found, RequestHead},
 };
 
 const HOST: &str = "cart.shop.svc.cluster.local";
@@ -135,7 +135,12 @@ impl Told {
     /// Returns the status that a request is answered with by its route; none if it goes on.
     fn answer(&self, path: &str) -> Option<u16> {
         let (parts, ()) = Request::get(path).body(()).unwrap().into_parts();
-        match self.view().routes(80, "shop").unwrap().find(&RequestHead::of(&parts, "http"), None) {
+        match self
+            .view()
+            .routes(80, "shop")
+            .unwrap()
+            .find(&RequestHead::of(&parts, "http"), Client::default())
+        {
             Found::Route(route) => match &route.action {
                 Action::Respond(answer) => Some(answer.status.as_u16()),
                 other @ (Action::Forward(_) | Action::Redirect(_)) => panic!("{other:?}"),

@@ -319,7 +319,8 @@ fn route_of(connection: &Connection, request: &Parts) -> Option<(Arc<HttpRoute>,
     };
     let routes = view.routes(port, connection.source.namespace.as_str())?;
     let labels = connection.client_labels(routes);
-    let route = match routes.find(&RequestHead::of(request, SCHEME), labels.as_deref()) {
+    let client = connection.client_with(labels.as_deref());
+    let route = match routes.find(&RequestHead::of(request, SCHEME), client) {
         Found::Route(route) => route.clone(),
         Found::NoMatch => return None,
         Found::NoRoutes => view.default_route().clone(),

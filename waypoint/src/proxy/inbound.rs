@@ -43,7 +43,7 @@ use crate::{
     limits::CLIENT_IDLE_TIMEOUT,
     mesh::{Backend, Binding, ServiceView, Target},
     policy::{Peer, Subject, Verdict},
-    route::{HttpRoute, RequestHead, RouteTable},
+    route::{Client, HttpRoute, RequestHead, RouteTable},
 };
 
 /// A connection of a client, which came through a tunnel.
@@ -291,6 +291,11 @@ impl Connection {
     fn binding(&self) -> Option<&Binding> {
         let Target::Service(view, _) = &self.target else { return None };
         view.binding()
+    }
+
+    /// Returns the client, of which [`Connection::client_labels`] are the labels, as routes see it.
+    pub(super) fn client_with<'a>(&'a self, labels: Option<&'a Labels>) -> Client<'a> {
+        Client { namespace: self.source.namespace.as_str(), labels }
     }
 
     /// Returns the client's labels as they are now, where routes depend on them.

@@ -80,7 +80,7 @@ fn backend(connection: &Connection) -> Option<std::sync::Arc<Backend>> {
     };
     let routes = view.routes(port, connection.source.namespace.as_str())?;
     let labels = connection.client_labels(routes);
-    let Some(route) = routes.tcp(labels.as_deref()) else {
+    let Some(route) = routes.tcp(connection.client_with(labels.as_deref())) else {
         return view.backend(port, "").cloned();
     };
     let destination = route.destinations.choose(rand::random())?;

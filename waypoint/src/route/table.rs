@@ -12,10 +12,9 @@ use rpds::HashTrieMapSync;
 use self::index::PathIndex;
 use super::{
     HttpRoute, RequestHead, Route, TcpRoute, Traffic,
-    clients::Clients,
+    clients::{Client, Clients},
     path::{Bucket, lower_case},
 };
-use crate::balance::Labels;
 
 /// The routes of one service, from which the tables of its ports are made. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -148,8 +147,8 @@ impl RouteTable {
         self.depends_on_labels
     }
 
-    /// Returns the route of a request; `client` is the labels of who sends it, if they are known.
-    pub fn find(&self, request: &RequestHead<'_>, client: Option<&Labels>) -> Found<'_> {
+    /// Returns the route of a request of a client.
+    pub fn find(&self, request: &RequestHead<'_>, client: Client<'_>) -> Found<'_> {
         if self.http.is_empty() {
             return Found::NoRoutes;
         }
@@ -179,9 +178,8 @@ impl RouteTable {
         }
     }
 
-    /// Returns the route of a connection whose protocol is not looked at, from a client with these
-    /// labels.
-    pub fn tcp(&self, client: Option<&Labels>) -> Option<&Arc<TcpRoute>> {
+    /// Returns the route of a client's connection whose protocol is not looked at.
+    pub fn tcp(&self, client: Client<'_>) -> Option<&Arc<TcpRoute>> {
         self.tcp.iter().find(|entry| entry.clients.include(client)).map(|entry| &entry.route)
     }
 }

@@ -312,6 +312,7 @@ impl Source<'_> {
                 String::new()
             },
             client_labels: BTreeMap::new(),
+            source_namespace: String::new(),
         }
     }
 }

@@ -61,12 +61,14 @@ struct Placement<'a> {
 }
 
 /// Whose traffic a route is for, and where it arrives.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Reach {
     /// Empty for all ports.
     ports: Vec<u32>,
     /// Empty for all clients.
     client_labels: BTreeMap<String, String>,
+    /// The same.
+    source_namespace: String,
 }
 
 /// Ports that an earlier route takes all traffic of.
@@ -106,6 +108,7 @@ impl Source<'_> {
             traffic: Some(traffic),
             client_namespace: String::new(),
             client_labels: reach.client_labels,
+            source_namespace: reach.source_namespace,
         }
     }
 }
@@ -125,24 +128,23 @@ impl<'a> Placement<'a> {
     /// Returns whether the conditions can hold at the waypoint of a service.
     fn holds(self, scope: &Scope) -> bool {
         let port = self.port == 0 || scope.ports.contains(&self.port);
-        if !self.gateways.is_empty() {
-            // Gateways decide alone.
-            return port && is_for_mesh(self.gateways);
-        }
-        let namespace = self.source_namespace;
-        port && (namespace.is_empty() || *namespace == *scope.consumer)
+        port && is_for_mesh(self.gateways)
     }
 
-    /// Returns the labels that a client has to have, which is known once it connects.
-    fn client_labels(self) -> &'a BTreeMap<String, String> {
-        const ALL: &BTreeMap<String, String> = &BTreeMap::new();
-        // Gateways decide alone.
-        if self.gateways.is_empty() { self.source_labels } else { ALL }
+    /// Returns whether all clients are meant. Gateways decide alone: beside them, it does not count
+    /// what else is said of clients.
+    fn is_for_all(self) -> bool {
+        let is_for_some = !self.source_labels.is_empty() || !self.source_namespace.is_empty();
+        !self.gateways.is_empty() || !is_for_some
     }
 
     /// Returns the reach of a route that is left these ports.
     fn reach(self, ports: Vec<u32>) -> Reach {
-        Reach { ports, client_labels: self.client_labels().clone() }
+        if self.is_for_all() {
+            return Reach { ports, ..Reach::default() };
+        }
+        let client_labels = self.source_labels.clone();
+        Reach { ports, client_labels, source_namespace: self.source_namespace.to_owned() }
     }
 }
 
@@ -254,7 +256,7 @@ fn http(context: &mut Context<'_>, source: &Source<'_>, routes: &mut Vec<Route>)
             }
             let Some(ports) = taken.left(scope, matched.port) else { continue };
             let Some(conditions) = matching::lower(matched) else { continue };
-            let is_last = placement.client_labels().is_empty() && matching::is_catch_all(matched);
+            let is_last = placement.is_for_all() && matching::is_catch_all(matched);
             let traffic = Traffic::Http(action::lower(context, source, route, conditions));
             let reach = placement.reach(ports);
             routes.push(source.route([i, j], is_last, reach, name(route, matched), traffic));

@@ -119,6 +119,26 @@ fn clients_get_the_version_that_is_meant_for_the_labels_that_they_have_when_they
 }
 
 #[test]
+fn clients_get_the_version_that_is_meant_for_their_namespace() -> Result<()> {
+    let bound = Bound::new("wpspaces")?;
+    let (here, elsewhere) = (&bound.mesh.a, &bound.mesh.c);
+    bound.write(&routes(&format!(
+        "  - match: [{{sourceNamespace: {}}}]
+    route: [{{destination: {{host: b, subset: v2}}}}]
+  - route: [{{destination: {{host: b, subset: v1}}}}]
+",
+        elsewhere.namespace()
+    )))?;
+    bound.wait_for_of(elsewhere, &[], |answer| bound.is_second(answer) && answer.is_ok())?;
+    bound.wait_for_of(here, &[], |answer| bound.is_first(answer) && answer.is_ok())?;
+    for _ in 0..10 {
+        assert!(bound.is_second(&curl_with(elsewhere, b(), &[])?));
+        assert!(bound.is_first(&curl_with(here, b(), &[])?));
+    }
+    Ok(())
+}
+
+#[test]
 fn requests_are_shared_out_by_weight() -> Result<()> {
     let bound = Bound::new("wpweights")?;
     bound.write(&routes(&format!(

@@ -3,6 +3,7 @@ use mesh_api::proto::l7::{self, StringMatch, path_match::Kind, string_match};
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
 use super::*;
+use crate::balance::Labels;
 
 fn wire(id: usize, order: &[u8], path: Option<l7::PathMatch>) -> l7::Route {
     let response = l7::DirectResponse { status: 200, ..Default::default() };
@@ -34,6 +35,13 @@ fn with_method(mut route: l7::Route, method: &str) -> l7::Route {
     route
 }
 
+/// A client of whom nothing is known.
+const ANYBODY: Client<'_> = Client { namespace: "", labels: None };
+
+fn labelled(labels: Option<&Labels>) -> Client<'_> {
+    Client { namespace: "shop", labels }
+}
+
 fn app(name: &str) -> Labels {
     Labels::from([("app".to_owned(), name.to_owned())])
 }
@@ -49,7 +57,7 @@ fn table(routes: Vec<l7::Route>) -> RouteTable {
 fn found(table: &RouteTable, method: &str, path: &str) -> Option<String> {
     let request = Request::builder().method(method).uri(path).body(()).unwrap();
     let (parts, ()) = request.into_parts();
-    match table.find(&RequestHead::of(&parts, "http"), None) {
+    match table.find(&RequestHead::of(&parts, "http"), ANYBODY) {
         Found::Route(route) => Some(route.name.to_string()),
         Found::NoMatch | Found::NoRoutes => None,
     }
@@ -89,9 +97,9 @@ fn the_first_in_order_that_matches_is_found() {
 fn a_service_with_routes_refuses_what_none_matches_and_one_without_does_not() {
     let (parts, ()) = Request::builder().uri("/x").body(()).unwrap().into_parts();
     let head = RequestHead::of(&parts, "http");
-    assert!(matches!(RouteTable::default().find(&head, None), Found::NoRoutes));
+    assert!(matches!(RouteTable::default().find(&head, ANYBODY), Found::NoRoutes));
     let only = table(vec![wire(0, &[], path(Kind::Exact("/y".into()), false))]);
-    assert!(matches!(only.find(&head, None), Found::NoMatch));
+    assert!(matches!(only.find(&head, ANYBODY), Found::NoMatch));
 }
 
 #[test]
@@ -112,7 +120,8 @@ fn a_route_is_for_its_ports_until_it_is_removed() {
     assert_eq!(name(&service, 80).as_deref(), Some("route-1"));
     assert_eq!(name(&service, 5432).as_deref(), Some("route-2"));
     assert!(
-        service.tables(5432).all.tcp(None).is_some() && service.tables(80).all.tcp(None).is_none()
+        service.tables(5432).all.tcp(ANYBODY).is_some()
+            && service.tables(80).all.tcp(ANYBODY).is_none()
     );
     service.remove("1");
     assert_eq!(name(&service, 80).as_deref(), Some("route-2"));
@@ -147,7 +156,7 @@ fn routes_of_a_namespace_hold_for_its_clients_in_place_of_those_for_all() {
         let table = tables.of(namespace);
         let name = http.map(|id| format!("route-{id}"));
         assert_eq!(found(table, "GET", path), name, "{namespace} {path}");
-        assert_eq!(*table.tcp(None).unwrap().name, *format!("route-{tcp}"), "{namespace}");
+        assert_eq!(*table.tcp(ANYBODY).unwrap().name, *format!("route-{tcp}"), "{namespace}");
     }
     service.remove("1");
     service.remove("3");
@@ -155,10 +164,10 @@ fn routes_of_a_namespace_hold_for_its_clients_in_place_of_those_for_all() {
     let (parts, ()) = Request::builder().uri("/x").body(()).unwrap().into_parts();
     let head = RequestHead::of(&parts, "http");
     assert!(
-        matches!(tables.of("shop").find(&head, None), Found::NoRoutes),
+        matches!(tables.of("shop").find(&head, ANYBODY), Found::NoRoutes),
         "only others have routes"
     );
-    assert!(matches!(tables.of("bank").find(&head, None), Found::NoMatch));
+    assert!(matches!(tables.of("bank").find(&head, ANYBODY), Found::NoMatch));
 }
 
 #[test]
@@ -191,14 +200,14 @@ fn routes_for_labels_hold_for_clients_that_have_them_and_are_none_for_others() {
     ] {
         let (parts, ()) = Request::get(path).body(()).unwrap().into_parts();
         let head = RequestHead::of(&parts, "http");
-        let said = |table: &RouteTable| match table.find(&head, client.as_ref()) {
+        let said = |table: &RouteTable| match table.find(&head, labelled(client.as_ref())) {
             Found::Route(route) => route.name.to_string(),
             Found::NoMatch => "no match".to_owned(),
             Found::NoRoutes => "no routes".to_owned(),
         };
         assert_eq!(said(&both), expected, "{client:?} {path}");
         assert_eq!(said(&only), expected_of_only, "{client:?} {path}");
-        assert_eq!(*both.tcp(client.as_ref()).unwrap().name, *expected_tcp, "{client:?}");
+        assert_eq!(*both.tcp(labelled(client.as_ref())).unwrap().name, *expected_tcp, "{client:?}");
     }
     assert!(both.depends_on_labels());
     for id in ["1", "4"] {
@@ -258,7 +267,7 @@ fn a_lookup_among_many_routes_allocates_nothing() {
     let allocations = allocation_counter::measure(|| {
         let head = RequestHead::of(&parts, "http");
         assert!(
-            matches!(table.find(&head, None), Found::Route(route) if &*route.name == "route-995")
+            matches!(table.find(&head, ANYBODY), Found::Route(route) if &*route.name == "route-995")
         );
     });
     assert_eq!(allocations.count_total, 0);
@@ -268,7 +277,7 @@ fn a_lookup_among_many_routes_allocates_nothing() {
 fn first_match(
     routes: &[Entry<HttpRoute>],
     request: &RequestHead<'_>,
-    client: Option<&Labels>,
+    client: Client<'_>,
 ) -> Option<Arc<str>> {
     let is_for =
         |entry: &&Entry<HttpRoute>| entry.clients.include(client) && entry.route.matches(request);
@@ -291,18 +300,24 @@ fn kind() -> impl Strategy<Value = Kind> {
     ]
 }
 
-/// Path, method, client and order of a route.
-type Drawn = (Option<(Kind, bool)>, Option<&'static str>, Option<&'static str>, u8);
+/// A name, or none.
+type Name = Option<&'static str>;
+
+/// Path, method, label and namespace of clients, and order of a route.
+type Drawn = (Option<(Kind, bool)>, Name, Name, Name, u8);
 
 fn routes() -> impl Strategy<Value = Vec<l7::Route>> {
     let method = option::weighted(0.3, select(&["GET", "PUT"][..]));
-    let client = option::weighted(0.3, select(&["web", "cart"][..]));
-    let one = (option::weighted(0.9, (kind(), any::<bool>())), method, client, any::<u8>());
+    let label = option::weighted(0.3, select(&["web", "cart"][..]));
+    let namespace = option::weighted(0.3, select(&["shop", "bank"][..]));
+    let matched = option::weighted(0.9, (kind(), any::<bool>()));
+    let one = (matched, method, label, namespace, any::<u8>());
     vec(one, 0..40).prop_map(|list| {
-        let route = |(id, (matched, method, client, order)): (usize, Drawn)| {
+        let route = |(id, (matched, method, label, namespace, order)): (usize, Drawn)| {
             let path = matched.and_then(|(kind, ignore_case)| path(kind, ignore_case));
-            let client_labels = client.map(app).unwrap_or_default();
-            let route = l7::Route { client_labels, ..wire(id, &[order], path) };
+            let client_labels = label.map(app).unwrap_or_default();
+            let source_namespace = namespace.unwrap_or_default().to_owned();
+            let route = l7::Route { client_labels, source_namespace, ..wire(id, &[order], path) };
             match method {
                 Some(method) => with_method(route, method),
                 None => route,
@@ -324,7 +339,7 @@ proptest! {
             let (mut parts, ()) = Request::builder().body(()).unwrap().into_parts();
             parts.method = method.clone();
             let head = RequestHead { path, ..RequestHead::of(&parts, "http") };
-            for client in [None, Some(&app("web"))] {
+            for client in [None, Some(&app("web"))].map(labelled) {
                 let expected = first_match(&table.http, &head, client);
                 let found = match table.find(&head, client) {
                     Found::Route(route) => Some(route.name.clone()),

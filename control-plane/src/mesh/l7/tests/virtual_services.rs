@@ -98,8 +98,6 @@ fn conditions_that_are_decided_beforehand_drop_their_entries() {
     let cases = [
         ("gateways: [g]", 0),
         ("gateways: [g], sourceLabels: {app: web}", 0),
-        ("sourceNamespace: shop", 1),
-        ("sourceNamespace: bank", 0),
         ("headers: {'@request.auth.claims.a': {exact: b}}", 0),
         ("withoutHeaders: {'@request.auth.claims.a': {exact: b}}", 1),
         ("headers: {':method': {exact: GET}}", 1),
@@ -146,16 +144,34 @@ fn labels_of_clients_are_told_unless_gateways_decide() {
 }
 
 #[test]
+fn the_namespace_of_clients_is_told_unless_gateways_decide() {
+    let own = "sniHosts: [cart.shop.svc.cluster.local]";
+    for (list, conditions, expected) in [
+        ("http", "sourceNamespace: bank", "bank"),
+        ("http", "sourceNamespace: shop", "shop"),
+        ("http", "sourceNamespace: bank, gateways: [mesh]", ""),
+        ("tcp", "sourceNamespace: bank", "bank"),
+        ("tls", &format!("{own}, sourceNamespace: bank"), "bank"),
+    ] {
+        let spec = format!("hosts: [cart], {list}: [{{match: [{{{conditions}}}], {TILL}}}]");
+        let found = routes(&shop(&virtual_service("v", &spec)));
+        let [route] = found.as_slice() else { panic!("{spec}: {found:#?}") };
+        assert_eq!(route.source_namespace, expected, "{spec}");
+    }
+}
+
+#[test]
 fn what_takes_everything_of_some_clients_stays_in_its_place_and_leaves_the_rest_to_others() {
-    let labelled = "match: [{sourceLabels: {app: web}}]";
-    let spec = format!(
-        "hosts: [cart], http: [{{name: a, {labelled}, {TILL}}}, {{name: b, match: [{{method: \
-         {{exact: GET}}}}], {TILL}}}, {{name: c, {TILL}}}, {{name: d, {labelled}, {TILL}}}]"
-    );
-    let expected = ["v/http/0/0 [] a", "v/http/1/0 [] b", "v/http/2/0 [] c"];
-    assert_eq!(told(&virtual_service("v", &spec)), expected);
-    let spec = format!("hosts: [cart], tcp: [{{{labelled}, {TILL}}}, {{{TILL}}}, {{{TILL}}}]");
-    assert_eq!(told(&virtual_service("v", &spec)), ["v/tcp/0/0 [] ", "v/tcp/1/0 [] "]);
+    for some in ["match: [{sourceLabels: {app: web}}]", "match: [{sourceNamespace: bank}]"] {
+        let spec = format!(
+            "hosts: [cart], http: [{{name: a, {some}, {TILL}}}, {{name: b, match: [{{method: \
+             {{exact: GET}}}}], {TILL}}}, {{name: c, {TILL}}}, {{name: d, {some}, {TILL}}}]"
+        );
+        let expected = ["v/http/0/0 [] a", "v/http/1/0 [] b", "v/http/2/0 [] c"];
+        assert_eq!(told(&virtual_service("v", &spec)), expected);
+        let spec = format!("hosts: [cart], tcp: [{{{some}, {TILL}}}, {{{TILL}}}, {{{TILL}}}]");
+        assert_eq!(told(&virtual_service("v", &spec)), ["v/tcp/0/0 [] ", "v/tcp/1/0 [] "]);
+    }
 }
 
 #[test]
@@ -441,7 +457,7 @@ fn connections_are_routed_by_what_is_known_of_them() {
         (format!("tcp: [{{{to}}}]"), vec!["v/tcp/0/0 [] "]),
         (format!("tcp: [{{match: [{{port: 9000}}], {to}}}]"), vec!["v/tcp/0/0 [9000] "]),
         (format!("tcp: [{{match: [{{port: 9001}}], {to}}}]"), vec![]),
-        (format!("tcp: [{{match: [{{sourceNamespace: shop}}], {to}}}]"), vec![]),
+        (format!("tcp: [{{match: [{{sourceNamespace: shop}}], {to}}}]"), vec!["v/tcp/0/0 [] "]),
         (
             format!("tcp: [{{match: [{{destinationSubnets: [10.96.0.0/16]}}], {to}}}]"),
             vec!["v/tcp/0/0 [] "],

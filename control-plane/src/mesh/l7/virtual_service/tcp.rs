@@ -53,7 +53,7 @@ fn tcp(context: &mut Context<'_>, source: &Source<'_>, routes: &mut Vec<Route>) 
                 continue;
             };
             routes.push(lower(context, source, [i, j], placement.reach(ports), &route.route));
-            if placement.client_labels().is_empty() {
+            if placement.is_for_all() {
                 taken.take(source.scope, matched.port);
             }
         }
@@ -62,13 +62,11 @@ fn tcp(context: &mut Context<'_>, source: &Source<'_>, routes: &mut Vec<Route>) 
 
 /// Returns whether connections to the service can match.
 fn can_match(source: &Source<'_>, placement: Placement<'_>, subnets: &[String]) -> bool {
-    // Without gateways, none of the source's namespace matches either.
-    let by_source = placement.gateways.is_empty() && !placement.source_namespace.is_empty();
     let addressed = || {
         let subnets = subnets.iter().filter_map(|subnet| range(subnet)).collect::<Vec<_>>();
         source.scope.addresses.iter().any(|address| subnets.iter().any(|net| net.contains(address)))
     };
-    placement.holds(source.scope) && !by_source && (subnets.is_empty() || addressed())
+    placement.holds(source.scope) && (subnets.is_empty() || addressed())
 }
 
 fn lower(
