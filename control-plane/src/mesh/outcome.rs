@@ -65,7 +65,7 @@ impl Outcomes {
         diff: &mut Diff,
     ) -> Moved {
         let old = self.by_unit.remove(unit).unwrap_or_default();
-        let resources: Box<[_]> = resources.into_iter().map(|new| reuse(&old, new)).collect();
+        let resources = reuse(&old, resources);
         for resource in &old.resources {
             diff.before(resource);
         }
@@ -145,10 +145,17 @@ impl Diff {
     }
 }
 
-/// Returns the old one of two equal resources, so that it is held once.
-fn reuse(old: &Outcome, new: Resource) -> Arc<Resource> {
-    let equal = old.resources.iter().find(|old| ***old == new);
-    equal.map_or_else(|| Arc::new(new), Arc::clone)
+/// Returns the old ones of equal resources, so that they are held once.
+fn reuse(old: &Outcome, new: Vec<Resource>) -> Box<[Arc<Resource>]> {
+    // A service may have thousands of routes, of which one has changed.
+    let old: HashMap<_, _> =
+        old.resources.iter().map(|old| ((old.kind, old.name.as_str()), old)).collect();
+    let held = |new: Resource| {
+        let equal = old.get(&(new.kind, new.name.as_str())).filter(|old| ****old == new);
+        let equal = equal.map(|old| Arc::clone(old));
+        equal.unwrap_or_else(|| Arc::new(new))
+    };
+    new.into_iter().map(held).collect()
 }
 
 /// Returns the place of a change among others: what is named comes before what names it, and goes
