@@ -46,7 +46,7 @@ impl Setup<'_> {
         );
         fs::create_dir_all(self.dir)?;
         for kind in self.servers() {
-            write_routes(self.dir, kind, count, "m0")?;
+            put_routes(self.dir, kind, &routes(kind, count, "m0"))?;
         }
         let config = self.dir.join("envoy.json");
         fs::write(&config, self.bootstrap().to_string())?;
@@ -197,8 +197,8 @@ impl Setup<'_> {
     }
 }
 
-/// Puts `count` routes in the place of those there were; the last one marks its answers.
-pub(super) fn write_routes(dir: &Path, kind: Kind, count: u32, mark: &str) -> Result<()> {
+/// Returns `count` routes as Envoy reads them; the last one marks its answers.
+pub(super) fn routes(kind: Kind, count: u32, mark: &str) -> String {
     let previous_hosts = json!({
         "name": "envoy.retry_host_predicates.previous_hosts",
         "typed_config": {
@@ -233,9 +233,14 @@ pub(super) fn write_routes(dir: &Path, kind: Kind, count: u32, mark: &str) -> Re
         "name": kind.argument(),
         "virtual_hosts": [{ "name": "server", "domains": ["*"], "routes": routes }],
     });
+    json!({ "version_info": mark, "resources": [resource] }).to_string()
+}
+
+/// Puts routes in the place of those there were.
+pub(super) fn put_routes(dir: &Path, kind: Kind, routes: &str) -> Result<()> {
     let path = routes_path(dir, kind);
     let new = path.with_extension("new");
-    fs::write(&new, json!({ "version_info": mark, "resources": [resource] }).to_string())?;
+    fs::write(&new, routes)?;
     // Envoy looks when a file is moved into the directory.
     Ok(fs::rename(new, path)?)
 }

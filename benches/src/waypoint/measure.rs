@@ -101,8 +101,9 @@ pub(super) fn changes(scene: &Scene, proxy: &Proxy, count: u32) -> Result<Vec<f6
     let mut taken = Vec::new();
     for change in 1..=count {
         let mark = format!("m{change}-{}", proxy.name);
+        let change = scene.change(proxy, &mark)?;
         let began = SystemTime::now();
-        scene.mark(proxy, &mark)?;
+        change()?;
         watch.wait_for_output(&format!("{mark} "), PATIENCE)?;
         // The line is whole at the dot.
         watch

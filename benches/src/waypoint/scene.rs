@@ -65,6 +65,9 @@ pub(super) struct Proxy {
     process: Process,
 }
 
+/// A change of a route that is ready to be made.
+pub(super) type Change<'a> = Box<dyn FnOnce() -> Result<()> + 'a>;
+
 #[derive(Debug)]
 enum Process {
     Fairlead(WaypointProxy),
@@ -160,15 +163,19 @@ impl Scene {
         self.client.spawn(self.load_command(proxy, kind, verb, args)?)
     }
 
-    /// Changes the last route, so that its answers have `mark`.
-    pub(super) fn mark(&self, proxy: &Proxy, mark: &str) -> Result<()> {
+    /// Returns what changes the last route, so that its answers have `mark`.
+    pub(super) fn change<'a>(&'a self, proxy: &'a Proxy, mark: &str) -> Result<Change<'a>> {
         match &proxy.process {
-            // As with `kubectl apply`: the object that has the route, and no other.
-            Process::Fairlead(_) => match objects::routes(self.routes, mark).pop() {
-                Some((file, object)) => self.plane.write(&file, &object),
-                None => Ok(()),
-            },
-            Process::Envoy(_, dir) => envoy::write_routes(dir, Kind::Http1, self.routes, mark),
+            Process::Fairlead(_) => {
+                // As with `kubectl apply`: the object that has the route, and no other.
+                let last = objects::routes(self.routes, mark).pop();
+                let (file, object) = last.context("no route")?;
+                Ok(Box::new(move || self.plane.write(&file, &object)))
+            }
+            Process::Envoy(_, dir) => {
+                let routes = envoy::routes(Kind::Http1, self.routes, mark);
+                Ok(Box::new(move || envoy::put_routes(dir, Kind::Http1, &routes)))
+            }
         }
     }
 
