@@ -1,12 +1,19 @@
 //! An application in a pod.
 
-use std::net::{SocketAddr, TcpListener};
+use std::{
+    io::ErrorKind,
+    net::{SocketAddr, TcpListener},
+    time::Duration,
+};
 
 use anyhow::Result;
-use fairlead_lab::{Host as _, Pod};
+use fairlead_lab::{Host as _, Pod, wait_for};
 use tokio::net::TcpStream;
 
 use super::RUNTIME;
+
+/// Time for a process to execute its program.
+const SOON: Duration = Duration::from_secs(5);
 
 /// A listening application in a pod.
 #[derive(Debug)]
@@ -20,7 +27,15 @@ pub(crate) struct App {
 impl App {
     /// Listens on `port` of `pod`, over IPv4 and IPv6.
     pub(crate) fn listen(pod: &Pod, port: u16) -> Result<Self> {
-        let probe = pod.netns().enter(|| Ok(TcpListener::bind(("::", port))?))?;
+        // A process that another test starts has every descriptor until it executes its program, also
+        // those of an application that listened here before.
+        let probe = wait_for("nobody else listens", SOON, || {
+            let bound = pod.netns().enter(|| Ok(TcpListener::bind(("::", port))));
+            match bound? {
+                Err(error) if error.kind() == ErrorKind::AddrInUse => Ok(None),
+                bound => Ok(Some(bound?)),
+            }
+        })?;
         probe.set_nonblocking(true)?;
         let _inside = RUNTIME.enter();
         Ok(Self { listener: tokio::net::TcpListener::from_std(probe.try_clone()?)?, probe })
