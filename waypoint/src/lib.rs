@@ -1,8 +1,8 @@
 //! Fairlead's waypoint: the L7 proxy of services that ask for one.
 //!
 //! [`policy`] decides whether a request goes on, [`route`] what is done with it, [`balance`] which
-//! endpoint gets it; [`mesh`] is what is known, from [`discovery`]; [`proxy`] does what is decided,
-//! and [`telemetry`] tells of it.
+//! endpoint gets it; [`mesh`] is what is known, from [`discovery`] and [`lookups`]; [`proxy`] does what
+//! is decided, and [`telemetry`] tells of it.
 //!
 //! What it does not do: of what a destination rule wants it reads files and no secrets
 //! (`credentialName`), and refuses where it would need one; it passes upgrades (WebSocket) on in HTTP/1.1
@@ -17,6 +17,7 @@ pub mod cli;
 pub mod discovery;
 pub mod http1;
 pub mod limits;
+pub mod lookups;
 pub mod mesh;
 pub mod policy;
 pub mod proxy;

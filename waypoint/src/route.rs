@@ -106,6 +106,20 @@ impl Route {
             Traffic::Tcp(_) => false,
         }
     }
+
+    /// Returns the services that it leads to.
+    fn destinations(&self) -> impl Iterator<Item = &ServiceKey> {
+        let (split, mirrors) = match &self.traffic {
+            Traffic::Http(http) => match &http.action {
+                Action::Forward(forward) => (Some(&forward.destinations), &forward.mirrors[..]),
+                Action::Redirect(_) | Action::Respond(_) => (None, &[][..]),
+            },
+            Traffic::Tcp(tcp) => (Some(&tcp.destinations), &[][..]),
+        };
+        let destinations = split.into_iter().flat_map(Split::destinations);
+        let services = destinations.map(|destination| &destination.service);
+        services.chain(mirrors.iter().map(|mirror| &mirror.service))
+    }
 }
 
 impl TryFrom<l7::Route> for Route {

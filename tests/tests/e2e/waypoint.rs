@@ -6,6 +6,7 @@ mod connections;
 mod deployed;
 mod grpc;
 mod hostile;
+mod names;
 mod origins;
 mod outage;
 mod policy;

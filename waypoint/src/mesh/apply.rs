@@ -1,6 +1,6 @@
 //! What a change of a resource does to the snapshot. Pure.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use mesh_api::{
     convert::{InvalidField, policy_key, service_key},
@@ -16,7 +16,7 @@ use prost::Message as _;
 
 use super::{
     service::ServiceView,
-    snapshot::{Extent, Snapshot},
+    snapshot::{Extent, Snapshot, named},
 };
 use crate::{
     balance::{self, Labels},
@@ -167,6 +167,10 @@ impl Snapshot {
         for address in &workload.addresses {
             self.by_address.insert_mut(*address, workload.clone());
         }
+        if let Some(name) = named(&workload) {
+            let uids = self.named.get(name).cloned().unwrap_or_default();
+            self.named.insert_mut(name.clone(), uids.insert(workload.uid.clone()));
+        }
         for key in workload.services.keys() {
             let endpoints = self.endpoints.get(key).cloned().unwrap_or_default();
             self.endpoints.insert_mut(key.clone(), endpoints.insert(workload.uid.clone()));
@@ -189,6 +193,7 @@ impl Snapshot {
                 self.by_address.remove_mut(address);
             }
         }
+        self.forget_name(&workload);
         for key in workload.services.keys() {
             if let Some(endpoints) = self.endpoints.get(key) {
                 let rest = endpoints.remove(uid);
@@ -201,6 +206,26 @@ impl Snapshot {
             self.touch(key.clone(), Extent::Whole);
         }
         true
+    }
+
+    fn forget_name(&mut self, workload: &Workload) {
+        let Some(name) = named(workload) else { return };
+        let rest = self.named.get(name).map(|uids| uids.remove(&workload.uid)).unwrap_or_default();
+        if rest.is_empty() {
+            self.named.remove_mut(name);
+            self.found.remove_mut(name);
+        } else {
+            self.named.insert_mut(name.clone(), rest);
+        }
+    }
+
+    /// Notes the addresses that a host name stands for. [`Snapshot::settle`] completes it.
+    pub fn found(&mut self, name: Arc<str>, addresses: Arc<[IpAddr]>) {
+        let Some(uids) = self.named.get(&name).cloned() else { return };
+        self.found.insert_mut(name, addresses);
+        for uid in &uids {
+            self.touch_services_of(uid);
+        }
     }
 
     fn touch_services_of(&mut self, uid: &WorkloadUid) {
