@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use mesh_api::{
-    crd::{DefaultTrafficPolicy, LocalitySettings, MeshConfig, OutboundMode, VirtualRetries},
+    crd::{
+        DefaultTrafficPolicy, LocalitySettings, MeshConfig, OutboundMode, TcpSettings,
+        VirtualRetries,
+    },
     workload::UnknownDestinations,
 };
 
@@ -38,6 +41,9 @@ pub(super) struct Settings {
     pub(super) default_retries: Option<VirtualRetries>,
     /// How services are used where no destination rule says it.
     pub(super) default_policy: DefaultTrafficPolicy,
+    /// How long a connection may take to be made and how it is probed, where no destination rule says
+    /// it; none for the usual way.
+    pub(super) default_connections: Option<TcpSettings>,
     /// How endpoints are chosen by where they are, where neither a destination rule nor the service
     /// says it; none for the usual way.
     pub(super) default_locality: Option<LocalitySettings>,
@@ -90,6 +96,12 @@ impl Settings {
             default_rule_export: config.default_destination_rule_export_to,
             default_retries: config.default_http_retry_policy,
             default_policy: config.default_traffic_policy,
+            default_connections: Some(TcpSettings {
+                connect_timeout: config.connect_timeout,
+                tcp_keepalive: config.tcp_keepalive,
+                ..TcpSettings::default()
+            })
+            .filter(|written| *written != TcpSettings::default()),
             default_locality: Some(config.locality_lb_setting).filter(|written| !is_usual(written)),
             unknown_destinations,
         }

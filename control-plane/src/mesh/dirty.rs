@@ -64,6 +64,11 @@ impl Dirty<'_> {
             Object::DestinationRule(rule) => {
                 let host = self.store.expanded(&key.name.namespace, &rule.spec.host);
                 self.uses(&host);
+                self.unit(&key);
+                for name in self.store.destination_rules.get(&(key.name.namespace, host)) {
+                    let (kind, name) = (ObjectKind::DestinationRule, name.clone());
+                    self.unit(&ObjectKey { kind, name });
+                }
             }
             Object::HttpRoute(_)
             | Object::GrpcRoute(_)

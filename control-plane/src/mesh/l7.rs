@@ -28,7 +28,10 @@ use mesh_api::{
 };
 
 pub(super) use self::{
-    authorization::of_policy, destination::destination, gateway_api::judge, labels::labels,
+    authorization::of_policy,
+    destination::{destination, note_ignored},
+    gateway_api::judge,
+    labels::labels,
     virtual_service::is_for_mesh,
 };
 use super::{context::Context, dependency::Use, hosts};

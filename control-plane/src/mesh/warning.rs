@@ -45,6 +45,22 @@ pub enum Warning {
     AddressesExhausted(String),
     /// A service is exported to some namespaces only, which proxies cannot tell apart.
     ExportedToAll,
+    /// A service entry of resolution NONE is bound to a waypoint, which knows no endpoints of it.
+    UnreachableAtWaypoint,
+    /// A field has no effect.
+    NoEffect {
+        /// Its path.
+        field: String,
+        /// Why not, and what to do about it.
+        why: &'static str,
+    },
+    /// An older object says the same of the same thing.
+    SaidByOlder {
+        /// Path of the field that has no effect.
+        field: String,
+        /// The older object.
+        by: ObjectName,
+    },
 }
 
 // === impl Warning ===
@@ -58,7 +74,8 @@ impl Warning {
             | Self::SelectorInRootNamespace
             | Self::InvalidCanaryWeight
             | Self::CanaryIsWaypoint
-            | Self::ExportedToAll => false,
+            | Self::ExportedToAll
+            | Self::NoEffect { .. } => false,
             Self::UnusedPolicy
             | Self::OlderInForce(_)
             | Self::WaypointMissing(_)
@@ -66,7 +83,9 @@ impl Warning {
             | Self::WaypointForbidden(_)
             | Self::WaypointUnsuited(_)
             | Self::HostTaken { .. }
-            | Self::AddressesExhausted(_) => true,
+            | Self::AddressesExhausted(_)
+            | Self::UnreachableAtWaypoint
+            | Self::SaidByOlder { .. } => true,
         }
     }
 
@@ -75,7 +94,10 @@ impl Warning {
         match self {
             Self::UnusedPolicy => "NoWorkloadSelected",
             Self::UnsupportedAction(_) | Self::OnlyAtWaypoint { .. } => "UnsupportedValue",
-            Self::SelectorInRootNamespace | Self::OlderInForce(_) => "Ignored",
+            Self::SelectorInRootNamespace
+            | Self::OlderInForce(_)
+            | Self::NoEffect { .. }
+            | Self::SaidByOlder { .. } => "Ignored",
             Self::WaypointMissing(_) | Self::WaypointNotReady(_) => "WaypointIsNotReady",
             Self::WaypointForbidden(_) => "CrossNamespaceWaypointForbidden",
             Self::WaypointUnsuited(_) => "UnsupportedTrafficType",
@@ -84,6 +106,7 @@ impl Warning {
             Self::HostTaken { .. } => "HostTaken",
             Self::AddressesExhausted(_) => "AddressesExhausted",
             Self::ExportedToAll => "ExportedToAll",
+            Self::UnreachableAtWaypoint => "UnsupportedValue",
         }
     }
 }
@@ -147,6 +170,16 @@ impl fmt::Display for Warning {
             Self::ExportedToAll => f.write_str(
                 "is visible to all namespaces, as proxies know only all and the own: use \".\" or \
                  \"*\"",
+            ),
+            Self::UnreachableAtWaypoint => f.write_str(
+                "spec.resolution: with NONE its waypoint knows no endpoints and answers 503: list \
+                 endpoints and use STATIC, use DNS, or set the label istio.io/use-waypoint to none",
+            ),
+            Self::NoEffect { field, why } => write!(f, "{field} has no effect: {why}"),
+            Self::SaidByOlder { field, by } => write!(
+                f,
+                "{field} has no effect, as {by} is older and says it of the same host: put both into \
+                 one object"
             ),
         }
     }

@@ -3,7 +3,8 @@
 use serde::Deserialize;
 
 use super::{
-    destination_rule::{ConnectionPoolSettings, LocalitySettings, OutlierSettings},
+    destination_rule::{ConnectionPoolSettings, LocalitySettings, OutlierSettings, TcpKeepalive},
+    quantity::Time,
     virtual_service::VirtualRetries,
 };
 
@@ -27,6 +28,10 @@ pub struct MeshConfig {
     pub outbound_traffic_policy: Option<OutboundTrafficPolicy>,
     /// How services are used where no destination rule says it.
     pub default_traffic_policy: DefaultTrafficPolicy,
+    /// How long a connection to an endpoint may take to be made, where no destination rule says it.
+    pub connect_timeout: Option<Time>,
+    /// How connections to endpoints are probed, where no destination rule says it.
+    pub tcp_keepalive: Option<TcpKeepalive>,
     /// How endpoints are chosen by where they are, where neither a destination rule nor the service
     /// says it.
     pub locality_lb_setting: LocalitySettings,

@@ -1,8 +1,15 @@
 //! Connections whose protocol is not looked at.
 
-use std::{num::NonZeroU16, rc::Rc, time::Instant};
+use std::{
+    num::NonZeroU16,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use tokio::time::{error::Elapsed, timeout};
 
 use super::{
+    hash,
     idle::{Passed, pass},
     inbound::{Connection, Io},
     upstream::{Opening, UpstreamError, Version, Wanted},
@@ -27,7 +34,8 @@ pub(super) async fn serve(connection: Rc<Connection>, io: Io) {
         return;
     };
     let cluster = backend.cluster().clone();
-    let context = Context { target: connection.address, ..Context::default() };
+    let hash = hash::of_connection(cluster.policy(), connection.client.ip());
+    let context = Context { hash, target: connection.address, ..Context::default() };
     let picked = cluster.choose(&context, rand::random(), Instant::now());
     let Ok(picked) = picked else { return refused(&connection, Some(Flag::NoHealthyUpstream)) };
     let Ok(_permit) = cluster.connection() else {
@@ -57,20 +65,39 @@ pub(super) async fn serve(connection: Rc<Connection>, io: Io) {
             return failed(&connection, &error);
         }
     };
+    picked.report(Outcome::Connected, Instant::now());
     let workload = &endpoint.instance.workload;
     let mut labels = labels(&connection, Some(workload), Flags::default());
     let metrics = &connection.worker.shared.metrics;
     metrics.opened(&labels);
     let (mut client, mut endpoint) = (Watched::new(io), Watched::new(upstream));
-    let ended = pass(&mut client, &mut endpoint, cluster.policy().pool.tcp_idle_timeout).await;
-    picked.finish(Outcome::Connected, Instant::now());
-    // What is broken is broken for both, and each sees to its own end.
-    if ended == Passed::Idle {
-        metrics.limit("tcp_idle").inc();
-        tracing::info!(client = %connection.client, source = %connection.source, "connection closed: it was idle");
-        labels.flags = labels.flags.with(Flag::StreamIdleTimeout);
+    let limits = &cluster.policy().pool;
+    let passing = pass(&mut client, &mut endpoint, limits.tcp_idle_timeout);
+    match within(limits.max_connection_duration, passing).await {
+        // What is broken is broken for both, and each sees to its own end.
+        Ok(Passed::Whole | Passed::Broken) => {}
+        Ok(Passed::Idle) => {
+            metrics.limit("tcp_idle").inc();
+            tracing::info!(client = %connection.client, source = %connection.source, "connection closed: it was idle");
+            labels.flags = labels.flags.with(Flag::StreamIdleTimeout);
+        }
+        Err(_) => {
+            tracing::info!(client = %connection.client, source = %connection.source, "connection closed: it has lasted for maxConnectionDuration");
+            labels.flags = labels.flags.with(Flag::DurationTimeout);
+        }
     }
+    drop(picked);
     metrics.closed(&labels, endpoint.read, client.read);
+}
+
+async fn within<T>(
+    limit: Option<Duration>,
+    passing: impl Future<Output = T>,
+) -> Result<T, Elapsed> {
+    match limit {
+        Some(limit) => timeout(limit, passing).await,
+        None => Ok(passing.await),
+    }
 }
 
 /// Returns what the connection goes to.
