@@ -94,7 +94,7 @@ impl Forwarding<'_> {
             Some(hash) => (Some(hash), None),
             None => hash::new_cookie(cluster.policy(), rand::random()).unzip(),
         };
-        let (version, switch) = spoken(&backend, &mut request, original.version, exchange);
+        let (version, switch) = spoken(&backend, original.version, exchange);
         let attempts = Attempts {
             connection: self.connection,
             forward: self.forward,
@@ -362,19 +362,12 @@ fn wanted(
 /// another protocol.
 fn spoken(
     backend: &Backend,
-    request: &mut Parts,
     client: HttpVersion,
     exchange: &Exchange,
 ) -> (Version, Option<Switch>) {
     let Some(asked) = &exchange.upgrade else { return (version_to(backend, client), None) };
-    // Whatever the client speaks: what it asks for is a matter of HTTP/1.1.
-    match version_to(backend, HttpVersion::HTTP_11) {
-        Version::Http1 => (Version::Http1, Some(asked.switch.clone())),
-        Version::Http2 => {
-            upgrade::withdraw(&mut request.headers);
-            (Version::Http2, None)
-        }
-    }
+    // Whatever the client speaks: endpoints that are not declared to take it in HTTP/2 do in HTTP/1.1.
+    (version_to(backend, HttpVersion::HTTP_11), Some(asked.switch.clone()))
 }
 
 /// Returns which HTTP an endpoint is spoken to in.
@@ -432,6 +425,8 @@ impl Ended {
         match self {
             Self::Answered(response) => balance::Outcome::Response(response.status().as_u16()),
             Self::TimedOut => balance::Outcome::Timeout,
+            // It can be as well as any.
+            Self::Failed(UpstreamError::NoExtendedConnect) => balance::Outcome::Abandoned,
             Self::Failed(error) if error.is_before_request() => balance::Outcome::ConnectFailure,
             Self::Failed(_) => balance::Outcome::Reset,
         }
@@ -474,6 +469,11 @@ fn reason(error: &UpstreamError) -> ResetReason {
     match error {
         UpstreamError::ConnectTimeout(_) => ResetReason::ConnectionTimeout,
         UpstreamError::Reset(_) => ResetReason::ConnectionTermination,
+        // As an endpoint does that is asked nevertheless.
+        UpstreamError::StreamReset(_) | UpstreamError::NoExtendedConnect => {
+            ResetReason::RemoteReset
+        }
+        UpstreamError::RefusedStream => ResetReason::RemoteRefusedStream,
         UpstreamError::Protocol(_) | UpstreamError::Excess(_) | UpstreamError::Unasked => {
             ResetReason::ProtocolError
         }
