@@ -410,17 +410,20 @@ fn redirects_and_answers_are_told() {
     );
     assert_eq!(redirected("prefixRewrite: /c").path, Some(redirect::Path::Prefix("/c".into())));
     let ports = [
-        ("uri: /b, port: 8443", redirect::Port::Number(8443)),
-        ("uri: /b", redirect::Port::Derived(l7::PortOrigin::RequestAuthority.into())),
+        ("uri: /b, port: 8443", Some(redirect::Port::Number(8443))),
+        ("uri: /b, authority: x.y", None),
         (
             "derivePort: FROM_PROTOCOL_DEFAULT",
-            redirect::Port::Derived(l7::PortOrigin::Scheme.into()),
+            Some(redirect::Port::Derived(l7::PortOrigin::Scheme.into())),
         ),
-        ("derivePort: FROM_REQUEST_PORT", redirect::Port::Derived(l7::PortOrigin::Listener.into())),
+        (
+            "derivePort: FROM_REQUEST_PORT",
+            Some(redirect::Port::Derived(l7::PortOrigin::Listener.into())),
+        ),
     ];
     for (fields, expected) in ports {
         let redirect = redirected(fields);
-        assert_eq!((redirect.port, redirect.status), (Some(expected), 301), "{fields}");
+        assert_eq!((redirect.port, redirect.status), (expected, 301), "{fields}");
     }
     for (fields, expected) in [("string: no", "no"), ("bytes: bm8=", "no")] {
         let http = http(&format!("directResponse: {{status: 503, body: {{{fields}}}}}"));
