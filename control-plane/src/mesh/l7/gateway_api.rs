@@ -23,7 +23,7 @@ use mesh_api::{
 };
 
 pub(in crate::mesh) use self::status::judge;
-use super::{Scope, order::Order, virtual_service::traffic};
+use super::{Scope, matching::never, order::Order, virtual_service::traffic};
 use crate::{
     mesh::{
         context::Context,
@@ -171,7 +171,7 @@ fn http(
         let matches = if rule.matches.is_empty() { &everything } else { &*rule.matches };
         for (j, matched) in matches.iter().enumerate() {
             let order = matching::http_order(Order::default().number(HTTP_CLASS), matched);
-            let Some(conditions) = matching::http(matched) else { continue };
+            let conditions = matching::http(matched).unwrap_or_else(never);
             let traffic = Traffic::Http(with_match(&route, conditions));
             routes.push(source.route([i, j], order, common.name, traffic));
         }
@@ -197,7 +197,7 @@ fn grpc(
         let matches = if rule.matches.is_empty() { &everything } else { &*rule.matches };
         for (j, matched) in matches.iter().enumerate() {
             let order = matching::grpc_order(Order::default().number(GRPC_CLASS), matched);
-            let Some(conditions) = matching::grpc(matched) else { continue };
+            let conditions = matching::grpc(matched).unwrap_or_else(never);
             let traffic = Traffic::Http(with_match(&route, conditions));
             routes.push(source.route([i, j], order, common.name, traffic));
         }

@@ -255,7 +255,7 @@ fn http(context: &mut Context<'_>, source: &Source<'_>, routes: &mut Vec<Route>)
                 continue;
             }
             let Some(ports) = taken.left(scope, matched.port) else { continue };
-            let Some(conditions) = matching::lower(matched) else { continue };
+            let conditions = matching::lower(matched);
             let is_last = placement.is_for_all() && matching::is_catch_all(matched);
             let traffic = Traffic::Http(action::lower(context, source, route, conditions));
             let reach = placement.reach(ports);

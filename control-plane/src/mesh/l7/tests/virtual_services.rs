@@ -8,7 +8,7 @@ use mesh_api::proto::l7::{
 use super::{SHOP, shop, told, virtual_service};
 use crate::{
     fixture::{applied, declared, routes},
-    mesh::{Mesh, Options},
+    mesh::{Mesh, Options, l7::matching::never},
 };
 
 /// The only route of `cart` with one rule, which has `fields`.
@@ -98,7 +98,7 @@ fn conditions_that_are_decided_beforehand_drop_their_entries() {
     let cases = [
         ("gateways: [g]", 0),
         ("gateways: [g], sourceLabels: {app: web}", 0),
-        ("headers: {'@request.auth.claims.a': {exact: b}}", 0),
+        ("headers: {'@request.auth.claims.a': {exact: b}}", 1),
         ("withoutHeaders: {'@request.auth.claims.a': {exact: b}}", 1),
         ("headers: {':method': {exact: GET}}", 1),
         ("headers: {':method': {exact: GET}}, method: {exact: GET}", 1),
@@ -111,6 +111,18 @@ fn conditions_that_are_decided_beforehand_drop_their_entries() {
         let spec = format!("hosts: [cart], http: [{{match: [{{{conditions}}}], {TILL}}}]");
         assert_eq!(told(&virtual_service("v", &spec)).len(), expected, "{conditions}");
     }
+}
+
+#[test]
+fn what_is_for_those_with_a_claim_is_for_nobody_and_leaves_no_service_without_routes() {
+    let claim = "'@request.auth.claims.a': {exact: b}";
+    let matched = |name: &str, conditions: &str| {
+        let fields = format!("match: [{{uri: {{prefix: /a}}, {name}: {{{conditions}}}}}], {TILL}");
+        http(&fields).r#match.unwrap()
+    };
+    assert_eq!(matched("headers", claim), never());
+    let without = matched("withoutHeaders", claim);
+    assert_eq!(without, matched("headers", ""), "nobody has one");
 }
 
 #[test]
