@@ -247,7 +247,7 @@ fn unusable() -> HttpRoute {
 
 /// Returns what a rule does, with whatever matches.
 fn action(context: &mut Context<'_>, source: &Source<'_>, rule: &Rule<'_>) -> HttpRoute {
-    let Ok(filters) = filter::lower(context, source, rule.filters) else { return unusable() };
+    let Ok(filters) = filter::of_rule(context, source, rule.filters) else { return unusable() };
     let action = match filters.redirect {
         Some(redirect) => Action::Redirect(redirect),
         None => Action::Forward(Forward {
@@ -259,8 +259,8 @@ fn action(context: &mut Context<'_>, source: &Source<'_>, rule: &Rule<'_>) -> Ht
     };
     HttpRoute {
         action: Some(action),
-        request_headers: filters.request_headers,
-        response_headers: filters.response_headers,
+        request_headers: filters.headers.request,
+        response_headers: filters.headers.response,
         cors: filters.cors,
         ..HttpRoute::default()
     }

@@ -26,15 +26,21 @@ const WHOLE: u64 = 1_000_000;
 /// Parts of the whole where nobody says how many.
 const DENOMINATOR: u32 = 100;
 
-/// All filters of a rule or a backend.
+/// All filters of a rule.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Filters {
-    pub(super) request_headers: Option<HeaderMutation>,
-    pub(super) response_headers: Option<HeaderMutation>,
+    pub(super) headers: HeaderFilters,
     pub(super) redirect: Option<Redirect>,
     pub(super) rewrite: Option<Rewrite>,
     pub(super) mirrors: Vec<Mirror>,
     pub(super) cors: Option<Cors>,
+}
+
+/// What filters do with headers.
+#[derive(Clone, Debug, Default)]
+pub(super) struct HeaderFilters {
+    pub(super) request: Option<HeaderMutation>,
+    pub(super) response: Option<HeaderMutation>,
 }
 
 /// Why filters cannot be applied.
@@ -44,26 +50,34 @@ pub(super) enum Unusable {
     Unknown(String),
     /// A redirect leaves nothing to rewrite.
     Contradiction,
+    /// It is one of a single backend, for which it cannot be done.
+    AtBackend(String),
 }
 
-/// Returns what filters do.
-pub(super) fn lower(
+/// Returns what the filters of a backend do: for a single one, only headers are changed.
+pub(super) fn of_backend(written: &[RouteFilter]) -> Result<HeaderFilters, Unusable> {
+    let mut headers = HeaderFilters::default();
+    for filter in written {
+        if !headers.take(filter)? {
+            return Err(Unusable::AtBackend(filter.kind.clone()));
+        }
+    }
+    Ok(headers)
+}
+
+/// Returns what the filters of a rule do.
+pub(super) fn of_rule(
     context: &mut Context<'_>,
     source: &Source<'_>,
     written: &[RouteFilter],
 ) -> Result<Filters, Unusable> {
     let mut filters = Filters::default();
     for filter in written {
+        if filters.headers.take(filter)? {
+            continue;
+        }
         let unknown = || Unusable::Unknown(filter.kind.clone());
         match filter.kind.as_str() {
-            "RequestHeaderModifier" => {
-                let headers = filter.request_header_modifier.as_ref().ok_or_else(unknown)?;
-                filters.request_headers = Some(mutation(headers));
-            }
-            "ResponseHeaderModifier" => {
-                let headers = filter.response_header_modifier.as_ref().ok_or_else(unknown)?;
-                filters.response_headers = Some(mutation(headers));
-            }
             "RequestRedirect" => {
                 let redirect = filter.request_redirect.as_ref().ok_or_else(unknown)?;
                 filters.redirect = Some(lower_redirect(redirect));
@@ -86,6 +100,22 @@ pub(super) fn lower(
         return Err(Unusable::Contradiction);
     }
     Ok(filters)
+}
+
+// === impl HeaderFilters ===
+
+impl HeaderFilters {
+    /// Takes a filter up if it is about headers; returns whether it is.
+    fn take(&mut self, filter: &RouteFilter) -> Result<bool, Unusable> {
+        let unknown = || Unusable::Unknown(filter.kind.clone());
+        let (taken, written) = match filter.kind.as_str() {
+            "RequestHeaderModifier" => (&mut self.request, &filter.request_header_modifier),
+            "ResponseHeaderModifier" => (&mut self.response, &filter.response_header_modifier),
+            _ => return Ok(false),
+        };
+        *taken = Some(mutation(written.as_ref().ok_or_else(unknown)?));
+        Ok(true)
+    }
 }
 
 fn mutation(written: &HeaderFilter) -> HeaderMutation {

@@ -24,7 +24,9 @@ use crate::{
 
 /// What is judged of a rule.
 struct Rule<'a> {
-    filters: Vec<&'a [RouteFilter]>,
+    filters: &'a [RouteFilter],
+    filters_of_backends: Vec<&'a [RouteFilter]>,
+    /// Those of mirrors, too.
     backends: Vec<&'a BackendReference>,
     /// Whether its conditions can be understood.
     is_understood: bool,
@@ -72,12 +74,10 @@ fn of_rule<'a>(
     backends: &'a [BackendReference],
     is_understood: bool,
 ) -> Rule<'a> {
-    let of_backends = backends.iter().map(|backend| backend.filters.as_slice());
-    let filters: Vec<_> = [filters].into_iter().chain(of_backends).collect();
-    let mirrors = filters.iter().flat_map(|filters| filters.iter());
-    let mirrors = mirrors.filter_map(|filter| filter.request_mirror.as_ref());
+    let filters_of_backends = backends.iter().map(|backend| backend.filters.as_slice()).collect();
+    let mirrors = filters.iter().filter_map(|filter| filter.request_mirror.as_ref());
     let backends = backends.iter().chain(mirrors.map(|mirror| &mirror.backend_ref)).collect();
-    Rule { filters, backends, is_understood }
+    Rule { filters, filters_of_backends, backends, is_understood }
 }
 
 fn of_parent(
@@ -166,18 +166,11 @@ fn accepted(
             let message = format!("rule {i}: a regular expression that is none");
             return refused("UnsupportedValue", message);
         }
-        for filters in &rule.filters {
-            match filter::lower(context, source, filters) {
-                Ok(_) => {}
-                Err(Unusable::Unknown(kind)) => {
-                    let message = format!("rule {i}: filter of the type `{kind}`");
-                    return refused("UnsupportedValue", message);
-                }
-                Err(Unusable::Contradiction) => {
-                    let message = format!("rule {i}: a redirect leaves nothing to rewrite");
-                    return refused("IncompatibleFilters", message);
-                }
-            }
+        let of_rule = filter::of_rule(context, source, rule.filters).map(drop);
+        let of_backends = rule.filters_of_backends.iter();
+        let mut of_backends = of_backends.map(|filters| filter::of_backend(filters).map(drop));
+        if let Err(unusable) = of_rule.and_then(|()| of_backends.try_for_each(|done| done)) {
+            return of_unusable(i, &unusable);
         }
     }
     let message = match waypoint {
@@ -188,6 +181,27 @@ fn accepted(
         ),
     };
     Judgement { holds: true, reason: "Accepted", message }
+}
+
+/// Returns what is said of a route whose rule `i` has filters that cannot be applied.
+fn of_unusable(i: usize, unusable: &Unusable) -> Judgement {
+    let unsupported = "UnsupportedValue";
+    match unusable {
+        Unusable::Unknown(kind) => {
+            refused(unsupported, format!("rule {i}: filter of the type `{kind}`"))
+        }
+        Unusable::Contradiction => {
+            let message = format!("rule {i}: a redirect leaves nothing to rewrite");
+            refused("IncompatibleFilters", message)
+        }
+        Unusable::AtBackend(kind) => {
+            let message = format!(
+                "rule {i}: filter of the type `{kind}` of a single backend: move it to the filters \
+                 of the rule"
+            );
+            refused(unsupported, message)
+        }
+    }
 }
 
 /// Returns whether all backends of a route are there.

@@ -159,7 +159,8 @@ fn backends_that_cannot_be_meant_refuse_their_share() {
         "backendRefs: [{name: till, port: 8080, weight: 3}, {name: nobody, port: 80}, {name: till, \
          port: 1}, {name: till}, {kind: Pod, name: x, port: 1, weight: 0}, {group: \
          networking.istio.io, kind: Hostname, name: till.shop.svc.cluster.local, port: 8080}, {name: \
-         till, port: 8080, filters: [{type: ExtensionRef}]}]",
+         till, port: 8080, filters: [{type: ExtensionRef}]}, {name: till, port: 8080, filters: [{type: \
+         URLRewrite, urlRewrite: {hostname: h}}]}]",
     )
     .action
     else {
@@ -174,6 +175,7 @@ fn backends_that_cannot_be_meant_refuse_their_share() {
         (0, 1, 500),
         (0, 0, 500),
         (8080, 1, 0),
+        (0, 1, 500),
         (0, 1, 500),
     ];
     assert_eq!(told, expected);
