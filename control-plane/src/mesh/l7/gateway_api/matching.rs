@@ -12,7 +12,7 @@ use mesh_api::{
     },
 };
 
-use crate::mesh::l7::order::Order;
+use crate::{mesh::l7::order::Order, object::is_expression};
 
 /// Path that every path begins with.
 const ROOT: &str = "/";
@@ -89,7 +89,7 @@ fn valid(conditions: HttpMatch) -> Option<HttpMatch> {
         _ => None,
     });
     let mut expressions = path.chain(values);
-    expressions.all(|regex| regex_syntax::parse(regex).is_ok()).then_some(conditions)
+    expressions.all(|regex| is_expression(regex)).then_some(conditions)
 }
 
 fn path_text(path: Option<&RoutePath>) -> &str {

@@ -194,6 +194,7 @@ fn of_unusable(i: usize, unusable: &Unusable) -> Judgement {
             let message = format!("rule {i}: a redirect leaves nothing to rewrite");
             refused("IncompatibleFilters", message)
         }
+        Unusable::Invalid(error) => refused(unsupported, format!("rule {i}: filters: {error}")),
         Unusable::AtBackend(kind) => {
             let message = format!(
                 "rule {i}: filter of the type `{kind}` of a single backend: move it to the filters \

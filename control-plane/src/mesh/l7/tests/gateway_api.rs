@@ -243,6 +243,12 @@ fn redirects_are_told_and_what_is_not_understood_is_refused() {
         "filters: [{type: ExtensionRef}]",
         "filters: [{type: RequestMirror}]",
         "filters: [{type: RequestRedirect, requestRedirect: {}}, {type: URLRewrite, urlRewrite: {}}]",
+        "filters: [{type: RequestHeaderModifier, requestHeaderModifier: {remove: [Connection]}}]",
+        "filters: [{type: ResponseHeaderModifier, responseHeaderModifier: {set: [{name: host, value: \
+         x}]}}]",
+        "filters: [{type: RequestHeaderModifier, requestHeaderModifier: {add: [{name: x, value: \
+         \"a\\nb\"}]}}]",
+        "filters: [{type: URLRewrite, urlRewrite: {path: {replaceFullPath: /a b}}}]",
     ];
     for fields in refused {
         let action = http(&format!("{TILL}, {fields}")).action;

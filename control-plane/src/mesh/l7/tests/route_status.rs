@@ -53,6 +53,11 @@ fn a_route_is_accepted_by_services_that_are_there_if_it_can_be_applied() {
         ),
         (
             CART.to_owned(),
+            format!("filters: [{}]", redirect.replace("hostname: h", "hostname: h/i")),
+            vec![[unsupported, RESOLVED]],
+        ),
+        (
+            CART.to_owned(),
             TILL.replace("port: 8080", &format!("port: 8080, filters: [{rewrite}]")),
             vec![[unsupported, RESOLVED]],
         ),
