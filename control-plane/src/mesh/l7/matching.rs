@@ -47,7 +47,7 @@ pub(super) fn lower(matched: &VirtualMatch) -> HttpMatch {
             .collect(),
     };
     for (name, text) in &matched.headers {
-        if name.starts_with(CLAIMS) {
+        if is_claim(name) {
             // No token is looked at before a request is routed.
             return never();
         }
@@ -55,7 +55,7 @@ pub(super) fn lower(matched: &VirtualMatch) -> HttpMatch {
         conditions.headers.push(header(name, text, false));
     }
     for (name, text) in &matched.without_headers {
-        if !name.starts_with(CLAIMS) {
+        if !is_claim(name) {
             conditions.headers.push(header(name, text, true));
         }
     }
@@ -67,6 +67,11 @@ pub(super) fn lower(matched: &VirtualMatch) -> HttpMatch {
 pub(super) fn never() -> HttpMatch {
     let kind = Some(Kind::Exact(String::new()));
     HttpMatch { method: Some(StringMatch { kind }), ..HttpMatch::default() }
+}
+
+/// Returns whether the name of a header stands for a claim of a token.
+pub(super) fn is_claim(name: &str) -> bool {
+    name.starts_with(CLAIMS)
 }
 
 fn header(name: &str, text: &Text, invert: bool) -> HeaderMatch {

@@ -15,11 +15,12 @@ use crate::{
     mesh::{
         context::Context,
         judgement::{Judgement, ParentJudgement},
+        l7::virtual_service,
         service::Declaration,
         store::{parent_key, parents_of},
         waypoint,
     },
-    object::{Metadata, Object, ObjectKey, ObjectName},
+    object::{Metadata, Object, ObjectKey, ObjectKind, ObjectName},
 };
 
 /// What is judged of a rule.
@@ -174,13 +175,34 @@ fn accepted(
         }
     }
     let message = match waypoint {
-        Some(waypoint) => format!("attached to {key}, whose waypoint {waypoint} applies it"),
+        Some(waypoint) => {
+            let rest = what_is_left(context, source);
+            format!("attached to {key}, whose waypoint {waypoint} applies it{rest}")
+        }
         None => format!(
             "attached to {key}, but without effect: it has no waypoint; label it or its namespace \
              with istio.io/use-waypoint"
         ),
     };
     Judgement { holds: true, reason: "Accepted", message }
+}
+
+/// Returns what becomes of requests that a route does not match, if that is for others to say.
+fn what_is_left(context: &Context<'_>, source: &Source<'_>) -> String {
+    let is_for_all_requests = match source.kind {
+        ObjectKind::HttpRoute | ObjectKind::GrpcRoute => !source.is_of_consumer,
+        _ => false,
+    };
+    let names = if is_for_all_requests {
+        virtual_service::of_http(context, source.scope)
+    } else {
+        Vec::new()
+    };
+    if names.is_empty() {
+        return String::new();
+    }
+    let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+    format!("; what it does not match is left to virtual service {}", names.join(", "))
 }
 
 /// Returns what is said of a route whose rule `i` has filters that cannot be applied.
