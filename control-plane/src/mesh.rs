@@ -367,12 +367,13 @@ fn of_key(context: &mut Context<'_>, key: &ObjectKey, computed: &mut Computed) -
         Object::Service(_) | Object::ServiceEntry(_) => &mut computed.services,
         Object::AuthorizationPolicy(_) | Object::PeerAuthentication(_) => &mut computed.policies,
         // Nothing much.
-        Object::Gateway(_) | Object::DestinationRule(_) => return of_object(context, object),
+        Object::Gateway(_) | Object::DestinationRule(_) | Object::VirtualService(_) => {
+            return of_object(context, object);
+        }
         Object::MeshConfig(_)
         | Object::Namespace(_)
         | Object::Node(_)
         | Object::ServiceAccount(_)
-        | Object::VirtualService(_)
         | Object::HttpRoute(_)
         | Object::GrpcRoute(_)
         | Object::TlsRoute(_)
@@ -409,11 +410,14 @@ fn of_object(context: &mut Context<'_>, object: &Object) -> Vec<Resource> {
             l7::note_ignored(context, rule);
             Vec::new()
         }
+        Object::VirtualService(service) => {
+            l7::note_without_effect(context, service);
+            Vec::new()
+        }
         Object::MeshConfig(_)
         | Object::Namespace(_)
         | Object::Node(_)
         | Object::ServiceAccount(_)
-        | Object::VirtualService(_)
         | Object::HttpRoute(_)
         | Object::GrpcRoute(_)
         | Object::TlsRoute(_)

@@ -112,7 +112,9 @@ fn of_policy(policy: &AuthorizationPolicy, warnings: &[Warning]) -> Option<Judge
         | Warning::ExportedToAll
         | Warning::UnreachableAtWaypoint
         | Warning::NoEffect { .. }
-        | Warning::SaidByOlder { .. } => None,
+        | Warning::SaidByOlder { .. }
+        | Warning::DestinationMissing(_)
+        | Warning::DelegateMissing { .. } => None,
     });
     Some(unsupported.map_or_else(
         || Judgement { holds: true, reason: "Accepted", message: "attached to ztunnel".to_owned() },

@@ -14,7 +14,7 @@ mod order;
 mod virtual_service;
 mod visibility;
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use mesh_api::{
     proto::{
@@ -32,9 +32,9 @@ pub(super) use self::{
     destination::{destination, note_ignored},
     gateway_api::judge,
     labels::labels,
-    virtual_service::is_for_mesh,
+    virtual_service::{is_for_mesh, note_without_effect},
 };
-use super::{context::Context, dependency::Use, hosts};
+use super::{context::Context, dependency::Use, hosts, warning::Warning};
 use crate::{
     object::{ObjectKey, ObjectName},
     resource::Resource,
@@ -132,10 +132,12 @@ fn every_waypoint() -> Box<[Box<str>]> {
 /// Notes which services the waypoints of a service send its traffic to.
 fn note_uses(context: &mut Context<'_>, waypoints: &[ObjectName], scope: &Scope, routes: &[Route]) {
     let targets = routes.iter().flat_map(targets).chain([&scope.service]);
+    let mut missing = BTreeSet::new();
     for ServiceRef { namespace, hostname } in targets {
         let (namespace, hostname): (Arc<str>, Arc<str>) =
             (namespace.as_str().into(), hostname.as_str().into());
         if hosts::owner(context, &namespace, &hostname).is_none() {
+            missing.insert(hostname);
             continue;
         }
         for waypoint in waypoints {
@@ -146,6 +148,9 @@ fn note_uses(context: &mut Context<'_>, waypoints: &[ObjectName], scope: &Scope,
             };
             context.depends_on.uses.insert((used, waypoint.clone()));
         }
+    }
+    for host in missing {
+        context.warn(Warning::DestinationMissing(host.to_string()));
     }
 }
 

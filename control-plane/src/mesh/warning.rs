@@ -61,6 +61,15 @@ pub enum Warning {
         /// The older object.
         by: ObjectName,
     },
+    /// Routes of a service send requests to a host name that nothing has.
+    DestinationMissing(String),
+    /// A virtual service delegates to what is not there, or not to be delegated to.
+    DelegateMissing {
+        /// The virtual service.
+        of: ObjectName,
+        /// What it names.
+        name: ObjectName,
+    },
 }
 
 // === impl Warning ===
@@ -85,7 +94,9 @@ impl Warning {
             | Self::HostTaken { .. }
             | Self::AddressesExhausted(_)
             | Self::UnreachableAtWaypoint
-            | Self::SaidByOlder { .. } => true,
+            | Self::SaidByOlder { .. }
+            | Self::DestinationMissing(_)
+            | Self::DelegateMissing { .. } => true,
         }
     }
 
@@ -107,6 +118,8 @@ impl Warning {
             Self::AddressesExhausted(_) => "AddressesExhausted",
             Self::ExportedToAll => "ExportedToAll",
             Self::UnreachableAtWaypoint => "UnsupportedValue",
+            Self::DestinationMissing(_) => "DestinationNotFound",
+            Self::DelegateMissing { .. } => "DelegateNotFound",
         }
     }
 }
@@ -175,11 +188,21 @@ impl fmt::Display for Warning {
                 "spec.resolution: with NONE its waypoint knows no endpoints and answers 503: list \
                  endpoints and use STATIC, use DNS, or set the label istio.io/use-waypoint to none",
             ),
-            Self::NoEffect { field, why } => write!(f, "{field} has no effect: {why}"),
             Self::SaidByOlder { field, by } => write!(
                 f,
                 "{field} has no effect, as {by} is older and says it of the same host: put both into \
                  one object"
+            ),
+            Self::NoEffect { field, why } => write!(f, "{field} has no effect: {why}"),
+            Self::DestinationMissing(host) => write!(
+                f,
+                "requests that are routed to {host} fail, as no service has that host name: create \
+                 one, or correct the routes"
+            ),
+            Self::DelegateMissing { of, name } => write!(
+                f,
+                "virtual service {of} delegates to {name}, which does not exist, has hosts, or is not \
+                 exported to it: create or correct it"
             ),
         }
     }
