@@ -24,8 +24,11 @@ use crate::limits::MAX_LOOKUPS;
 /// system does not tell for how long an answer holds.
 const REFRESH: Duration = Duration::from_secs(5);
 
+/// A lookup that is under way.
+type Lookup = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
+
 /// How a name is looked up.
-type Resolve = fn(Arc<str>) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
+type Resolve = fn(&str) -> Lookup;
 
 /// Host names that are looked up again and again, for as long as they are wanted.
 #[derive(Debug)]
@@ -122,7 +125,7 @@ impl Lookups {
             sleep(pause).await;
             // Nobody closes it.
             let _place = places.acquire().await;
-            let addresses = resolve(name.clone()).await.map(|mut addresses| {
+            let addresses = resolve(&name).await.map(|mut addresses| {
                 // Their order says nothing, and is another one each time.
                 addresses.sort_unstable();
                 addresses.dedup();
@@ -134,7 +137,7 @@ impl Lookups {
 }
 
 /// Asks the resolver of the system, of which no names are completed: they are whole.
-fn system(name: Arc<str>) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>> {
+fn system(name: &str) -> Lookup {
     let whole = format!("{}.", name.trim_end_matches('.'));
     Box::pin(async move {
         let found = lookup_host((whole, 0)).await?;
@@ -152,12 +155,13 @@ mod tests {
 
     /// Answers as the name says: with the same addresses in turned order, with none, or with another one
     /// each time.
-    fn turning(name: Arc<str>) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>> {
+    fn turning(name: &str) -> Lookup {
         static TURN: AtomicU8 = AtomicU8::new(0);
         let turn = TURN.fetch_add(1, Relaxed);
+        let name = name.to_owned();
         Box::pin(async move {
             match &*name {
-                "same.example" if turn % 2 == 0 => {
+                "same.example" if turn.is_multiple_of(2) => {
                     Ok(vec![[10, 0, 0, 1].into(), [10, 0, 0, 2].into()])
                 }
                 "same.example" => Ok(vec![[10, 0, 0, 2].into(), [10, 0, 0, 1].into()]),

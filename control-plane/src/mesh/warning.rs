@@ -4,6 +4,16 @@ use std::fmt;
 
 use crate::object::ObjectName;
 
+const SELECTOR_IN_ROOT_NAMESPACE: &str =
+    "has no effect: a peer authentication of the root namespace cannot have a selector";
+
+const EXPORTED_TO_ALL: &str =
+    "is visible to all namespaces, as proxies know only all and the own: use \".\" or \"*\"";
+
+const UNREACHABLE_AT_WAYPOINT: &str = "spec.resolution: with NONE its waypoint knows no endpoints and \
+                                       answers 503: list endpoints and use STATIC, use DNS, or set \
+                                       the label istio.io/use-waypoint to none";
+
 /// Something about an object that is accepted but does not do what it seems to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Warning {
@@ -104,7 +114,9 @@ impl Warning {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::UnusedPolicy => "NoWorkloadSelected",
-            Self::UnsupportedAction(_) | Self::OnlyAtWaypoint { .. } => "UnsupportedValue",
+            Self::UnsupportedAction(_)
+            | Self::OnlyAtWaypoint { .. }
+            | Self::UnreachableAtWaypoint => "UnsupportedValue",
             Self::SelectorInRootNamespace
             | Self::OlderInForce(_)
             | Self::NoEffect { .. }
@@ -117,7 +129,6 @@ impl Warning {
             Self::HostTaken { .. } => "HostTaken",
             Self::AddressesExhausted(_) => "AddressesExhausted",
             Self::ExportedToAll => "ExportedToAll",
-            Self::UnreachableAtWaypoint => "UnsupportedValue",
             Self::DestinationMissing(_) => "DestinationNotFound",
             Self::DelegateMissing { .. } => "DelegateNotFound",
         }
@@ -133,22 +144,8 @@ impl fmt::Display for Warning {
                 "action {action} has no effect without a waypoint: attach the policy to one by \
                  targetRefs"
             ),
-            Self::OnlyAtWaypoint { fields, denies } => {
-                let effect = if *denies {
-                    "their rules deny regardless of them"
-                } else {
-                    "their rules never match"
-                };
-                let fields = fields.join(", ");
-                write!(
-                    f,
-                    "{fields} can only be checked by a waypoint, so {effect}: attach the policy to \
-                     a waypoint by targetRefs"
-                )
-            }
-            Self::SelectorInRootNamespace => f.write_str(
-                "has no effect: a peer authentication of the root namespace cannot have a selector",
-            ),
+            Self::OnlyAtWaypoint { fields, denies } => only_at_waypoint(f, fields, *denies),
+            Self::SelectorInRootNamespace => f.write_str(SELECTOR_IN_ROOT_NAMESPACE),
             Self::OlderInForce(name) => {
                 write!(f, "has no effect, as {name} is older: remove one of them")
             }
@@ -180,14 +177,8 @@ impl fmt::Display for Warning {
             Self::AddressesExhausted(host) => {
                 write!(f, "no virtual address is left for host {host}: set spec.addresses")
             }
-            Self::ExportedToAll => f.write_str(
-                "is visible to all namespaces, as proxies know only all and the own: use \".\" or \
-                 \"*\"",
-            ),
-            Self::UnreachableAtWaypoint => f.write_str(
-                "spec.resolution: with NONE its waypoint knows no endpoints and answers 503: list \
-                 endpoints and use STATIC, use DNS, or set the label istio.io/use-waypoint to none",
-            ),
+            Self::ExportedToAll => f.write_str(EXPORTED_TO_ALL),
+            Self::UnreachableAtWaypoint => f.write_str(UNREACHABLE_AT_WAYPOINT),
             Self::SaidByOlder { field, by } => write!(
                 f,
                 "{field} has no effect, as {by} is older and says it of the same host: put both into \
@@ -206,4 +197,15 @@ impl fmt::Display for Warning {
             ),
         }
     }
+}
+
+fn only_at_waypoint(f: &mut fmt::Formatter<'_>, fields: &[String], denies: bool) -> fmt::Result {
+    let effect =
+        if denies { "their rules deny regardless of them" } else { "their rules never match" };
+    let fields = fields.join(", ");
+    write!(
+        f,
+        "{fields} can only be checked by a waypoint, so {effect}: attach the policy to a waypoint by \
+         targetRefs"
+    )
 }

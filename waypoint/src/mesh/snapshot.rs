@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::service::{Backend, ServiceView, route_to};
 use crate::{
-    balance::{Instance, Labels},
+    balance::{Instance, Labels, Statistics},
     policy::{GatewayKey, PolicySet, ServicePolicies},
     route::{HttpRoute, ServiceRoutes},
 };
@@ -222,6 +222,11 @@ impl Snapshot {
         for view in self.views.values() {
             view.tick(now);
         }
+    }
+
+    /// Returns what is counted for each port and subset of a service that is in use, by name.
+    pub fn statistics(&self) -> impl Iterator<Item = (Arc<str>, Statistics)> {
+        self.views.values().flat_map(|view| view.statistics())
     }
 
     /// Returns the policies of what is addressed to workloads themselves.

@@ -64,6 +64,7 @@ mod tests {
     use std::time::Duration;
 
     use fairlead_component::logging::DroppedLines;
+    use prometheus_client::registry::Registry;
 
     use super::*;
     use crate::telemetry::{Metrics, RequestLabels, Side};
@@ -95,7 +96,7 @@ mod tests {
             counts.add(Duration::from_millis(1));
         }
         assert_eq!(looked, 2);
-        let page = metrics.encode().unwrap();
+        let page = metrics.encode(&Registry::default()).unwrap();
         for (status, number) in [(200, 3), (503, 1)] {
             let line = page.lines().find(|line| {
                 line.starts_with("istio_requests_total")

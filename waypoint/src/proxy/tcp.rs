@@ -74,21 +74,27 @@ pub(super) async fn serve(connection: Rc<Connection>, io: Io) {
     let (mut client, mut endpoint) = (Watched::new(io), Watched::new(upstream));
     let limits = &cluster.policy().pool;
     let passing = pass(&mut client, &mut endpoint, limits.tcp_idle_timeout);
-    match within(limits.max_connection_duration, passing).await {
-        // What is broken is broken for both, and each sees to its own end.
-        Ok(Passed::Whole | Passed::Broken) => {}
-        Ok(Passed::Idle) => {
-            metrics.limit("tcp_idle").inc();
-            tracing::info!(client = %connection.client, source = %connection.source, "connection closed: it was idle");
-            labels.flags = labels.flags.with(Flag::StreamIdleTimeout);
-        }
-        Err(_) => {
-            tracing::info!(client = %connection.client, source = %connection.source, "connection closed: it has lasted for maxConnectionDuration");
-            labels.flags = labels.flags.with(Flag::DurationTimeout);
-        }
-    }
+    let ended = within(limits.max_connection_duration, passing).await;
     drop(picked);
+    if let Some(flag) = cut_short(&connection, ended) {
+        labels.flags = labels.flags.with(flag);
+    }
     metrics.closed(&labels, endpoint.read, client.read);
+}
+
+/// Returns what tells that a connection was ended here, if it was.
+fn cut_short(connection: &Connection, ended: Result<Passed, Elapsed>) -> Option<Flag> {
+    let (flag, why) = match ended {
+        // What is broken is broken for both, and each sees to its own end.
+        Ok(Passed::Whole | Passed::Broken) => return None,
+        Ok(Passed::Idle) => {
+            connection.worker.shared.metrics.limit("tcp_idle").inc();
+            (Flag::StreamIdleTimeout, "it was idle")
+        }
+        Err(_) => (Flag::DurationTimeout, "it has lasted for maxConnectionDuration"),
+    };
+    tracing::info!(client = %connection.client, source = %connection.source, why, "connection closed");
+    Some(flag)
 }
 
 async fn within<T>(

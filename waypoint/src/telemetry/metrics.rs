@@ -231,10 +231,11 @@ impl Metrics {
         self.malformed.get_or_create_owned(&[("reason", violation.name())])
     }
 
-    /// Returns all metrics as text.
-    pub fn encode(&self) -> Result<String, fmt::Error> {
+    /// Returns all metrics as text, with others.
+    pub fn encode(&self, others: &Registry) -> Result<String, fmt::Error> {
         let mut body = String::new();
-        text::encode(&mut body, &self.registry)?;
+        text::encode_registry(&mut body, &self.registry)?;
+        text::encode(&mut body, others)?;
         Ok(body)
     }
 }

@@ -69,10 +69,9 @@ fn endpoints_that_all_fail_are_asked_a_fifth_more_and_no_others_suffer() -> Resu
     let stage = Stage::new("wpoutage", &[])?;
     stage.hostile.bound.write(ROUTE)?;
     let (retries, requests) = asked_on_top(&stage)?;
-    eprintln!("without a rule: {retries} retries for {requests} requests");
     // A fifth of the first tries that are under way, and at the end those that there may be in any case.
     let most = requests / 5 + 2 * LEAST;
-    ensure!((requests / 8..=most).contains(&retries), "{retries} for {requests} requests");
+    ensure!((requests / 6..=most).contains(&retries), "{retries} for {requests} requests");
     Ok(())
 }
 
@@ -88,9 +87,8 @@ spec:
 ";
     stage.hostile.bound.write(&[rule, "---\n", ROUTE].concat())?;
     let (retries, requests) = asked_on_top(&stage)?;
-    eprintln!("with a budget of 5 %: {retries} retries for {requests} requests");
     // Of a hundred requests under way 5 are retries, and 95 are not.
     let most = requests * 5 / 95 + 2;
-    ensure!((requests / 40..=most).contains(&retries), "{retries} for {requests} requests");
+    ensure!((requests / 30..=most).contains(&retries), "{retries} for {requests} requests");
     Ok(())
 }

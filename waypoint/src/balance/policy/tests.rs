@@ -116,7 +116,7 @@ fn limits_are_as_given() {
         }),
     };
     let field = "connection_pool.http2_keepalive.interval is missing";
-    refused(&[(pool(given.clone()).err(), field)]);
+    refused(&[(pool(given).err(), field)]);
     let given = l7::ConnectionPool {
         http2_keepalive: Some(l7::Http2Keepalive {
             interval: Some(prost_types::Duration { seconds: 0, nanos: 1_000_000 }),

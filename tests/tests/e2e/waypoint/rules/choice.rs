@@ -7,7 +7,7 @@ use fairlead_lab::wait_for;
 
 use super::{
     super::FELT,
-    farm::{Does, Farm, HTTP, OTHER},
+    farm::{Answer, Does, Farm, HTTP, OTHER},
 };
 
 pub(super) fn one_after_the_other(farm: &mut Farm) -> Result<()> {
@@ -20,11 +20,18 @@ pub(super) fn one_after_the_other(farm: &mut Farm) -> Result<()> {
 pub(super) fn the_less_busy_one(farm: &mut Farm) -> Result<()> {
     farm.rule("loadBalancer: {simple: LEAST_REQUEST}")?;
     farm.near.does(Does::Wait);
-    let before = farm.near.asked();
-    let mut waiting = Vec::new();
+    let mut held = None;
     wait_for("one waits", FELT, || {
-        waiting.push(farm.ask(HTTP, "/", "")?);
-        Ok((farm.near.asked() > before).then_some(()))
+        let (near, far) = (farm.near.asked(), farm.far.asked());
+        let socket = farm.ask(HTTP, "/", "")?;
+        let is_asked = || (farm.near.asked() > near || farm.far.asked() > far).then_some(());
+        wait_for("one is asked", FELT, || Ok(is_asked()))?;
+        if farm.near.asked() > near {
+            held = Some(socket);
+        } else {
+            Answer::read(socket)?;
+        }
+        Ok(held.is_some().then_some(()))
     })?;
     farm.is_all("far")
 }

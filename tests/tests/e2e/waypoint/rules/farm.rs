@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use fairlead_lab::{Host as _, Pod, mesh::vip4, wait_for};
+use fairlead_lab::{Pod, mesh::vip4, wait_for};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     sync::watch,
@@ -119,7 +119,7 @@ impl Farm {
         let bound = Bound::new(name)?;
         let (near, far) =
             (Endpoint::start(&bound.mesh.b, "near")?, Endpoint::start(&bound.second, "far")?);
-        let addresses = [&bound.mesh.b, &bound.second].map(|pod| pod.ipv4());
+        let addresses = [&bound.mesh.b, &bound.second].map(Pod::ipv4);
         bound.mesh.plane.write("farm.yaml", &entry(addresses.map(|ip| ip.to_string())))?;
         let mut farm = Self { near, far, rules: 0, bound };
         farm.rule("loadBalancer: {simple: RANDOM}")?;

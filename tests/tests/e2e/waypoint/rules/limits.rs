@@ -16,6 +16,9 @@ fn one_more_is_refused(farm: &Farm) -> Result<()> {
     let answer = farm.get("/")?;
     ensure!(answer.status() == "503" && answer.name().ends_with("reset reason: overflow"));
     ensure!(answer.header("x-envoy-overloaded") == Some("true"), "{answer:?}");
+    let name = [("cluster_name", "inbound-vip|80|http|farm.example")];
+    let metrics = farm.bound.waypoint.metrics()?;
+    ensure!(metrics.sum("envoy_cluster_upstream_rq_pending_overflow", &name) > 0.0, "{metrics:?}");
     let flagged = r#""GET / HTTP/1.1" 503 UO "#;
     let logged = || Ok(farm.bound.waypoint.log()?.contains(flagged).then_some(()));
     wait_for("it is logged", FELT, logged)
