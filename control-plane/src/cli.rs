@@ -363,7 +363,14 @@ impl RunArgs {
 
     /// Returns how changes wait for each other.
     pub fn debounce_options(&self) -> DebounceOptions {
-        DebounceOptions { quiet: self.debounce_after.0, longest: self.debounce_max.0 }
+        let (quiet, longest) = (self.debounce_after.0, self.debounce_max.0);
+        let usual = DebounceOptions { quiet, longest, ..DebounceOptions::default() };
+        // A look at a directory has everything that was written together.
+        if self.source.kubernetes {
+            usual
+        } else {
+            DebounceOptions { prompt: Duration::ZERO, ..usual }
+        }
     }
 
     /// Returns how connections are treated.

@@ -136,10 +136,12 @@ fn every_waypoint() -> Box<[Box<str>]> {
 /// Notes which services the waypoints of a service send its traffic to.
 fn note_uses(context: &mut Context<'_>, waypoints: &[ObjectName], scope: &Scope, routes: &[Route]) {
     let targets = routes.iter().flat_map(targets).chain([&scope.service]);
+    // Thousands of routes name a few services.
+    let targets: BTreeSet<_> =
+        targets.map(|target| (target.namespace.as_str(), target.hostname.as_str())).collect();
     let mut missing = BTreeSet::new();
-    for ServiceRef { namespace, hostname } in targets {
-        let (namespace, hostname): (Arc<str>, Arc<str>) =
-            (namespace.as_str().into(), hostname.as_str().into());
+    for (namespace, hostname) in targets {
+        let (namespace, hostname): (Arc<str>, Arc<str>) = (namespace.into(), hostname.into());
         if hosts::owner(context, &namespace, &hostname).is_none() {
             missing.insert(hostname);
             continue;

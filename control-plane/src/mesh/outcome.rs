@@ -1,6 +1,7 @@
 //! What came out of computations, and what is different from before.
 
 use std::{
+    cell::OnceCell,
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
@@ -66,10 +67,11 @@ impl Outcomes {
     ) -> Moved {
         let old = self.by_unit.remove(unit).unwrap_or_default();
         let resources = reuse(&old, resources);
-        for resource in &old.resources {
+        let (before, after) = differing(&old.resources, &resources);
+        for resource in before {
             diff.before(resource);
         }
-        for resource in &resources {
+        for resource in after {
             diff.after(resource);
         }
         let mut moved = Moved::default();
@@ -147,15 +149,32 @@ impl Diff {
 
 /// Returns the old ones of equal resources, so that they are held once.
 fn reuse(old: &Outcome, new: Vec<Resource>) -> Box<[Arc<Resource>]> {
-    // A service may have thousands of routes, of which one has changed.
-    let old: HashMap<_, _> =
-        old.resources.iter().map(|old| ((old.kind, old.name.as_str()), old)).collect();
-    let held = |new: Resource| {
-        let equal = old.get(&(new.kind, new.name.as_str())).filter(|old| ****old == new);
-        let equal = equal.map(|old| Arc::clone(old));
-        equal.unwrap_or_else(|| Arc::new(new))
+    // A service may have thousands of routes, of which one has changed: most are in their old place.
+    let by_name: OnceCell<HashMap<_, _>> = OnceCell::new();
+    let named = |new: &Resource| {
+        let by_name = by_name.get_or_init(|| {
+            old.resources.iter().map(|old| ((old.kind, old.name.as_str()), old)).collect()
+        });
+        by_name.get(&(new.kind, new.name.as_str())).copied()
     };
-    new.into_iter().map(held).collect()
+    let held = |(place, new): (usize, Resource)| {
+        let in_place = old.resources.get(place).filter(|old| ***old == new);
+        let equal = in_place.or_else(|| named(&new).filter(|old| ***old == new));
+        equal.map_or_else(|| Arc::new(new), Arc::clone)
+    };
+    new.into_iter().enumerate().map(held).collect()
+}
+
+/// Returns what is between the resources that two lists begin and end with alike.
+fn differing<'a>(
+    old: &'a [Arc<Resource>],
+    new: &'a [Arc<Resource>],
+) -> (&'a [Arc<Resource>], &'a [Arc<Resource>]) {
+    let same = |(old, new): &(&Arc<Resource>, &Arc<Resource>)| Arc::ptr_eq(old, new);
+    let first = old.iter().zip(new).take_while(same).count();
+    let (old, new) = (&old[first..], &new[first..]);
+    let last = old.iter().rev().zip(new.iter().rev()).take_while(same).count();
+    (&old[..old.len() - last], &new[..new.len() - last])
 }
 
 /// Returns the place of a change among others: what is named comes before what names it, and goes
