@@ -109,7 +109,10 @@ fn of_policy(policy: &AuthorizationPolicy, warnings: &[Warning]) -> Option<Judge
         | Warning::CanaryIsWaypoint
         | Warning::HostTaken { .. }
         | Warning::AddressesExhausted(_)
-        | Warning::ExportedToAll => None,
+        | Warning::ExportedToAll
+        | Warning::NoEffect { .. }
+        | Warning::DestinationMissing(_)
+        | Warning::DelegateMissing { .. } => None,
     });
     Some(unsupported.map_or_else(
         || Judgement { holds: true, reason: "Accepted", message: "attached to ztunnel".to_owned() },

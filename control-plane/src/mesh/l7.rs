@@ -28,10 +28,13 @@ use mesh_api::{
 };
 
 pub(super) use self::{
-    authorization::of_policy, destination::destination, gateway_api::judge, labels::labels,
-    virtual_service::is_for_mesh,
+    authorization::of_policy,
+    destination::destination,
+    gateway_api::judge,
+    labels::labels,
+    virtual_service::{is_for_mesh, note_without_effect},
 };
-use super::{context::Context, dependency::Use, hosts};
+use super::{context::Context, dependency::Use, hosts, warning::Warning};
 use crate::{
     object::{ObjectKey, ObjectName},
     resource::Resource,
@@ -132,9 +135,11 @@ fn note_uses(context: &mut Context<'_>, waypoints: &[ObjectName], scope: &Scope,
     // Thousands of routes name a few services.
     let targets: BTreeSet<_> =
         targets.map(|target| (target.namespace.as_str(), target.hostname.as_str())).collect();
+    let mut missing = BTreeSet::new();
     for (namespace, hostname) in targets {
         let (namespace, hostname): (Arc<str>, Arc<str>) = (namespace.into(), hostname.into());
         if hosts::owner(context, &namespace, &hostname).is_none() {
+            missing.insert(hostname);
             continue;
         }
         for waypoint in waypoints {
@@ -145,6 +150,9 @@ fn note_uses(context: &mut Context<'_>, waypoints: &[ObjectName], scope: &Scope,
             };
             context.depends_on.uses.insert((used, waypoint.clone()));
         }
+    }
+    for host in missing {
+        context.warn(Warning::DestinationMissing(host.to_string()));
     }
 }
 
