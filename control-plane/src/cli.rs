@@ -448,6 +448,15 @@ mod tests {
     }
 
     #[test]
+    fn routes_wait_for_others_unless_they_were_read_with_them() {
+        for (source, waits) in [(&["--kubernetes"][..], true), (&["--config-dir", "/mesh"], false)]
+        {
+            let cli = Cli::try_parse_from(["fairlead-control"].iter().chain(source)).unwrap();
+            assert_eq!(cli.run.debounce_options().prompt > Duration::ZERO, waits, "{source:?}");
+        }
+    }
+
+    #[test]
     fn a_rotation_is_asked_for_without_the_options_of_serving() {
         let cli =
             Cli::try_parse_from(["fairlead-control", "rotate-root", "--ca-dir", "/ca"]).unwrap();

@@ -214,3 +214,62 @@ fn is_withdrawn(before: &Resource, after: &Resource) -> bool {
         || before.services.keys().any(|service| !after.services.contains_key(service))
         || before.addresses.iter().any(|address| !after.addresses.contains(address))
 }
+
+#[cfg(test)]
+mod tests {
+    use mesh_api::proto::security::Authorization;
+
+    use super::*;
+
+    fn resource(name: &str, namespace: &str) -> Resource {
+        let policy = Authorization {
+            name: name.to_owned(),
+            namespace: namespace.to_owned(),
+            ..Authorization::default()
+        };
+        Resource { name: ResourceName::new(name), ..Resource::authorization(&policy) }
+    }
+
+    fn resources(written: &str) -> Vec<Resource> {
+        written.split_whitespace().map(|word| resource(&word[..1], &word[1..])).collect()
+    }
+
+    /// Resources of a unit before and after as name and content; what changes, and how many are held on
+    /// to.
+    #[test]
+    fn what_differs_is_a_change_and_what_is_equal_is_held_once() {
+        let cases = [
+            ("", "", "", 0),
+            ("", "a1 b1", "+a +b", 0),
+            ("a1 b1", "", "-a -b", 0),
+            ("a1 b1 c1", "a1 b1 c1", "", 3),
+            ("a1 b1 c1", "a1 b2 c1", "+b", 2),
+            ("a1 b1 c1", "a1 c1", "-b", 2),
+            ("a1 c1", "a1 b1 c1", "+b", 2),
+            // The order is none.
+            ("a1 b1 c1", "c1 a1 b1", "", 3),
+            ("a1 b1 c1", "c1 b2 d1", "+b +d -a", 1),
+        ];
+        let unit = Unit::StrictPolicy;
+        for (before, after, expected, held) in cases {
+            let mut outcomes = Outcomes::default();
+            let depends_on = Dependencies::default;
+            outcomes.replace(&unit, resources(before), depends_on(), &mut Diff::default());
+            let old: Vec<_> = outcomes.resources().cloned().collect();
+            let mut diff = Diff::default();
+            outcomes.replace(&unit, resources(after), depends_on(), &mut diff);
+            let changes = diff.into_changes();
+            let mut changes: Vec<_> = changes
+                .iter()
+                .map(|change| {
+                    let sign = if change.resource.is_some() { '+' } else { '-' };
+                    format!("{sign}{}", change.name)
+                })
+                .collect();
+            changes.sort();
+            assert_eq!(changes.join(" "), expected, "{before} -> {after}");
+            let is_old = |new: &&Arc<Resource>| old.iter().any(|old| Arc::ptr_eq(old, new));
+            assert_eq!(outcomes.resources().filter(is_old).count(), held, "{before} -> {after}");
+        }
+    }
+}
