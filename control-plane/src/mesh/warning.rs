@@ -80,6 +80,8 @@ pub enum Warning {
         /// What it names.
         name: ObjectName,
     },
+    /// What routes requests of a service is for ports that are declared to carry no HTTP.
+    NotHttp(String),
 }
 
 // === impl Warning ===
@@ -106,7 +108,8 @@ impl Warning {
             | Self::UnreachableAtWaypoint
             | Self::SaidByOlder { .. }
             | Self::DestinationMissing(_)
-            | Self::DelegateMissing { .. } => true,
+            | Self::DelegateMissing { .. }
+            | Self::NotHttp(_) => true,
         }
     }
 
@@ -131,6 +134,7 @@ impl Warning {
             Self::ExportedToAll => "ExportedToAll",
             Self::DestinationMissing(_) => "DestinationNotFound",
             Self::DelegateMissing { .. } => "DelegateNotFound",
+            Self::NotHttp(_) => "UnsupportedProtocol",
         }
     }
 }
@@ -189,6 +193,11 @@ impl fmt::Display for Warning {
                 f,
                 "requests that are routed to {host} fail, as no service has that host name: create \
                  one, or correct the routes"
+            ),
+            Self::NotHttp(name) => write!(
+                f,
+                "{name} routes requests of HTTP, and is for ports that are declared to carry something \
+                 else: set their appProtocol to http, or name them so"
             ),
             Self::DelegateMissing { of, name } => write!(
                 f,

@@ -141,7 +141,7 @@ mod tests {
         };
         let attributes = vec![attribute("SameSite", "Lax"), attribute("Secure", "")];
         let Key::Cookie(plain) = cookie("/", Some(0)) else { unreachable!() };
-        let attributed = Key::Cookie(l7::HashCookie { attributes, ..plain });
+        let with_attributes = Key::Cookie(l7::HashCookie { attributes, ..plain });
         let value = "00000000000000ff";
         for (key, expected) in [
             (cookie("", Some(0)), Some("user=\"00000000000000ff\"; HttpOnly")),
@@ -149,7 +149,10 @@ mod tests {
                 cookie("/cart", Some(60)),
                 Some("user=\"00000000000000ff\"; Max-Age=60; Path=/cart; HttpOnly"),
             ),
-            (attributed, Some("user=\"00000000000000ff\"; Path=/; SameSite=Lax; Secure; HttpOnly")),
+            (
+                with_attributes,
+                Some("user=\"00000000000000ff\"; Path=/; SameSite=Lax; Secure; HttpOnly"),
+            ),
             (cookie("/cart", None), None),
             (Key::Header("user".into()), None),
         ] {

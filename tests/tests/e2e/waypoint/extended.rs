@@ -119,16 +119,13 @@ async fn serve(socket: TcpStream, offers: Offers, asked: Arc<Asked>) -> Result<(
         count.fetch_add(1, Relaxed);
         let path = request.uri().path().to_owned();
         let recv = request.into_body();
-        match protocol.filter(|_| path != "/refuse") {
-            Some(protocol) => {
-                let send = respond.send_response(Response::new(()), false)?;
-                streams.spawn(talk(protocol, send, recv));
-            }
-            None => {
-                let status = if is_connect { StatusCode::IM_A_TEAPOT } else { StatusCode::OK };
-                let answer = Response::builder().status(status).body(())?;
-                respond.send_response(answer, false)?.send_data("own pot\n".into(), true)?;
-            }
+        if let Some(protocol) = protocol.filter(|_| path != "/refuse") {
+            let send = respond.send_response(Response::new(()), false)?;
+            streams.spawn(talk(protocol, send, recv));
+        } else {
+            let status = if is_connect { StatusCode::IM_A_TEAPOT } else { StatusCode::OK };
+            let answer = Response::builder().status(status).body(())?;
+            respond.send_response(answer, false)?.send_data("own pot\n".into(), true)?;
         }
     }
     Ok(())
