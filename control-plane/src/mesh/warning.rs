@@ -7,6 +7,10 @@ use crate::object::ObjectName;
 const SELECTOR_IN_ROOT_NAMESPACE: &str =
     "has no effect: a peer authentication of the root namespace cannot have a selector";
 
+const INVALID_CANARY_WEIGHT: &str = "the weight of the canary waypoint is not valid: use 0 to 100";
+
+const CANARY_IS_WAYPOINT: &str = "the canary waypoint is the waypoint itself: name another";
+
 const EXPORTED_TO_ALL: &str =
     "is visible to all namespaces, as proxies know only all and the own: use \".\" or \"*\"";
 
@@ -169,12 +173,8 @@ impl fmt::Display for Warning {
                 "waypoint {name} does not serve this kind of object: change its label \
                  istio.io/waypoint-for"
             ),
-            Self::InvalidCanaryWeight => {
-                f.write_str("the weight of the canary waypoint is not valid: use 0 to 100")
-            }
-            Self::CanaryIsWaypoint => {
-                f.write_str("the canary waypoint is the waypoint itself: name another")
-            }
+            Self::InvalidCanaryWeight => f.write_str(INVALID_CANARY_WEIGHT),
+            Self::CanaryIsWaypoint => f.write_str(CANARY_IS_WAYPOINT),
             Self::HostTaken { host, by } => {
                 write!(f, "host {host} belongs to {by}: use another name, or remove one of them")
             }

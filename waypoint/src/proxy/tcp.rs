@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::time::{error::Elapsed, timeout};
+use tokio::time::timeout;
 
 use super::{
     hash,
@@ -83,27 +83,25 @@ pub(super) async fn serve(connection: Rc<Connection>, io: Io) {
 }
 
 /// Returns what tells that a connection was ended here, if it was.
-fn cut_short(connection: &Connection, ended: Result<Passed, Elapsed>) -> Option<Flag> {
+fn cut_short(connection: &Connection, ended: Option<Passed>) -> Option<Flag> {
     let (flag, why) = match ended {
         // What is broken is broken for both, and each sees to its own end.
-        Ok(Passed::Whole | Passed::Broken) => return None,
-        Ok(Passed::Idle) => {
+        Some(Passed::Whole | Passed::Broken) => return None,
+        Some(Passed::Idle) => {
             connection.worker.shared.metrics.limit("tcp_idle").inc();
             (Flag::StreamIdleTimeout, "it was idle")
         }
-        Err(_) => (Flag::DurationTimeout, "it has lasted for maxConnectionDuration"),
+        None => (Flag::DurationTimeout, "it has lasted for maxConnectionDuration"),
     };
     tracing::info!(client = %connection.client, source = %connection.source, why, "connection closed");
     Some(flag)
 }
 
-async fn within<T>(
-    limit: Option<Duration>,
-    passing: impl Future<Output = T>,
-) -> Result<T, Elapsed> {
+/// Returns how a connection ended; none if it did not within `limit`.
+async fn within(limit: Option<Duration>, passing: impl Future<Output = Passed>) -> Option<Passed> {
     match limit {
-        Some(limit) => timeout(limit, passing).await,
-        None => Ok(passing.await),
+        Some(limit) => timeout(limit, passing).await.ok(),
+        None => Some(passing.await),
     }
 }
 
