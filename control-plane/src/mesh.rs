@@ -37,9 +37,9 @@ use std::{
 pub(crate) use self::waypoint::made as waypoint_names;
 pub use self::{
     automatic::{PROVIDED, PROVIDED_LABEL, Provision},
-    judgement::{Judgement, ParentJudgement, condition_of, is_judged},
+    judgement::{Condition, Judgement, ParentJudgement, is_judged},
     options::{AbsentWaypoint, Enrolment, Options},
-    warning::Warning,
+    warning::{Flaw, Warning},
     waypoint::WAYPOINT_CLASS,
 };
 use self::{
@@ -84,7 +84,7 @@ pub struct Mesh {
     store: Store,
     outcomes: Outcomes,
     warnings: BTreeMap<ObjectKey, Vec<Warning>>,
-    judgements: BTreeMap<ObjectKey, Judgement>,
+    judgements: BTreeMap<ObjectKey, (Condition, Judgement)>,
     /// Of routes that are attached to services.
     parents: BTreeMap<ObjectKey, Vec<ParentJudgement>>,
     computed: Computed,
@@ -149,12 +149,12 @@ impl Mesh {
     }
 
     /// Returns what the status of objects has to say.
-    pub fn judgements(&self) -> impl Iterator<Item = (&ObjectKey, &Judgement)> {
+    pub fn judgements(&self) -> impl Iterator<Item = (&ObjectKey, &(Condition, Judgement))> {
         self.judgements.iter()
     }
 
     /// Returns what the status of an object has to say, if anything.
-    pub fn judgement(&self, key: &ObjectKey) -> Option<&Judgement> {
+    pub fn judgement(&self, key: &ObjectKey) -> Option<&(Condition, Judgement)> {
         self.judgements.get(key)
     }
 

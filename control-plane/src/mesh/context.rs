@@ -70,6 +70,8 @@ pub(super) struct Context<'a> {
     pub(super) further: Vec<Resource>,
     /// What became of the object's waypoint, if it is a service that names one.
     pub(super) binding: Option<Binding>,
+    /// Who enforces the object, if it is a policy that is attached to something.
+    pub(super) enforced_at: Vec<String>,
 }
 
 // === impl Settings ===
@@ -124,6 +126,7 @@ impl<'a> Context<'a> {
             waypoints: Vec::new(),
             further: Vec::new(),
             binding: None,
+            enforced_at: Vec::new(),
         }
     }
 

@@ -7,6 +7,7 @@
 
 mod authorization;
 mod destination;
+mod enforcement;
 mod gateway_api;
 mod labels;
 mod matching;

@@ -18,6 +18,8 @@ pub enum Warning {
         /// Whether the policy denies: then its rules match more, otherwise they never match.
         denies: bool,
     },
+    /// A policy that is attached to something is not enforced there as it is written.
+    Attached(Flaw),
     /// A peer authentication with a selector in the root namespace.
     SelectorInRootNamespace,
     /// An older peer authentication of the same level is in force.
@@ -47,6 +49,21 @@ pub enum Warning {
     ExportedToAll,
 }
 
+/// Why a policy is not enforced as it is written where it is attached.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Flaw {
+    /// What it is attached to does not exist.
+    TargetMissing(String),
+    /// What it is attached to has no waypoint that could enforce it.
+    TargetUnbound(String),
+    /// It wants an external authorizer asked, of this name.
+    NoProvider(String),
+    /// Waypoints cannot read these fields.
+    Unreadable(Vec<String>),
+    /// These fields are about what waypoints never know of a request.
+    NeverKnown(Vec<String>),
+}
+
 // === impl Warning ===
 
 impl Warning {
@@ -59,6 +76,7 @@ impl Warning {
             | Self::InvalidCanaryWeight
             | Self::CanaryIsWaypoint
             | Self::ExportedToAll => false,
+            Self::Attached(flaw) => flaw.depends_on_others(),
             Self::UnusedPolicy
             | Self::OlderInForce(_)
             | Self::WaypointMissing(_)
@@ -75,6 +93,7 @@ impl Warning {
         match self {
             Self::UnusedPolicy => "NoWorkloadSelected",
             Self::UnsupportedAction(_) | Self::OnlyAtWaypoint { .. } => "UnsupportedValue",
+            Self::Attached(flaw) => flaw.reason(),
             Self::SelectorInRootNamespace | Self::OlderInForce(_) => "Ignored",
             Self::WaypointMissing(_) | Self::WaypointNotReady(_) => "WaypointIsNotReady",
             Self::WaypointForbidden(_) => "CrossNamespaceWaypointForbidden",
@@ -110,6 +129,7 @@ impl fmt::Display for Warning {
                      a waypoint by targetRefs"
                 )
             }
+            Self::Attached(flaw) => flaw.fmt(f),
             Self::SelectorInRootNamespace => f.write_str(
                 "has no effect: a peer authentication of the root namespace cannot have a selector",
             ),
@@ -147,6 +167,70 @@ impl fmt::Display for Warning {
             Self::ExportedToAll => f.write_str(
                 "is visible to all namespaces, as proxies know only all and the own: use \".\" or \
                  \"*\"",
+            ),
+        }
+    }
+}
+
+// === impl Flaw ===
+
+impl Flaw {
+    /// Returns whether the policy is accepted nevertheless.
+    pub fn is_accepted(&self) -> bool {
+        match self {
+            Self::NeverKnown(_) => true,
+            Self::TargetMissing(_)
+            | Self::TargetUnbound(_)
+            | Self::NoProvider(_)
+            | Self::Unreadable(_) => false,
+        }
+    }
+
+    fn depends_on_others(&self) -> bool {
+        match self {
+            Self::TargetMissing(_) | Self::TargetUnbound(_) => true,
+            Self::NoProvider(_) | Self::Unreadable(_) | Self::NeverKnown(_) => false,
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::TargetMissing(_) => "TargetNotFound",
+            Self::TargetUnbound(_) => "AncestorNotBound",
+            Self::NoProvider(_) | Self::Unreadable(_) | Self::NeverKnown(_) => "UnsupportedValue",
+        }
+    }
+}
+
+impl fmt::Display for Flaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TargetMissing(target) => write!(
+                f,
+                "{target} does not exist, so the policy guards nothing there: create it, or correct \
+                 targetRefs"
+            ),
+            Self::TargetUnbound(target) => write!(
+                f,
+                "{target} has no waypoint, so nobody enforces the policy there: label it or its \
+                 namespace with istio.io/use-waypoint"
+            ),
+            Self::NoProvider(provider) => write!(
+                f,
+                "provider {provider} cannot be asked, so what the rules match is refused: use action \
+                 ALLOW or DENY"
+            ),
+            Self::Unreadable(fields) => write!(
+                f,
+                "{} cannot be read by waypoints, so they refuse everything that the policy is for: \
+                 correct it",
+                fields.join(", ")
+            ),
+            Self::NeverKnown(fields) => write!(
+                f,
+                "{} is nothing that waypoints verify, so all requests count as being without: use \
+                 other conditions",
+                fields.join(", ")
             ),
         }
     }

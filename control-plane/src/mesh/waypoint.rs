@@ -76,6 +76,16 @@ pub(super) fn of_service(context: &mut Context<'_>, metadata: &Metadata) -> Opti
     }
 }
 
+/// Returns the waypoint of a service, be it ready or not, for another object: nothing is said of that
+/// which is to be said of the service.
+pub(super) fn name_for(context: &mut Context<'_>, metadata: &Metadata) -> Option<ObjectName> {
+    let mut service = Context::new(context.store, context.options, context.settings);
+    // What is asked for is the name, which it notes.
+    let _address = of_service(&mut service, metadata);
+    context.depends_on.gateways.extend(service.depends_on.gateways);
+    service.waypoints.into_iter().next()
+}
+
 /// Returns whether a waypoint is there for services, be they named or not.
 pub(super) fn serves_services(gateway: &Gateway) -> bool {
     let by_account = gateway.metadata.annotation(names::FOR_SERVICE_ACCOUNT).is_some();
