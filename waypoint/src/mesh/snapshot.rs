@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Instant,
@@ -65,6 +66,17 @@ pub enum Target {
     Service(Arc<ServiceView>, u16),
     /// An address of a workload.
     Workload(Arc<Workload>, SocketAddr),
+}
+
+// === impl Target ===
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Service(view, port) => write!(f, "{}:{port}", view.service().key.hostname),
+            Self::Workload(_, address) => address.fmt(f),
+        }
+    }
 }
 
 // === impl Snapshot ===

@@ -42,9 +42,15 @@ use crate::{
     balance::Labels,
     limits::CLIENT_IDLE_TIMEOUT,
     mesh::{Backend, Binding, ServiceView, Target},
-    policy::{Peer, Subject, Verdict},
+    policy::{Decision, Peer, Subject, Verdict},
     route::{Client, HttpRoute, RequestHead, RouteTable},
 };
+
+/// Where log lines are from about what policies want told.
+const AUDIT: &str = "policy::audit";
+
+/// Where log lines are from about policies on trial.
+const DRY_RUN: &str = "policy::dry_run";
 
 /// A connection of a client, which came through a tunnel.
 #[derive(Debug)]
@@ -246,8 +252,16 @@ impl Connection {
         }
     }
 
-    /// Decides by policy whether a request goes on; without one, the connection itself.
+    /// Decides by policy whether a request goes on; without one, the connection itself. Says what policies
+    /// want told.
     pub(super) fn judge(&self, request: Option<&RequestHead<'_>>) -> Verdict {
+        let decision = self.decide(request);
+        self.tell(&decision);
+        decision.verdict
+    }
+
+    /// Does so without a word.
+    pub(super) fn decide(&self, request: Option<&RequestHead<'_>>) -> Decision {
         let (ip, port) = match (&self.target, self.address) {
             (_, Some(address)) => (address.ip(), address.port()),
             (Target::Service(_, port), None) => (Ipv4Addr::UNSPECIFIED.into(), *port),
@@ -261,10 +275,27 @@ impl Connection {
             token: None,
         };
         if let Some((view, _)) = self.service() {
-            return view.policies().decide(&subject, request).verdict;
+            return view.policies().decide(&subject, request);
         }
         let snapshot = self.worker.shared.snapshot.load();
-        snapshot.direct_policies().decide(&subject, request).verdict
+        snapshot.direct_policies().decide(&subject, request)
+    }
+
+    /// Says what policies want told, and what those on trial would have decided.
+    fn tell(&self, decision: &Decision) {
+        let (client, source, to) = (self.client, &self.source, &self.target);
+        if let Some(policy) = &decision.audited {
+            tracing::info!(target: AUDIT, %client, %source, %to, %policy, "audited");
+        }
+        match &decision.on_trial {
+            Some(Verdict::Deny(denied)) => {
+                tracing::info!(target: DRY_RUN, %client, %source, %to, %denied, "would be denied");
+            }
+            Some(Verdict::Allow(Some(policy))) => {
+                tracing::info!(target: DRY_RUN, %client, %source, %to, %policy, "would be allowed");
+            }
+            Some(Verdict::Allow(None)) | None => {}
+        }
     }
 
     /// Returns the service as it is now, which may be younger than the connection, and its port.
