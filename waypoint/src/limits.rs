@@ -83,3 +83,7 @@ pub const DEFAULT_MAX_PEER_TUNNELS: NonZeroUsize = NonZeroUsize::new(1 << 12).un
 /// Connections from one address, through tunnels, unless an operator wants otherwise: more than a
 /// client has ephemeral ports for to one port.
 pub const DEFAULT_MAX_PEER_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(1 << 15).unwrap();
+
+/// Time after which the bytes of a connection that goes on are counted (Istio's), and after which a
+/// policy that has come is held against it.
+pub const REVIEW_INTERVAL: Duration = Duration::from_secs(5);

@@ -1,9 +1,11 @@
 //! What operators see of requests: metrics and access log, with one vocabulary for what went wrong.
 
 mod access_log;
+mod messages;
 mod metrics;
 
 pub use self::{
-    access_log::{AccessLog, RequestRecord},
-    metrics::{Metrics, RequestCounts, RequestLabels, Side},
+    access_log::{AccessLog, Record, Request},
+    messages::Messages,
+    metrics::{Bytes, GRPC, Metrics, RequestCounts, RequestLabels, RequestTotals, Side},
 };

@@ -1,10 +1,16 @@
 //! Who may send what, as authorization policies of the service say.
 
+use std::io::{ErrorKind, Read as _, Write as _};
+
 use anyhow::Result;
-use fairlead_lab::wait_for;
+use fairlead_lab::{mesh::ECHO, wait_for};
 
 use super::{Bound, FELT, b};
-use crate::clients::curl_with;
+use crate::{
+    clients::curl_with,
+    mesh::vip4,
+    peer::{dial, echo},
+};
 
 #[test]
 fn a_policy_of_the_service_decides_by_method_path_and_identity() -> Result<()> {
@@ -76,4 +82,71 @@ spec:
         log.lines().find(|line| line.contains("would be denied") && line.contains("marker"));
     assert_eq!(other, None);
     Ok(())
+}
+
+#[test]
+fn connections_that_are_no_http_are_refused_by_what_cannot_be_known_of_them_and_logged()
+-> Result<()> {
+    let mut bound = Bound::new("wpunread")?;
+    for pod in [&bound.mesh.b.clone(), &bound.second.clone()] {
+        bound.mesh.serve(pod, "echo.py", ECHO)?;
+    }
+    bound.write(
+        "apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: names, namespace: shop}
+spec:
+  targetRefs: [{kind: Service, group: '', name: b}]
+  action: DENY
+  rules: [{when: [{key: connection.sni, values: [secret.example]}]}]
+",
+    )?;
+    wait_for("a refusal", FELT, || {
+        let mut socket = dial(&bound.mesh.a, vip4(10, ECHO))?;
+        // It may be gone already.
+        let _ = socket.write_all(b"words\n");
+        let mut answer = [0; 6];
+        Ok(socket.read_exact(&mut answer).is_err().then_some(()))
+    })?;
+    // Requests prove that they have no such name.
+    assert!(bound.get(&[])?.is_ok());
+    let log = bound.waypoint.log()?;
+    let line = "\"- - -\" 0 - - rbac_access_denied_matched_policy[ns[shop]-policy[names]-rule[0]] ";
+    assert!(log.contains(line), "{log}");
+    Ok(())
+}
+
+#[test]
+fn a_connection_that_is_no_http_ends_when_a_policy_comes_that_refuses_it() -> Result<()> {
+    let mut bound = Bound::new("wprevoked")?;
+    for pod in [&bound.mesh.b.clone(), &bound.second.clone()] {
+        bound.mesh.serve(pod, "echo.py", ECHO)?;
+    }
+    let mut connections =
+        [dial(&bound.mesh.a, vip4(10, ECHO))?, dial(&bound.mesh.c, vip4(10, ECHO))?];
+    for connection in &mut connections {
+        echo(connection)?;
+    }
+    bound.write(
+        "apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: but-a, namespace: shop}
+spec:
+  targetRefs: [{kind: Service, group: '', name: b}]
+  action: DENY
+  rules: [{from: [{source: {principals: [spiffe://cluster.local/ns/shop/sa/a]}}]}]
+",
+    )?;
+    let [refused, other] = &mut connections;
+    match refused.read(&mut [0; 1]) {
+        Ok(0) => {}
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+        other => panic!("{other:?}"),
+    }
+    echo(other)?;
+    wait_for("a line of the connection", FELT, || {
+        let line =
+            "\"- - -\" 0 - - rbac_access_denied_matched_policy[ns[shop]-policy[but-a]-rule[0]] ";
+        Ok(bound.waypoint.log()?.contains(line).then_some(()))
+    })
 }
