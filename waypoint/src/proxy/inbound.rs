@@ -22,7 +22,7 @@ use fairlead_tunnel::{
     tls::PeerError,
 };
 use h2::server::SendResponse;
-use http::{Method, Response, StatusCode};
+use http::{HeaderValue, Method, Response, StatusCode};
 use mesh_api::{
     identity::Identity,
     workload::{AppProtocol, Workload},
@@ -43,7 +43,7 @@ use crate::{
     limits::CLIENT_IDLE_TIMEOUT,
     mesh::{Backend, Binding, ServiceView, Target},
     policy::{Decision, Peer, Subject, Verdict},
-    route::{Client, HttpRoute, RequestHead, RouteTable},
+    route::{Client, HttpRoute, RequestHead, RouteTable, forwarded_client_cert},
 };
 
 /// Where log lines are from about what policies want told.
@@ -72,6 +72,8 @@ pub(super) struct Connection {
     pub(super) counted: Counted,
     /// Made once it is needed: most traffic is addressed to services.
     direct: OnceCell<(Arc<Backend>, Arc<HttpRoute>)>,
+    /// What endpoints are told of whom it is of; made once a request needs it.
+    client_cert: OnceCell<Option<HeaderValue>>,
     /// Its place among those of its client.
     _part: Part,
 }
@@ -188,6 +190,7 @@ async fn serve_stream(
         address,
         counted: Counted::default(),
         direct: OnceCell::new(),
+        client_cert: OnceCell::new(),
         _part: part,
     };
     serve(Rc::new(connection), stream).await;
@@ -339,6 +342,15 @@ impl Connection {
     pub(super) fn direct(&self) -> Option<&(Arc<Backend>, Arc<HttpRoute>)> {
         let Target::Workload(workload, address) = &self.target else { return None };
         Some(self.direct.get_or_init(|| self.worker.snapshot().direct(workload, *address)))
+    }
+
+    /// Returns what endpoints of the mesh are told of who asks.
+    pub(super) fn client_cert(&self) -> Option<&HeaderValue> {
+        let made = || {
+            let snapshot = self.worker.shared.snapshot.load();
+            forwarded_client_cert(&snapshot.own().identity, &self.source)
+        };
+        self.client_cert.get_or_init(made).as_ref()
     }
 
     fn speaks_http(&self) -> bool {
