@@ -367,9 +367,8 @@ fn of_key(context: &mut Context<'_>, key: &ObjectKey, computed: &mut Computed) -
         Object::Service(_) | Object::ServiceEntry(_) => &mut computed.services,
         Object::AuthorizationPolicy(_) | Object::PeerAuthentication(_) => &mut computed.policies,
         // Nothing much.
-        Object::Gateway(_) => return of_object(context, object),
-        Object::MeshConfig(_)
-        | Object::Namespace(_)
+        Object::Gateway(_) | Object::MeshConfig(_) => return of_object(context, object),
+        Object::Namespace(_)
         | Object::Node(_)
         | Object::ServiceAccount(_)
         | Object::VirtualService(_)
@@ -406,8 +405,10 @@ fn of_object(context: &mut Context<'_>, object: &Object) -> Vec<Resource> {
             policy::of_peer_authentication(context, object).into_iter().collect()
         }
         Object::Gateway(gateway) => waypoint::policy_of(context, gateway).into_iter().collect(),
-        Object::MeshConfig(_)
-        | Object::Namespace(_)
+        Object::MeshConfig(config) => {
+            l7::settings(context, &config.metadata.name).into_iter().collect()
+        }
+        Object::Namespace(_)
         | Object::Node(_)
         | Object::ServiceAccount(_)
         | Object::VirtualService(_)

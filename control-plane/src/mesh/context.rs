@@ -3,7 +3,11 @@
 use std::sync::Arc;
 
 use mesh_api::{
-    crd::{DefaultTrafficPolicy, LocalitySettings, MeshConfig, OutboundMode, VirtualRetries},
+    crd::{
+        DefaultTrafficPolicy, LocalitySettings, MeshConfig, NormalizationType, OutboundMode,
+        VirtualRetries,
+    },
+    proto::l7::PathNormalisation,
     workload::UnknownDestinations,
 };
 
@@ -41,6 +45,8 @@ pub(super) struct Settings {
     /// How endpoints are chosen by where they are, where neither a destination rule nor the service
     /// says it; none for the usual way.
     pub(super) default_locality: Option<LocalitySettings>,
+    /// How waypoints spell paths before they decide by them.
+    pub(super) path_normalisation: PathNormalisation,
     /// What becomes of connections to addresses that the mesh does not know; none if nothing is said,
     /// which leaves it to each proxy.
     pub(super) unknown_destinations: Option<UnknownDestinations>,
@@ -79,8 +85,10 @@ pub(super) struct Context<'a> {
 impl Settings {
     /// Returns the settings in force.
     pub(super) fn new(store: &Store, options: &Options) -> Self {
-        let name = ObjectName::new(options.system_namespace.clone(), "istio");
-        let config = store.mesh_config(&name).map(|config| config.spec.clone()).unwrap_or_default();
+        let config = store
+            .mesh_config(&config_name(options))
+            .map(|config| config.spec.clone())
+            .unwrap_or_default();
         let unknown_destinations = unknown_destinations(&config);
         let root = config.root_namespace.filter(|name| !name.is_empty());
         let trust_domain = config.trust_domain.filter(|name| name != DEFAULT_TRUST_DOMAIN);
@@ -93,9 +101,15 @@ impl Settings {
             default_retries: config.default_http_retry_policy,
             default_policy: config.default_traffic_policy,
             default_locality: Some(config.locality_lb_setting).filter(|written| !is_usual(written)),
+            path_normalisation: path_normalisation(config.path_normalization.normalization),
             unknown_destinations,
         }
     }
+}
+
+/// Returns the name of the config map that has the settings.
+pub(super) fn config_name(options: &Options) -> ObjectName {
+    ObjectName::new(options.system_namespace.clone(), "istio")
 }
 
 /// Returns whether the nearest endpoints are preferred, and nothing else is said.
@@ -103,6 +117,15 @@ fn is_usual(locality: &LocalitySettings) -> bool {
     let LocalitySettings { distribute, failover, failover_priority, enabled } = locality;
     let is_empty = distribute.is_empty() && failover.is_empty() && failover_priority.is_empty();
     is_empty && *enabled != Some(false)
+}
+
+fn path_normalisation(written: NormalizationType) -> PathNormalisation {
+    match written {
+        NormalizationType::Default | NormalizationType::Base => PathNormalisation::Base,
+        NormalizationType::None => PathNormalisation::None,
+        NormalizationType::MergeSlashes => PathNormalisation::MergeSlashes,
+        NormalizationType::DecodeAndMergeSlashes => PathNormalisation::DecodeAndMergeSlashes,
+    }
 }
 
 fn unknown_destinations(config: &MeshConfig) -> Option<UnknownDestinations> {

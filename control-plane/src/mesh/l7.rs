@@ -12,6 +12,7 @@ mod gateway_api;
 mod labels;
 mod matching;
 mod order;
+mod settings;
 mod virtual_service;
 mod visibility;
 
@@ -30,7 +31,7 @@ use mesh_api::{
 
 pub(super) use self::{
     authorization::of_policy, destination::destination, gateway_api::judge, labels::labels,
-    virtual_service::is_for_mesh,
+    settings::settings, virtual_service::is_for_mesh,
 };
 use super::{context::Context, dependency::Use, hosts};
 use crate::{
@@ -106,9 +107,10 @@ pub(super) fn routes(
     routes.into_iter().map(encode).collect()
 }
 
-/// Returns whether a resource is a policy, for which traffic must not be ahead.
+/// Returns whether a resource is a policy, or says how one is applied: traffic must not be ahead.
 pub(super) fn is_policy(resource: &Resource) -> bool {
-    resource.name.as_str().starts_with(POLICY_PREFIX)
+    let name = resource.name.as_str();
+    name.starts_with(POLICY_PREFIX) || name == settings::NAME
 }
 
 /// Returns whether a resource says how requests are routed.

@@ -19,7 +19,7 @@ use super::service::{Backend, ServiceView, route_to};
 use crate::{
     balance::{Instance, Labels},
     policy::{GatewayKey, PolicySet, ServicePolicies},
-    route::{HttpRoute, ServiceRoutes},
+    route::{HttpRoute, Normalisation, ServiceRoutes},
 };
 
 /// The mesh at one moment. Cheap to clone.
@@ -43,6 +43,8 @@ pub struct Snapshot {
     pub(super) direct_policies: ServicePolicies,
     /// Whether policies have changed since they were put together.
     pub(super) policies_changed: bool,
+    /// How paths are spelled before anything is decided by them.
+    pub(super) normalisation: Normalisation,
     /// The gateway that declares this waypoint.
     pub(super) gateway: GatewayKey,
     pub(super) views: HashTrieMapSync<ServiceKey, Arc<ServiceView>>,
@@ -99,6 +101,7 @@ impl Snapshot {
             policies: PolicySet::default(),
             direct_policies: ServicePolicies::default(),
             policies_changed: false,
+            normalisation: Normalisation::default(),
             gateway,
             views: HashTrieMapSync::default(),
             dirty: BTreeMap::new(),
@@ -141,6 +144,11 @@ impl Snapshot {
     /// Returns the labels of the workload at an address, as far as they are known.
     pub fn labels_at(&self, address: IpAddr) -> Option<&Arc<Labels>> {
         self.labels.get(&self.by_address.get(&address)?.uid)
+    }
+
+    /// Returns how paths are spelled before anything is decided by them.
+    pub fn normalisation(&self) -> Normalisation {
+        self.normalisation
     }
 
     /// Returns this waypoint.

@@ -35,7 +35,7 @@ use crate::{
     limits::{MAX_HEAD_BYTES, MAX_HEADERS, MAX_REQUESTS_AT_ONCE},
     policy::Verdict,
     route::{
-        Abort, Action, CorsDecision, Found, HttpRoute, LocalReply, Normalisation, RequestHead, normalise,
+        Abort, Action, CorsDecision, Found, HttpRoute, LocalReply, RequestHead, normalise,
         remove_hop_by_hop, sanitise,
     },
 };
@@ -272,7 +272,7 @@ async fn decide(
         return Answer::Local(refused);
     }
     let is_sound = sanitise(&mut request, rand::random()).is_ok()
-        && normalise(&mut request, Normalisation::default()).is_ok();
+        && normalise(&mut request, connection.normalisation()).is_ok();
     if let Some(id) = request.headers.get(REQUEST_ID) {
         exchange.identified(id);
     }

@@ -43,7 +43,7 @@ use crate::{
     limits::CLIENT_IDLE_TIMEOUT,
     mesh::{Backend, Binding, ServiceView, Target},
     policy::{Decision, Peer, Subject, Verdict},
-    route::{Client, HttpRoute, RequestHead, RouteTable, forwarded_client_cert},
+    route::{Client, HttpRoute, Normalisation, RequestHead, RouteTable, forwarded_client_cert},
 };
 
 /// Where log lines are from about what policies want told.
@@ -299,6 +299,11 @@ impl Connection {
             }
             Some(Verdict::Allow(None)) | None => {}
         }
+    }
+
+    /// Returns how paths are spelled before anything is decided by them.
+    pub(super) fn normalisation(&self) -> Normalisation {
+        self.worker.shared.snapshot.load().normalisation()
     }
 
     /// Returns the service as it is now, which may be younger than the connection, and its port.

@@ -25,7 +25,9 @@ fn lowered(namespace: &str, spec: &str) -> Option<Authorization> {
             assert!(policies(&mesh).is_empty(), "it is none of the node proxies' business");
             Some(policy)
         }
-        other @ (Kind::Route(_) | Kind::Destination(_) | Kind::Labels(_)) => panic!("{other:?}"),
+        other @ (Kind::Route(_) | Kind::Destination(_) | Kind::Labels(_) | Kind::Settings(_)) => {
+            panic!("{other:?}")
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //! and 69).
 
 use anyhow::{Result, ensure};
-use fairlead_lab::wait_for;
+use fairlead_lab::{manifest, wait_for};
 
 use super::{super::FELT, Hostile};
 
@@ -118,6 +118,18 @@ spec:
         ("/x%0d%0aadmin", 400, ""),
         ("admin", 400, ""),
         ("\\admin", 400, ""),
+    ] {
+        assert_eq!(ask(path)?, (status, forwarded.to_owned()), "{path}");
+    }
+    // Where the mesh says that applications take these for the same, they are the same.
+    let merging = "pathNormalization: {normalization: DECODE_AND_MERGE_SLASHES}";
+    hostile.mesh.plane.write("mesh-config.yaml", &manifest::mesh_config(merging))?;
+    wait_for("slashes are merged", FELT, || Ok((ask("//admin")?.0 == 403).then_some(())))?;
+    for (path, status, forwarded) in [
+        ("/x%2f..%2fadmin", 403, ""),
+        ("/x%5C..%5cadmin", 403, ""),
+        ("/.//%2fadmin", 403, ""),
+        ("//x//y?q=//z", 200, "/x/y?q=//z"),
     ] {
         assert_eq!(ask(path)?, (status, forwarded.to_owned()), "{path}");
     }
