@@ -61,6 +61,15 @@ pub(super) enum Binding {
     Refused(Warning),
 }
 
+/// Who enforces a policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Enforcer {
+    /// A waypoint, and for what.
+    pub(super) name: String,
+    /// Whether what is for it has to pass it.
+    pub(super) is_required: bool,
+}
+
 /// What a computation sees, and what it notes.
 pub(super) struct Context<'a> {
     pub(super) store: &'a Store,
@@ -77,7 +86,7 @@ pub(super) struct Context<'a> {
     /// What became of the object's waypoint, if it is a service that names one.
     pub(super) binding: Option<Binding>,
     /// Who enforces the object, if it is a policy that is attached to something.
-    pub(super) enforced_at: Vec<String>,
+    pub(super) enforced_at: Vec<Enforcer>,
 }
 
 // === impl Settings ===

@@ -3,7 +3,8 @@
 use mesh_api::crd::ParentReference;
 
 use super::{
-    context::{Binding, Context},
+    context::{Binding, Context, Enforcer},
+    names::REQUIRE_WAYPOINT,
     warning::Warning,
 };
 use crate::object::{Object, ObjectKind};
@@ -125,8 +126,7 @@ fn of_policy(warnings: &[Warning]) -> Judgement {
 
 /// Judges a policy that is attached to something; none if that is nothing of the mesh.
 fn of_attached(context: &Context<'_>) -> Option<Judgement> {
-    let waypoints = context.enforced_at.join(", ");
-    let at = (!waypoints.is_empty()).then(|| format!("enforced by {waypoints}"));
+    let at = enforced(&context.enforced_at);
     match (flaw(&context.warnings), at) {
         (Some((warning, holds)), Some(at)) => {
             let message = format!("{warning}; {at}");
@@ -135,6 +135,17 @@ fn of_attached(context: &Context<'_>) -> Option<Judgement> {
         (Some((warning, _)), None) => Some(of_warning(warning, false)),
         (None, at) => at.map(|message| Judgement { holds: true, reason: "Accepted", message }),
     }
+}
+
+/// Returns who enforces a policy, if somebody does, and what that leaves open.
+fn enforced(by: &[Enforcer]) -> Option<String> {
+    let names: Vec<_> = by.iter().map(|enforcer| enforcer.name.as_str()).collect();
+    let open = if by.iter().all(|enforcer| enforcer.is_required) {
+        String::new()
+    } else {
+        format!("; what is sent past it is not refused, unless its Gateway has {REQUIRE_WAYPOINT}")
+    };
+    (!names.is_empty()).then(|| format!("enforced by {}{open}", names.join(", ")))
 }
 
 /// Returns what is wrong with a policy, and whether it is accepted nevertheless.
@@ -274,6 +285,24 @@ mod tests {
     }
 
     #[test]
+    fn a_policy_says_that_a_waypoint_may_be_gone_past_unless_it_may_not() {
+        let policy = "---
+{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: p, namespace: shop}, \
+ spec: {targetRefs: [{group: '', kind: Service, name: bound}]}}
+";
+        let required = WAYPOINT.replace(
+            "namespace: shop",
+            "namespace: shop, annotations: {fairlead.io/require-waypoint: 'true'}",
+        );
+        for (waypoint, is_open) in [(WAYPOINT, true), (required.as_str(), false)] {
+            let all = [SHOP, waypoint, policy].concat();
+            let (holds, _, message) = judged(&all, ObjectKind::AuthorizationPolicy).unwrap();
+            assert!(holds);
+            assert_eq!(message.contains("fairlead.io/require-waypoint"), is_open, "{message}");
+        }
+    }
+
+    #[test]
     fn what_a_waypoint_makes_of_a_policy_that_it_cannot_follow_is_said_with_the_field() {
         let when = |key: &str| format!("rules: [{{when: [{{key: '{key}', values: [a]}}]}}]");
         let paths = |path: &str| {
@@ -310,7 +339,7 @@ mod tests {
             let (holds, reason, message) = judged_policy("shop", &spec).unwrap();
             assert_eq!((holds, reason), (expected.0, expected.1), "{spec}: {message}");
             assert!(message.contains(expected.2), "{spec}: {message}");
-            assert!(message.ends_with("enforced by waypoint shop/w for Service shop/bound"));
+            assert!(message.contains("enforced by waypoint shop/w for Service shop/bound"));
         }
     }
 

@@ -5,7 +5,7 @@ use mesh_api::crd::{AuthorizationAction, AuthorizationRule, Condition, Source, T
 
 use crate::{
     mesh::{
-        context::Context,
+        context::{Context, Enforcer},
         warning::{Flaw, Warning},
         waypoint::{self, WAYPOINT_CLASS},
     },
@@ -54,7 +54,9 @@ fn note_target(context: &mut Context<'_>, policy: &Metadata, target: &TargetRefe
         "GatewayClass" if target.name == WAYPOINT_CLASS => {
             let root = &context.settings.root_namespace;
             if policy.namespace() == root {
-                context.enforced_at.push("every waypoint".to_owned());
+                let is_required = context.options.require_waypoints;
+                let name = "every waypoint".to_owned();
+                context.enforced_at.push(Enforcer { name, is_required });
             } else {
                 let class = format!("GatewayClass {} outside of namespace {root}", target.name);
                 context.warn(Warning::Attached(Flaw::TargetMissing(class)));
@@ -65,7 +67,9 @@ fn note_target(context: &mut Context<'_>, policy: &Metadata, target: &TargetRefe
             match context.store.gateway(&name) {
                 None => context.warn(Warning::Attached(Flaw::TargetMissing(shown))),
                 Some(gateway) if waypoint::is_waypoint(gateway) => {
-                    context.enforced_at.push(format!("waypoint {name}"));
+                    let is_required = waypoint::is_demanding(context, gateway);
+                    let name = format!("waypoint {name}");
+                    context.enforced_at.push(Enforcer { name, is_required });
                 }
                 // Whoever serves it enforces it.
                 Some(_) => {}
@@ -92,7 +96,13 @@ fn note_service(context: &mut Context<'_>, service: Option<&Metadata>, shown: St
         return context.warn(Warning::Attached(Flaw::TargetMissing(shown)));
     };
     match waypoint::name_for(context, service) {
-        Some(waypoint) => context.enforced_at.push(format!("waypoint {waypoint} for {shown}")),
+        Some(waypoint) => {
+            let gateway = context.store.gateway(&waypoint);
+            let is_required =
+                gateway.is_some_and(|gateway| waypoint::is_demanding(context, gateway));
+            let name = format!("waypoint {waypoint} for {shown}");
+            context.enforced_at.push(Enforcer { name, is_required });
+        }
         None => context.warn(Warning::Attached(Flaw::TargetUnbound(shown))),
     }
 }
