@@ -367,11 +367,12 @@ fn of_key(context: &mut Context<'_>, key: &ObjectKey, computed: &mut Computed) -
         Object::Service(_) | Object::ServiceEntry(_) => &mut computed.services,
         Object::AuthorizationPolicy(_) | Object::PeerAuthentication(_) => &mut computed.policies,
         // Nothing much.
-        Object::Gateway(_) | Object::MeshConfig(_) => return of_object(context, object),
+        Object::Gateway(_) | Object::MeshConfig(_) | Object::VirtualService(_) => {
+            return of_object(context, object);
+        }
         Object::Namespace(_)
         | Object::Node(_)
         | Object::ServiceAccount(_)
-        | Object::VirtualService(_)
         | Object::DestinationRule(_)
         | Object::HttpRoute(_)
         | Object::GrpcRoute(_)
@@ -408,10 +409,13 @@ fn of_object(context: &mut Context<'_>, object: &Object) -> Vec<Resource> {
         Object::MeshConfig(config) => {
             l7::settings(context, &config.metadata.name).into_iter().collect()
         }
+        Object::VirtualService(service) => {
+            l7::note_without_effect(context, service);
+            Vec::new()
+        }
         Object::Namespace(_)
         | Object::Node(_)
         | Object::ServiceAccount(_)
-        | Object::VirtualService(_)
         | Object::DestinationRule(_)
         | Object::HttpRoute(_)
         | Object::GrpcRoute(_)

@@ -30,7 +30,11 @@ pub use self::{
 pub(crate) use self::{
     metadata::is_name,
     read::range,
-    validate::traffic::{base64, grpc_status},
+    validate::{
+        address,
+        header::{self, Whose},
+        traffic::{base64, grpc_status, is_expression},
+    },
 };
 
 /// Kinds of objects that the mesh depends on.

@@ -166,7 +166,11 @@ fn flaw(warnings: &[Warning]) -> Option<(&Warning, bool)> {
         | Warning::CanaryIsWaypoint
         | Warning::HostTaken { .. }
         | Warning::AddressesExhausted(_)
-        | Warning::ExportedToAll => None,
+        | Warning::ExportedToAll
+        | Warning::NoEffect { .. }
+        | Warning::DestinationMissing(_)
+        | Warning::DelegateMissing { .. }
+        | Warning::NotHttp(_) => None,
     })
 }
 

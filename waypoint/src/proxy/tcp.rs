@@ -32,7 +32,8 @@ async fn carry(connection: &Connection, io: Io, session: &mut Session) -> Ending
     if let Verdict::Deny(denied) = connection.judge(None) {
         return Ending::Denied(denied);
     }
-    let Some(backend) = backend(connection) else {
+    // Once routes were looked at: a service leaves its waypoint before they are gone.
+    let Some(backend) = backend(connection).filter(|_| !connection.is_unbound()) else {
         return Ending::Failed(Flag::NoClusterFound);
     };
     session.cluster = Some(backend.name.clone());

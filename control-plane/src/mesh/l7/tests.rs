@@ -8,6 +8,7 @@ mod route_status;
 mod settings;
 mod streams;
 mod virtual_services;
+mod warnings;
 
 use crate::{
     fixture::{applied, mesh, objects, routes},
