@@ -9,6 +9,7 @@ use mesh_api::{
 
 use super::{
     dependency::Dependencies,
+    l7::LoweredRoutes,
     options::{Enrolment, Options},
     store::Store,
     warning::Warning,
@@ -70,6 +71,12 @@ pub(super) struct Context<'a> {
     pub(super) further: Vec<Resource>,
     /// What became of the object's waypoint, if it is a service that names one.
     pub(super) binding: Option<Binding>,
+    /// Routes that came out last time, of which what is as it was is taken.
+    pub(super) before: LoweredRoutes,
+    /// Routes that come out besides.
+    pub(super) lowered: LoweredRoutes,
+    /// How many objects' routes among them are not as before.
+    pub(super) newly_lowered: u64,
 }
 
 // === impl Settings ===
@@ -124,6 +131,9 @@ impl<'a> Context<'a> {
             waypoints: Vec::new(),
             further: Vec::new(),
             binding: None,
+            before: LoweredRoutes::new(),
+            lowered: LoweredRoutes::new(),
+            newly_lowered: 0,
         }
     }
 
