@@ -112,7 +112,8 @@ fn of_policy(policy: &AuthorizationPolicy, warnings: &[Warning]) -> Option<Judge
         | Warning::ExportedToAll
         | Warning::NoEffect { .. }
         | Warning::DestinationMissing(_)
-        | Warning::DelegateMissing { .. } => None,
+        | Warning::DelegateMissing { .. }
+        | Warning::NotHttp(_) => None,
     });
     Some(unsupported.map_or_else(
         || Judgement { holds: true, reason: "Accepted", message: "attached to ztunnel".to_owned() },

@@ -15,7 +15,10 @@ mod order;
 mod virtual_service;
 mod visibility;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use mesh_api::{
     proto::{
@@ -23,7 +26,7 @@ use mesh_api::{
             HttpRoute, Route, ServiceRef, http_route::Action, resource::Kind as Wire,
             route::Traffic,
         },
-        workload,
+        workload::{self, AppProtocol},
     },
     xds_client::EVERY_WAYPOINT,
 };
@@ -65,6 +68,16 @@ struct Scope {
     consumer: Arc<str>,
 }
 
+/// A service that is bound to waypoints.
+struct Bound<'a> {
+    /// What declares it.
+    key: &'a ObjectKey,
+    /// The service as proxies are told of it.
+    service: &'a workload::Service,
+    scope: Arc<Scope>,
+    waypoints: &'a Arc<[ObjectName]>,
+}
+
 /// A service that a host name stands for.
 #[derive(Clone, Debug)]
 struct Target {
@@ -90,18 +103,22 @@ pub(super) fn routes(
         addresses: service.addresses.iter().filter_map(super::wire::address).collect(),
         consumer: primary.namespace.clone(),
     });
-    let mut routes = virtual_service::routes(context, &scope);
-    let mut summary = Summary::of(&routes);
+    let bound = Bound { key, service, scope, waypoints: &waypoints };
+    let scope = &bound.scope;
+    let mut summary = Summary::default();
     for name in gateway_api::attached_to(context, key) {
-        lowered::lower(context, key, (&scope, &waypoints), name, &mut summary);
+        lowered::lower(context, &bound, name, &mut summary);
     }
+    let mut routes = virtual_service::routes(context, scope);
+    note_unspoken(context, service, &routes);
+    summary.add(&Summary::of(&routes));
     if !summary.has_one_for_all && context.settings.default_retries.is_some() {
         // It names the service itself.
-        routes.push(virtual_service::default_route(context, &scope));
+        routes.push(virtual_service::default_route(context, scope));
     }
-    note_uses(context, &waypoints, &scope, summary.targets);
+    note_uses(context, &waypoints, scope, summary.targets);
     context.depends_on.client_labels |= summary.looks_at_labels;
-    encode(&scope, &waypoints, routes).collect()
+    encode(scope, &waypoints, routes).collect()
 }
 
 /// Returns what the waypoints of a service are told of its routes.
@@ -170,6 +187,35 @@ fn note_uses(
     }
 }
 
+/// Warns of what has routes of HTTP, all of them for ports that are declared to carry something else.
+fn note_unspoken(context: &mut Context<'_>, service: &workload::Service, routes: &[Route]) {
+    if service.ports.is_empty() {
+        return;
+    }
+    let is_spoken = |route: &Route| {
+        let is_meant = |number| route.ports.is_empty() || route.ports.contains(&number);
+        let mut ports = service.ports.iter().filter(|port| is_meant(port.service_port));
+        ports.any(|port| may_be_http(port.app_protocol()))
+    };
+    let mut by_object = BTreeMap::new();
+    for route in routes.iter().filter(|route| matches!(route.traffic, Some(Traffic::Http(_)))) {
+        // What a route is named after, without its place there.
+        let object = route.id.splitn(4, '/').take(3).collect::<Vec<_>>().join(" ");
+        *by_object.entry(object).or_insert(false) |= is_spoken(route);
+    }
+    for (name, _) in by_object.into_iter().filter(|(_, is_spoken)| !is_spoken) {
+        context.warn(Warning::NotHttp(name));
+    }
+}
+
+/// Returns whether requests of HTTP are looked for on a port.
+fn may_be_http(protocol: AppProtocol) -> bool {
+    match protocol {
+        AppProtocol::Unknown | AppProtocol::Http11 | AppProtocol::Http2 | AppProtocol::Grpc => true,
+        AppProtocol::Tcp | AppProtocol::Tls => false,
+    }
+}
+
 /// Returns the services that a route names.
 fn targets(route: &Route) -> Vec<&ServiceRef> {
     let (destinations, mirrors) = match &route.traffic {
@@ -190,14 +236,8 @@ fn target(context: &mut Context<'_>, consumer: &Arc<str>, host: &Arc<str>) -> Op
     let mut claimants = context.store.hosts.get(host);
     let key = hosts::owner(context, consumer, host)
         .or_else(|| claimants.find(|key| hosts::is_canonical(context, key, host)))?;
-    let ports = match super::service::Declaration::of(context.store.get(key)?)? {
-        super::service::Declaration::Service(service) => {
-            service.ports.iter().map(|port| port.port.into()).collect()
-        }
-        super::service::Declaration::Entry(entry) => {
-            entry.spec.ports.iter().map(|port| port.number).collect()
-        }
-    };
+    let declaration = super::service::Declaration::of(context.store.get(key)?)?;
+    let ports = declaration.ports().into_iter().map(|(number, _)| number).collect();
     let service =
         ServiceRef { namespace: key.name.namespace.to_string(), hostname: host.to_string() };
     Some(Target { service, ports })

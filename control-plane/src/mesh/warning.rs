@@ -61,6 +61,8 @@ pub enum Warning {
         /// What it names.
         name: ObjectName,
     },
+    /// What routes requests of a service is for ports that are declared to carry no HTTP.
+    NotHttp(String),
 }
 
 // === impl Warning ===
@@ -85,7 +87,8 @@ impl Warning {
             | Self::HostTaken { .. }
             | Self::AddressesExhausted(_)
             | Self::DestinationMissing(_)
-            | Self::DelegateMissing { .. } => true,
+            | Self::DelegateMissing { .. }
+            | Self::NotHttp(_) => true,
         }
     }
 
@@ -107,6 +110,7 @@ impl Warning {
             Self::ExportedToAll => "ExportedToAll",
             Self::DestinationMissing(_) => "DestinationNotFound",
             Self::DelegateMissing { .. } => "DelegateNotFound",
+            Self::NotHttp(_) => "UnsupportedProtocol",
         }
     }
 }
@@ -176,6 +180,11 @@ impl fmt::Display for Warning {
                 f,
                 "requests that are routed to {host} fail, as no service has that host name: create \
                  one, or correct the routes"
+            ),
+            Self::NotHttp(name) => write!(
+                f,
+                "{name} routes requests of HTTP, and is for ports that are declared to carry something \
+                 else: set their appProtocol to http, or name them so"
             ),
             Self::DelegateMissing { of, name } => write!(
                 f,

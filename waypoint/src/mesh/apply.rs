@@ -43,13 +43,13 @@ pub enum MeshResource {
 
 /// Returns the subscriptions that together describe the mesh to the waypoint of a gateway.
 ///
-/// Policies and routes come first: nothing is forwarded past one that arrives a moment later. What is
-/// for other waypoints is not asked for.
+/// Services come first: after a time without the control plane, one that has left this waypoint is known
+/// before its routes go. What is for other waypoints is not asked for.
 pub fn subscriptions(gateway: &GatewayKey) -> [Subscription<MeshResource>; 2] {
     let own = Interest::Names(vec![gateway.to_string(), EVERY_WAYPOINT.to_owned()]);
     [
-        Subscription { type_url: L7_TYPE, interest: own, read: read_l7 },
         Subscription { type_url: ADDRESS_TYPE, interest: Interest::Everything, read: read_address },
+        Subscription { type_url: L7_TYPE, interest: own, read: read_l7 },
     ]
 }
 

@@ -303,6 +303,10 @@ async fn decide(
     let done = act(connection, (&route, port), exchange, request, body).await;
     let mut response = match done {
         Ok(response) => response,
+        // Without the mark, a script would not be told what went wrong either.
+        Err(reply) if marked.is_some() && reply != LocalReply::BrokenRequest => {
+            answered(exchange, reply)
+        }
         Err(reply) => return Answer::Local(reply),
     };
     if let (Some(cors), Some(origin)) = (&route.cors, marked) {

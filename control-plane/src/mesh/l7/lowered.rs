@@ -8,7 +8,7 @@ use std::{
 
 use mesh_api::proto::l7::{Route, route::Traffic};
 
-use super::{Scope, encode, gateway_api, targets};
+use super::{Bound, Scope, encode, gateway_api, note_unspoken, targets};
 use crate::{
     mesh::{context::Context, dependency::Dependencies, outcome::reuse, warning::Warning},
     object::{Object, ObjectKey, ObjectName},
@@ -49,28 +49,26 @@ pub(super) struct Summary {
     pub(super) looks_at_labels: bool,
 }
 
-/// Has the routes of an object for the service of `key` among what comes out, and adds them to
-/// `summary`.
+/// Has the routes of an object for a service among what comes out, and adds them to `summary`.
 pub(super) fn lower(
     context: &mut Context<'_>,
-    key: &ObjectKey,
-    (scope, waypoints): (&Arc<Scope>, &Arc<[ObjectName]>),
+    bound: &Bound<'_>,
     name: &ObjectKey,
     summary: &mut Summary,
 ) {
     let Some(object) = context.store.get(name) else { return };
     let origin = Origin {
         object: object.clone(),
-        scope: Arc::clone(scope),
-        waypoints: Arc::clone(waypoints),
+        scope: Arc::clone(&bound.scope),
+        waypoints: Arc::clone(bound.waypoints),
         surroundings: context.store.surroundings(),
     };
-    let place = (scope.service.hostname.clone(), name.clone());
+    let place = (bound.scope.service.hostname.clone(), name.clone());
     let lowered = match context.before.remove(&place) {
         Some(before) if before.origin == origin => before,
         before => {
             context.newly_lowered += 1;
-            Lowered::new(context, key, origin, before.as_ref())
+            Lowered::new(context, bound, origin, before.as_ref())
         }
     };
     context.depends_on.add(&lowered.depends_on);
@@ -87,9 +85,15 @@ pub(in crate::mesh) fn resources(lowered: &LoweredRoutes) -> impl Iterator<Item 
 // === impl Lowered ===
 
 impl Lowered {
-    fn new(context: &Context<'_>, key: &ObjectKey, origin: Origin, before: Option<&Self>) -> Self {
+    fn new(
+        context: &Context<'_>,
+        bound: &Bound<'_>,
+        origin: Origin,
+        before: Option<&Self>,
+    ) -> Self {
         let mut own = Context::new(context.store, context.options, context.settings);
-        let routes = gateway_api::routes(&mut own, key, &origin.scope, &origin.object);
+        let routes = gateway_api::routes(&mut own, bound.key, &origin.scope, &origin.object);
+        note_unspoken(&mut own, bound.service, &routes);
         let summary = Summary::of(&routes);
         let resources = encode(&origin.scope, &origin.waypoints, routes).map(Arc::new).collect();
         let before = before.map_or(&[][..], |before| &before.resources);

@@ -2,7 +2,7 @@
 
 use mesh_api::{
     crd::{BackendReference, GrpcRule, HttpRule, ParentReference, RouteFilter},
-    proto::l7::ServiceRef,
+    proto::{l7::ServiceRef, workload::AppProtocol},
 };
 
 use super::{
@@ -15,7 +15,7 @@ use crate::{
     mesh::{
         context::Context,
         judgement::{Judgement, ParentJudgement},
-        l7::virtual_service,
+        l7::{may_be_http, virtual_service},
         service::Declaration,
         store::{parent_key, parents_of},
         waypoint,
@@ -175,6 +175,10 @@ fn accepted(
         }
     }
     let message = match waypoint {
+        Some(_) if !is_spoken(source.kind, service, reference) => format!(
+            "attached to {key}, but without effect: its ports are declared to carry something else; \
+             set their appProtocol, or name them by what they carry"
+        ),
         Some(waypoint) => {
             let rest = what_is_left(context, source);
             format!("attached to {key}, whose waypoint {waypoint} applies it{rest}")
@@ -185,6 +189,22 @@ fn accepted(
         ),
     };
     Judgement { holds: true, reason: "Accepted", message }
+}
+
+/// Returns whether one of the ports that a route is attached to may carry what it routes.
+fn is_spoken(kind: ObjectKind, service: &Declaration<'_>, reference: &ParentReference) -> bool {
+    let only = match attached(service, reference) {
+        Attached::ToAll => None,
+        Attached::To(port) => Some(port),
+        Attached::ToNone => return false,
+    };
+    let ports = service.ports();
+    let mut attached = ports.iter().filter(|(port, _)| only.is_none_or(|only| only == *port));
+    ports.is_empty()
+        || attached.any(|(_, protocol)| match kind {
+            ObjectKind::HttpRoute | ObjectKind::GrpcRoute => may_be_http(*protocol),
+            _ => matches!(protocol, AppProtocol::Unknown) || !may_be_http(*protocol),
+        })
 }
 
 /// Returns what becomes of requests that a route does not match, if that is for others to say.

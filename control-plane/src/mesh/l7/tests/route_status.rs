@@ -128,6 +128,26 @@ fn what_is_said_follows_what_others_do() {
 }
 
 #[test]
+fn a_route_of_what_its_ports_do_not_carry_says_that_it_has_no_effect() {
+    for (kind, port, has_effect) in [
+        (ObjectKind::HttpRoute, "port: 80", true),
+        (ObjectKind::HttpRoute, "sectionName: ''", true),
+        (ObjectKind::HttpRoute, "port: 9000", false),
+        (ObjectKind::TcpRoute, "port: 9000", true),
+        (ObjectKind::TcpRoute, "port: 80", false),
+    ] {
+        let parent = CART.replace("name: cart", &format!("name: cart, {port}"));
+        let yaml = route("shop", &parent, TILL).replace("HTTPRoute", kind.name());
+        let yaml =
+            if kind == ObjectKind::TcpRoute { yaml.replace("/v1,", "/v1alpha2,") } else { yaml };
+        let mesh = shop(&yaml);
+        let key = ObjectKey { kind, name: ObjectName::new("shop", "r") };
+        let message = &mesh.parents(&key)[0].accepted.message;
+        assert_eq!(!message.contains("without effect"), has_effect, "{kind:?} {port}: {message}");
+    }
+}
+
+#[test]
 fn what_a_route_leaves_to_virtual_services_is_said() {
     let name = ObjectName::new("shop", "r");
     let key = ObjectKey { kind: ObjectKind::HttpRoute, name };

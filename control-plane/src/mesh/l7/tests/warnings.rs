@@ -90,3 +90,17 @@ fn destinations_and_delegates_that_are_not_there_are_told_until_they_are() {
     mesh.apply(vec![Event::Applied(object(&virtual_service("d", &to("till"))))]);
     assert_eq!(warnings(&mesh), [""; 0]);
 }
+
+#[test]
+fn routes_of_http_for_ports_that_carry_something_else_are_told() {
+    for (fields, expected) in [
+        ("match: [{port: 80}]", None),
+        ("match: [{uri: {exact: /}}]", None),
+        ("match: [{port: 9000}]", Some("virtualservice shop v routes requests of HTTP")),
+    ] {
+        let spec = format!("hosts: [cart], http: [{{{fields}, {TO}}}]");
+        let found = warnings(&shop(&virtual_service("v", &spec)));
+        assert_eq!(found.len(), expected.iter().count(), "{fields}: {found:?}");
+        assert!(expected.is_none_or(|expected| found[0].starts_with(expected)), "{found:?}");
+    }
+}
