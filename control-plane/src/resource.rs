@@ -18,10 +18,13 @@ pub enum Kind {
     Authorization,
     /// What only waypoints are told (`fairlead.l7.Resource`).
     L7,
+    /// What a secret has for TLS with endpoints (`fairlead.l7.Credential`).
+    Credential,
 }
 
 /// Name of a resource, as it is subscribed to and removed by: a workload's uid,
-/// `namespace/hostname`, `namespace/name` of a policy, `route/...` and the like of L7.
+/// `namespace/hostname`, `namespace/name` of a policy, `route/...` and the like of L7,
+/// `credential/namespace/name`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ResourceName(Arc<str>);
 
@@ -32,8 +35,18 @@ pub struct Version(u64);
 /// Length of a version on the wire.
 const HEX_DIGITS: usize = 16;
 
+/// Who may be told of a resource.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Readers {
+    /// Every client.
+    #[default]
+    Everybody,
+    /// Waypoints of a namespace, and nobody else.
+    Namespace(Box<str>),
+}
+
 /// A resource, encoded once for all who ask.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Resource {
     /// What it is about.
     pub kind: Kind,
@@ -44,6 +57,8 @@ pub struct Resource {
     pub aliases: Box<[Box<str>]>,
     /// Of a workload: names of the services it is an endpoint of.
     pub services: Box<[Box<str>]>,
+    /// Who may be told of it.
+    pub readers: Readers,
     /// Hash of `body`.
     pub version: Version,
     /// The message of its kind, encoded.
@@ -79,7 +94,8 @@ pub struct Change {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 4] = [Self::Workload, Self::Service, Self::Authorization, Self::L7];
+    pub const ALL: [Self; 5] =
+        [Self::Workload, Self::Service, Self::Authorization, Self::L7, Self::Credential];
 
     /// How many kinds there are.
     pub const COUNT: usize = Self::ALL.len();
@@ -142,6 +158,22 @@ impl fmt::Debug for Version {
 
 // === impl Resource ===
 
+impl fmt::Debug for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, name, aliases, services, readers, version, body } = self;
+        // The content may be confidential.
+        f.debug_struct("Resource")
+            .field("kind", kind)
+            .field("name", name)
+            .field("aliases", aliases)
+            .field("services", services)
+            .field("readers", readers)
+            .field("version", version)
+            .field("body_bytes", &body.len())
+            .finish()
+    }
+}
+
 impl Resource {
     /// Encodes a workload; `aliases` are its `network/ip`.
     pub fn workload(workload: &workload::Workload, aliases: Box<[Box<str>]>) -> Self {
@@ -169,9 +201,18 @@ impl Resource {
         Self::new(Kind::L7, ResourceName::new(name), waypoints, body)
     }
 
+    /// Encodes what a secret has; `waypoints` are those that need it.
+    pub fn credential(credential: &l7::Credential, waypoints: Box<[Box<str>]>) -> Self {
+        let name = format!("credential/{}/{}", credential.namespace, credential.name);
+        let body = credential.encode_to_vec();
+        let readers = Readers::Namespace(credential.namespace.as_str().into());
+        Self { readers, ..Self::new(Kind::Credential, ResourceName::new(name), waypoints, body) }
+    }
+
     fn new(kind: Kind, name: ResourceName, aliases: Box<[Box<str>]>, body: Vec<u8>) -> Self {
         let version = Version::of(&body);
         let services = Box::default();
-        Self { kind, name, aliases, services, version, body: body.into() }
+        let readers = Readers::default();
+        Self { kind, name, aliases, services, readers, version, body: body.into() }
     }
 }

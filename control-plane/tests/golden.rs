@@ -123,5 +123,6 @@ fn message(resource: &Resource) -> Result<String> {
         Kind::Service => format!("{:#?}", workload::Service::decode(body)?),
         Kind::Authorization => format!("{:#?}", Authorization::decode(body)?),
         Kind::L7 => format!("{:#?}", l7::Resource::decode(body)?),
+        Kind::Credential => format!("{:#?}", l7::Credential::decode(body)?),
     })
 }

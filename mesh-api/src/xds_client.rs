@@ -20,7 +20,8 @@ pub use self::{
     backoff::Backoff,
     introduce::{Introduction, Role, introduce},
     mesh::{
-        ADDRESS_TYPE, AUTHORIZATION_TYPE, EVERY_WAYPOINT, L7_TYPE, MeshResource, mesh_subscriptions,
+        ADDRESS_TYPE, AUTHORIZATION_TYPE, CREDENTIAL_TYPE, EVERY_WAYPOINT, L7_TYPE, MeshResource,
+        mesh_subscriptions,
     },
     session::{Answer, Session, UnknownType},
     stream::run,

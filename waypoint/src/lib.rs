@@ -4,12 +4,12 @@
 //! endpoint gets it; [`mesh`] is what is known, from [`discovery`]; [`proxy`] does what is decided,
 //! and [`telemetry`] tells of it.
 //!
-//! What it does not do: of what a destination rule wants it reads files and no secrets
-//! (`credentialName`), and refuses where it would need one; it passes upgrades (WebSocket) on in HTTP/1.1
-//! only, and asks endpoints that are declared to speak HTTP/2 for an ordinary answer; it reaches no
-//! endpoints behind gateways of other networks; it asks nobody else whether a request may pass, so what
-//! a CUSTOM policy matches is refused; `maxConcurrentStreams` and probes of connections it leaves to
-//! endpoints; `perTryTimeout` holds until an answer begins.
+//! What it does not do: it passes upgrades (WebSocket) on in HTTP/1.1 only, and asks endpoints that are
+//! declared to speak HTTP/2 for an ordinary answer; it reaches no endpoints behind gateways of other
+//! networks; it asks nobody else whether a request may pass, so what a CUSTOM policy matches is refused;
+//! `maxConcurrentStreams` and probes of connections it leaves to endpoints; `perTryTimeout` holds until
+//! an answer begins. Of secrets that destination rules name (`credentialName`) it knows those of its own
+//! namespace, by the names of Kubernetes and no other providers.
 #![forbid(unsafe_code)]
 
 pub mod balance;

@@ -24,6 +24,8 @@ pub(super) enum Unit {
     Labels(ObjectKey),
     /// How a service is used by the waypoints of a namespace; after the objects that say so.
     Destination(Use),
+    /// What a secret has for TLS with endpoints; after what says who needs it.
+    Credential(ObjectName),
 }
 
 /// Collects what is affected by changes.
@@ -56,6 +58,7 @@ impl Dirty<'_> {
                 }
             }
             Object::ServiceAccount(_) => self.all(self.store.by_account.get(&key.name)),
+            Object::Secret(_) => self.secret(&key.name),
             Object::Gateway(gateway) => self.gateway(gateway),
             Object::Service(service) => self.service(&key, service),
             Object::ServiceEntry(entry) => self.service_entry(&key, entry),
@@ -108,6 +111,13 @@ impl Dirty<'_> {
     fn namespace(&mut self, name: &str) {
         self.all(self.store.workloads.of_namespace(name));
         self.services_in(name);
+    }
+
+    /// Adds the credentials that a secret is a part of.
+    fn secret(&mut self, name: &ObjectName) {
+        let other = name.name.strip_suffix(names::CA_SECRET_SUFFIX);
+        let other = other.map(|other| ObjectName::new(name.namespace.clone(), other));
+        self.units.extend(other.into_iter().chain([name.clone()]).map(Unit::Credential));
     }
 
     fn gateway(&mut self, gateway: &Gateway) {

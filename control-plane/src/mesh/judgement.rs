@@ -49,6 +49,7 @@ pub fn condition_of(kind: ObjectKind) -> Option<&'static str> {
         | ObjectKind::Namespace
         | ObjectKind::Node
         | ObjectKind::ServiceAccount
+        | ObjectKind::Secret
         | ObjectKind::Gateway
         | ObjectKind::EndpointSlice
         | ObjectKind::WorkloadEntry
@@ -74,6 +75,7 @@ pub(super) fn of(object: &Object, context: &Context<'_>) -> Option<Judgement> {
         | Object::Namespace(_)
         | Object::Node(_)
         | Object::ServiceAccount(_)
+        | Object::Secret(_)
         | Object::Gateway(_)
         | Object::EndpointSlice(_)
         | Object::WorkloadEntry(_)

@@ -6,6 +6,7 @@
 //! refuses: its waypoint forwards everything to it, with the usual retries.
 
 mod authorization;
+mod credential;
 mod destination;
 mod gateway_api;
 mod labels;
@@ -28,8 +29,8 @@ use mesh_api::{
 };
 
 pub(super) use self::{
-    authorization::of_policy, destination::destination, gateway_api::judge, labels::labels,
-    virtual_service::is_for_mesh,
+    authorization::of_policy, credential::credential, destination::destination, gateway_api::judge,
+    labels::labels, virtual_service::is_for_mesh,
 };
 use super::{context::Context, dependency::Use, hosts};
 use crate::{

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::object::{
     AuthorizationPolicy, DestinationRule, EndpointSlice, Gateway, Labels, MeshConfig, Object,
-    ObjectKey, ObjectKind, ObjectName, Plain, Pod, ReferenceGrant, Service, ServiceEntry,
+    ObjectKey, ObjectKind, ObjectName, Plain, Pod, ReferenceGrant, Secret, Service, ServiceEntry,
     VirtualService, WorkloadEntry,
 };
 use mesh_api::crd::{self, Resolution};
@@ -127,6 +127,7 @@ impl Store {
         mesh_config: MeshConfig(MeshConfig);
         node: Node(Plain);
         service_account: ServiceAccount(Plain);
+        secret: Secret(Secret);
         gateway: Gateway(Gateway);
         service: Service(Service);
         endpoint_slice: EndpointSlice(EndpointSlice);
@@ -252,7 +253,8 @@ impl Store {
             Object::MeshConfig(_)
             | Object::Namespace(_)
             | Object::Node(_)
-            | Object::ServiceAccount(_) => {}
+            | Object::ServiceAccount(_)
+            | Object::Secret(_) => {}
         }
         BTreeSet::new()
     }
@@ -367,6 +369,7 @@ pub(super) fn parents_of(object: &Object) -> &[crd::ParentReference] {
         | Object::Namespace(_)
         | Object::Node(_)
         | Object::ServiceAccount(_)
+        | Object::Secret(_)
         | Object::Gateway(_)
         | Object::Service(_)
         | Object::ServiceEntry(_)
@@ -405,6 +408,7 @@ pub(super) fn selector(object: &Object) -> Labels {
         | Object::Namespace(_)
         | Object::Node(_)
         | Object::ServiceAccount(_)
+        | Object::Secret(_)
         | Object::Gateway(_)
         | Object::EndpointSlice(_)
         | Object::WorkloadEntry(_)

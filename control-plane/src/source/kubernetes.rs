@@ -31,7 +31,7 @@ use self::follower::Follower;
 pub use self::stamp::{Stamp, StampEvent, Stamps};
 use crate::{
     mesh::Event,
-    object::{InvalidObject, ObjectKey, ObjectKind},
+    object::{InvalidObject, ObjectKey, ObjectKind, UNUSED_TYPES},
 };
 
 /// Batches of events on their way to the store.
@@ -163,6 +163,10 @@ fn watch(client: Client, kind: ObjectKind) -> BoxStream<'static, watcher::Result
             })
         }
         ObjectKind::MeshConfig => whole(client, config.fields(MESH_CONFIG), resource),
+        ObjectKind::Secret => {
+            let others = UNUSED_TYPES.map(|unused| format!("type!={unused}")).join(",");
+            whole(client, config.fields(&others), resource)
+        }
         ObjectKind::Gateway
         | ObjectKind::Service
         | ObjectKind::ServiceEntry

@@ -10,11 +10,14 @@ use mesh_api::{
         workload::{Address, address::Type},
     },
     workload::{Service, ServiceKey, Workload, WorkloadUid},
-    xds_client::{ADDRESS_TYPE, Change, EVERY_WAYPOINT, Interest, L7_TYPE, Subscription},
+    xds_client::{
+        ADDRESS_TYPE, CREDENTIAL_TYPE, Change, EVERY_WAYPOINT, Interest, L7_TYPE, Subscription,
+    },
 };
 use prost::Message as _;
 
 use super::{
+    credential::Credential,
     service::ServiceView,
     snapshot::{Extent, Snapshot},
 };
@@ -39,15 +42,19 @@ pub enum MeshResource {
     Policy(Box<l7::Authorization>),
     /// Labels of a workload.
     Labels(WorkloadUid, Arc<Labels>),
+    /// What a secret of a namespace has.
+    Credential(Namespace, Arc<Credential>),
 }
 
 /// Returns the subscriptions that together describe the mesh to the waypoint of a gateway.
 ///
-/// Policies and routes come first: nothing is forwarded past one that arrives a moment later. What is
-/// for other waypoints is not asked for.
-pub fn subscriptions(gateway: &GatewayKey) -> [Subscription<MeshResource>; 2] {
+/// Policies and routes come first: nothing is forwarded past one that arrives a moment later; before
+/// them what they need of secrets. What is for other waypoints is not asked for.
+pub fn subscriptions(gateway: &GatewayKey) -> [Subscription<MeshResource>; 3] {
+    let secrets = Interest::Names(vec![gateway.to_string()]);
     let own = Interest::Names(vec![gateway.to_string(), EVERY_WAYPOINT.to_owned()]);
     [
+        Subscription { type_url: CREDENTIAL_TYPE, interest: secrets, read: read_credential },
         Subscription { type_url: L7_TYPE, interest: own, read: read_l7 },
         Subscription { type_url: ADDRESS_TYPE, interest: Interest::Everything, read: read_address },
     ]
@@ -88,6 +95,16 @@ fn read_l7(_: &str, content: &[u8]) -> Result<MeshResource, String> {
     }
 }
 
+fn read_credential(name: &str, content: &[u8]) -> Result<MeshResource, String> {
+    let wire = l7::Credential::decode(content).map_err(|error| error.to_string())?;
+    let namespace = wire.namespace.parse::<Namespace>().map_err(|error| error.to_string())?;
+    let credential = Credential::from(wire);
+    if Credential::secret_of(name) != Some(&*credential.name()) {
+        return Err("has the name of another secret".to_owned());
+    }
+    Ok(MeshResource::Credential(namespace, Arc::new(credential)))
+}
+
 fn key_of(service: Option<&l7::ServiceRef>) -> Result<ServiceKey, String> {
     let service = service.ok_or("names no service")?;
     let namespace = service.namespace.parse::<Namespace>().map_err(|error| error.to_string())?;
@@ -122,7 +139,15 @@ impl Snapshot {
                 self.labels.insert_mut(uid.clone(), labels);
                 self.touch_services_of(&uid);
             }
+            Change::Updated(_, MeshResource::Credential(namespace, credential)) => {
+                if namespace == self.own.workload.identity.namespace {
+                    let name: Arc<str> = credential.short_name().into();
+                    self.credentials.insert_mut(name.clone(), credential);
+                    self.touch_users_of(&name);
+                }
+            }
             Change::Removed(name) if type_url == L7_TYPE => self.remove_l7(&name),
+            Change::Removed(name) if type_url == CREDENTIAL_TYPE => self.remove_credential(&name),
             Change::Removed(name) => {
                 let uid = WorkloadUid(name);
                 if !self.remove_workload(&uid)
@@ -262,6 +287,29 @@ impl Snapshot {
             }
         }
         self.touch(service, Extent::Routes);
+    }
+
+    fn remove_credential(&mut self, name: &str) {
+        let own = self.own.workload.identity.namespace.clone();
+        let secret = Credential::secret_of(name).and_then(|secret| secret.split_once('/'));
+        if let Some((namespace, name)) = secret
+            && namespace == own.as_str()
+        {
+            self.credentials.remove_mut(name);
+            self.touch_users_of(name);
+        }
+    }
+
+    /// Has the services put together anew that are reached with a secret.
+    fn touch_users_of(&mut self, secret: &str) {
+        let names = |variant: &l7::Variant| {
+            variant.tls.as_ref().is_some_and(|tls| tls.credential_name == secret)
+        };
+        let users = self.destinations.iter().filter(|(_, used)| used.variants.iter().any(names));
+        let users: Vec<_> = users.map(|(service, _)| service.clone()).collect();
+        for service in users {
+            self.touch(service, Extent::Whole);
+        }
     }
 
     /// Has a service put together anew.

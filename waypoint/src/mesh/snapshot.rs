@@ -14,7 +14,10 @@ use mesh_api::{
 use rpds::{HashTrieMapSync, RedBlackTreeSetSync};
 use serde_json::{Value, json};
 
-use super::service::{Backend, ServiceView, route_to};
+use super::{
+    preamble::Credentials,
+    service::{Backend, ServiceView, route_to},
+};
 use crate::{
     balance::{Instance, Labels},
     policy::{GatewayKey, PolicySet, ServicePolicies},
@@ -37,6 +40,7 @@ pub struct Snapshot {
     /// Services and ids of routes, by the names of their resources.
     pub(super) route_names: HashTrieMapSync<Arc<str>, (ServiceKey, Arc<str>)>,
     pub(super) destinations: HashTrieMapSync<ServiceKey, Arc<l7::Destination>>,
+    pub(super) credentials: Credentials,
     pub(super) policies: PolicySet,
     /// Those of what is addressed to workloads themselves.
     pub(super) direct_policies: ServicePolicies,
@@ -84,6 +88,7 @@ impl Snapshot {
             routes: HashTrieMapSync::default(),
             route_names: HashTrieMapSync::default(),
             destinations: HashTrieMapSync::default(),
+            credentials: Credentials::default(),
             policies: PolicySet::default(),
             direct_policies: ServicePolicies::default(),
             policies_changed: false,
@@ -159,6 +164,11 @@ impl Snapshot {
             })
         });
         services.collect()
+    }
+
+    /// Returns what operators are shown of secrets: what they have, not what that is.
+    pub fn dump_credentials(&self) -> Value {
+        self.credentials.values().map(|credential| credential.dump()).collect()
     }
 
     /// Returns a workload as what stands behind one of its own addresses, and the route there.

@@ -311,6 +311,10 @@ fn refusal(resource: &Resource) -> Option<String> {
             let resource = l7::Resource::decode(body).unwrap();
             return resource.kind.is_none().then(|| "says nothing".to_owned());
         }
+        Kind::Credential => {
+            let credential = l7::Credential::decode(body).unwrap();
+            return credential.name.is_empty().then(|| "has no name".to_owned());
+        }
     };
     refusal.map(|error| error.to_string()).filter(|text| !text.contains("not supported"))
 }
