@@ -7,6 +7,8 @@ use mesh_api::proto::{l7, security::Authorization, workload};
 use prost::Message as _;
 use twox_hash::XxHash64;
 
+use crate::auth::Account;
+
 /// What a resource is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
@@ -41,8 +43,8 @@ pub enum Readers {
     /// Every client.
     #[default]
     Everybody,
-    /// Waypoints of a namespace, and nobody else.
-    Namespace(Box<str>),
+    /// Clients that prove to be one of these.
+    Accounts(Box<[Account]>),
 }
 
 /// A resource, encoded once for all who ask.
@@ -201,11 +203,16 @@ impl Resource {
         Self::new(Kind::L7, ResourceName::new(name), waypoints, body)
     }
 
-    /// Encodes what a secret has; `waypoints` are those that need it.
-    pub fn credential(credential: &l7::Credential, waypoints: Box<[Box<str>]>) -> Self {
+    /// Encodes what a secret has; `waypoints` are those that need it, and nobody but `accounts` may be
+    /// told of it.
+    pub fn credential(
+        credential: &l7::Credential,
+        waypoints: Box<[Box<str>]>,
+        accounts: Box<[Account]>,
+    ) -> Self {
         let name = format!("credential/{}/{}", credential.namespace, credential.name);
         let body = credential.encode_to_vec();
-        let readers = Readers::Namespace(credential.namespace.as_str().into());
+        let readers = Readers::Accounts(accounts);
         Self { readers, ..Self::new(Kind::Credential, ResourceName::new(name), waypoints, body) }
     }
 

@@ -113,6 +113,11 @@ impl Dependents {
         self.of_credential.get(secret).flat_map(|used| self.waypoints(used)).collect()
     }
 
+    /// Returns the secrets that waypoints of a namespace need.
+    pub(super) fn credentials_of(&self, namespace: &str) -> impl Iterator<Item = &ObjectName> {
+        self.of_credential.keys().filter(move |secret| *secret.namespace == *namespace)
+    }
+
     /// Returns the waypoints that use a service.
     pub(super) fn waypoints(&self, used: &Use) -> impl Iterator<Item = &ObjectName> {
         self.waypoints.get(used).into_iter().flat_map(BTreeMap::keys)

@@ -124,6 +124,9 @@ impl Dirty<'_> {
         let name = &gateway.metadata.name;
         self.unit(&ObjectKey { kind: ObjectKind::Gateway, name: name.clone() });
         self.all(self.dependents.of_gateway.get(name));
+        // It declares as whom the waypoint may know them.
+        let credentials = self.dependents.credentials_of(&name.namespace);
+        self.units.extend(credentials.cloned().map(Unit::Credential));
         // A service of that name is the gateway's own, whether it knows or not.
         self.unit(&ObjectKey { kind: ObjectKind::Service, name: service_of(gateway) });
         if let Some(account) = account_of(gateway) {

@@ -2,17 +2,15 @@
 //!
 //! Pure. What counts is whom the client's token belongs to; what it says of itself does not.
 
-use mesh_api::identity::Namespace;
-
 use super::resource_type::ResourceType;
 use crate::{
     auth::{Account, Caller},
     resource::{Kind, Readers, Resource},
 };
 
-/// The namespace whose credentials a client may be told, if any.
+/// As whom a client may be told what is not for everybody; none if it may not at all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Clearance(Option<Namespace>);
+pub struct Clearance(Option<Account>);
 
 /// A type of resources, as far as a client may be told of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,19 +24,19 @@ pub struct Scope {
 // === impl Clearance ===
 
 impl Clearance {
-    /// Returns that of a client: its own namespace, unless it is the proxy of a node, which is for pods
-    /// of all namespaces and needs none.
+    /// Returns that of a client. The proxy of a node, which is for pods of all namespaces, has none,
+    /// whatever its account is declared to be for.
     pub fn of(caller: &Caller, node_accounts: &[Account]) -> Self {
         let is_node = node_accounts.contains(&caller.account);
-        Self((!is_node).then(|| caller.account.namespace.clone()))
+        Self((!is_node).then(|| caller.account.clone()))
     }
 
     fn admits(&self, resource: &Resource) -> bool {
-        let Self(namespace) = self;
+        let Self(account) = self;
         match &resource.readers {
             Readers::Everybody => true,
-            Readers::Namespace(readers) => {
-                namespace.as_ref().is_some_and(|namespace| namespace.as_str() == &**readers)
+            Readers::Accounts(readers) => {
+                account.as_ref().is_some_and(|account| readers.contains(account))
             }
         }
     }

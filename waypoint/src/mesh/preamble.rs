@@ -68,10 +68,10 @@ pub(super) type Credentials = HashTrieMapSync<Arc<str>, Arc<Credential>>;
 /// What a destination rule wants and this waypoint cannot do.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Unsupported {
-    /// TLS with what is in a secret that is not there.
+    /// TLS with what is in a secret that is not there, or is not told.
     #[error(
-        "trafficPolicy.tls.credentialName: there is no secret {0}; create it in the namespace of this \
-         waypoint"
+        "trafficPolicy.tls.credentialName: this waypoint is told of no secret {0}; create it, and see \
+         that the waypoint runs as the service account that its gateway declares"
     )]
     NoSecret(Arc<str>),
     /// TLS with a certificate that is not named.

@@ -6,13 +6,18 @@ use mesh_api::proto::l7::Credential;
 
 use super::aliases;
 use crate::{
-    mesh::{context::Context, names::CA_SECRET_SUFFIX},
+    auth::Account,
+    mesh::{
+        context::Context,
+        names::CA_SECRET_SUFFIX,
+        waypoint::{is_waypoint, runs_as},
+    },
     object::ObjectName,
     resource::Resource,
 };
 
-/// Returns what there is under the name of a secret, for the waypoints that need it. Roots are those
-/// of the secret with the suffix `-cacert`, if there is one.
+/// Returns what there is under the name of a secret, for the waypoints of its namespace that need it.
+/// Roots are those of the secret with the suffix `-cacert`, if there is one.
 pub(in crate::mesh) fn credential(
     context: &Context<'_>,
     name: &ObjectName,
@@ -21,7 +26,14 @@ pub(in crate::mesh) fn credential(
     let ca_name = format!("{}{CA_SECRET_SUFFIX}", name.name);
     let secret = context.store.secret(name);
     let ca = context.store.secret(&ObjectName::new(name.namespace.clone(), ca_name)).or(secret)?;
-    if waypoints.is_empty() {
+    let is_own = |waypoint: &&ObjectName| waypoint.namespace == name.namespace;
+    let accounts: Vec<_> = waypoints
+        .iter()
+        .copied()
+        .filter(is_own)
+        .filter_map(|waypoint| account(context, waypoint))
+        .collect();
+    if accounts.is_empty() {
         return None;
     }
     let pair = secret.and_then(|secret| secret.pair.clone());
@@ -34,5 +46,13 @@ pub(in crate::mesh) fn credential(
         ca_certificates: ca.roots.clone().unwrap_or_default(),
         revocation_list: ca.revocation_list.clone().unwrap_or_default(),
     };
-    Some(Resource::credential(&credential, aliases(waypoints)))
+    Some(Resource::credential(&credential, aliases(waypoints), accounts.into()))
+}
+
+/// Returns whom a waypoint proves to be, if its gateway is there.
+fn account(context: &Context<'_>, waypoint: &ObjectName) -> Option<Account> {
+    let declared = context.store.gateway(waypoint).is_some_and(|gateway| is_waypoint(gateway));
+    let ObjectName { namespace, name } = runs_as(context, waypoint);
+    let account = declared.then(|| Some((namespace.parse().ok()?, name.parse().ok()?)));
+    account.flatten().map(|(namespace, name)| Account { namespace, name })
 }
