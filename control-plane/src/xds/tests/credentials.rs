@@ -9,6 +9,7 @@ use prost::Message as _;
 use super::super::{
     clearance::Clearance,
     fixtures::{credential, labels, received, request},
+    limits::COPY_BYTES,
     resource_type::ResourceType,
     session::Session,
     store::Store,
@@ -44,7 +45,7 @@ fn told(account: &str, requests: &[DeltaDiscoveryRequest]) -> DeltaDiscoveryResp
     let mut nonces = Vec::new();
     while let Some(mut outgoing) = session.next(&store, usize::MAX).unwrap() {
         let mut bytes = Vec::new();
-        while let Some(part) = outgoing.response.next_part(usize::MAX) {
+        while let Some(part) = outgoing.response.next_part(COPY_BYTES) {
             bytes.extend(part);
         }
         let response = DeltaDiscoveryResponse::decode(&bytes[5..]).unwrap();
