@@ -1,6 +1,7 @@
 //! What resources make of the snapshot.
 
 mod binding;
+mod credentials;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
