@@ -15,7 +15,7 @@ pub(crate) const UNUSED_TYPES: [&str; 2] =
 const MAX_VALUE_BYTES: usize = 1024 * 1024;
 
 /// Keys of a certificate and of its private key, those that win first.
-const PAIRS: [(&str, &str); 2] = [("cert", "key"), ("tls.crt", "tls.key")];
+const PAIRS: [[&str; 2]; 2] = [["cert", "key"], ["tls.crt", "tls.key"]];
 /// Keys of roots, the one that wins first.
 const ROOTS: [&str; 2] = ["cacert", "ca.crt"];
 /// Keys of lists of revoked certificates, the one that wins first.
@@ -48,11 +48,8 @@ impl Secret {
     /// Reads a secret. Errors tell of no value.
     pub(super) fn read(metadata: Metadata, value: &Value) -> Result<Self, InvalidObject> {
         let values = Values { data: map(value, "data")?, plain: map(value, "stringData")? };
-        let mut pair = None;
-        for (certificate, key) in PAIRS {
-            let (certificate, key) = (values.get(certificate)?, values.get(key)?);
-            pair = pair.or(certificate.zip(key));
-        }
+        let [generic, typed] = PAIRS.map(|keys| values.pair(keys));
+        let pair = generic?.or(typed?);
         let (roots, revocation_list) = (values.first(ROOTS)?, values.first(REVOCATION_LISTS)?);
         Ok(Self { metadata, pair, roots, revocation_list })
     }
@@ -67,10 +64,16 @@ impl fmt::Debug for Secret {
 // === impl Values ===
 
 impl Values<'_> {
+    /// Returns the values of two keys, if both have one.
+    fn pair(&self, keys: [&str; 2]) -> Result<Option<(Bytes, Bytes)>, InvalidObject> {
+        let [first, second] = keys.map(|key| self.get(key));
+        Ok(first?.zip(second?))
+    }
+
     /// Returns the value of the first of these keys that has one.
     fn first(&self, keys: [&str; 2]) -> Result<Option<Bytes>, InvalidObject> {
-        let [first, second] = [self.get(keys[0])?, self.get(keys[1])?];
-        Ok(first.or(second))
+        let [first, second] = keys.map(|key| self.get(key));
+        Ok(first?.or(second?))
     }
 
     /// Returns the value of a key; an empty one is none.

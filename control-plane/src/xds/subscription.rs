@@ -6,8 +6,8 @@
 //! it catches up after a reconnect, the positions of what changed while it was away. A client that
 //! subscribes to names also has the set of what it holds. It is told of a resource if it asked for
 //! its name or one of its aliases, or holds a service that the resource is an endpoint of: who asks
-//! for a service wants to reach it. Whether it is told further of what it holds, if none of this is
-//! so any longer, depends on the type.
+//! for a service wants to reach it. What it may not be told is not there for it ([`Scope`]). Whether
+//! it is told further of what it holds, if none of this is so any longer, depends on the type.
 //!
 //! One response is in flight at a time: the next is made of the state at the time when the client
 //! acknowledges, or rejects, the one before.

@@ -1,8 +1,10 @@
 //! TLS with servers by what is in secrets.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Result, ensure};
 use fairlead_lab::wait_for;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     FELT,
@@ -24,14 +26,15 @@ const KEY: &str = "PRIVATE KEY";
 
 /// Returns a secret with these keys.
 fn secret(namespace: &str, data: &[(&str, &str)]) -> String {
-    let indented =
-        |text: &str| text.lines().map(|line| format!("    {line}\n")).collect::<String>();
-    let data = data.iter().map(|(key, value)| format!("  {key}: |\n{}", indented(value)));
-    format!(
-        "apiVersion: v1\nkind: Secret\nmetadata: {{name: {SECRET}, namespace: {namespace}}}\ntype: \
-         Opaque\nstringData:\n{}",
-        data.collect::<String>()
-    )
+    let data: BTreeMap<_, _> = data.iter().copied().collect();
+    let secret = json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": { "name": SECRET, "namespace": namespace },
+        "type": "Opaque",
+        "stringData": data,
+    });
+    secret.to_string()
 }
 
 // === impl Outside ===
