@@ -363,7 +363,14 @@ impl RunArgs {
 
     /// Returns how changes wait for each other.
     pub fn debounce_options(&self) -> DebounceOptions {
-        DebounceOptions { quiet: self.debounce_after.0, longest: self.debounce_max.0 }
+        let (quiet, longest) = (self.debounce_after.0, self.debounce_max.0);
+        let usual = DebounceOptions { quiet, longest, ..DebounceOptions::default() };
+        // A look at a directory has everything that was written together.
+        if self.source.kubernetes {
+            usual
+        } else {
+            DebounceOptions { prompt: Duration::ZERO, ..usual }
+        }
     }
 
     /// Returns how connections are treated.
@@ -437,6 +444,15 @@ mod tests {
         ] {
             let error = parse(refused).unwrap_err();
             assert!(error.contains("--kubernetes"), "{error}");
+        }
+    }
+
+    #[test]
+    fn routes_wait_for_others_unless_they_were_read_with_them() {
+        for (source, waits) in [(&["--kubernetes"][..], true), (&["--config-dir", "/mesh"], false)]
+        {
+            let cli = Cli::try_parse_from(["fairlead-control"].iter().chain(source)).unwrap();
+            assert_eq!(cli.run.debounce_options().prompt > Duration::ZERO, waits, "{source:?}");
         }
     }
 

@@ -379,13 +379,12 @@ fn of_key(context: &mut Context<'_>, key: &ObjectKey, computed: &mut Computed) -
         Object::Service(_) | Object::ServiceEntry(_) => &mut computed.services,
         Object::AuthorizationPolicy(_) | Object::PeerAuthentication(_) => &mut computed.policies,
         // Nothing much.
-        Object::Gateway(_) => return of_object(context, object),
+        Object::Gateway(_) | Object::VirtualService(_) => return of_object(context, object),
         Object::MeshConfig(_)
         | Object::Namespace(_)
         | Object::Node(_)
         | Object::ServiceAccount(_)
         | Object::Secret(_)
-        | Object::VirtualService(_)
         | Object::DestinationRule(_)
         | Object::HttpRoute(_)
         | Object::GrpcRoute(_)
@@ -419,12 +418,15 @@ fn of_object(context: &mut Context<'_>, object: &Object) -> Vec<Resource> {
             policy::of_peer_authentication(context, object).into_iter().collect()
         }
         Object::Gateway(gateway) => waypoint::policy_of(context, gateway).into_iter().collect(),
+        Object::VirtualService(service) => {
+            l7::note_without_effect(context, service);
+            Vec::new()
+        }
         Object::MeshConfig(_)
         | Object::Namespace(_)
         | Object::Node(_)
         | Object::ServiceAccount(_)
         | Object::Secret(_)
-        | Object::VirtualService(_)
         | Object::DestinationRule(_)
         | Object::HttpRoute(_)
         | Object::GrpcRoute(_)

@@ -33,7 +33,11 @@ pub(crate) use self::{
     metadata::is_name,
     read::range,
     secret::UNUSED_TYPES,
-    validate::traffic::{base64, grpc_status},
+    validate::{
+        address,
+        header::{self, Whose},
+        traffic::{base64, grpc_status, is_expression},
+    },
 };
 
 /// Kinds of objects that the mesh depends on.

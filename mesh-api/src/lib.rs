@@ -10,6 +10,7 @@ pub mod convert;
 pub mod crd;
 pub mod enrolment;
 pub mod identity;
+pub mod l7;
 pub mod policy;
 pub mod proto;
 pub mod workload;

@@ -8,6 +8,7 @@
 
 mod backoff;
 mod introduce;
+mod log;
 mod mesh;
 mod session;
 mod stream;
@@ -19,6 +20,7 @@ use tonic::Status;
 pub use self::{
     backoff::Backoff,
     introduce::{Introduction, Role, introduce},
+    log::StreamLog,
     mesh::{
         ADDRESS_TYPE, AUTHORIZATION_TYPE, CREDENTIAL_TYPE, EVERY_WAYPOINT, L7_TYPE, MeshResource,
         mesh_subscriptions,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use mesh_api::{
     workload::{Network, NodeName},
-    xds_client::{Event, MeshResource, Rejection, StreamEnd, Update},
+    xds_client::{Event, MeshResource, StreamEnd, StreamLog, Update},
 };
 use tokio::sync::{mpsc, watch};
 
@@ -29,9 +29,6 @@ use fairlead_tunnel::identity::IdentityStore;
 /// Updates that may wait to be applied; the control plane is not answered before.
 pub const EVENT_QUEUE: usize = 4;
 
-/// Refused resources of one update that are logged, each in a line; the rest is counted.
-const MAX_LOGGED_REJECTIONS: usize = 10;
-
 /// What the proxy does with what the control plane says.
 #[derive(Debug)]
 pub struct Discovery {
@@ -39,7 +36,7 @@ pub struct Discovery {
     state: MeshState,
     prefetch: Prefetch,
     metrics: DiscoveryMetrics,
-    connected: bool,
+    log: StreamLog,
 }
 
 /// What discovery works with.
@@ -67,7 +64,7 @@ impl Discovery {
         let state = MeshState::empty(parts.network.clone());
         let prefetch = Prefetch::new(parts.identities.clone(), parts.node_name.clone());
         let metrics = parts.node.metrics.discovery.clone();
-        Self { parts, state, prefetch, metrics, connected: false }
+        Self { parts, state, prefetch, metrics, log: StreamLog::default() }
     }
 
     /// Applies all that comes by `events`. Returns when nothing more can come.
@@ -82,28 +79,23 @@ impl Discovery {
     }
 
     fn connected(&mut self) {
-        self.connected = true;
         self.metrics.connected.set(1);
         // It signs certificates too.
         self.parts.identities.retry();
-        tracing::info!("connected to the control plane");
+        self.log.connected();
     }
 
     fn disconnected(&mut self, end: &StreamEnd) {
         self.metrics.connected.set(0);
         self.metrics.terminated(Termination::from(end));
-        // Once a loss: attempts come faster than anyone reads.
-        if std::mem::take(&mut self.connected) {
-            tracing::warn!(reason = %end, "lost the control plane; what is known stays in force");
-        } else {
-            tracing::info!(reason = %end, "cannot reach the control plane");
-        }
+        self.log.disconnected(end);
     }
 
     fn take(&mut self, update: Update<MeshResource>) {
         let Update { type_url, changes, rejections, bytes, synced } = update;
         self.metrics.received(type_url, bytes);
-        self.report(&rejections);
+        self.log.refused(&rejections);
+        self.metrics.rejected.inc_by(rejections.len() as u64);
         let changed = !changes.is_empty();
         for change in changes {
             self.prefetch.note(&change);
@@ -119,16 +111,6 @@ impl Discovery {
             self.parts.known.open();
             self.parts.configured.send_replace(true);
         }
-    }
-
-    fn report(&self, rejections: &[Rejection]) {
-        for Rejection { name, reason } in rejections.iter().take(MAX_LOGGED_REJECTIONS) {
-            tracing::warn!(resource = %name, %reason, "refused a resource; others are not affected");
-        }
-        if let Some(more) = rejections.len().checked_sub(MAX_LOGGED_REJECTIONS).filter(|n| *n > 0) {
-            tracing::warn!(more, "refused further resources");
-        }
-        self.metrics.rejected.inc_by(rejections.len() as u64);
     }
 }
 

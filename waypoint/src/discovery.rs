@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use fairlead_component::readiness::Gate;
 use fairlead_tunnel::identity::IdentityStore;
-use mesh_api::xds_client::{Event, Rejection, StreamEnd, Update};
+use mesh_api::xds_client::{Event, StreamEnd, StreamLog, Update};
 use tokio::sync::{mpsc, watch};
 
 use crate::{
@@ -16,9 +16,6 @@ use crate::{
 /// Updates that may wait to be applied; the control plane is not answered before.
 pub const EVENT_QUEUE: usize = 4;
 
-/// Refused resources of one update that are logged, each in a line; the rest is counted.
-const MAX_LOGGED_REJECTIONS: usize = 10;
-
 /// What the waypoint does with what the control plane says.
 #[derive(Debug)]
 pub struct Discovery {
@@ -27,7 +24,7 @@ pub struct Discovery {
     next: Snapshot,
     known: Gate,
     configured: watch::Sender<bool>,
-    connected: bool,
+    log: StreamLog,
 }
 
 // === impl Discovery ===
@@ -37,7 +34,7 @@ impl Discovery {
     pub fn new(shared: Arc<Shared>, identities: IdentityStore, known: Gate) -> Self {
         let next = Snapshot::clone(&shared.snapshot.load());
         let configured = watch::Sender::new(false);
-        Self { shared, identities, next, known, configured, connected: false }
+        Self { shared, identities, next, known, configured, log: StreamLog::default() }
     }
 
     /// Returns what becomes true once the mesh is known.
@@ -57,26 +54,21 @@ impl Discovery {
     }
 
     fn connected(&mut self) {
-        self.connected = true;
         self.shared.metrics.connected(true);
         // It signs certificates too.
         self.identities.retry();
-        tracing::info!("connected to the control plane");
+        self.log.connected();
     }
 
     fn disconnected(&mut self, end: &StreamEnd) {
         self.shared.metrics.connected(false);
-        // Once a loss: attempts come faster than anyone reads.
-        if std::mem::take(&mut self.connected) {
-            tracing::warn!(reason = %end, "lost the control plane; what is known stays in force");
-        } else {
-            tracing::info!(reason = %end, "cannot reach the control plane");
-        }
+        self.log.disconnected(end);
     }
 
     fn take(&mut self, update: Update<MeshResource>) {
         let Update { type_url, changes, rejections, bytes: _, synced } = update;
-        self.report(&rejections);
+        self.log.refused(&rejections);
+        self.shared.metrics.rejected(rejections.len() as u64);
         for change in changes {
             self.next.apply(type_url, change);
         }
@@ -92,15 +84,5 @@ impl Discovery {
             self.known.open();
             self.configured.send_replace(true);
         }
-    }
-
-    fn report(&self, rejections: &[Rejection]) {
-        for Rejection { name, reason } in rejections.iter().take(MAX_LOGGED_REJECTIONS) {
-            tracing::warn!(resource = %name, %reason, "refused a resource; others are not affected");
-        }
-        if let Some(more) = rejections.len().checked_sub(MAX_LOGGED_REJECTIONS).filter(|n| *n > 0) {
-            tracing::warn!(more, "refused further resources");
-        }
-        self.shared.metrics.rejected(rejections.len() as u64);
     }
 }

@@ -63,7 +63,10 @@ impl Dirty<'_> {
             Object::Service(service) => self.service(&key, service),
             Object::ServiceEntry(entry) => self.service_entry(&key, entry),
             Object::EndpointSlice(slice) => self.slice(&key, slice),
-            Object::VirtualService(service) => self.virtual_service(&key.name, service),
+            Object::VirtualService(service) => {
+                self.unit(&key);
+                self.virtual_service(&key.name, service);
+            }
             Object::DestinationRule(rule) => {
                 let host = self.store.expanded(&key.name.namespace, &rule.spec.host);
                 self.uses(&host);
@@ -208,13 +211,19 @@ impl Dirty<'_> {
         }
     }
 
-    /// Adds the services of a host, which may have a wildcard.
+    /// Adds the services of a host, which may have a wildcard, and the routes attached to them, whose
+    /// status tells what they leave to others.
     fn services_of(&mut self, host: &str) {
+        let store = self.store;
+        let mut add = |service: &ObjectKey| {
+            self.unit(service);
+            self.all(store.routes_of.get(service));
+        };
         if !host.starts_with('*') {
-            return self.all(self.store.hosts.get(host));
+            return store.hosts.get(host).for_each(add);
         }
-        let covered = self.store.hosts.keys().filter(|other| covering(other).any(|c| *c == *host));
-        self.all(covered.flat_map(|other| self.store.hosts.get(other)));
+        let covered = store.hosts.keys().filter(|other| covering(other).any(|c| *c == *host));
+        covered.flat_map(|other| store.hosts.get(other)).for_each(&mut add);
     }
 
     /// Adds the uses of the services of a host, which may have a wildcard.

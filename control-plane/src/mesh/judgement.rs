@@ -111,7 +111,11 @@ fn of_policy(policy: &AuthorizationPolicy, warnings: &[Warning]) -> Option<Judge
         | Warning::CanaryIsWaypoint
         | Warning::HostTaken { .. }
         | Warning::AddressesExhausted(_)
-        | Warning::ExportedToAll => None,
+        | Warning::ExportedToAll
+        | Warning::NoEffect { .. }
+        | Warning::DestinationMissing(_)
+        | Warning::DelegateMissing { .. }
+        | Warning::NotHttp(_) => None,
     });
     Some(unsupported.map_or_else(
         || Judgement { holds: true, reason: "Accepted", message: "attached to ztunnel".to_owned() },

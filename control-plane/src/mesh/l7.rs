@@ -16,7 +16,10 @@ mod order;
 mod virtual_service;
 mod visibility;
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use mesh_api::{
     proto::{
@@ -24,16 +27,20 @@ use mesh_api::{
             HttpRoute, Route, ServiceRef, http_route::Action, resource::Kind as Wire,
             route::Traffic,
         },
-        workload,
+        workload::{self, AppProtocol},
     },
     xds_client::EVERY_WAYPOINT,
 };
 
 pub(super) use self::{
-    authorization::of_policy, credential::credential, destination::destination, gateway_api::judge,
-    labels::labels, virtual_service::is_for_mesh,
+    authorization::of_policy,
+    credential::credential,
+    destination::destination,
+    gateway_api::judge,
+    labels::labels,
+    virtual_service::{is_for_mesh, note_without_effect},
 };
-use super::{context::Context, dependency::Use, hosts};
+use super::{context::Context, dependency::Use, hosts, warning::Warning};
 use crate::{
     object::{ObjectKey, ObjectName},
     resource::Resource,
@@ -87,6 +94,7 @@ pub(super) fn routes(
     };
     let mut routes = gateway_api::routes(context, key, &scope);
     routes.extend(virtual_service::routes(context, &scope));
+    note_unspoken(context, service, &routes);
     let is_for_all = |route: &Route| {
         route.client_namespace.is_empty()
             && route.client_labels.is_empty()
@@ -131,10 +139,14 @@ fn every_waypoint() -> Box<[Box<str>]> {
 /// Notes which services the waypoints of a service send its traffic to.
 fn note_uses(context: &mut Context<'_>, waypoints: &[ObjectName], scope: &Scope, routes: &[Route]) {
     let targets = routes.iter().flat_map(targets).chain([&scope.service]);
-    for ServiceRef { namespace, hostname } in targets {
-        let (namespace, hostname): (Arc<str>, Arc<str>) =
-            (namespace.as_str().into(), hostname.as_str().into());
+    // Thousands of routes name a few services.
+    let targets: BTreeSet<_> =
+        targets.map(|target| (target.namespace.as_str(), target.hostname.as_str())).collect();
+    let mut missing = BTreeSet::new();
+    for (namespace, hostname) in targets {
+        let (namespace, hostname): (Arc<str>, Arc<str>) = (namespace.into(), hostname.into());
         if hosts::owner(context, &namespace, &hostname).is_none() {
+            missing.insert(hostname);
             continue;
         }
         for waypoint in waypoints {
@@ -145,6 +157,38 @@ fn note_uses(context: &mut Context<'_>, waypoints: &[ObjectName], scope: &Scope,
             };
             context.depends_on.uses.insert((used, waypoint.clone()));
         }
+    }
+    for host in missing {
+        context.warn(Warning::DestinationMissing(host.to_string()));
+    }
+}
+
+/// Warns of what has routes of HTTP, all of them for ports that are declared to carry something else.
+fn note_unspoken(context: &mut Context<'_>, service: &workload::Service, routes: &[Route]) {
+    if service.ports.is_empty() {
+        return;
+    }
+    let is_spoken = |route: &Route| {
+        let is_meant = |number| route.ports.is_empty() || route.ports.contains(&number);
+        let mut ports = service.ports.iter().filter(|port| is_meant(port.service_port));
+        ports.any(|port| may_be_http(port.app_protocol()))
+    };
+    let mut by_object = BTreeMap::new();
+    for route in routes.iter().filter(|route| matches!(route.traffic, Some(Traffic::Http(_)))) {
+        // What a route is named after, without its place there.
+        let object = route.id.splitn(4, '/').take(3).collect::<Vec<_>>().join(" ");
+        *by_object.entry(object).or_insert(false) |= is_spoken(route);
+    }
+    for (name, _) in by_object.into_iter().filter(|(_, is_spoken)| !is_spoken) {
+        context.warn(Warning::NotHttp(name));
+    }
+}
+
+/// Returns whether requests of HTTP are looked for on a port.
+fn may_be_http(protocol: AppProtocol) -> bool {
+    match protocol {
+        AppProtocol::Unknown | AppProtocol::Http11 | AppProtocol::Http2 | AppProtocol::Grpc => true,
+        AppProtocol::Tcp | AppProtocol::Tls => false,
     }
 }
 
@@ -168,14 +212,8 @@ fn target(context: &mut Context<'_>, consumer: &Arc<str>, host: &Arc<str>) -> Op
     let mut claimants = context.store.hosts.get(host);
     let key = hosts::owner(context, consumer, host)
         .or_else(|| claimants.find(|key| hosts::is_canonical(context, key, host)))?;
-    let ports = match super::service::Declaration::of(context.store.get(key)?)? {
-        super::service::Declaration::Service(service) => {
-            service.ports.iter().map(|port| port.port.into()).collect()
-        }
-        super::service::Declaration::Entry(entry) => {
-            entry.spec.ports.iter().map(|port| port.number).collect()
-        }
-    };
+    let declaration = super::service::Declaration::of(context.store.get(key)?)?;
+    let ports = declaration.ports().into_iter().map(|(number, _)| number).collect();
     let service =
         ServiceRef { namespace: key.name.namespace.to_string(), hostname: host.to_string() };
     Some(Target { service, ports })

@@ -1,6 +1,7 @@
 //! What came out of computations, and what is different from before.
 
 use std::{
+    cell::OnceCell,
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
@@ -66,10 +67,11 @@ impl Outcomes {
     ) -> Moved {
         let old = self.by_unit.remove(unit).unwrap_or_default();
         let resources = reuse(&old, resources);
-        for resource in &old.resources {
+        let (before, after) = differing(&old.resources, &resources);
+        for resource in before {
             diff.before(resource);
         }
-        for resource in &resources {
+        for resource in after {
             diff.after(resource);
         }
         let moved = match unit {
@@ -156,15 +158,32 @@ impl Diff {
 
 /// Returns the old ones of equal resources, so that they are held once.
 fn reuse(old: &Outcome, new: Vec<Resource>) -> Box<[Arc<Resource>]> {
-    // A service may have thousands of routes, of which one has changed.
-    let old: HashMap<_, _> =
-        old.resources.iter().map(|old| ((old.kind, old.name.as_str()), old)).collect();
-    let held = |new: Resource| {
-        let equal = old.get(&(new.kind, new.name.as_str())).filter(|old| ****old == new);
-        let equal = equal.map(|old| Arc::clone(old));
-        equal.unwrap_or_else(|| Arc::new(new))
+    // A service may have thousands of routes, of which one has changed: most are in their old place.
+    let by_name: OnceCell<HashMap<_, _>> = OnceCell::new();
+    let named = |new: &Resource| {
+        let by_name = by_name.get_or_init(|| {
+            old.resources.iter().map(|old| ((old.kind, old.name.as_str()), old)).collect()
+        });
+        by_name.get(&(new.kind, new.name.as_str())).copied()
     };
-    new.into_iter().map(held).collect()
+    let held = |(place, new): (usize, Resource)| {
+        let in_place = old.resources.get(place).filter(|old| ***old == new);
+        let equal = in_place.or_else(|| named(&new).filter(|old| ***old == new));
+        equal.map_or_else(|| Arc::new(new), Arc::clone)
+    };
+    new.into_iter().enumerate().map(held).collect()
+}
+
+/// Returns what is between the resources that two lists begin and end with alike.
+fn differing<'a>(
+    old: &'a [Arc<Resource>],
+    new: &'a [Arc<Resource>],
+) -> (&'a [Arc<Resource>], &'a [Arc<Resource>]) {
+    let same = |(old, new): &(&Arc<Resource>, &Arc<Resource>)| Arc::ptr_eq(old, new);
+    let first = old.iter().zip(new).take_while(same).count();
+    let (old, new) = (&old[first..], &new[first..]);
+    let last = old.iter().rev().zip(new.iter().rev()).take_while(same).count();
+    (&old[..old.len() - last], &new[..new.len() - last])
 }
 
 /// Returns the place of a change among others: what is named comes before what names it, and goes
@@ -206,4 +225,63 @@ fn is_withdrawn(before: &Resource, after: &Resource) -> bool {
         || before.authorization_policies != after.authorization_policies
         || before.services.keys().any(|service| !after.services.contains_key(service))
         || before.addresses.iter().any(|address| !after.addresses.contains(address))
+}
+
+#[cfg(test)]
+mod tests {
+    use mesh_api::proto::security::Authorization;
+
+    use super::*;
+
+    fn resource(name: &str, namespace: &str) -> Resource {
+        let policy = Authorization {
+            name: name.to_owned(),
+            namespace: namespace.to_owned(),
+            ..Authorization::default()
+        };
+        Resource { name: ResourceName::new(name), ..Resource::authorization(&policy) }
+    }
+
+    fn resources(written: &str) -> Vec<Resource> {
+        written.split_whitespace().map(|word| resource(&word[..1], &word[1..])).collect()
+    }
+
+    /// Resources of a unit before and after as name and content; what changes, and how many are held on
+    /// to.
+    #[test]
+    fn what_differs_is_a_change_and_what_is_equal_is_held_once() {
+        let cases = [
+            ("", "", "", 0),
+            ("", "a1 b1", "+a +b", 0),
+            ("a1 b1", "", "-a -b", 0),
+            ("a1 b1 c1", "a1 b1 c1", "", 3),
+            ("a1 b1 c1", "a1 b2 c1", "+b", 2),
+            ("a1 b1 c1", "a1 c1", "-b", 2),
+            ("a1 c1", "a1 b1 c1", "+b", 2),
+            // The order is none.
+            ("a1 b1 c1", "c1 a1 b1", "", 3),
+            ("a1 b1 c1", "c1 b2 d1", "+b +d -a", 1),
+        ];
+        let unit = Unit::StrictPolicy;
+        for (before, after, expected, held) in cases {
+            let mut outcomes = Outcomes::default();
+            let depends_on = Dependencies::default;
+            outcomes.replace(&unit, resources(before), depends_on(), &mut Diff::default());
+            let old: Vec<_> = outcomes.resources().cloned().collect();
+            let mut diff = Diff::default();
+            outcomes.replace(&unit, resources(after), depends_on(), &mut diff);
+            let changes = diff.into_changes();
+            let mut changes: Vec<_> = changes
+                .iter()
+                .map(|change| {
+                    let sign = if change.resource.is_some() { '+' } else { '-' };
+                    format!("{sign}{}", change.name)
+                })
+                .collect();
+            changes.sort();
+            assert_eq!(changes.join(" "), expected, "{before} -> {after}");
+            let is_old = |new: &&Arc<Resource>| old.iter().any(|old| Arc::ptr_eq(old, new));
+            assert_eq!(outcomes.resources().filter(is_old).count(), held, "{before} -> {after}");
+        }
+    }
 }

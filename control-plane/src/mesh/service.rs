@@ -8,7 +8,7 @@ mod protocol;
 use std::{net::IpAddr, sync::Arc};
 
 use mesh_api::proto::workload::{
-    IpFamilies, NetworkAddress, Port, Service as Wire, load_balancing::Mode,
+    AppProtocol, IpFamilies, NetworkAddress, Port, Service as Wire, load_balancing::Mode,
 };
 
 pub(super) use self::entry::of_service_entry;
@@ -56,6 +56,20 @@ impl<'a> Declaration<'a> {
             | Object::AuthorizationPolicy(_)
             | Object::PeerAuthentication(_)
             | Object::Pod(_) => None,
+        }
+    }
+
+    /// Returns the ports of the services, with what is spoken there.
+    pub(super) fn ports(&self) -> Vec<(u32, AppProtocol)> {
+        match self {
+            Self::Service(service) => {
+                let ports = service.ports.iter();
+                ports.map(|port| (port.port.into(), protocol::of_port(port))).collect()
+            }
+            Self::Entry(entry) => {
+                let ports = entry.spec.ports.iter();
+                ports.map(|port| (port.number, protocol::of_name(&port.protocol))).collect()
+            }
         }
     }
 }

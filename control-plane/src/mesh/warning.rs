@@ -45,6 +45,24 @@ pub enum Warning {
     AddressesExhausted(String),
     /// A service is exported to some namespaces only, which proxies cannot tell apart.
     ExportedToAll,
+    /// A field has no effect.
+    NoEffect {
+        /// Its path.
+        field: String,
+        /// Why not, and what to do about it.
+        why: &'static str,
+    },
+    /// Routes of a service send requests to a host name that nothing has.
+    DestinationMissing(String),
+    /// A virtual service delegates to what is not there, or not to be delegated to.
+    DelegateMissing {
+        /// The virtual service.
+        of: ObjectName,
+        /// What it names.
+        name: ObjectName,
+    },
+    /// What routes requests of a service is for ports that are declared to carry no HTTP.
+    NotHttp(String),
 }
 
 // === impl Warning ===
@@ -58,7 +76,8 @@ impl Warning {
             | Self::SelectorInRootNamespace
             | Self::InvalidCanaryWeight
             | Self::CanaryIsWaypoint
-            | Self::ExportedToAll => false,
+            | Self::ExportedToAll
+            | Self::NoEffect { .. } => false,
             Self::UnusedPolicy
             | Self::OlderInForce(_)
             | Self::WaypointMissing(_)
@@ -66,7 +85,10 @@ impl Warning {
             | Self::WaypointForbidden(_)
             | Self::WaypointUnsuited(_)
             | Self::HostTaken { .. }
-            | Self::AddressesExhausted(_) => true,
+            | Self::AddressesExhausted(_)
+            | Self::DestinationMissing(_)
+            | Self::DelegateMissing { .. }
+            | Self::NotHttp(_) => true,
         }
     }
 
@@ -75,7 +97,9 @@ impl Warning {
         match self {
             Self::UnusedPolicy => "NoWorkloadSelected",
             Self::UnsupportedAction(_) | Self::OnlyAtWaypoint { .. } => "UnsupportedValue",
-            Self::SelectorInRootNamespace | Self::OlderInForce(_) => "Ignored",
+            Self::SelectorInRootNamespace | Self::OlderInForce(_) | Self::NoEffect { .. } => {
+                "Ignored"
+            }
             Self::WaypointMissing(_) | Self::WaypointNotReady(_) => "WaypointIsNotReady",
             Self::WaypointForbidden(_) => "CrossNamespaceWaypointForbidden",
             Self::WaypointUnsuited(_) => "UnsupportedTrafficType",
@@ -84,6 +108,9 @@ impl Warning {
             Self::HostTaken { .. } => "HostTaken",
             Self::AddressesExhausted(_) => "AddressesExhausted",
             Self::ExportedToAll => "ExportedToAll",
+            Self::DestinationMissing(_) => "DestinationNotFound",
+            Self::DelegateMissing { .. } => "DelegateNotFound",
+            Self::NotHttp(_) => "UnsupportedProtocol",
         }
     }
 }
@@ -147,6 +174,22 @@ impl fmt::Display for Warning {
             Self::ExportedToAll => f.write_str(
                 "is visible to all namespaces, as proxies know only all and the own: use \".\" or \
                  \"*\"",
+            ),
+            Self::NoEffect { field, why } => write!(f, "{field} has no effect: {why}"),
+            Self::DestinationMissing(host) => write!(
+                f,
+                "requests that are routed to {host} fail, as no service has that host name: create \
+                 one, or correct the routes"
+            ),
+            Self::NotHttp(name) => write!(
+                f,
+                "{name} routes requests of HTTP, and is for ports that are declared to carry something \
+                 else: set their appProtocol to http, or name them so"
+            ),
+            Self::DelegateMissing { of, name } => write!(
+                f,
+                "virtual service {of} delegates to {name}, which does not exist, has hosts, or is not \
+                 exported to it: create or correct it"
             ),
         }
     }

@@ -1,9 +1,11 @@
 //! Checks single objects for what their types do not say; an admission webhook and the sources
 //! share it.
 
+pub(crate) mod address;
 mod authorization_policy;
 mod destination_rule;
 mod entry;
+pub(crate) mod header;
 pub(super) mod traffic;
 mod virtual_service;
 

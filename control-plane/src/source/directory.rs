@@ -7,6 +7,7 @@
 
 mod files;
 mod parse;
+mod signs;
 mod watch;
 
 use std::{

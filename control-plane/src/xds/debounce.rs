@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::resource::Urgency;
 
-/// Time that a prompt change waits for others: documents of one file come within less.
+/// Time that a prompt change waits for others by default: documents of one file come within less.
 const PROMPT_QUIET: Duration = Duration::from_millis(10);
 
 /// How long changes wait for others.
@@ -16,6 +16,9 @@ const PROMPT_QUIET: Duration = Duration::from_millis(10);
 pub struct DebounceOptions {
     /// Time without a further change after which they are sent (`PILOT_DEBOUNCE_AFTER`).
     pub quiet: Duration,
+    /// The same for prompt changes, if that is less; nothing where their source has gathered what
+    /// belongs together.
+    pub prompt: Duration,
     /// Longest time that a change waits (`PILOT_DEBOUNCE_MAX`).
     pub longest: Duration,
 }
@@ -31,9 +34,13 @@ pub(super) struct Waiting {
 // === impl DebounceOptions ===
 
 impl Default for DebounceOptions {
-    /// Returns Istio's defaults.
+    /// Returns Istio's defaults, with prompt changes ahead.
     fn default() -> Self {
-        Self { quiet: Duration::from_millis(100), longest: Duration::from_secs(10) }
+        Self {
+            quiet: Duration::from_millis(100),
+            prompt: PROMPT_QUIET,
+            longest: Duration::from_secs(10),
+        }
     }
 }
 
@@ -52,7 +59,7 @@ impl Waiting {
     pub(super) fn due(&self, options: &DebounceOptions) -> Instant {
         match self.urgency {
             Urgency::Immediate => self.last,
-            Urgency::Prompt => self.after(options.quiet.min(PROMPT_QUIET), options),
+            Urgency::Prompt => self.after(options.quiet.min(options.prompt), options),
             Urgency::Batched => self.after(options.quiet, options),
         }
     }
@@ -72,14 +79,17 @@ mod tests {
     #[test]
     fn changes_wait_for_quiet_but_not_forever_and_an_urgent_one_takes_all_along() {
         let options = DebounceOptions::default();
+        let gathered = DebounceOptions { prompt: Duration::ZERO, ..options };
+        let hasty = DebounceOptions { quiet: Duration::from_millis(2), ..options };
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
-        let after = |changes: &[(u64, Urgency)]| {
+        let after_with = |options: &DebounceOptions, changes: &[(u64, Urgency)]| {
             let waiting = changes.iter().fold(None, |waiting, (ms, urgency)| {
                 Some(Waiting::with(waiting, *urgency, at(*ms)))
             });
-            waiting.unwrap().due(&options)
+            waiting.unwrap().due(options)
         };
+        let after = |changes: &[(u64, Urgency)]| after_with(&options, changes);
         assert_eq!(after(&[(0, Batched)]), at(100));
         assert_eq!(after(&[(0, Batched), (50, Batched)]), at(150));
         assert_eq!(after(&[(0, Batched), (9_950, Batched)]), at(10_000));
@@ -91,5 +101,9 @@ mod tests {
         assert_eq!(after(&[(0, Batched), (50, Prompt)]), at(60));
         assert_eq!(after(&[(0, Prompt), (5, Batched)]), at(15));
         assert_eq!(after(&[(0, Prompt), (5, Immediate)]), at(5));
+        assert_eq!(after_with(&gathered, &[(0, Prompt)]), at(0));
+        assert_eq!(after_with(&gathered, &[(0, Batched)]), at(100));
+        assert_eq!(after_with(&gathered, &[(0, Batched), (50, Prompt)]), at(50));
+        assert_eq!(after_with(&hasty, &[(0, Prompt)]), at(2));
     }
 }

@@ -108,6 +108,9 @@ impl Session {
         limit: usize,
     ) -> Result<Option<Outgoing>, Refusal> {
         for resource_type in ResourceType::ALL {
+            if self.has_to_wait(resource_type, store) {
+                continue;
+            }
             let Some(subscription) = &mut self.subscriptions[resource_type as usize] else {
                 continue;
             };
@@ -118,6 +121,22 @@ impl Session {
             }
         }
         Ok(self.next_about_others())
+    }
+
+    /// Returns whether news of a type would overtake news of another one that the client cannot be sent
+    /// yet. A service that leaves its waypoint takes its routes along: while the waypoint is not told
+    /// of the former, it would forward past the latter.
+    fn has_to_wait(&self, resource_type: ResourceType, store: &Store) -> bool {
+        let addresses = match resource_type {
+            ResourceType::L7 => &self.subscriptions[ResourceType::Address as usize],
+            ResourceType::Authorization
+            | ResourceType::Address
+            | ResourceType::Workload
+            | ResourceType::Service
+            | ResourceType::Credential => return false,
+        };
+        let collection = store.of(ResourceType::Address);
+        addresses.as_ref().is_some_and(|addresses| !addresses.is_current(collection))
     }
 
     fn next_about_others(&mut self) -> Option<Outgoing> {
@@ -138,5 +157,71 @@ impl Session {
         ResourceType::ALL
             .into_iter()
             .filter_map(|t| Some((t, self.subscriptions[t as usize].as_ref()?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        resource::Kind,
+        xds::fixtures::{gone, labels, received, reply, request, service, workload},
+    };
+
+    const HOST: &str = "cart.shop.svc.cluster.local";
+
+    /// Returns the type that a client is told of next; none if it has to acknowledge something first.
+    fn next(session: &mut Session, store: &Store) -> Option<ResourceType> {
+        session.next(store, usize::MAX).unwrap()?.resource_type
+    }
+
+    /// Acknowledges the response number `sent` of a type.
+    fn acknowledge(session: &mut Session, store: &Store, resource_type: ResourceType, sent: u64) {
+        let reply = reply(resource_type, &format!("00000007-{sent}"), None);
+        let (_, taken) = session.request(&received(&reply), store).unwrap().unwrap();
+        assert_eq!(taken, Reply::Acknowledged);
+    }
+
+    #[test]
+    fn the_routes_of_a_service_go_after_it_has_left_its_waypoint_however_slow_that_is_to_answer() {
+        use ResourceType::{Address, L7};
+
+        let mut store = Store::default();
+        store.apply(service("shop", HOST, 1, &[]));
+        store.apply(labels("a", &["shop/w"]));
+        let mut session = Session::new(7, Clearance::default());
+        for (resource_type, names) in [(L7, &["shop/w"][..]), (Address, &[])] {
+            session.request(&received(&request(resource_type, names)), &store).unwrap();
+        }
+        assert_eq!(next(&mut session, &store), Some(Address));
+        assert_eq!(next(&mut session, &store), Some(L7));
+        acknowledge(&mut session, &store, L7, 1);
+        // The answer about addresses is still to come when the service leaves.
+        store.apply(service("shop", HOST, 2, &[]));
+        store.apply(gone(Kind::L7, "labels/a"));
+        assert_eq!(next(&mut session, &store), None);
+        acknowledge(&mut session, &store, Address, 1);
+        assert_eq!(next(&mut session, &store), Some(Address));
+        assert_eq!(next(&mut session, &store), Some(L7));
+        // What is said of others does not matter, and what does not concern the client neither.
+        acknowledge(&mut session, &store, L7, 2);
+        store.apply(labels("a", &["shop/w"]));
+        assert_eq!(next(&mut session, &store), Some(L7));
+        acknowledge(&mut session, &store, L7, 3);
+        store.apply(workload("b", 1));
+        store.apply(gone(Kind::L7, "labels/a"));
+        assert_eq!(next(&mut session, &store), None);
+        acknowledge(&mut session, &store, Address, 2);
+        assert_eq!([Address, L7].map(|_| next(&mut session, &store)), [Some(Address), Some(L7)]);
+    }
+
+    #[test]
+    fn who_asks_for_routes_only_is_told_of_them_at_once() {
+        let mut store = Store::default();
+        let mut session = Session::new(7, Clearance::default());
+        session.request(&received(&request(ResourceType::L7, &["shop/w"])), &store).unwrap();
+        store.apply(service("shop", HOST, 1, &[]));
+        store.apply(labels("a", &["shop/w"]));
+        assert_eq!(next(&mut session, &store), Some(ResourceType::L7));
     }
 }

@@ -48,15 +48,16 @@ pub enum MeshResource {
 
 /// Returns the subscriptions that together describe the mesh to the waypoint of a gateway.
 ///
-/// Policies and routes come first: nothing is forwarded past one that arrives a moment later; before
-/// them what they need of secrets. What is for other waypoints is not asked for.
+/// Services come first: after a time without the control plane, one that has left this waypoint is known
+/// before its routes go. What these need of secrets comes before them. What is for other waypoints is not
+/// asked for.
 pub fn subscriptions(gateway: &GatewayKey) -> [Subscription<MeshResource>; 3] {
     let secrets = Interest::Names(vec![gateway.to_string()]);
     let own = Interest::Names(vec![gateway.to_string(), EVERY_WAYPOINT.to_owned()]);
     [
+        Subscription { type_url: ADDRESS_TYPE, interest: Interest::Everything, read: read_address },
         Subscription { type_url: CREDENTIAL_TYPE, interest: secrets, read: read_credential },
         Subscription { type_url: L7_TYPE, interest: own, read: read_l7 },
-        Subscription { type_url: ADDRESS_TYPE, interest: Interest::Everything, read: read_address },
     ]
 }
 

@@ -265,9 +265,6 @@ async fn decide(
     mut request: Parts,
     body: Replay,
 ) -> Answer {
-    if connection.is_unbound() {
-        return Answer::Local(LocalReply::NoCluster);
-    }
     if let Err(refused) = settle_connect(&mut request, rand::random()) {
         return Answer::Local(refused);
     }
@@ -285,9 +282,12 @@ async fn decide(
     }
     let protocol = remove_hop_by_hop(&mut request.headers);
     exchange.upgrade = Upgrade::of(&mut request, protocol);
-    let Some((route, port)) = route_of(connection, &request) else {
-        return Answer::Local(LocalReply::NoRoute);
-    };
+    let found = route_of(connection, &request);
+    // Once policies and routes were looked at: a service leaves its waypoint before they are gone.
+    if connection.is_unbound() {
+        return Answer::Local(LocalReply::NoCluster);
+    }
+    let Some((route, port)) = found else { return Answer::Local(LocalReply::NoRoute) };
     exchange.route = Some(route.name.clone());
     let mut marked = None;
     if let Some(cors) = &route.cors {
@@ -303,6 +303,10 @@ async fn decide(
     let done = act(connection, (&route, port), exchange, request, body).await;
     let mut response = match done {
         Ok(response) => response,
+        // Without the mark, a script would not be told what went wrong either.
+        Err(reply) if marked.is_some() && reply != LocalReply::BrokenRequest => {
+            answered(exchange, reply)
+        }
         Err(reply) => return Answer::Local(reply),
     };
     if let (Some(cors), Some(origin)) = (&route.cors, marked) {

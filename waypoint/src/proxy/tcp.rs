@@ -22,7 +22,8 @@ pub(super) async fn serve(connection: Rc<Connection>, io: Io) {
         tracing::info!(client = %connection.client, source = %connection.source, %denied, "connection refused");
         return refused(&connection, None);
     }
-    let Some(backend) = backend(&connection) else {
+    // Once routes were looked at: a service leaves its waypoint before they are gone.
+    let Some(backend) = backend(&connection).filter(|_| !connection.is_unbound()) else {
         tracing::info!(client = %connection.client, "connection refused: it has no destination");
         return;
     };

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, header::HOST, request::Parts, uri::Authority};
-use mesh_api::proto::l7;
+use mesh_api::{l7::FRAMING_HEADERS, proto::l7};
 
 use super::{
     head::RequestHead,
@@ -150,12 +150,8 @@ fn compile(wire: l7::Header, whose: Whose) -> Result<(Option<HeaderName>, Value)
 fn header_name(name: String, whose: Whose) -> Result<Option<HeaderName>, Problem> {
     match (name.as_str(), whose) {
         ("host" | ":authority", Whose::Request) => return Ok(None),
-        // How long a message is and how far it goes is not for routes to say.
-        (
-            "host" | "content-length" | "transfer-encoding" | "connection" | "upgrade" | "te"
-            | "keep-alive" | "proxy-connection" | "trailer",
-            _,
-        ) => {
+        ("host", Whose::Response) => return Err(Problem::HeaderName(name)),
+        (framing, _) if FRAMING_HEADERS.contains(&framing) => {
             return Err(Problem::HeaderName(name));
         }
         _ => {}

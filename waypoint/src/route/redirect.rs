@@ -27,7 +27,10 @@ enum Port {
     /// What the authority names.
     AsWritten,
     Number(u16),
-    Derived(PortOrigin),
+    /// The scheme's own.
+    OfScheme,
+    /// The one that the request came to.
+    OfListener,
 }
 
 #[derive(Clone, Debug)]
@@ -55,10 +58,13 @@ impl Redirect {
                 Some(number) => Port::Number(number.get()),
                 None => return Err(Problem::Port(number)).at("number"),
             },
-            Some(redirect::Port::Derived(origin)) => {
-                let origin = PortOrigin::try_from(origin);
-                Port::Derived(origin.map_err(|error| Problem::Unknown(error.0)).at("derived")?)
-            }
+            Some(redirect::Port::Derived(origin)) => match PortOrigin::try_from(origin) {
+                Ok(PortOrigin::Scheme) => Port::OfScheme,
+                Ok(PortOrigin::Listener) => Port::OfListener,
+                Ok(PortOrigin::OriginUnspecified) | Err(_) => {
+                    return Err(Problem::Unknown(origin)).at("derived");
+                }
+            },
         };
         let path = match wire.path {
             None => Path::Kept,
@@ -115,9 +121,8 @@ impl Redirect {
         let port = match self.port {
             Port::AsWritten => written.map(str::to_owned),
             Port::Number(number) => Some(number.to_string()),
-            Port::Derived(PortOrigin::RequestAuthority) => request_port.map(str::to_owned),
-            Port::Derived(PortOrigin::Scheme) => None,
-            Port::Derived(PortOrigin::Listener) => Some(listener_port.to_string()),
+            Port::OfScheme => None,
+            Port::OfListener => Some(listener_port.to_string()),
         };
         (host, port)
     }
@@ -188,12 +193,6 @@ mod tests {
             (number(scheme(""), 80), "shop:8080", "/a", "http://shop/a"),
             (derived(scheme(""), PortOrigin::Listener), "shop", "/a", "http://shop:8080/a"),
             (derived(scheme(""), PortOrigin::Scheme), "shop:99", "/a", "http://shop/a"),
-            (
-                derived(authority("other"), PortOrigin::RequestAuthority),
-                "shop:99",
-                "/a",
-                "http://other:99/a",
-            ),
             (full("/new"), "shop", "/a?q", "http://shop/new?q"),
             (full("/new?x"), "shop", "/a?q", "http://shop/new?x"),
             (full("new"), "shop", "/a", "http://shop/new"),
@@ -214,6 +213,7 @@ mod tests {
             (l7::Redirect { scheme: "javascript".into(), ..valid.clone() }, "scheme"),
             (l7::Redirect { authority: "a/b".into(), ..valid.clone() }, "authority"),
             (l7::Redirect { port: Some(redirect::Port::Number(0)), ..valid.clone() }, "number"),
+            (l7::Redirect { port: Some(redirect::Port::Derived(0)), ..valid.clone() }, "derived"),
             (l7::Redirect { port: Some(redirect::Port::Derived(9)), ..valid.clone() }, "derived"),
             (
                 l7::Redirect { path: Some(redirect::Path::Prefix("/".into())), ..valid.clone() },

@@ -23,7 +23,7 @@ use mesh_api::{
 };
 
 pub(in crate::mesh) use self::status::judge;
-use super::{Scope, order::Order, virtual_service::traffic};
+use super::{Scope, matching::never, order::Order, virtual_service::traffic};
 use crate::{
     mesh::{
         context::Context,
@@ -171,7 +171,7 @@ fn http(
         let matches = if rule.matches.is_empty() { &everything } else { &*rule.matches };
         for (j, matched) in matches.iter().enumerate() {
             let order = matching::http_order(Order::default().number(HTTP_CLASS), matched);
-            let Some(conditions) = matching::http(matched) else { continue };
+            let conditions = matching::http(matched).unwrap_or_else(never);
             let traffic = Traffic::Http(with_match(&route, conditions));
             routes.push(source.route([i, j], order, common.name, traffic));
         }
@@ -197,7 +197,7 @@ fn grpc(
         let matches = if rule.matches.is_empty() { &everything } else { &*rule.matches };
         for (j, matched) in matches.iter().enumerate() {
             let order = matching::grpc_order(Order::default().number(GRPC_CLASS), matched);
-            let Some(conditions) = matching::grpc(matched) else { continue };
+            let conditions = matching::grpc(matched).unwrap_or_else(never);
             let traffic = Traffic::Http(with_match(&route, conditions));
             routes.push(source.route([i, j], order, common.name, traffic));
         }
@@ -247,7 +247,7 @@ fn unusable() -> HttpRoute {
 
 /// Returns what a rule does, with whatever matches.
 fn action(context: &mut Context<'_>, source: &Source<'_>, rule: &Rule<'_>) -> HttpRoute {
-    let Ok(filters) = filter::lower(context, source, rule.filters) else { return unusable() };
+    let Ok(filters) = filter::of_rule(context, source, rule.filters) else { return unusable() };
     let action = match filters.redirect {
         Some(redirect) => Action::Redirect(redirect),
         None => Action::Forward(Forward {
@@ -259,8 +259,8 @@ fn action(context: &mut Context<'_>, source: &Source<'_>, rule: &Rule<'_>) -> Ht
     };
     HttpRoute {
         action: Some(action),
-        request_headers: filters.request_headers,
-        response_headers: filters.response_headers,
+        request_headers: filters.headers.request,
+        response_headers: filters.headers.response,
         cors: filters.cors,
         ..HttpRoute::default()
     }

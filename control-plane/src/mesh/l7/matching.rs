@@ -33,8 +33,8 @@ pub(super) fn is_catch_all(matched: &VirtualMatch) -> bool {
         && matched.query_params.is_empty()
 }
 
-/// Returns the conditions of an entry; none if they cannot hold.
-pub(super) fn lower(matched: &VirtualMatch) -> Option<HttpMatch> {
+/// Returns the conditions of an entry.
+pub(super) fn lower(matched: &VirtualMatch) -> HttpMatch {
     let query = matched.query_params.iter();
     let mut conditions = HttpMatch {
         path: matched.uri.as_ref().and_then(|uri| path(uri, matched.ignore_uri_case)),
@@ -47,19 +47,31 @@ pub(super) fn lower(matched: &VirtualMatch) -> Option<HttpMatch> {
             .collect(),
     };
     for (name, text) in &matched.headers {
-        if name.starts_with(CLAIMS) {
+        if is_claim(name) {
             // No token is looked at before a request is routed.
-            return None;
+            return never();
         }
         // With what is a header in HTTP/2 only, such as `:method`.
         conditions.headers.push(header(name, text, false));
     }
     for (name, text) in &matched.without_headers {
-        if !name.starts_with(CLAIMS) {
+        if !is_claim(name) {
             conditions.headers.push(header(name, text, true));
         }
     }
-    Some(conditions)
+    conditions
+}
+
+/// Returns conditions that no request meets, as no method is empty. The entry that they are of is told
+/// nevertheless: a service with routes refuses what none of them is for.
+pub(super) fn never() -> HttpMatch {
+    let kind = Some(Kind::Exact(String::new()));
+    HttpMatch { method: Some(StringMatch { kind }), ..HttpMatch::default() }
+}
+
+/// Returns whether the name of a header stands for a claim of a token.
+pub(super) fn is_claim(name: &str) -> bool {
+    name.starts_with(CLAIMS)
 }
 
 fn header(name: &str, text: &Text, invert: bool) -> HeaderMatch {

@@ -8,6 +8,7 @@ mod reach;
 mod route_status;
 mod streams;
 mod virtual_services;
+mod warnings;
 
 use crate::{
     fixture::{applied, mesh, objects, routes},

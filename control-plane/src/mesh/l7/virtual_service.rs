@@ -4,6 +4,7 @@ mod action;
 mod delegate;
 mod tcp;
 pub(super) mod traffic;
+mod without_effect;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,6 +18,7 @@ use mesh_api::{
     },
 };
 
+pub(in crate::mesh) use self::without_effect::note_without_effect;
 use super::{
     Scope, matching,
     order::Order,
@@ -229,6 +231,13 @@ fn applicable<'a>(context: &Context<'a>, scope: &Scope) -> Vec<Applicable<'a>> {
         .collect()
 }
 
+/// Returns the virtual services with routes of HTTP for a service, in no order.
+pub(super) fn of_http<'a>(context: &Context<'a>, scope: &Scope) -> Vec<&'a ObjectName> {
+    let applicable = applicable(context, scope).into_iter().map(|applicable| applicable.service);
+    let of_http = applicable.filter(|service| !service.spec.http.is_empty());
+    of_http.map(|service| &service.metadata.name).collect()
+}
+
 fn seen(
     context: &Context<'_>,
     service: &VirtualService,
@@ -255,7 +264,7 @@ fn http(context: &mut Context<'_>, source: &Source<'_>, routes: &mut Vec<Route>)
                 continue;
             }
             let Some(ports) = taken.left(scope, matched.port) else { continue };
-            let Some(conditions) = matching::lower(matched) else { continue };
+            let conditions = matching::lower(matched);
             let is_last = placement.is_for_all() && matching::is_catch_all(matched);
             let traffic = Traffic::Http(action::lower(context, source, route, conditions));
             let reach = placement.reach(ports);

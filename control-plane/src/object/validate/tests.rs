@@ -302,6 +302,60 @@ fn matches_and_actions_of_virtual_services_are_checked() {
 }
 
 #[test]
+fn what_virtual_services_put_in_place_of_what_is_asked_is_checked() {
+    let to = "route: [{destination: {host: a}}]";
+    let http = |fields: &str| format!("hosts: [a], http: [{{{to}, {fields}}}]");
+    let redirect = |fields: &str| format!("hosts: [a], http: [{{redirect: {{{fields}}}}}]");
+    let cases = [
+        (
+            http("headers: {request: {set: {x: 100%}}}"),
+            "spec.http[0].headers.request.set.x: \"100%\"",
+        ),
+        (
+            http("headers: {request: {add: {x: '%NO%'}}}"),
+            "spec.http[0].headers.request.add.x: \"%NO%",
+        ),
+        (http("headers: {response: {add: {x: '%REQ(y)%%%'}}}"), ""),
+        (
+            http("headers: {request: {remove: [Te]}}"),
+            "spec.http[0].headers.request.remove: \"Te\" is",
+        ),
+        (
+            http("headers: {request: {set: {upgrade: x}}}"),
+            "spec.http[0].headers.request.set: \"upgr",
+        ),
+        (
+            "hosts: [a], http: [{route: [{destination: {host: a}, headers: {response: {set: {x: \
+             '%'}}}}]}]"
+                .to_owned(),
+            "spec.http[0].route[0].headers.response.set.x: \"%\" is not valid",
+        ),
+        (http("rewrite: {uri: /a b}"), "spec.http[0].rewrite.uri: \"/a b\" is not valid"),
+        (http("rewrite: {authority: a/b}"), "spec.http[0].rewrite.authority: \"a/b\" is not valid"),
+        (
+            http("rewrite: {uriRegexRewrite: {match: '/(a)', rewrite: '\\2'}}"),
+            "spec.http[0].rewrite.uriRegexRewrite.rewrite: ",
+        ),
+        (http("rewrite: {uriRegexRewrite: {match: '/(a)', rewrite: '\\1'}}"), ""),
+        (redirect("uri: /a#b"), "spec.http[0].redirect.uri: \"/a#b\" is not valid"),
+        (redirect("prefixRewrite: /a b"), "spec.http[0].redirect.prefixRewrite: \"/a b\" is"),
+        (redirect("authority: a b"), "spec.http[0].redirect.authority: \"a b\" is not valid"),
+        (http("mirror: {host: '*.a'}"), "spec.http[0].mirror.host: \"*.a\" is not valid"),
+        (
+            http("mirror: {host: a, port: {number: 70000}}"),
+            "spec.http[0].mirror.port.port: \"70000\"",
+        ),
+        (
+            http("retries: {attempts: 1, retryOn: '103'}"),
+            "spec.http[0].retries.retryOn: \"103\" is",
+        ),
+    ];
+    for (spec, expected) in cases {
+        check_all(VIRTUAL_SERVICE, &[(&spec, expected)]);
+    }
+}
+
+#[test]
 fn destination_rules_are_checked() {
     let policy = |fields: &str| format!("host: a, trafficPolicy: {{{fields}}}");
     let balancer = |fields: &str| policy(&format!("loadBalancer: {{{fields}}}"));

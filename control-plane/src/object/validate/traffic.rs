@@ -107,12 +107,16 @@ pub(super) fn expression(field: &str, text: &str) -> Result<(), InvalidObject> {
     if text.is_empty() {
         return Err(Problem::Missing("write an expression").at(field));
     }
-    let valid = text.chars().count() <= MAX_EXPRESSION && regex_syntax::parse(text).is_ok();
-    if valid {
+    if is_expression(text) {
         return Ok(());
     }
     let form = "an expression of RE2 with at most 1024 characters";
     Err(Problem::Form { value: text.escape_debug().to_string(), form }.at(field))
+}
+
+/// Returns whether a text is an expression that waypoints take.
+pub(crate) fn is_expression(text: &str) -> bool {
+    text.chars().count() <= MAX_EXPRESSION && regex_syntax::parse(text).is_ok()
 }
 
 /// Returns the number of a status of gRPC.

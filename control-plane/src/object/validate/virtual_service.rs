@@ -9,7 +9,7 @@ use mesh_api::crd::{
 };
 
 use super::{
-    InvalidObject, Problem, at_most, each, not_empty, port,
+    InvalidObject, Problem, address, at_most, each, header, not_empty, port,
     traffic::{export_to, expression, status, time, times, weights},
 };
 
@@ -20,7 +20,6 @@ const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// Gateway that stands for all proxies that are none.
 const MESH: &str = "mesh";
 
-const HEADER_FORM: &str = "letters, digits and '-', as in x-user";
 const PSEUDO_HEADERS: [&str; 4] = [":authority", ":method", ":path", ":scheme"];
 const CLAIMS: &str = "@request.auth.claims";
 const CONDITIONS: [&str; 16] = [
@@ -119,11 +118,11 @@ fn check_route(route: &VirtualRoute, is_delegate: bool) -> Result<(), InvalidObj
     each("match", &route.matches, check_match)?;
     at_most("route", route.route.len(), MAX_ENTRIES)?;
     each("route", &route.route, |to| {
-        check_destination(&to.destination)?;
-        headers(to.headers.as_ref())
+        check_destination("destination", &to.destination)?;
+        header::check(to.headers.as_ref())
     })?;
     weights("route", route.route.iter().map(|to| to.weight))?;
-    headers(route.headers.as_ref())?;
+    header::check(route.headers.as_ref())?;
     if let Some(redirect) = &route.redirect {
         check_redirect(redirect, &route.matches).map_err(|error| error.within("redirect"))?;
     }
@@ -193,7 +192,7 @@ fn check_match(matched: &VirtualMatch) -> Result<(), InvalidObject> {
         [("headers", &matched.headers), ("withoutHeaders", &matched.without_headers)]
     {
         check_texts(field, texts, |name| {
-            is_token(name) || PSEUDO_HEADERS.contains(&name) || name.starts_with(CLAIMS)
+            header::is_token(name) || PSEUDO_HEADERS.contains(&name) || name.starts_with(CLAIMS)
         })?;
     }
     check_texts("queryParams", &matched.query_params, |name| !name.is_empty())?;
@@ -209,7 +208,7 @@ fn check_texts(
         let path = format!("{field}.{name}");
         if !is_name(name) {
             let value = name.escape_debug().to_string();
-            return Err(Problem::Form { value, form: HEADER_FORM }.at(&path));
+            return Err(Problem::Form { value, form: header::FORM }.at(&path));
         }
         check_text(text).map_err(|error| error.within(&path))?;
     }
@@ -235,16 +234,16 @@ pub(super) fn check_text(text: &Text) -> Result<(), InvalidObject> {
 }
 
 /// Checks a destination of HTTP or TCP traffic.
-fn check_destination(destination: &VirtualDestination) -> Result<(), InvalidObject> {
-    if destination.host.is_empty() {
-        return Err(Problem::Missing("name a service").at("destination.host"));
-    }
-    if destination.host.contains('*') {
+fn check_destination(field: &str, destination: &VirtualDestination) -> Result<(), InvalidObject> {
+    let checked = if destination.host.is_empty() {
+        Err(Problem::Missing("name a service").at("host"))
+    } else if destination.host.contains('*') {
         let value = destination.host.escape_debug().to_string();
-        let form = "a host name without wildcard";
-        return Err(Problem::Form { value, form }.at("destination.host"));
-    }
-    optional_port(destination.port.number).map_err(|error| error.within("destination.port"))
+        Err(Problem::Form { value, form: "a host name without wildcard" }.at("host"))
+    } else {
+        optional_port(destination.port.number).map_err(|error| error.within("port"))
+    };
+    checked.map_err(|error| error.within(field))
 }
 
 fn check_tcp<'a>(
@@ -254,45 +253,14 @@ fn check_tcp<'a>(
         return Err(Problem::Missing("list at least one destination").at("route"));
     }
     for (i, (destination, _)) in to.clone().enumerate() {
-        check_destination(destination).map_err(|error| error.within(&format!("route[{i}]")))?;
+        check_destination("destination", destination)
+            .map_err(|error| error.within(&format!("route[{i}]")))?;
     }
     weights("route", to.map(|(_, weight)| weight))
 }
 
 fn optional_port(number: u32) -> Result<(), InvalidObject> {
     if number == 0 { Ok(()) } else { port(number).map_err(|problem| problem.at("port")) }
-}
-
-fn headers(headers: Option<&VirtualHeaders>) -> Result<(), InvalidObject> {
-    let Some(VirtualHeaders { request, response }) = headers else { return Ok(()) };
-    operations(request, true).map_err(|error| error.within("headers.request"))?;
-    operations(response, false).map_err(|error| error.within("headers.response"))
-}
-
-fn operations(operations: &HeaderOperations, is_request: bool) -> Result<(), InvalidObject> {
-    let is_authority = |name: &str| name.eq_ignore_ascii_case("host") || name == ":authority";
-    let check = |field: &str, name: &str, may_be_authority: bool| {
-        let valid = if is_authority(name) { may_be_authority } else { is_token(name) };
-        let value = name.escape_debug().to_string();
-        if valid { Ok(()) } else { Err(Problem::Form { value, form: HEADER_FORM }.at(field)) }
-    };
-    for (field, texts) in [("set", &operations.set), ("add", &operations.add)] {
-        for (name, value) in texts {
-            check(field, name, is_request)?;
-            if value.chars().any(|c| c.is_ascii_control() && c != '\t') {
-                let value = value.escape_debug().to_string();
-                let form = "printable characters";
-                return Err(Problem::Form { value, form }.at(&format!("{field}.{name}")));
-            }
-        }
-    }
-    operations.remove.iter().try_for_each(|name| check("remove", name, false))
-}
-
-/// Returns whether a text is the name of a header.
-pub(super) fn is_token(name: &str) -> bool {
-    let valid = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-    !name.is_empty() && name.bytes().all(valid)
 }
 
 fn check_redirect(
@@ -307,6 +275,9 @@ fn check_redirect(
     if redirect.prefix_rewrite.is_some() && !matches.iter().all(by_prefix) {
         return Err(Problem::Needs("matches of the uri by prefix").at("prefixRewrite"));
     }
+    address::path("uri", redirect.uri.as_deref().unwrap_or_default())?;
+    address::path("prefixRewrite", redirect.prefix_rewrite.as_deref().unwrap_or_default())?;
+    address::authority("authority", &redirect.authority)?;
     if redirect.port.is_some() && redirect.derive_port.is_some() {
         return Err(Problem::Conflict("port").at("derivePort"));
     }
@@ -348,7 +319,10 @@ fn check_rewrite(
             return Err(Problem::Conflict("uri").at("uriRegexRewrite"));
         }
         expression("uriRegexRewrite.match", &regex.pattern)?;
+        address::substitution("uriRegexRewrite.rewrite", &regex.pattern, &regex.rewrite)?;
     }
+    address::path("uri", &rewrite.uri)?;
+    address::authority("authority", &rewrite.authority)?;
     let sets_host = headers.is_some_and(|headers| {
         let HeaderOperations { set, add, .. } = &headers.request;
         let mut names = set.keys().chain(add.keys());
@@ -375,7 +349,7 @@ fn check_retries(retries: &VirtualRetries) -> Result<(), InvalidObject> {
     times("perTryTimeout", retries.per_try_timeout)?;
     times("backoff", retries.backoff)?;
     for token in retries.retry_on.split(',').map(str::trim).filter(|token| !token.is_empty()) {
-        let is_status = token.parse().is_ok_and(|code: u32| (100..600).contains(&code));
+        let is_status = token.parse().is_ok_and(|code: u32| (200..600).contains(&code));
         if !is_status && !CONDITIONS.contains(&token) {
             let value = token.escape_debug().to_string();
             return Err(Problem::Unknown { value, known: KNOWN_CONDITIONS }.at("retryOn"));
@@ -424,14 +398,12 @@ fn check_mirrors(route: &VirtualRoute) -> Result<(), InvalidObject> {
         let form = "0 to 100";
         return Err(Problem::Form { value: percent.to_string(), form }.at("mirrorPercent"));
     }
-    if let Some(mirror) = &route.mirror
-        && mirror.host.is_empty()
-    {
-        return Err(Problem::Missing("name a service").at("mirror.host"));
+    if let Some(mirror) = &route.mirror {
+        check_destination("mirror", mirror)?;
     }
     at_most("mirrors", route.mirrors.len(), MAX_ENTRIES)?;
     each("mirrors", &route.mirrors, |mirror| {
-        check_destination(&mirror.destination)?;
+        check_destination("destination", &mirror.destination)?;
         percentage("percentage", mirror.percentage)
     })
 }

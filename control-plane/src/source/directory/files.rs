@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    ffi::OsStr,
     fs::{self, DirEntry, File},
     hash::Hasher as _,
     io::{ErrorKind, Read as _},
@@ -40,7 +41,7 @@ pub(super) fn list(root: &Path) -> Result<BTreeSet<PathBuf>, DirectoryError> {
         for entry in entries {
             let entry = entry.map_err(error)?;
             let below = folder.join(entry.file_name());
-            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            if is_hidden(&entry.file_name()) {
                 continue;
             }
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
@@ -81,7 +82,16 @@ pub(super) fn fingerprint(text: &str) -> u64 {
 /// Returns whether an entry is a file to read; a link to a file is, too.
 fn is_configuration(entry: &DirEntry) -> bool {
     let path = entry.path();
+    has_extension(&path) && fs::metadata(&path).is_ok_and(|metadata| metadata.is_file())
+}
+
+/// Returns whether the name of a file or folder says that it is to be left out.
+pub(super) fn is_hidden(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b".")
+}
+
+/// Returns whether a path ends as those of configuration do.
+pub(super) fn has_extension(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
     extension.is_some_and(|extension| EXTENSIONS.contains(&extension))
-        && fs::metadata(&path).is_ok_and(|metadata| metadata.is_file())
 }

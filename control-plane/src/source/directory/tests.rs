@@ -1,4 +1,4 @@
-use std::fs;
+use std::{fs, io::Write as _, time::Duration};
 
 use tempfile::TempDir;
 
@@ -229,5 +229,27 @@ async fn changes_of_a_watched_directory_are_told() {
     while events == 0 {
         events += receive.recv().await.unwrap().unwrap().events.len();
     }
+    following.abort();
+}
+
+#[tokio::test]
+async fn a_file_is_not_read_while_it_is_written() {
+    let dir = Dir::new(&[("a.yaml", &(namespace("a", "1") + &namespace("b", "1")))]);
+    let (watched, _) = WatchedDirectory::start(dir.temporary.path().to_owned()).unwrap();
+    let (send, mut receive) = tokio::sync::mpsc::channel(1);
+    let following = tokio::spawn(watched.follow(send));
+    let mut file = fs::File::create(dir.temporary.path().join("a.yaml")).unwrap();
+    file.write_all(namespace("a", "2").as_bytes()).unwrap();
+    // Well within the time that a writer is waited for.
+    let early = tokio::time::timeout(Duration::from_millis(60), receive.recv()).await;
+    assert!(early.is_err(), "{early:?}");
+    file.write_all(namespace("b", "2").as_bytes()).unwrap();
+    drop(file);
+    let changes = receive.recv().await.unwrap().unwrap();
+    let applied = |event: &Event| match event {
+        Event::Applied(object) => object.metadata().label("l") == Some("2"),
+        Event::Deleted(_) | Event::Relisted(..) => false,
+    };
+    assert!(changes.events.len() == 2 && changes.events.iter().all(applied), "{changes:?}");
     following.abort();
 }

@@ -254,6 +254,39 @@ fn copies_of_requests_reach_the_mirror_and_answers_come_from_the_destination() -
 }
 
 #[test]
+fn redirects_lead_where_they_say_and_scripts_are_told_what_goes_wrong() -> Result<()> {
+    let bound = Bound::new("wpanswers")?;
+    bound.write(&routes(&format!(
+        "  - match: [{{uri: {{prefix: /moved}}}}]
+    redirect: {{uri: /new, authority: new.example.com}}
+  - match: [{{uri: {{prefix: /lost}}}}]
+    corsPolicy: {{allowOrigins: [{{exact: 'https://shop.example'}}]}}
+    route: [{{destination: {{host: nobody}}}}]
+  - route: [{{destination: {{host: b}}}}]
+{MARKED}"
+    )))?;
+    bound.wait_for_mark("here")?;
+    // In place of curl's own address of the server.
+    let shown = |header: &str| {
+        format!("\n--curl status=%{{http_code}} remote=%header{{{header}}} local_port=0\n")
+    };
+    // Clients of a mesh name the port that they connect to.
+    let to = |path| ["--request-target", path, "-H", "host: b:9080", "-H"];
+    let moved = [&to("/moved/x")[..], &["origin: https://shop.example", "-w", &shown("location")]];
+    let moved = bound.get(&moved.concat())?;
+    assert_eq!((moved.status.as_str(), &*moved.remote), ("301", "http://new.example.com/new"));
+    let allowed = shown("access-control-allow-origin");
+    for (origin, expected) in
+        [("https://shop.example", "https://shop.example"), ("https://a.b", "")]
+    {
+        let origin = format!("origin: {origin}");
+        let lost = bound.get(&[&to("/lost")[..], &[&origin, "-w", &allowed]].concat())?;
+        assert_eq!((lost.status.as_str(), &*lost.remote), ("503", expected), "{origin}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_rule_of_passthrough_leaves_who_addresses_the_service_with_any_endpoint() -> Result<()> {
     let bound = Bound::new("wppassthrough")?;
     bound.write(&format!(

@@ -1,4 +1,5 @@
 use http::Request;
+use mesh_api::l7::{PROPERTIES, PROPERTIES_WITH_ARGUMENT};
 
 use super::*;
 
@@ -111,5 +112,14 @@ fn a_template_that_names_nothing_known_is_refused() {
 fn a_template_without_properties_is_known_as_a_literal() {
     for (template, literal) in [("", Some("")), ("a%%b", Some("a%b")), ("%PROTOCOL%", None)] {
         assert_eq!(Template::parse(template).unwrap().as_literal(), literal, "{template}");
+    }
+}
+
+#[test]
+fn what_may_be_written_is_understood() {
+    let plain = PROPERTIES.map(|name| format!("%{name}%"));
+    let more = PROPERTIES_WITH_ARGUMENT.map(|name| format!("%{name}(x):3%"));
+    for text in plain.iter().chain(&more) {
+        assert!(Template::parse(text).is_ok(), "{text}");
     }
 }

@@ -40,15 +40,14 @@ fn destination(
     backend: &BackendReference,
 ) -> WeightedDestination {
     let weight = backend.weight.unwrap_or(1);
-    let filters = filter::lower(context, source, &backend.filters);
     let found = resolve(context, source, backend);
-    match (found, filters) {
-        (Ok((Target { service, .. }, port)), Ok(filters)) => WeightedDestination {
+    match (found, filter::of_backend(&backend.filters)) {
+        (Ok((Target { service, .. }, port)), Ok(headers)) => WeightedDestination {
             service: Some(service),
             port,
             weight,
-            request_headers: filters.request_headers,
-            response_headers: filters.response_headers,
+            request_headers: headers.request,
+            response_headers: headers.response,
             ..WeightedDestination::default()
         },
         (Ok((Target { service, .. }, _)) | Err((Target { service, .. }, _)), _) => {

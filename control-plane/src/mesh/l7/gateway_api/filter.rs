@@ -12,9 +12,12 @@ use mesh_api::{
 };
 
 use super::{Source, backend};
-use crate::mesh::{
-    context::Context,
-    l7::{Target, virtual_service::traffic},
+use crate::{
+    mesh::{
+        context::Context,
+        l7::{Target, virtual_service::traffic},
+    },
+    object::{InvalidObject, Problem, Whose, address, header},
 };
 
 /// Status of redirects that name none.
@@ -26,15 +29,21 @@ const WHOLE: u64 = 1_000_000;
 /// Parts of the whole where nobody says how many.
 const DENOMINATOR: u32 = 100;
 
-/// All filters of a rule or a backend.
+/// All filters of a rule.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Filters {
-    pub(super) request_headers: Option<HeaderMutation>,
-    pub(super) response_headers: Option<HeaderMutation>,
+    pub(super) headers: HeaderFilters,
     pub(super) redirect: Option<Redirect>,
     pub(super) rewrite: Option<Rewrite>,
     pub(super) mirrors: Vec<Mirror>,
     pub(super) cors: Option<Cors>,
+}
+
+/// What filters do with headers.
+#[derive(Clone, Debug, Default)]
+pub(super) struct HeaderFilters {
+    pub(super) request: Option<HeaderMutation>,
+    pub(super) response: Option<HeaderMutation>,
 }
 
 /// Why filters cannot be applied.
@@ -44,33 +53,43 @@ pub(super) enum Unusable {
     Unknown(String),
     /// A redirect leaves nothing to rewrite.
     Contradiction,
+    /// It is one of a single backend, for which it cannot be done.
+    AtBackend(String),
+    /// It says what cannot be part of a request or a response.
+    Invalid(InvalidObject),
 }
 
-/// Returns what filters do.
-pub(super) fn lower(
+/// Returns what the filters of a backend do: for a single one, only headers are changed.
+pub(super) fn of_backend(written: &[RouteFilter]) -> Result<HeaderFilters, Unusable> {
+    let mut headers = HeaderFilters::default();
+    for filter in written {
+        if !headers.take(filter)? {
+            return Err(Unusable::AtBackend(filter.kind.clone()));
+        }
+    }
+    Ok(headers)
+}
+
+/// Returns what the filters of a rule do.
+pub(super) fn of_rule(
     context: &mut Context<'_>,
     source: &Source<'_>,
     written: &[RouteFilter],
 ) -> Result<Filters, Unusable> {
     let mut filters = Filters::default();
     for filter in written {
+        if filters.headers.take(filter)? {
+            continue;
+        }
         let unknown = || Unusable::Unknown(filter.kind.clone());
         match filter.kind.as_str() {
-            "RequestHeaderModifier" => {
-                let headers = filter.request_header_modifier.as_ref().ok_or_else(unknown)?;
-                filters.request_headers = Some(mutation(headers));
-            }
-            "ResponseHeaderModifier" => {
-                let headers = filter.response_header_modifier.as_ref().ok_or_else(unknown)?;
-                filters.response_headers = Some(mutation(headers));
-            }
             "RequestRedirect" => {
                 let redirect = filter.request_redirect.as_ref().ok_or_else(unknown)?;
-                filters.redirect = Some(lower_redirect(redirect));
+                filters.redirect = Some(lower_redirect(redirect).map_err(Unusable::Invalid)?);
             }
             "URLRewrite" => {
                 let rewrite = filter.url_rewrite.as_ref().ok_or_else(unknown)?;
-                filters.rewrite = Some(lower_rewrite(rewrite));
+                filters.rewrite = Some(lower_rewrite(rewrite).map_err(Unusable::Invalid)?);
             }
             "RequestMirror" => {
                 let mirror = filter.request_mirror.as_ref().ok_or_else(unknown)?;
@@ -88,25 +107,56 @@ pub(super) fn lower(
     Ok(filters)
 }
 
-fn mutation(written: &HeaderFilter) -> HeaderMutation {
-    let headers = |headers: &[RouteHeader]| {
-        let headers = headers.iter();
-        headers
-            .map(|header| Header {
-                name: header.name.to_ascii_lowercase(),
-                // Nothing in it stands for anything else.
-                value: header.value.replace('%', "%%"),
-            })
-            .collect()
-    };
-    HeaderMutation {
-        set: headers(&written.set),
-        add: headers(&written.add),
-        remove: written.remove.iter().map(|name| name.to_ascii_lowercase()).collect(),
+// === impl HeaderFilters ===
+
+impl HeaderFilters {
+    /// Takes a filter up if it is about headers; returns whether it is.
+    fn take(&mut self, filter: &RouteFilter) -> Result<bool, Unusable> {
+        let unknown = || Unusable::Unknown(filter.kind.clone());
+        match filter.kind.as_str() {
+            "RequestHeaderModifier" => {
+                let written = filter.request_header_modifier.as_ref().ok_or_else(unknown)?;
+                let mutation = mutation("requestHeaderModifier", written, Whose::Request);
+                self.request = Some(mutation.map_err(Unusable::Invalid)?);
+            }
+            "ResponseHeaderModifier" => {
+                let written = filter.response_header_modifier.as_ref().ok_or_else(unknown)?;
+                let mutation = mutation("responseHeaderModifier", written, Whose::Response);
+                self.response = Some(mutation.map_err(Unusable::Invalid)?);
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
     }
 }
 
-fn lower_redirect(written: &RouteRedirect) -> Redirect {
+fn mutation(
+    field: &str,
+    written: &HeaderFilter,
+    whose: Whose,
+) -> Result<HeaderMutation, InvalidObject> {
+    let at = |problem: Problem| problem.at(field);
+    let headers = |headers: &[RouteHeader]| {
+        let headers = headers.iter().map(|RouteHeader { name, value }| {
+            header::may_write(name, whose)?;
+            header::is_value(value)?;
+            // Nothing in it stands for anything else.
+            Ok(Header { name: name.to_ascii_lowercase(), value: value.replace('%', "%%") })
+        });
+        headers.collect::<Result<_, _>>().map_err(at)
+    };
+    written.remove.iter().try_for_each(|name| header::may_remove(name)).map_err(at)?;
+    Ok(HeaderMutation {
+        set: headers(&written.set)?,
+        add: headers(&written.add)?,
+        remove: written.remove.iter().map(|name| name.to_ascii_lowercase()).collect(),
+    })
+}
+
+fn lower_redirect(written: &RouteRedirect) -> Result<Redirect, InvalidObject> {
+    let authority = written.hostname.clone().unwrap_or_default();
+    address::authority("requestRedirect.hostname", &authority)?;
+    check_path("requestRedirect.path", written.path.as_ref())?;
     let scheme = written.scheme.clone().unwrap_or_default();
     let port = match (written.port, scheme.is_empty()) {
         (Some(number), _) => redirect::Port::Number(number),
@@ -118,22 +168,28 @@ fn lower_redirect(written: &RouteRedirect) -> Redirect {
         let full = replace_full_path.clone().map(redirect::Path::Full);
         full.or_else(|| replace_prefix_match.clone().map(redirect::Path::Prefix))
     });
-    Redirect {
-        scheme,
-        authority: written.hostname.clone().unwrap_or_default(),
-        port: Some(port),
-        path,
-        status: written.status_code.unwrap_or(FOUND),
-    }
+    let status = written.status_code.unwrap_or(FOUND);
+    Ok(Redirect { scheme, authority, port: Some(port), path, status })
 }
 
-fn lower_rewrite(written: &RouteRewrite) -> Rewrite {
+fn lower_rewrite(written: &RouteRewrite) -> Result<Rewrite, InvalidObject> {
+    let authority = written.hostname.clone().unwrap_or_default();
+    address::authority("urlRewrite.hostname", &authority)?;
+    check_path("urlRewrite.path", written.path.as_ref())?;
     let path = written.path.as_ref().and_then(|path| {
         let PathModifier { replace_full_path, replace_prefix_match, .. } = path;
         let full = replace_full_path.clone().map(rewrite::Path::Full);
         full.or_else(|| replace_prefix_match.clone().map(rewrite::Path::Prefix))
     });
-    Rewrite { path, authority: written.hostname.clone().unwrap_or_default() }
+    Ok(Rewrite { path, authority })
+}
+
+fn check_path(field: &str, written: Option<&PathModifier>) -> Result<(), InvalidObject> {
+    let Some(PathModifier { replace_full_path, replace_prefix_match, .. }) = written else {
+        return Ok(());
+    };
+    let texts = [replace_full_path, replace_prefix_match];
+    texts.into_iter().flatten().try_for_each(|text| address::path(field, text))
 }
 
 /// Returns who gets copies; nobody if that cannot be meant.

@@ -12,14 +12,14 @@ use mesh_api::{
     },
 };
 
-use crate::mesh::l7::order::Order;
+use crate::{mesh::l7::order::Order, object::is_expression};
 
 /// Path that every path begins with.
 const ROOT: &str = "/";
 /// Expression for one element of a path.
 const ELEMENT: &str = "[^/]+";
 
-/// Returns the conditions of an entry; none if they cannot hold.
+/// Returns the conditions of an entry; none if they cannot be understood.
 pub(super) fn http(matched: &HttpRouteMatch) -> Option<HttpMatch> {
     let exact = |text: &String| StringMatch { kind: Some(string_match::Kind::Exact(text.clone())) };
     let query = of_first(&matched.query_params, str::to_owned);
@@ -51,7 +51,7 @@ pub(super) fn http_order(order: Order, matched: &HttpRouteMatch) -> Order {
         .descending(matched.query_params.len())
 }
 
-/// Returns the conditions of an entry; none if they cannot hold.
+/// Returns the conditions of an entry; none if they cannot be understood.
 pub(super) fn grpc(matched: &GrpcRouteMatch) -> Option<HttpMatch> {
     valid(HttpMatch {
         path: matched.method.as_ref().and_then(grpc_path),
@@ -71,7 +71,7 @@ pub(super) fn grpc_order(order: Order, matched: &GrpcRouteMatch) -> Order {
         .descending(matched.headers.len())
 }
 
-/// Returns conditions unless one of their expressions is none: nothing matches it.
+/// Returns conditions unless one of their expressions is none.
 fn valid(conditions: HttpMatch) -> Option<HttpMatch> {
     let path = conditions.path.iter().filter_map(|path| match &path.kind {
         Some(path_match::Kind::Regex(regex)) => Some(regex),
@@ -89,7 +89,7 @@ fn valid(conditions: HttpMatch) -> Option<HttpMatch> {
         _ => None,
     });
     let mut expressions = path.chain(values);
-    expressions.all(|regex| regex_syntax::parse(regex).is_ok()).then_some(conditions)
+    expressions.all(|regex| is_expression(regex)).then_some(conditions)
 }
 
 fn path_text(path: Option<&RoutePath>) -> &str {

@@ -2,7 +2,7 @@
 
 use mesh_api::{
     crd::{BackendReference, GrpcRule, HttpRule, ParentReference, RouteFilter},
-    proto::l7::ServiceRef,
+    proto::{l7::ServiceRef, workload::AppProtocol},
 };
 
 use super::{
@@ -15,16 +15,19 @@ use crate::{
     mesh::{
         context::Context,
         judgement::{Judgement, ParentJudgement},
+        l7::{may_be_http, virtual_service},
         service::Declaration,
         store::{parent_key, parents_of},
         waypoint,
     },
-    object::{Metadata, Object, ObjectKey, ObjectName},
+    object::{Metadata, Object, ObjectKey, ObjectKind, ObjectName},
 };
 
 /// What is judged of a rule.
 struct Rule<'a> {
-    filters: Vec<&'a [RouteFilter]>,
+    filters: &'a [RouteFilter],
+    filters_of_backends: Vec<&'a [RouteFilter]>,
+    /// Those of mirrors, too.
     backends: Vec<&'a BackendReference>,
     /// Whether its conditions can be understood.
     is_understood: bool,
@@ -72,12 +75,10 @@ fn of_rule<'a>(
     backends: &'a [BackendReference],
     is_understood: bool,
 ) -> Rule<'a> {
-    let of_backends = backends.iter().map(|backend| backend.filters.as_slice());
-    let filters: Vec<_> = [filters].into_iter().chain(of_backends).collect();
-    let mirrors = filters.iter().flat_map(|filters| filters.iter());
-    let mirrors = mirrors.filter_map(|filter| filter.request_mirror.as_ref());
+    let filters_of_backends = backends.iter().map(|backend| backend.filters.as_slice()).collect();
+    let mirrors = filters.iter().filter_map(|filter| filter.request_mirror.as_ref());
     let backends = backends.iter().chain(mirrors.map(|mirror| &mirror.backend_ref)).collect();
-    Rule { filters, backends, is_understood }
+    Rule { filters, filters_of_backends, backends, is_understood }
 }
 
 fn of_parent(
@@ -166,28 +167,84 @@ fn accepted(
             let message = format!("rule {i}: a regular expression that is none");
             return refused("UnsupportedValue", message);
         }
-        for filters in &rule.filters {
-            match filter::lower(context, source, filters) {
-                Ok(_) => {}
-                Err(Unusable::Unknown(kind)) => {
-                    let message = format!("rule {i}: filter of the type `{kind}`");
-                    return refused("UnsupportedValue", message);
-                }
-                Err(Unusable::Contradiction) => {
-                    let message = format!("rule {i}: a redirect leaves nothing to rewrite");
-                    return refused("IncompatibleFilters", message);
-                }
-            }
+        let of_rule = filter::of_rule(context, source, rule.filters).map(drop);
+        let of_backends = rule.filters_of_backends.iter();
+        let mut of_backends = of_backends.map(|filters| filter::of_backend(filters).map(drop));
+        if let Err(unusable) = of_rule.and_then(|()| of_backends.try_for_each(|done| done)) {
+            return of_unusable(i, &unusable);
         }
     }
     let message = match waypoint {
-        Some(waypoint) => format!("attached to {key}, whose waypoint {waypoint} applies it"),
+        Some(_) if !is_spoken(source.kind, service, reference) => format!(
+            "attached to {key}, but without effect: its ports are declared to carry something else; \
+             set their appProtocol, or name them by what they carry"
+        ),
+        Some(waypoint) => {
+            let rest = what_is_left(context, source);
+            format!("attached to {key}, whose waypoint {waypoint} applies it{rest}")
+        }
         None => format!(
             "attached to {key}, but without effect: it has no waypoint; label it or its namespace \
              with istio.io/use-waypoint"
         ),
     };
     Judgement { holds: true, reason: "Accepted", message }
+}
+
+/// Returns whether one of the ports that a route is attached to may carry what it routes.
+fn is_spoken(kind: ObjectKind, service: &Declaration<'_>, reference: &ParentReference) -> bool {
+    let only = match attached(service, reference) {
+        Attached::ToAll => None,
+        Attached::To(port) => Some(port),
+        Attached::ToNone => return false,
+    };
+    let ports = service.ports();
+    let mut attached = ports.iter().filter(|(port, _)| only.is_none_or(|only| only == *port));
+    ports.is_empty()
+        || attached.any(|(_, protocol)| match kind {
+            ObjectKind::HttpRoute | ObjectKind::GrpcRoute => may_be_http(*protocol),
+            _ => matches!(protocol, AppProtocol::Unknown) || !may_be_http(*protocol),
+        })
+}
+
+/// Returns what becomes of requests that a route does not match, if that is for others to say.
+fn what_is_left(context: &Context<'_>, source: &Source<'_>) -> String {
+    let is_for_all_requests = match source.kind {
+        ObjectKind::HttpRoute | ObjectKind::GrpcRoute => !source.is_of_consumer,
+        _ => false,
+    };
+    let names = if is_for_all_requests {
+        virtual_service::of_http(context, source.scope)
+    } else {
+        Vec::new()
+    };
+    if names.is_empty() {
+        return String::new();
+    }
+    let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+    format!("; what it does not match is left to virtual service {}", names.join(", "))
+}
+
+/// Returns what is said of a route whose rule `i` has filters that cannot be applied.
+fn of_unusable(i: usize, unusable: &Unusable) -> Judgement {
+    let unsupported = "UnsupportedValue";
+    match unusable {
+        Unusable::Unknown(kind) => {
+            refused(unsupported, format!("rule {i}: filter of the type `{kind}`"))
+        }
+        Unusable::Contradiction => {
+            let message = format!("rule {i}: a redirect leaves nothing to rewrite");
+            refused("IncompatibleFilters", message)
+        }
+        Unusable::Invalid(error) => refused(unsupported, format!("rule {i}: filters: {error}")),
+        Unusable::AtBackend(kind) => {
+            let message = format!(
+                "rule {i}: filter of the type `{kind}` of a single backend: move it to the filters \
+                 of the rule"
+            );
+            refused(unsupported, message)
+        }
+    }
 }
 
 /// Returns whether all backends of a route are there.

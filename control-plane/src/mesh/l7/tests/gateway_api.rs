@@ -4,7 +4,7 @@ use mesh_api::proto::l7::{
 };
 
 use super::{shop, virtual_service};
-use crate::fixture::routes;
+use crate::{fixture::routes, mesh::l7::matching::never};
 
 /// A route of the namespace `shop`, attached to `cart`.
 fn route(kind: &str, name: &str, fields: &str) -> String {
@@ -159,7 +159,8 @@ fn backends_that_cannot_be_meant_refuse_their_share() {
         "backendRefs: [{name: till, port: 8080, weight: 3}, {name: nobody, port: 80}, {name: till, \
          port: 1}, {name: till}, {kind: Pod, name: x, port: 1, weight: 0}, {group: \
          networking.istio.io, kind: Hostname, name: till.shop.svc.cluster.local, port: 8080}, {name: \
-         till, port: 8080, filters: [{type: ExtensionRef}]}]",
+         till, port: 8080, filters: [{type: ExtensionRef}]}, {name: till, port: 8080, filters: [{type: \
+         URLRewrite, urlRewrite: {hostname: h}}]}]",
     )
     .action
     else {
@@ -174,6 +175,7 @@ fn backends_that_cannot_be_meant_refuse_their_share() {
         (0, 1, 500),
         (0, 0, 500),
         (8080, 1, 0),
+        (0, 1, 500),
         (0, 1, 500),
     ];
     assert_eq!(told, expected);
@@ -234,13 +236,19 @@ fn redirects_are_told_and_what_is_not_understood_is_refused() {
     let unusable = format!(
         "matches: [{{{regex}}}], filters: [{{type: URLRewrite, urlRewrite: {{{prefix}}}}}]"
     );
-    let broken = format!("rules: [{{matches: [{{{}}}], {TILL}}}]", regex.replace(".*", "("));
-    assert!(told(&route("HTTPRoute", "r", &broken)).is_empty());
+    let broken = http(&format!("matches: [{{{}}}], {TILL}", regex.replace(".*", "(")));
+    assert_eq!(broken.r#match, Some(never()), "it is there, so that nothing else is forwarded");
     let refused = [
         &unusable,
         "filters: [{type: ExtensionRef}]",
         "filters: [{type: RequestMirror}]",
         "filters: [{type: RequestRedirect, requestRedirect: {}}, {type: URLRewrite, urlRewrite: {}}]",
+        "filters: [{type: RequestHeaderModifier, requestHeaderModifier: {remove: [Connection]}}]",
+        "filters: [{type: ResponseHeaderModifier, responseHeaderModifier: {set: [{name: host, value: \
+         x}]}}]",
+        "filters: [{type: RequestHeaderModifier, requestHeaderModifier: {add: [{name: x, value: \
+         \"a\\nb\"}]}}]",
+        "filters: [{type: URLRewrite, urlRewrite: {path: {replaceFullPath: /a b}}}]",
     ];
     for fields in refused {
         let action = http(&format!("{TILL}, {fields}")).action;

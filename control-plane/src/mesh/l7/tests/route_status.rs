@@ -1,6 +1,6 @@
 //! What the status of routes says.
 
-use super::{SHOP, shop};
+use super::{SHOP, shop, virtual_service};
 use crate::{
     fixture::{mesh, object, objects},
     mesh::{Event, Mesh},
@@ -49,6 +49,16 @@ fn a_route_is_accepted_by_services_that_are_there_if_it_can_be_applied() {
         (
             CART.to_owned(),
             format!("{TILL}, filters: [{{type: ExtensionRef}}]"),
+            vec![[unsupported, RESOLVED]],
+        ),
+        (
+            CART.to_owned(),
+            format!("filters: [{}]", redirect.replace("hostname: h", "hostname: h/i")),
+            vec![[unsupported, RESOLVED]],
+        ),
+        (
+            CART.to_owned(),
+            TILL.replace("port: 8080", &format!("port: 8080, filters: [{rewrite}]")),
             vec![[unsupported, RESOLVED]],
         ),
         (
@@ -115,4 +125,46 @@ fn what_is_said_follows_what_others_do() {
     assert_eq!(told(&mesh, "bank")[0][0], (false, "NoMatchingParent"));
     mesh.apply(vec![Event::Deleted(key.clone())]);
     assert_eq!(mesh.parents(&key), []);
+}
+
+#[test]
+fn a_route_of_what_its_ports_do_not_carry_says_that_it_has_no_effect() {
+    for (kind, port, has_effect) in [
+        (ObjectKind::HttpRoute, "port: 80", true),
+        (ObjectKind::HttpRoute, "sectionName: ''", true),
+        (ObjectKind::HttpRoute, "port: 9000", false),
+        (ObjectKind::TcpRoute, "port: 9000", true),
+        (ObjectKind::TcpRoute, "port: 80", false),
+    ] {
+        let parent = CART.replace("name: cart", &format!("name: cart, {port}"));
+        let yaml = route("shop", &parent, TILL).replace("HTTPRoute", kind.name());
+        let yaml =
+            if kind == ObjectKind::TcpRoute { yaml.replace("/v1,", "/v1alpha2,") } else { yaml };
+        let mesh = shop(&yaml);
+        let key = ObjectKey { kind, name: ObjectName::new("shop", "r") };
+        let message = &mesh.parents(&key)[0].accepted.message;
+        assert_eq!(!message.contains("without effect"), has_effect, "{kind:?} {port}: {message}");
+    }
+}
+
+#[test]
+fn what_a_route_leaves_to_virtual_services_is_said() {
+    let name = ObjectName::new("shop", "r");
+    let key = ObjectKey { kind: ObjectKind::HttpRoute, name };
+    let message = |mesh: &Mesh| mesh.parents(&key)[0].accepted.message.clone();
+    let http = "http: [{route: [{destination: {host: till}}]}]";
+    let mut mesh = shop(&route("shop", CART, TILL));
+    assert!(message(&mesh).ends_with("whose waypoint shop/w applies it"), "{}", message(&mesh));
+    for (host, list, is_said) in [
+        ("cart", http, true),
+        ("'*.shop.svc.cluster.local'", http, true),
+        ("till", http, false),
+        ("cart", "tcp: [{route: [{destination: {host: till}}]}]", false),
+    ] {
+        let other = object(&virtual_service("v", &format!("hosts: [{host}], {list}")));
+        mesh.apply(vec![Event::Applied(other.clone())]);
+        assert_eq!(message(&mesh).contains("virtual service shop/v"), is_said, "{host} {list}");
+        mesh.apply(vec![Event::Deleted(other.key())]);
+        assert!(!message(&mesh).contains("virtual service"), "{}", message(&mesh));
+    }
 }

@@ -8,7 +8,7 @@ use mesh_api::proto::l7::{
 use super::{SHOP, shop, told, virtual_service};
 use crate::{
     fixture::{applied, declared, routes},
-    mesh::{Mesh, Options},
+    mesh::{Mesh, Options, l7::matching::never},
 };
 
 /// The only route of `cart` with one rule, which has `fields`.
@@ -98,7 +98,7 @@ fn conditions_that_are_decided_beforehand_drop_their_entries() {
     let cases = [
         ("gateways: [g]", 0),
         ("gateways: [g], sourceLabels: {app: web}", 0),
-        ("headers: {'@request.auth.claims.a': {exact: b}}", 0),
+        ("headers: {'@request.auth.claims.a': {exact: b}}", 1),
         ("withoutHeaders: {'@request.auth.claims.a': {exact: b}}", 1),
         ("headers: {':method': {exact: GET}}", 1),
         ("headers: {':method': {exact: GET}}, method: {exact: GET}", 1),
@@ -111,6 +111,18 @@ fn conditions_that_are_decided_beforehand_drop_their_entries() {
         let spec = format!("hosts: [cart], http: [{{match: [{{{conditions}}}], {TILL}}}]");
         assert_eq!(told(&virtual_service("v", &spec)).len(), expected, "{conditions}");
     }
+}
+
+#[test]
+fn what_is_for_those_with_a_claim_is_for_nobody_and_leaves_no_service_without_routes() {
+    let claim = "'@request.auth.claims.a': {exact: b}";
+    let matched = |name: &str, conditions: &str| {
+        let fields = format!("match: [{{uri: {{prefix: /a}}, {name}: {{{conditions}}}}}], {TILL}");
+        http(&fields).r#match.unwrap()
+    };
+    assert_eq!(matched("headers", claim), never());
+    let without = matched("withoutHeaders", claim);
+    assert_eq!(without, matched("headers", ""), "nobody has one");
 }
 
 #[test]
@@ -410,17 +422,20 @@ fn redirects_and_answers_are_told() {
     );
     assert_eq!(redirected("prefixRewrite: /c").path, Some(redirect::Path::Prefix("/c".into())));
     let ports = [
-        ("uri: /b, port: 8443", redirect::Port::Number(8443)),
-        ("uri: /b", redirect::Port::Derived(l7::PortOrigin::RequestAuthority.into())),
+        ("uri: /b, port: 8443", Some(redirect::Port::Number(8443))),
+        ("uri: /b, authority: x.y", None),
         (
             "derivePort: FROM_PROTOCOL_DEFAULT",
-            redirect::Port::Derived(l7::PortOrigin::Scheme.into()),
+            Some(redirect::Port::Derived(l7::PortOrigin::Scheme.into())),
         ),
-        ("derivePort: FROM_REQUEST_PORT", redirect::Port::Derived(l7::PortOrigin::Listener.into())),
+        (
+            "derivePort: FROM_REQUEST_PORT",
+            Some(redirect::Port::Derived(l7::PortOrigin::Listener.into())),
+        ),
     ];
     for (fields, expected) in ports {
         let redirect = redirected(fields);
-        assert_eq!((redirect.port, redirect.status), (Some(expected), 301), "{fields}");
+        assert_eq!((redirect.port, redirect.status), (expected, 301), "{fields}");
     }
     for (fields, expected) in [("string: no", "no"), ("bytes: bm8=", "no")] {
         let http = http(&format!("directResponse: {{status: 503, body: {{{fields}}}}}"));

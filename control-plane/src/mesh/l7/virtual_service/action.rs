@@ -55,17 +55,18 @@ pub(super) fn lower(
 
 fn lower_redirect(written: &VirtualRedirect) -> Redirect {
     let port = match (written.port, written.derive_port) {
-        (Some(number), _) => redirect::Port::Number(number),
-        (None, Some(PortDerivation::FromProtocolDefault)) => derived(PortOrigin::Scheme),
-        (None, Some(PortDerivation::FromRequestPort)) => derived(PortOrigin::Listener),
-        (None, None) => derived(PortOrigin::RequestAuthority),
+        (Some(number), _) => Some(redirect::Port::Number(number)),
+        (None, Some(PortDerivation::FromProtocolDefault)) => Some(derived(PortOrigin::Scheme)),
+        (None, Some(PortDerivation::FromRequestPort)) => Some(derived(PortOrigin::Listener)),
+        // That of the authority, which is the request's unless another one is written.
+        (None, None) => None,
     };
     let prefix = written.prefix_rewrite.clone().map(redirect::Path::Prefix);
     let full = written.uri.clone().filter(|uri| !uri.is_empty()).map(redirect::Path::Full);
     Redirect {
         scheme: written.scheme.clone(),
         authority: written.authority.clone(),
-        port: Some(port),
+        port,
         path: full.or(prefix),
         status: match written.redirect_code {
             0 => MOVED,

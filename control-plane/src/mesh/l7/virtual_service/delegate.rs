@@ -6,14 +6,14 @@ use mesh_api::crd::{Text, VirtualMatch, VirtualRoute};
 
 use super::seen;
 use crate::{
-    mesh::{context::Context, store::delegate_name},
+    mesh::{context::Context, store::delegate_name, warning::Warning},
     object::VirtualService,
 };
 
 /// Returns the routes of a virtual service, with those of others in the place of what is left to
 /// them.
 pub(super) fn resolved<'a>(
-    context: &Context<'a>,
+    context: &mut Context<'_>,
     service: &'a VirtualService,
 ) -> Vec<Cow<'a, VirtualRoute>> {
     let namespace = service.metadata.namespace();
@@ -28,7 +28,11 @@ pub(super) fn resolved<'a>(
             other.spec.hosts.is_empty()
                 && seen(context, other, other.metadata.namespace(), namespace).is_some()
         });
-        for route in other.iter().flat_map(|other| &other.spec.http) {
+        let Some(other) = other else {
+            context.warn(Warning::DelegateMissing { of: service.metadata.name.clone(), name });
+            continue;
+        };
+        for route in &other.spec.http {
             // One level only.
             if route.delegate.is_none() {
                 routes.extend(merged(root, route).map(Cow::Owned));
