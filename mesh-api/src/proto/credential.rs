@@ -10,7 +10,7 @@ struct Size(usize);
 impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { namespace, name, certificate_chain, private_key, .. } = self;
-        let Self { ca_certificates, revocation_list, .. } = self;
+        let Self { ca_certificates, revocation_list, is_absent, .. } = self;
         f.debug_struct("Credential")
             .field("namespace", namespace)
             .field("name", name)
@@ -18,6 +18,7 @@ impl fmt::Debug for Credential {
             .field("private_key", &Size(private_key.len()))
             .field("ca_certificates", &Size(ca_certificates.len()))
             .field("revocation_list", &Size(revocation_list.len()))
+            .field("is_absent", is_absent)
             .finish()
     }
 }

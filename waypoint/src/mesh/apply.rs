@@ -143,12 +143,16 @@ impl Snapshot {
             Change::Updated(_, MeshResource::Credential(namespace, credential)) => {
                 if namespace == self.own.workload.identity.namespace {
                     let name: Arc<str> = credential.short_name().into();
+                    self.released.remove(&name);
                     self.credentials.insert_mut(name.clone(), credential);
-                    self.touch_users_of(&name);
+                    let users: Vec<_> = self.users_of(&name).cloned().collect();
+                    for service in users {
+                        self.touch(service, Extent::Whole);
+                    }
                 }
             }
             Change::Removed(name) if type_url == L7_TYPE => self.remove_l7(&name),
-            Change::Removed(name) if type_url == CREDENTIAL_TYPE => self.remove_credential(&name),
+            Change::Removed(name) if type_url == CREDENTIAL_TYPE => self.release_credential(&name),
             Change::Removed(name) => {
                 let uid = WorkloadUid(name);
                 if !self.remove_workload(&uid)
@@ -162,6 +166,7 @@ impl Snapshot {
 
     /// Puts together what changes have concerned.
     pub fn settle(&mut self) {
+        self.forget_released();
         if std::mem::take(&mut self.policies_changed) {
             self.direct_policies = self.policies.of(&self.gateway, None);
             let views = self.views.iter().map(|(key, view)| {
@@ -290,27 +295,37 @@ impl Snapshot {
         self.touch(service, Extent::Routes);
     }
 
-    fn remove_credential(&mut self, name: &str) {
+    /// Takes note that nothing names a secret any more. Destinations that have not been told so go on
+    /// with it: they would fail otherwise where a rule begins to name another one.
+    fn release_credential(&mut self, name: &str) {
         let own = self.own.workload.identity.namespace.clone();
         let secret = Credential::secret_of(name).and_then(|secret| secret.split_once('/'));
         if let Some((namespace, name)) = secret
             && namespace == own.as_str()
         {
-            self.credentials.remove_mut(name);
-            self.touch_users_of(name);
+            self.released.insert(name.into());
         }
     }
 
-    /// Has the services put together anew that are reached with a secret.
-    fn touch_users_of(&mut self, secret: &str) {
-        let names = |variant: &l7::Variant| {
+    /// Forgets what was released and is not used.
+    fn forget_released(&mut self) {
+        let released = std::mem::take(&mut self.released);
+        for name in released {
+            if self.users_of(&name).next().is_none() {
+                self.credentials.remove_mut(&*name);
+            } else {
+                self.released.insert(name);
+            }
+        }
+    }
+
+    /// Returns the services that are reached with a secret.
+    fn users_of(&self, secret: &str) -> impl Iterator<Item = &ServiceKey> {
+        let names = move |variant: &l7::Variant| {
             variant.tls.as_ref().is_some_and(|tls| tls.credential_name == secret)
         };
-        let users = self.destinations.iter().filter(|(_, used)| used.variants.iter().any(names));
-        let users: Vec<_> = users.map(|(service, _)| service.clone()).collect();
-        for service in users {
-            self.touch(service, Extent::Whole);
-        }
+        let users = self.destinations.iter();
+        users.filter(move |(_, used)| used.variants.iter().any(names)).map(|(service, _)| service)
     }
 
     /// Has a service put together anew.

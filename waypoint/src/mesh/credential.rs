@@ -42,6 +42,11 @@ impl Credential {
         name_of(&self.0.namespace, &self.0.name)
     }
 
+    /// Returns whether there is no such secret.
+    pub(super) fn is_absent(&self) -> bool {
+        self.0.is_absent
+    }
+
     /// Returns the name of the secret in its namespace.
     pub(super) fn short_name(&self) -> &str {
         &self.0.name
@@ -62,6 +67,7 @@ impl Credential {
         let has = |part| !self.part(part).is_empty();
         json!({
             "secret": self.name(),
+            "absent": self.is_absent(),
             "certificate_chain": has(Part::CertificateChain),
             "private_key": has(Part::PrivateKey),
             "roots": has(Part::Roots),

@@ -68,12 +68,18 @@ pub(super) type Credentials = HashTrieMapSync<Arc<str>, Arc<Credential>>;
 /// What a destination rule wants and this waypoint cannot do.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Unsupported {
-    /// TLS with what is in a secret that is not there, or is not told.
+    /// TLS with what is in a secret that is not there.
     #[error(
-        "trafficPolicy.tls.credentialName: this waypoint is told of no secret {0}; create it, and see \
-         that the waypoint runs as the service account that its gateway declares"
+        "trafficPolicy.tls.credentialName: there is no secret {0}; create it in the namespace of this \
+         waypoint"
     )]
     NoSecret(Arc<str>),
+    /// TLS with what is in a secret that this waypoint is not told of.
+    #[error(
+        "trafficPolicy.tls.credentialName: this waypoint is not told of secret {0}; run it as the \
+         service account that its gateway declares"
+    )]
+    UntoldSecret(Arc<str>),
     /// TLS with a certificate that is not named.
     #[error("trafficPolicy.tls: mode MUTUAL needs both clientCertificate and privateKey")]
     NoClientCertificate,
@@ -126,9 +132,13 @@ impl OriginTls {
         let material = match &*wire.credential_name {
             "" => Material::files(wire, shows_own)?,
             name => {
+                let secret = || name_of(namespace, name).into();
                 let found = credentials.get(name).cloned();
-                let absent = || Unsupported::NoSecret(name_of(namespace, name).into());
-                Material::Secret { credential: found.ok_or_else(absent)?, shows_own }
+                let credential = found.ok_or_else(|| Unsupported::UntoldSecret(secret()))?;
+                if credential.is_absent() {
+                    return Err(Unsupported::NoSecret(secret()));
+                }
+                Material::Secret { credential, shows_own }
             }
         };
         let names = match &wire.subject_alt_names[..] {
@@ -172,12 +182,17 @@ mod tests {
     use super::*;
 
     fn credentials() -> Credentials {
-        let wire = l7::Credential {
-            namespace: "shop".into(),
-            name: "secret".into(),
-            ..l7::Credential::default()
-        };
-        [("secret".into(), Arc::new(wire.into()))].into_iter().collect()
+        let told = [("secret", false), ("absent", true)].map(|(name, is_absent)| {
+            let (namespace, wire_name) = ("shop".into(), name.into());
+            let wire = l7::Credential {
+                namespace,
+                name: wire_name,
+                is_absent,
+                ..l7::Credential::default()
+            };
+            (Arc::from(name), Arc::new(wire.into()))
+        });
+        told.into_iter().collect()
     }
 
     fn compile(tls: &l7::UpstreamTls) -> Result<Option<OriginTls>, Unsupported> {
@@ -241,12 +256,12 @@ mod tests {
     #[test]
     fn what_cannot_be_done_is_refused_rather_than_left_out() {
         let tls = |mode: Mode| l7::UpstreamTls { mode: mode.into(), ..Default::default() };
-        let secret = |mode| l7::UpstreamTls { credential_name: "other".into(), ..tls(mode) };
-        let absent = || Unsupported::NoSecret("shop/other".into());
+        let secret =
+            |name: &str, mode| l7::UpstreamTls { credential_name: name.into(), ..tls(mode) };
         let half = l7::UpstreamTls { client_certificate: "/own.pem".into(), ..tls(Mode::Mutual) };
         for (wire, expected) in [
-            (secret(Mode::Simple), absent()),
-            (secret(Mode::Mutual), absent()),
+            (secret("absent", Mode::Simple), Unsupported::NoSecret("shop/absent".into())),
+            (secret("other", Mode::Mutual), Unsupported::UntoldSecret("shop/other".into())),
             (tls(Mode::Mutual), Unsupported::NoClientCertificate),
             (half, Unsupported::NoClientCertificate),
             (l7::UpstreamTls { mode: 9, ..Default::default() }, Unsupported::TlsMode(9)),

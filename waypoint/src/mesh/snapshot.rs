@@ -1,7 +1,7 @@
 //! The indexes by which requests find what concerns them.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Instant,
@@ -41,6 +41,8 @@ pub struct Snapshot {
     pub(super) route_names: HashTrieMapSync<Arc<str>, (ServiceKey, Arc<str>)>,
     pub(super) destinations: HashTrieMapSync<ServiceKey, Arc<l7::Destination>>,
     pub(super) credentials: Credentials,
+    /// Those that nothing names any more, as far as the control plane knows.
+    pub(super) released: BTreeSet<Arc<str>>,
     pub(super) policies: PolicySet,
     /// Those of what is addressed to workloads themselves.
     pub(super) direct_policies: ServicePolicies,
@@ -89,6 +91,7 @@ impl Snapshot {
             route_names: HashTrieMapSync::default(),
             destinations: HashTrieMapSync::default(),
             credentials: Credentials::default(),
+            released: BTreeSet::new(),
             policies: PolicySet::default(),
             direct_policies: ServicePolicies::default(),
             policies_changed: false,

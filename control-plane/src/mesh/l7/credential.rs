@@ -16,26 +16,21 @@ use crate::{
     resource::Resource,
 };
 
-/// Returns what there is under the name of a secret, for the waypoints of its namespace that need it.
-/// Roots are those of the secret with the suffix `-cacert`, if there is one.
+/// Returns what there is under the name of a secret, or that there is nothing, for the waypoints of its
+/// namespace that need it. Roots are those of the secret with the suffix `-cacert`, if there is one.
 pub(in crate::mesh) fn credential(
     context: &Context<'_>,
     name: &ObjectName,
     waypoints: BTreeSet<&ObjectName>,
 ) -> Option<Resource> {
-    let ca_name = format!("{}{CA_SECRET_SUFFIX}", name.name);
-    let secret = context.store.secret(name);
-    let ca = context.store.secret(&ObjectName::new(name.namespace.clone(), ca_name)).or(secret)?;
-    let is_own = |waypoint: &&ObjectName| waypoint.namespace == name.namespace;
-    let accounts: Vec<_> = waypoints
-        .iter()
-        .copied()
-        .filter(is_own)
-        .filter_map(|waypoint| account(context, waypoint))
-        .collect();
+    let own = waypoints.iter().copied().filter(|waypoint| waypoint.namespace == name.namespace);
+    let accounts: Vec<_> = own.filter_map(|waypoint| account(context, waypoint)).collect();
     if accounts.is_empty() {
         return None;
     }
+    let ca_name = format!("{}{CA_SECRET_SUFFIX}", name.name);
+    let secret = context.store.secret(name);
+    let ca = context.store.secret(&ObjectName::new(name.namespace.clone(), ca_name)).or(secret);
     let pair = secret.and_then(|secret| secret.pair.clone());
     let (certificate_chain, private_key) = pair.unwrap_or_default();
     let credential = Credential {
@@ -43,8 +38,9 @@ pub(in crate::mesh) fn credential(
         name: name.name.to_string(),
         certificate_chain,
         private_key,
-        ca_certificates: ca.roots.clone().unwrap_or_default(),
-        revocation_list: ca.revocation_list.clone().unwrap_or_default(),
+        ca_certificates: ca.and_then(|ca| ca.roots.clone()).unwrap_or_default(),
+        revocation_list: ca.and_then(|ca| ca.revocation_list.clone()).unwrap_or_default(),
+        is_absent: ca.is_none(),
     };
     Some(Resource::credential(&credential, aliases(waypoints), accounts.into()))
 }

@@ -20,6 +20,23 @@ impl Told {
         self.read(CREDENTIAL_TYPE, &name, &credential.encode_to_vec()).unwrap();
     }
 
+    /// Has the service be reached with a secret.
+    fn use_secret(&mut self, name: &str) {
+        let tls = l7::UpstreamTls {
+            mode: l7::upstream_tls::Mode::Mutual.into(),
+            credential_name: name.to_owned(),
+            ..Default::default()
+        };
+        let variant = l7::Variant { tls: Some(tls), ..Default::default() };
+        let (name, destination) = destination("shop", vec![variant]);
+        self.l7(&name, destination);
+    }
+
+    /// Returns how many secrets are known.
+    fn known(&self) -> usize {
+        self.0.dump_credentials().as_array().map_or(0, Vec::len)
+    }
+
     /// Returns the key that connections to the service begin with, if any can.
     fn key(&self) -> Option<String> {
         let preamble = self.view().backend(80, "").unwrap().preamble()?.clone();
@@ -31,14 +48,7 @@ impl Told {
 #[test]
 fn a_secret_is_used_as_it_is_now_and_only_that_of_the_own_namespace() {
     let mut told = Told::of_cart();
-    let tls = l7::UpstreamTls {
-        mode: l7::upstream_tls::Mode::Mutual.into(),
-        credential_name: "client".to_owned(),
-        ..Default::default()
-    };
-    let variant = l7::Variant { tls: Some(tls), ..Default::default() };
-    let (name, destination) = destination("shop", vec![variant]);
-    told.l7(&name, destination);
+    told.use_secret("client");
     assert_eq!(told.key(), None);
     for (secret, expected) in [
         (credential("bank", "client", "theirs"), None),
@@ -50,15 +60,27 @@ fn a_secret_is_used_as_it_is_now_and_only_that_of_the_own_namespace() {
         told.credential(&secret);
         assert_eq!(told.key().as_deref(), expected, "{secret:?}");
     }
-    for (removed, expected) in [
-        ("credential/bank/client", Some("second")),
-        // There is nothing for the waypoint itself, which has the name of a secret.
-        ("shop/client", Some("second")),
-        ("credential/shop/client", None),
-    ] {
+    told.credential(&l7::Credential { is_absent: true, ..credential("shop", "client", "") });
+    assert_eq!(told.key(), None);
+}
+
+#[test]
+fn a_secret_that_nothing_names_any_more_is_forgotten_once_that_is_known() {
+    let mut told = Told::of_cart();
+    told.use_secret("first");
+    told.credential(&credential("shop", "first", "first"));
+    for removed in ["credential/bank/first", "shop/first", "credential/shop/first"] {
         told.removed(CREDENTIAL_TYPE, removed);
-        assert_eq!(told.key().as_deref(), expected, "{removed}");
+        assert_eq!(told.key().as_deref(), Some("first"), "{removed}");
     }
+    // It is named again before the other word comes.
+    told.credential(&credential("shop", "first", "again"));
+    assert_eq!(told.key().as_deref(), Some("again"));
+    told.removed(CREDENTIAL_TYPE, "credential/shop/first");
+    told.credential(&credential("shop", "second", "second"));
+    assert_eq!(told.known(), 2);
+    told.use_secret("second");
+    assert_eq!((told.key().as_deref(), told.known()), (Some("second"), 1));
 }
 
 #[test]

@@ -32,8 +32,12 @@ fn credentials(mesh: &Mesh) -> Vec<&Resource> {
 /// Returns the parts of the only credential: certificate, key, roots and list of revoked ones.
 fn parts(mesh: &Mesh) -> Option<String> {
     let [resource] = credentials(mesh)[..] else { return None };
+    let credential = Credential::decode(resource.body.clone()).unwrap();
+    if credential.is_absent {
+        return Some("absent".to_owned());
+    }
     let Credential { certificate_chain, private_key, ca_certificates, revocation_list, .. } =
-        Credential::decode(resource.body.clone()).unwrap();
+        credential;
     let parts = [certificate_chain, private_key, ca_certificates, revocation_list];
     Some(parts.map(|part| String::from_utf8(part.to_vec()).unwrap()).join(" "))
 }
@@ -46,9 +50,9 @@ fn a_secret_is_told_if_a_rule_of_a_waypoint_of_its_namespace_names_it() {
         ("one side", rule("SIMPLE") + &own, Some("c k r l")),
         ("no TLS", rule("DISABLE") + &own, None),
         ("no rule", own.clone(), None),
-        ("no secret", rule("MUTUAL"), None),
-        ("another name", rule("MUTUAL") + &own.replace("client", "other"), None),
-        ("another namespace", rule("MUTUAL") + &own.replace("shop", "bank"), None),
+        ("no secret", rule("MUTUAL"), Some("absent")),
+        ("another name", rule("MUTUAL") + &own.replace("client", "other"), Some("absent")),
+        ("another namespace", rule("MUTUAL") + &own.replace("shop", "bank"), Some("absent")),
         (
             "a rule of elsewhere",
             own.clone() + &rule("MUTUAL").replace("namespace: shop", "namespace: bank"),
@@ -124,7 +128,8 @@ fn it_changes_with_the_secret_and_goes_with_whatever_it_is_because_of() {
         (gone(&roots), Some("c l  "), Some(Urgency::Prompt)),
         (gone(&rule("MUTUAL")), None, Some(Urgency::Immediate)),
         (applied(&rule("SIMPLE")), Some("c l  "), Some(Urgency::Prompt)),
-        (gone(&first), None, Some(Urgency::Immediate)),
+        (gone(&first), Some("absent"), Some(Urgency::Prompt)),
+        (gone(&rule("SIMPLE")), None, Some(Urgency::Immediate)),
     ] {
         let shown = format!("{events:?}");
         assert_eq!(told(events), (expected.map(str::to_owned), urgency), "{shown}");
