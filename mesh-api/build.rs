@@ -72,11 +72,14 @@ const SKIPPED_FIELDS: [&str; 3] = [
     ".istio.workload.Workload.extensions",
 ];
 
+/// Message that holds what must not be seen in logs; `proto::credential` says how it is shown.
+const CONFIDENTIAL: &str = ".fairlead.l7.Credential";
+
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed={PROTO_DIR}");
     let descriptors = protox::compile(PROTO_FILES, [Path::new(PROTO_DIR)])?;
     let mut config = prost_build::Config::new();
-    config.btree_map(["."]).bytes(["."]);
+    config.btree_map(["."]).bytes(["."]).skip_debug([CONFIDENTIAL]);
     configure_serde(&mut config);
     refuse_null(&mut config, &descriptors);
     config.service_generator(tonic_prost_build::configure().service_generator());

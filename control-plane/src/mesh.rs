@@ -249,6 +249,7 @@ impl Mesh {
             ObjectKind::MeshConfig
             | ObjectKind::Node
             | ObjectKind::ServiceAccount
+            | ObjectKind::Secret
             | ObjectKind::EndpointSlice
             | ObjectKind::WorkloadEntry
             | ObjectKind::AuthorizationPolicy
@@ -276,7 +277,9 @@ impl Mesh {
         self.dirty(&mut units).add(policy, None);
         units.iter().any(|unit| match unit {
             Unit::Object(key) => !key.kind.is_policy(),
-            Unit::StrictPolicy | Unit::Labels(_) | Unit::Destination(_) => false,
+            Unit::StrictPolicy | Unit::Labels(_) | Unit::Destination(_) | Unit::Credential(_) => {
+                false
+            }
         })
     }
 
@@ -296,6 +299,7 @@ impl Mesh {
             }
         }
         units.extend(moved.uses.into_iter().map(Unit::Destination));
+        units.extend(moved.credentials.into_iter().map(Unit::Credential));
         if let Unit::Object(key) = unit {
             let labels = Unit::Labels(key.clone());
             let needed = self.outcomes.dependents().need_labels_of(&key.name.namespace);
@@ -320,16 +324,24 @@ impl Mesh {
             Unit::Labels(key) => l7::labels(&context, key, self.outcomes.workloads(key)),
             Unit::Destination(used) => {
                 let waypoints = self.outcomes.dependents().waypoints(used).collect();
-                l7::destination(&context, used, waypoints).into_iter().collect()
+                l7::destination(&mut context, used, waypoints).into_iter().collect()
+            }
+            Unit::Credential(secret) => {
+                let waypoints = self.outcomes.dependents().waypoints_with(secret);
+                l7::credential(&context, secret, waypoints).into_iter().collect()
             }
         };
         let judgement = match unit {
             Unit::Object(key) => self.store.get(key).and_then(|o| judgement::of(o, &context)),
-            Unit::StrictPolicy | Unit::Labels(_) | Unit::Destination(_) => None,
+            Unit::StrictPolicy | Unit::Labels(_) | Unit::Destination(_) | Unit::Credential(_) => {
+                None
+            }
         };
         let parents = match unit {
             Unit::Object(key) => self.store.get(key).map(|o| l7::judge(&mut context, o)),
-            Unit::StrictPolicy | Unit::Labels(_) | Unit::Destination(_) => None,
+            Unit::StrictPolicy | Unit::Labels(_) | Unit::Destination(_) | Unit::Credential(_) => {
+                None
+            }
         };
         let Context { warnings, depends_on, further, lowered, newly_lowered, .. } = context;
         self.computed.routes += newly_lowered;
@@ -380,6 +392,7 @@ fn of_key(context: &mut Context<'_>, key: &ObjectKey, computed: &mut Computed) -
         Object::Namespace(_)
         | Object::Node(_)
         | Object::ServiceAccount(_)
+        | Object::Secret(_)
         | Object::HttpRoute(_)
         | Object::GrpcRoute(_)
         | Object::TlsRoute(_)
@@ -426,6 +439,7 @@ fn of_object(context: &mut Context<'_>, object: &Object) -> Vec<Resource> {
         Object::Namespace(_)
         | Object::Node(_)
         | Object::ServiceAccount(_)
+        | Object::Secret(_)
         | Object::HttpRoute(_)
         | Object::GrpcRoute(_)
         | Object::TlsRoute(_)

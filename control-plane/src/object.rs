@@ -9,6 +9,7 @@ mod metadata;
 mod network;
 mod pod;
 mod read;
+mod secret;
 mod validate;
 pub(crate) mod yaml;
 
@@ -25,11 +26,13 @@ pub use self::{
     },
     pod::{NamedPort, Phase, Pod},
     read::{Read, read},
+    secret::Secret,
     validate::validate,
 };
 pub(crate) use self::{
     metadata::is_name,
     read::range,
+    secret::UNUSED_TYPES,
     validate::{
         address,
         header::{self, Whose},
@@ -48,6 +51,8 @@ pub enum ObjectKind {
     Node,
     /// A service account.
     ServiceAccount,
+    /// A secret.
+    Secret,
     /// A gateway of the Gateway API.
     Gateway,
     /// A service.
@@ -152,6 +157,8 @@ pub enum Object {
     Node(Arc<Plain>),
     /// A service account.
     ServiceAccount(Arc<Plain>),
+    /// A secret.
+    Secret(Arc<Secret>),
     /// A gateway.
     Gateway(Arc<Gateway>),
     /// A service.
@@ -188,11 +195,12 @@ pub enum Object {
 
 impl ObjectKind {
     /// All kinds.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::MeshConfig,
         Self::Namespace,
         Self::Node,
         Self::ServiceAccount,
+        Self::Secret,
         Self::Gateway,
         Self::Service,
         Self::ServiceEntry,
@@ -217,6 +225,7 @@ impl ObjectKind {
             Self::Namespace => "Namespace",
             Self::Node => "Node",
             Self::ServiceAccount => "ServiceAccount",
+            Self::Secret => "Secret",
             Self::Gateway => "Gateway",
             Self::Service => "Service",
             Self::ServiceEntry => "ServiceEntry",
@@ -242,6 +251,7 @@ impl ObjectKind {
             | Self::Namespace
             | Self::Node
             | Self::ServiceAccount
+            | Self::Secret
             | Self::Service
             | Self::Pod => "",
             Self::EndpointSlice => "discovery.k8s.io",
@@ -268,6 +278,7 @@ impl ObjectKind {
             | Self::Namespace
             | Self::Node
             | Self::ServiceAccount
+            | Self::Secret
             | Self::Gateway
             | Self::Service
             | Self::ServiceEntry
@@ -346,6 +357,7 @@ impl Object {
             Self::Namespace(_) => ObjectKind::Namespace,
             Self::Node(_) => ObjectKind::Node,
             Self::ServiceAccount(_) => ObjectKind::ServiceAccount,
+            Self::Secret(_) => ObjectKind::Secret,
             Self::Gateway(_) => ObjectKind::Gateway,
             Self::Service(_) => ObjectKind::Service,
             Self::ServiceEntry(_) => ObjectKind::ServiceEntry,
@@ -371,6 +383,7 @@ impl Object {
             Self::Namespace(object) | Self::Node(object) | Self::ServiceAccount(object) => {
                 &object.metadata
             }
+            Self::Secret(object) => &object.metadata,
             Self::Gateway(object) => &object.metadata,
             Self::Service(object) => &object.metadata,
             Self::ServiceEntry(object) => &object.metadata,

@@ -7,6 +7,8 @@ use mesh_api::proto::{l7, security::Authorization, workload};
 use prost::Message as _;
 use twox_hash::XxHash64;
 
+use crate::auth::Account;
+
 /// What a resource is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
@@ -18,10 +20,13 @@ pub enum Kind {
     Authorization,
     /// What only waypoints are told (`fairlead.l7.Resource`).
     L7,
+    /// What a secret has for TLS with endpoints (`fairlead.l7.Credential`).
+    Credential,
 }
 
 /// Name of a resource, as it is subscribed to and removed by: a workload's uid,
-/// `namespace/hostname`, `namespace/name` of a policy, `route/...` and the like of L7.
+/// `namespace/hostname`, `namespace/name` of a policy, `route/...` and the like of L7,
+/// `credential/namespace/name`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ResourceName(Arc<str>);
 
@@ -32,8 +37,18 @@ pub struct Version(u64);
 /// Length of a version on the wire.
 const HEX_DIGITS: usize = 16;
 
+/// Who may be told of a resource.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Readers {
+    /// Every client.
+    #[default]
+    Everybody,
+    /// Clients that prove to be one of these.
+    Accounts(Box<[Account]>),
+}
+
 /// A resource, encoded once for all who ask.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Resource {
     /// What it is about.
     pub kind: Kind,
@@ -44,6 +59,8 @@ pub struct Resource {
     pub aliases: Box<[Box<str>]>,
     /// Of a workload: names of the services it is an endpoint of.
     pub services: Box<[Box<str>]>,
+    /// Who may be told of it.
+    pub readers: Readers,
     /// Hash of `body`.
     pub version: Version,
     /// The message of its kind, encoded.
@@ -79,7 +96,8 @@ pub struct Change {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 4] = [Self::Workload, Self::Service, Self::Authorization, Self::L7];
+    pub const ALL: [Self; 5] =
+        [Self::Workload, Self::Service, Self::Authorization, Self::L7, Self::Credential];
 
     /// How many kinds there are.
     pub const COUNT: usize = Self::ALL.len();
@@ -142,6 +160,22 @@ impl fmt::Debug for Version {
 
 // === impl Resource ===
 
+impl fmt::Debug for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, name, aliases, services, readers, version, body } = self;
+        // The content may be confidential.
+        f.debug_struct("Resource")
+            .field("kind", kind)
+            .field("name", name)
+            .field("aliases", aliases)
+            .field("services", services)
+            .field("readers", readers)
+            .field("version", version)
+            .field("body_bytes", &body.len())
+            .finish()
+    }
+}
+
 impl Resource {
     /// Encodes a workload; `aliases` are its `network/ip`.
     pub fn workload(workload: &workload::Workload, aliases: Box<[Box<str>]>) -> Self {
@@ -169,9 +203,23 @@ impl Resource {
         Self::new(Kind::L7, ResourceName::new(name), waypoints, body)
     }
 
+    /// Encodes what a secret has; `waypoints` are those that need it, and nobody but `accounts` may be
+    /// told of it.
+    pub fn credential(
+        credential: &l7::Credential,
+        waypoints: Box<[Box<str>]>,
+        accounts: Box<[Account]>,
+    ) -> Self {
+        let name = format!("credential/{}/{}", credential.namespace, credential.name);
+        let body = credential.encode_to_vec();
+        let readers = Readers::Accounts(accounts);
+        Self { readers, ..Self::new(Kind::Credential, ResourceName::new(name), waypoints, body) }
+    }
+
     fn new(kind: Kind, name: ResourceName, aliases: Box<[Box<str>]>, body: Vec<u8>) -> Self {
         let version = Version::of(&body);
         let services = Box::default();
-        Self { kind, name, aliases, services, version, body: body.into() }
+        let readers = Readers::default();
+        Self { kind, name, aliases, services, readers, version, body: body.into() }
     }
 }

@@ -110,6 +110,7 @@ impl ControlPlane {
                 clients.clone(),
                 Arc::clone(&metrics),
                 args.max_response_bytes,
+                args.issue_policy().node_accounts,
             ),
             certificates: CertificateService {
                 authority: Arc::clone(&authority),

@@ -15,6 +15,7 @@
 //!
 //! [`INCOMPLETE`]: mesh_api::xds_client::INCOMPLETE
 
+pub mod clearance;
 pub mod clients;
 mod debounce;
 #[cfg(test)]

@@ -52,7 +52,7 @@ fn each_manifest_about_traffic_becomes_what_waypoints_are_told() -> Result<()> {
             let copy = objects.path().join("manifest.yaml");
             fs::copy(&path, &copy)?;
             let mesh = read(objects.path()).with_context(|| path.display().to_string())?;
-            compare(&path.with_extension("txt"), &text(&mesh, |kind| kind == Kind::L7)?)?;
+            compare(&path.with_extension("txt"), &text(&mesh, for_waypoints)?)?;
             checked += 1;
         }
     }
@@ -116,6 +116,14 @@ fn fields(message: &str) -> String {
     message.lines().filter(is_set).collect::<Vec<_>>().join("\n")
 }
 
+/// Returns whether only waypoints are told.
+fn for_waypoints(kind: Kind) -> bool {
+    match kind {
+        Kind::L7 | Kind::Credential => true,
+        Kind::Workload | Kind::Service | Kind::Authorization => false,
+    }
+}
+
 fn message(resource: &Resource) -> Result<String> {
     let body = resource.body.clone();
     Ok(match resource.kind {
@@ -123,5 +131,6 @@ fn message(resource: &Resource) -> Result<String> {
         Kind::Service => format!("{:#?}", workload::Service::decode(body)?),
         Kind::Authorization => format!("{:#?}", Authorization::decode(body)?),
         Kind::L7 => format!("{:#?}", l7::Resource::decode(body)?),
+        Kind::Credential => format!("{:#?}", l7::Credential::decode(body)?),
     })
 }

@@ -95,6 +95,62 @@ async fn the_first_batch_has_everything_and_changes_follow() -> Result<()> {
     seen.until_pods(&["default/b", "default/c"]).await
 }
 
+/// Returns the names of the secrets that a batch is about.
+fn secrets(batch: &Batch) -> Vec<String> {
+    let of_event = |event: &Event| match event {
+        Event::Relisted(ObjectKind::Secret, secrets) => {
+            secrets.iter().map(|secret| secret.key().name.to_string()).collect()
+        }
+        Event::Applied(object) if object.kind() == ObjectKind::Secret => {
+            vec![object.key().name.to_string()]
+        }
+        Event::Applied(_) | Event::Deleted(_) | Event::Relisted(..) => Vec::new(),
+    };
+    batch.events.iter().flat_map(of_event).collect()
+}
+
+fn secret(name: &str, secret_type: &str) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": { "namespace": "default", "name": name },
+        "type": secret_type,
+        "data": { "ca.crt": "cm9vdA==" },
+    })
+}
+
+#[tokio::test]
+async fn secrets_for_something_else_are_not_asked_for() -> Result<()> {
+    let server = ApiServer::start().await?;
+    for (name, secret_type) in [
+        ("generic", "Opaque"),
+        ("pair", "kubernetes.io/tls"),
+        ("release", "helm.sh/release.v1"),
+        ("token", "kubernetes.io/service-account-token"),
+    ] {
+        server.apply(&secret(name, secret_type))?;
+    }
+    let mut seen = Seen::of(&server)?;
+    let mut found = secrets(&seen.next().await?);
+    found.sort();
+    assert_eq!(found, ["default/generic", "default/pair"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn everything_else_is_followed_without_the_permission_to_list_secrets() -> Result<()> {
+    let server = ApiServer::start().await?;
+    server.set_faults(Faults { forbidden: Some("/api/v1/secrets"), ..Faults::default() });
+    server.apply(&pod("a"))?;
+    server.apply(&secret("pair", "kubernetes.io/tls"))?;
+    let mut seen = Seen::of(&server)?;
+    seen.until_pods(&["default/a"]).await?;
+    // It is given later.
+    server.set_faults(Faults::default());
+    while secrets(&seen.next().await?).is_empty() {}
+    Ok(())
+}
+
 #[tokio::test]
 async fn nothing_is_lost_to_broken_watches_forgotten_history_and_refusals() -> Result<()> {
     let server = ApiServer::start().await?;

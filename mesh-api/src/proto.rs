@@ -2,6 +2,7 @@
 //!
 //! The same types are read from the local configuration file (`yaml`) and from the control plane.
 
+mod credential;
 pub(crate) mod yaml;
 
 /// Workloads and services (`istio.workload`).

@@ -22,7 +22,8 @@ pub use self::{
     introduce::{Introduction, Role, introduce},
     log::StreamLog,
     mesh::{
-        ADDRESS_TYPE, AUTHORIZATION_TYPE, EVERY_WAYPOINT, L7_TYPE, MeshResource, mesh_subscriptions,
+        ADDRESS_TYPE, AUTHORIZATION_TYPE, CREDENTIAL_TYPE, EVERY_WAYPOINT, L7_TYPE, MeshResource,
+        mesh_subscriptions,
     },
     session::{Answer, Session, UnknownType},
     stream::run,

@@ -4,12 +4,13 @@
 //! endpoint gets it; [`mesh`] is what is known, from [`discovery`] and [`lookups`]; [`proxy`] does what
 //! is decided, and [`telemetry`] tells of it.
 //!
-//! What it does not do: of what a destination rule wants it reads files and no secrets
-//! (`credentialName`), and refuses where it would need one; it sends upgrades (WebSocket) on in HTTP/1.1,
-//! and as extended CONNECTs (RFC 8441) to endpoints that are declared to speak HTTP/2, of which those
-//! that take none are not asked: the answer is 503 with the flag `UR`, as if they had reset it; it
-//! reaches no endpoints behind gateways of other networks; it asks nobody else whether a request may
-//! pass, so what a CUSTOM policy matches is refused; `perTryTimeout` holds until an answer begins.
+//! What it does not do: of secrets that destination rules name (`credentialName`) it knows those of its
+//! own namespace only, by the names of Kubernetes and of no other providers; it sends upgrades
+//! (WebSocket) on in HTTP/1.1, and as extended CONNECTs (RFC 8441) to endpoints that are declared to
+//! speak HTTP/2, of which those that take none are not asked: the answer is 503 with the flag `UR`, as
+//! if they had reset it; it reaches no endpoints behind gateways of other networks; it asks nobody else
+//! whether a request may pass, so what a CUSTOM policy matches is refused; `perTryTimeout` holds until
+//! an answer begins.
 #![forbid(unsafe_code)]
 
 pub mod balance;

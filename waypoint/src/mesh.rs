@@ -5,6 +5,7 @@
 
 mod apply;
 mod binding;
+mod credential;
 mod preamble;
 mod service;
 mod snapshot;
@@ -12,7 +13,8 @@ mod snapshot;
 pub use self::{
     apply::{MeshResource, subscriptions},
     binding::Binding,
-    preamble::{OriginTls, Preamble, ProxyVersion, Unsupported},
+    credential::{Credential, Part},
+    preamble::{Material, OriginTls, Preamble, ProxyVersion, Unsupported},
     service::{Backend, ServiceView, Way},
     snapshot::{Snapshot, Target},
 };

@@ -25,7 +25,8 @@ use tokio::{net::TcpListener, sync::Notify};
 
 /// What the admin page has.
 const HELP: &str = "\
-GET  /config_dump        what this waypoint knows: services, routes, certificates without their keys
+GET  /config_dump        what this waypoint knows: services, routes, certificates without their keys,
+                         which parts secrets have
 GET  /logging            what it logs
 POST /logging?level=L    changes that: a level, or target:level, or several with commas; ?reset
                          returns to what it was started with
@@ -89,10 +90,12 @@ impl Handler for Admin {
     async fn handle(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         match (request.method(), request.uri().path()) {
             (&Method::GET | &Method::HEAD, "/config_dump") => {
+                let snapshot = self.shared.snapshot.load();
                 let dump = json!({
                     "gateway": &*self.shared.gateway,
                     "version": env!("CARGO_PKG_VERSION"),
-                    "services": self.shared.snapshot.load().dump(),
+                    "services": snapshot.dump(),
+                    "credentials": snapshot.dump_credentials(),
                     "certificates": identity::dump::certificates(
                         &self.identities.certificates(),
                         SystemTime::now(),

@@ -147,6 +147,7 @@ fn is_felt(store: &Store, key: &ObjectKey) -> bool {
             | Object::Namespace(_)
             | Object::Node(_)
             | Object::ServiceAccount(_)
+            | Object::Secret(_)
             | Object::Gateway(_)
             | Object::Service(_)
             | Object::ServiceEntry(_)

@@ -19,6 +19,8 @@ pub(super) struct Dependencies {
     pub(super) uses: BTreeSet<(Use, ObjectName)>,
     /// Labels of clients, whoever they are.
     pub(super) client_labels: bool,
+    /// Secrets that waypoints need, whether they exist or not.
+    pub(super) credentials: BTreeSet<ObjectName>,
 }
 
 /// A service as the waypoints of a namespace use it.
@@ -41,6 +43,8 @@ pub(super) struct Dependents {
     pub(super) of_host: MultiMap<Arc<str>, ObjectKey>,
     /// Uses of services, by host name.
     pub(super) uses: MultiMap<Arc<str>, Use>,
+    /// Uses of services by a secret that they need.
+    of_credential: MultiMap<ObjectName, Use>,
     /// How many uses there are of services of a namespace.
     reached: HashMap<Arc<str>, usize>,
     /// How many objects depend on the labels of clients.
@@ -56,6 +60,8 @@ pub(super) struct Moved {
     pub(super) uses: BTreeSet<Use>,
     /// Namespaces whose workloads' labels waypoints begin or cease to look at.
     pub(super) labels: Namespaces,
+    /// Secrets that waypoints begin or cease to need, or others than before do.
+    pub(super) credentials: BTreeSet<ObjectName>,
 }
 
 /// Some of the namespaces, or all that there are.
@@ -70,11 +76,12 @@ pub(super) enum Namespaces {
 impl Dependencies {
     /// Adds what something else depends on.
     pub(super) fn add(&mut self, other: &Self) {
-        let Self { gateways, hosts, uses, client_labels } = other;
+        let Self { gateways, hosts, uses, client_labels, credentials } = other;
         self.gateways.extend(gateways.iter().cloned());
         self.hosts.extend(hosts.iter().cloned());
         self.uses.extend(uses.iter().cloned());
         self.client_labels |= client_labels;
+        self.credentials.extend(credentials.iter().cloned());
     }
 }
 
@@ -106,6 +113,23 @@ impl Dependents {
                 Op::Remove => self.of_client_labels -= 1,
             }
         }
+    }
+
+    /// Adds the secrets that a use of a service needs, or takes them away.
+    pub(super) fn apply_credentials(&mut self, op: Op, on: &Dependencies, used: &Use) {
+        for secret in &on.credentials {
+            self.of_credential.apply(op, secret.clone(), used.clone());
+        }
+    }
+
+    /// Returns the waypoints that need a secret.
+    pub(super) fn waypoints_with(&self, secret: &ObjectName) -> BTreeSet<&ObjectName> {
+        self.of_credential.get(secret).flat_map(|used| self.waypoints(used)).collect()
+    }
+
+    /// Returns the secrets that waypoints of a namespace need.
+    pub(super) fn credentials_of(&self, namespace: &str) -> impl Iterator<Item = &ObjectName> {
+        self.of_credential.keys().filter(move |secret| *secret.namespace == *namespace)
     }
 
     /// Returns the waypoints that use a service.

@@ -24,6 +24,8 @@ pub(super) enum Unit {
     Labels(ObjectKey),
     /// How a service is used by the waypoints of a namespace; after the objects that say so.
     Destination(Use),
+    /// What a secret has for TLS with endpoints; after what says who needs it.
+    Credential(ObjectName),
 }
 
 /// Collects what is affected by changes.
@@ -56,6 +58,7 @@ impl Dirty<'_> {
                 }
             }
             Object::ServiceAccount(_) => self.all(self.store.by_account.get(&key.name)),
+            Object::Secret(_) => self.secret(&key.name),
             Object::Gateway(gateway) => self.gateway(gateway),
             Object::Service(service) => self.service(&key, service),
             Object::ServiceEntry(entry) => self.service_entry(&key, entry),
@@ -118,10 +121,20 @@ impl Dirty<'_> {
         self.services_in(name);
     }
 
+    /// Adds the credentials that a secret is a part of.
+    fn secret(&mut self, name: &ObjectName) {
+        let other = name.name.strip_suffix(names::CA_SECRET_SUFFIX);
+        let other = other.map(|other| ObjectName::new(name.namespace.clone(), other));
+        self.units.extend(other.into_iter().chain([name.clone()]).map(Unit::Credential));
+    }
+
     fn gateway(&mut self, gateway: &Gateway) {
         let name = &gateway.metadata.name;
         self.unit(&ObjectKey { kind: ObjectKind::Gateway, name: name.clone() });
         self.all(self.dependents.of_gateway.get(name));
+        // It declares as whom the waypoint may know them.
+        let credentials = self.dependents.credentials_of(&name.namespace);
+        self.units.extend(credentials.cloned().map(Unit::Credential));
         // A service of that name is the gateway's own, whether it knows or not.
         self.unit(&ObjectKey { kind: ObjectKind::Service, name: service_of(gateway) });
         if let Some(account) = account_of(gateway) {

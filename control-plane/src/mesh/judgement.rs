@@ -54,6 +54,7 @@ impl Condition {
             | ObjectKind::Namespace
             | ObjectKind::Node
             | ObjectKind::ServiceAccount
+            | ObjectKind::Secret
             | ObjectKind::Gateway
             | ObjectKind::EndpointSlice
             | ObjectKind::WorkloadEntry
@@ -102,6 +103,7 @@ pub(super) fn of(object: &Object, context: &Context<'_>) -> Option<(Condition, J
         | Object::Namespace(_)
         | Object::Node(_)
         | Object::ServiceAccount(_)
+        | Object::Secret(_)
         | Object::Gateway(_)
         | Object::EndpointSlice(_)
         | Object::WorkloadEntry(_)

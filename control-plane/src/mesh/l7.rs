@@ -3,9 +3,11 @@
 //! A route belongs to the service that traffic is addressed to, and is computed with it. How a
 //! service is used is computed for each namespace with waypoints that send it traffic, whether they
 //! are its own or a route of another service names it. A service without routes is none that
-//! refuses: its waypoint forwards everything to it, with the usual retries.
+//! refuses: its waypoint forwards everything to it, with the usual retries. What secrets have is told
+//! where a use of a service names them, to waypoints of their own namespace only.
 
 mod authorization;
+mod credential;
 mod destination;
 mod enforcement;
 mod gateway_api;
@@ -36,6 +38,7 @@ use mesh_api::{
 use self::lowered::Summary;
 pub(super) use self::{
     authorization::of_policy,
+    credential::credential,
     destination::{destination, note_ignored},
     gateway_api::judge,
     labels::labels,

@@ -50,6 +50,8 @@ pub(super) const TRAFFIC_DISTRIBUTION: &str = "networking.istio.io/traffic-distr
 pub(super) const EXPORT_TO: &str = "networking.istio.io/exportTo";
 /// Label that turns the allocation of virtual addresses off.
 pub(super) const NO_AUTO_ADDRESS: &str = "networking.istio.io/enable-autoallocate-ip";
+/// What the name of a secret with the roots that belong to another secret ends with.
+pub(super) const CA_SECRET_SUFFIX: &str = "-cacert";
 /// Annotation of policies that are only reported.
 pub(super) const DRY_RUN: &str = "istio.io/dry-run";
 

@@ -10,7 +10,7 @@ use mesh_api::proto::workload::{Workload, WorkloadStatus};
 use prost::Message as _;
 
 use super::{
-    dependency::{Dependencies, Dependents, Moved, Namespaces},
+    dependency::{Dependencies, Dependents, Moved, Namespaces, Use},
     dirty::Unit,
     index::Op,
     l7::{self, LoweredRoutes},
@@ -91,10 +91,11 @@ impl Outcomes {
         for resource in &resources[middle.of(&resources)] {
             diff.after(resource);
         }
-        let mut moved = Moved::default();
-        if let Unit::Object(key) = unit {
-            moved = self.depend(key, &old.depends_on, &depends_on);
-        }
+        let moved = match unit {
+            Unit::Object(key) => self.depend(key, &old.depends_on, &depends_on),
+            Unit::Destination(used) => self.need(used, &old.depends_on, &depends_on),
+            Unit::StrictPolicy | Unit::Labels(_) | Unit::Credential(_) => Moved::default(),
+        };
         if !resources.is_empty() || depends_on != Dependencies::default() {
             self.by_unit.insert(unit.clone(), Outcome { resources, depends_on, lowered });
         }
@@ -131,7 +132,15 @@ impl Outcomes {
         } else {
             Namespaces::All
         };
-        Moved { uses, labels }
+        Moved { uses, labels, credentials: BTreeSet::new() }
+    }
+
+    fn need(&mut self, used: &Use, old: &Dependencies, new: &Dependencies) -> Moved {
+        self.dependents.apply_credentials(Op::Remove, old, used);
+        self.dependents.apply_credentials(Op::Insert, new, used);
+        // A use is computed anew if it has other waypoints, too.
+        let credentials = old.credentials.union(&new.credentials).cloned().collect();
+        Moved { credentials, ..Moved::default() }
     }
 }
 
@@ -215,11 +224,13 @@ fn order(kind: Kind, is_there: bool) -> u8 {
         (Kind::Authorization, true) => 0,
         (Kind::Service, true) => 1,
         (Kind::Workload, true) => 2,
-        (Kind::L7, true) => 3,
-        (Kind::L7, false) => 4,
-        (Kind::Workload, false) => 5,
-        (Kind::Service, false) => 6,
-        (Kind::Authorization, false) => 7,
+        (Kind::Credential, true) => 3,
+        (Kind::L7, true) => 4,
+        (Kind::L7, false) => 5,
+        (Kind::Credential, false) => 6,
+        (Kind::Workload, false) => 7,
+        (Kind::Service, false) => 8,
+        (Kind::Authorization, false) => 9,
     }
 }
 
@@ -227,6 +238,7 @@ fn urgency(kind: Kind, before: Option<&Resource>, after: Option<&Resource>) -> U
     let urgent = match (kind, before, after) {
         (Kind::Authorization, _, _) | (_, _, None) => true,
         (Kind::Workload, Some(before), Some(after)) => is_withdrawn(before, after),
+        (Kind::Credential, _, Some(_)) => return Urgency::Prompt,
         (Kind::L7, _, Some(after)) if l7::is_traffic(after) => return Urgency::Prompt,
         (Kind::L7, _, Some(after)) => l7::is_policy(after),
         (Kind::Workload, None, Some(_)) | (Kind::Service, _, Some(_)) => false,

@@ -42,6 +42,7 @@ impl<'a> Declaration<'a> {
             | Object::Namespace(_)
             | Object::Node(_)
             | Object::ServiceAccount(_)
+            | Object::Secret(_)
             | Object::Gateway(_)
             | Object::EndpointSlice(_)
             | Object::WorkloadEntry(_)

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::object::{
     AuthorizationPolicy, DestinationRule, EndpointSlice, Gateway, Labels, MeshConfig, Object,
-    ObjectKey, ObjectKind, ObjectName, Plain, Pod, ReferenceGrant, Service, ServiceEntry,
+    ObjectKey, ObjectKind, ObjectName, Plain, Pod, ReferenceGrant, Secret, Service, ServiceEntry,
     VirtualService, WorkloadEntry,
 };
 use mesh_api::crd::{self, Resolution};
@@ -135,6 +135,7 @@ impl Store {
         mesh_config: MeshConfig(MeshConfig);
         node: Node(Plain);
         service_account: ServiceAccount(Plain);
+        secret: Secret(Secret);
         gateway: Gateway(Gateway);
         service: Service(Service);
         endpoint_slice: EndpointSlice(EndpointSlice);
@@ -263,7 +264,8 @@ impl Store {
             Object::MeshConfig(_)
             | Object::Namespace(_)
             | Object::Node(_)
-            | Object::ServiceAccount(_) => {}
+            | Object::ServiceAccount(_)
+            | Object::Secret(_) => {}
         }
         BTreeSet::new()
     }
@@ -350,6 +352,7 @@ fn surrounds_routes(kind: ObjectKind) -> bool {
         | ObjectKind::ReferenceGrant => true,
         ObjectKind::Node
         | ObjectKind::ServiceAccount
+        | ObjectKind::Secret
         | ObjectKind::EndpointSlice
         | ObjectKind::WorkloadEntry
         | ObjectKind::VirtualService
@@ -403,6 +406,7 @@ pub(super) fn parents_of(object: &Object) -> &[crd::ParentReference] {
         | Object::Namespace(_)
         | Object::Node(_)
         | Object::ServiceAccount(_)
+        | Object::Secret(_)
         | Object::Gateway(_)
         | Object::Service(_)
         | Object::ServiceEntry(_)
@@ -441,6 +445,7 @@ pub(super) fn selector(object: &Object) -> Labels {
         | Object::Namespace(_)
         | Object::Node(_)
         | Object::ServiceAccount(_)
+        | Object::Secret(_)
         | Object::Gateway(_)
         | Object::EndpointSlice(_)
         | Object::WorkloadEntry(_)

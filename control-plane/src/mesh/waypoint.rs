@@ -13,7 +13,7 @@ use mesh_api::{
     },
 };
 
-pub(super) use self::required::{is_demanding, policy_of, require};
+pub(super) use self::required::{is_demanding, policy_of, require, runs_as};
 use super::{
     automatic, context::Context, names, options::AbsentWaypoint, warning::Warning, wire::octets,
 };

@@ -10,7 +10,7 @@ use serde_path_to_error::{Path, Segment};
 
 use super::{
     Custom, EndpointSlice, InvalidObject, MeshConfig, Metadata, Object, ObjectKind, Plain, Pod,
-    Problem, Service, validate, yaml,
+    Problem, Secret, Service, validate, yaml,
 };
 
 /// Name of the config map that holds the mesh configuration.
@@ -87,6 +87,7 @@ fn lenient_fields(kind: ObjectKind) -> &'static [&'static str] {
         | ObjectKind::Namespace
         | ObjectKind::Node
         | ObjectKind::ServiceAccount
+        | ObjectKind::Secret
         | ObjectKind::Gateway
         | ObjectKind::HttpRoute
         | ObjectKind::GrpcRoute
@@ -105,6 +106,7 @@ fn object(kind: ObjectKind, metadata: Metadata, value: &Value) -> Result<Object,
         ObjectKind::Namespace => Object::Namespace(Arc::new(Plain { metadata })),
         ObjectKind::Node => Object::Node(Arc::new(Plain { metadata })),
         ObjectKind::ServiceAccount => Object::ServiceAccount(Arc::new(Plain { metadata })),
+        ObjectKind::Secret => Object::Secret(Arc::new(Secret::read(metadata, value)?)),
         ObjectKind::Gateway => Object::Gateway(Arc::new(custom(metadata, value)?)),
         ObjectKind::Service => Object::Service(Arc::new(Service::read(metadata, value)?)),
         ObjectKind::ServiceEntry => Object::ServiceEntry(Arc::new(custom(metadata, value)?)),

@@ -46,6 +46,7 @@ pub fn validate(object: &Object) -> Result<(), InvalidObject> {
         Object::Namespace(_)
         | Object::Node(_)
         | Object::ServiceAccount(_)
+        | Object::Secret(_)
         | Object::Gateway(_)
         | Object::HttpRoute(_)
         | Object::GrpcRoute(_)

@@ -31,7 +31,7 @@ use self::follower::Follower;
 pub use self::stamp::{Stamp, StampEvent, Stamps};
 use crate::{
     mesh::Event,
-    object::{InvalidObject, ObjectKey, ObjectKind},
+    object::{InvalidObject, ObjectKey, ObjectKind, UNUSED_TYPES},
 };
 
 /// Batches of events on their way to the store.
@@ -123,6 +123,13 @@ async fn follow_kind(client: Client, kind: ObjectKind, send: mpsc::Sender<(Objec
                 tracing::info!(%kind, "the cluster has no such kind of objects yet");
                 Some(follower.none())
             }
+            Err(error) if kind == ObjectKind::Secret && is_forbidden(&error) => {
+                tracing::warn!(
+                    %error,
+                    "secrets may not be listed: what destination rules name by credentialName fails"
+                );
+                Some(follower.unchanged())
+            }
             Err(error) => {
                 tracing::warn!(%kind, %error, "cannot follow the cluster; trying again");
                 None
@@ -163,6 +170,10 @@ fn watch(client: Client, kind: ObjectKind) -> BoxStream<'static, watcher::Result
             })
         }
         ObjectKind::MeshConfig => whole(client, config.fields(MESH_CONFIG), resource),
+        ObjectKind::Secret => {
+            let others = UNUSED_TYPES.map(|unused| format!("type!={unused}")).join(",");
+            whole(client, config.fields(&others), resource)
+        }
         ObjectKind::Gateway
         | ObjectKind::Service
         | ObjectKind::ServiceEntry
@@ -209,6 +220,12 @@ fn as_json<K: 'static>(
         watcher::Event::InitDone => watcher::Event::InitDone,
     };
     events.map_ok(convert).boxed()
+}
+
+/// Returns whether this control plane may not list the kind.
+fn is_forbidden(error: &watcher::Error) -> bool {
+    let watcher::Error::InitialListFailed(kube::Error::Api(status)) = error else { return false };
+    status.code == StatusCode::FORBIDDEN.as_u16()
 }
 
 /// Returns whether the server does not know the kind: its definition is not installed.

@@ -10,7 +10,7 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use mesh_api::proto::{
-    l7::Resource as L7,
+    l7::{Credential, Resource as L7},
     security::Authorization,
     workload::{Service, Workload},
 };
@@ -29,15 +29,19 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 
 /// Types that together are everything.
-const COLLECTIONS: [ResourceType; 3] =
-    [ResourceType::Authorization, ResourceType::Address, ResourceType::L7];
+const COLLECTIONS: [ResourceType; 4] = [
+    ResourceType::Authorization,
+    ResourceType::Address,
+    ResourceType::Credential,
+    ResourceType::L7,
+];
 
 const INDEX: &str = "\
 /metrics                      metrics for Prometheus
 /ready                        200 when clients are served
 /debug/syncz                  clients, and what each was told and confirmed
 /debug/config_dump            names and versions of all resources
-/debug/config_dump?name=NAME  one resource in full
+/debug/config_dump?name=NAME  one resource in full, but for what secrets hold
 ";
 
 /// What the admin interface shows.
@@ -149,6 +153,7 @@ fn full(resource: &Resource) -> Value {
         Kind::Service => text::<Service>(&resource.body),
         Kind::Authorization => text::<Authorization>(&resource.body),
         Kind::L7 => text::<L7>(&resource.body),
+        Kind::Credential => text::<Credential>(&resource.body),
     };
     let mut value = summary(resource);
     value["content"] = content.lines().collect();

@@ -303,6 +303,7 @@ fn name_of(kind: Kind) -> &'static str {
         Kind::Service => "service",
         Kind::Authorization => "authorization",
         Kind::L7 => "l7",
+        Kind::Credential => "credential",
     }
 }
 

@@ -5,16 +5,19 @@ use mesh_api::{
         discovery::DeltaDiscoveryRequest,
         workload::{Address, address::Type},
     },
-    xds_client::L7_TYPE,
+    xds_client::{CREDENTIAL_TYPE, L7_TYPE},
 };
 use prost::Message as _;
 use tonic::Code;
 
 use super::{
     client::{ADDRESS, AUTHORIZATION, Stream, connect, first, names},
-    plane::{Plane, TOKEN, aliased_workload, gone, poll, service, workload},
+    plane::{Plane, TOKEN, WAYPOINT_TOKENS, aliased_workload, gone, poll, service, workload},
 };
-use crate::xds::{fixtures::labels, limits::MAX_OTHER_TYPES};
+use crate::xds::{
+    fixtures::{credential, labels},
+    limits::MAX_OTHER_TYPES,
+};
 
 #[tokio::test]
 async fn a_client_of_everything_is_told_the_state_and_then_its_changes() {
@@ -44,6 +47,32 @@ async fn what_is_for_waypoints_is_told_to_those_who_ask_for_it() {
     let mut waypoint = Stream::open(&plane).await;
     waypoint.send(first(L7_TYPE)).await;
     assert_eq!(waypoint.told().await, ["labels/a"]);
+}
+
+#[tokio::test]
+async fn what_a_secret_has_is_told_by_whose_token_is_shown_and_shown_to_nobody() {
+    const NAME: &str = "credential/shop/client";
+    let plane = Plane::start(vec![credential("shop", "client", "hush", &["shop/w"])]).await;
+    let asked = DeltaDiscoveryRequest {
+        resource_names_subscribe: vec!["shop/w".into()],
+        resource_names_unsubscribe: vec!["*".into()],
+        ..first(CREDENTIAL_TYPE)
+    };
+    let [(_, of_shop), (_, of_bank)] = WAYPOINT_TOKENS;
+    for (token, expected) in [(of_shop, NAME), (of_bank, "-shop/w"), (TOKEN, "-shop/w")] {
+        let mut stream = Stream::open_on(connect(&plane).await, token).await.unwrap();
+        stream.send(asked.clone()).await;
+        assert_eq!(stream.told().await, [expected], "{token}");
+        plane.apply(vec![credential("shop", "client", token, &["shop/w"])]).await;
+        if expected == NAME {
+            assert_eq!(stream.told().await, [NAME]);
+        }
+    }
+    for path in ["/debug/config_dump", &format!("/debug/config_dump?name={NAME}")] {
+        let (status, page) = plane.get(path).await;
+        assert!(status == 200 && page.contains(NAME) | page.contains("private_key"), "{page}");
+        assert!(!page.contains("hush") && !page.contains(of_shop), "{page}");
+    }
 }
 
 #[tokio::test]

@@ -29,6 +29,10 @@ use crate::{
 /// Token of the node proxy on n1.
 pub(super) const TOKEN: &str = "token-of-the-proxy-on-n1";
 
+/// Tokens of waypoints, by their namespaces.
+pub(super) const WAYPOINT_TOKENS: [(&str, &str); 2] =
+    [("shop", "token-of-the-waypoint-of-shop"), ("bank", "token-of-the-waypoint-of-bank")];
+
 /// Identity with a pod on n1, and nowhere else.
 pub(super) const CART: &str = "spiffe://cluster.local/ns/shop/sa/cart";
 
@@ -76,7 +80,10 @@ impl Plane {
     pub(super) async fn start_with(change: impl FnOnce(&mut RunArgs)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let tokens = directory.path().join("tokens");
-        fs::write(&tokens, format!("{TOKEN} n1 istio-system/ztunnel\n")).unwrap();
+        let of_waypoints =
+            WAYPOINT_TOKENS.map(|(namespace, token)| format!("{token} n1 {namespace}/w\n"));
+        let of_node = format!("{TOKEN} n1 istio-system/ztunnel\n");
+        fs::write(&tokens, of_node + &of_waypoints.concat()).unwrap();
         let mut args = Cli::parse_from(["fairlead-control", "--config-dir", "unused"]).run;
         args.ca_dir = Some(directory.path().join("ca"));
         args.token_file = Some(tokens);

@@ -164,6 +164,11 @@ impl Clients {
 // === impl Client ===
 
 impl Client {
+    /// Returns whom the client's token belongs to.
+    pub(super) fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
     /// The state is replaced field by field; each is valid for itself.
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

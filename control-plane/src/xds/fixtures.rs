@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mesh_api::proto::{
     discovery::{DeltaDiscoveryRequest, Status},
-    l7::{WorkloadLabels, resource::Kind as L7},
+    l7::{Credential, WorkloadLabels, resource::Kind as L7},
     security::Authorization,
     workload::{PortList, Service, Workload},
 };
@@ -59,6 +59,19 @@ pub(crate) fn versioned_labels(uid: &str, content: u32, waypoints: &[&str]) -> C
     let labels = [("version".to_owned(), content.to_string())].into();
     let labels = WorkloadLabels { uid: uid.into(), labels };
     present(Resource::l7(format!("labels/{uid}"), L7::Labels(labels), boxed(waypoints)))
+}
+
+/// Returns what a secret has, whose key is `key`, for some waypoints that run as the service accounts
+/// of their names.
+pub(crate) fn credential(namespace: &str, name: &str, key: &str, waypoints: &[&str]) -> Change {
+    let credential = Credential {
+        namespace: namespace.into(),
+        name: name.into(),
+        private_key: key.to_owned().into(),
+        ..Default::default()
+    };
+    let accounts = waypoints.iter().map(|account| account.parse().unwrap()).collect();
+    present(Resource::credential(&credential, boxed(waypoints), accounts))
 }
 
 /// Returns the removal of a resource.

@@ -67,6 +67,7 @@ pub(super) fn head(resource_type: ResourceType, resource: &Resource) -> Bytes {
             | ResourceType::Address
             | ResourceType::Workload
             | ResourceType::Service
+            | ResourceType::Credential
             | ResourceType::L7,
             _,
         ) => None,

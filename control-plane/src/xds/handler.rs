@@ -25,7 +25,10 @@ use super::{
     requests::Requests,
     stream::{Shared, Stream, Wire},
 };
-use crate::{auth::Caller, telemetry::metrics::Metrics};
+use crate::{
+    auth::{Account, Caller},
+    telemetry::metrics::Metrics,
+};
 
 /// Path of the one method.
 pub const METHOD: &str =
@@ -65,14 +68,17 @@ struct Responses {
 // === impl Discovery ===
 
 impl Discovery {
-    /// Creates the service; `clients` bounds and lists its clients.
+    /// Creates the service; `clients` bounds and lists its clients, and proxies of nodes, which run as
+    /// `node_accounts`, are told of no credentials.
     pub fn new(
         published: Arc<Published>,
         clients: Clients,
         metrics: Arc<Metrics>,
         max_response_bytes: usize,
+        node_accounts: Vec<Account>,
     ) -> Self {
-        Self { shared: Arc::new(Shared::new(published, metrics, max_response_bytes)), clients }
+        let shared = Shared::new(published, metrics, max_response_bytes, node_accounts);
+        Self { shared: Arc::new(shared), clients }
     }
 
     /// Starts a client's stream.

@@ -1,6 +1,6 @@
 //! The types of resources that clients can ask for.
 
-use mesh_api::xds_client::L7_TYPE;
+use mesh_api::xds_client::{CREDENTIAL_TYPE, L7_TYPE};
 
 use crate::resource::Kind;
 
@@ -15,6 +15,8 @@ pub enum ResourceType {
     Workload,
     /// Services only.
     Service,
+    /// What secrets have, of which only waypoints of their namespaces are told.
+    Credential,
     /// What only waypoints are told; node proxies do not ask.
     L7,
 }
@@ -22,9 +24,16 @@ pub enum ResourceType {
 // === impl ResourceType ===
 
 impl ResourceType {
-    /// Every type, in the order in which news is sent: policies before what they protect.
-    pub const ALL: [Self; 5] =
-        [Self::Authorization, Self::Address, Self::Workload, Self::Service, Self::L7];
+    /// Every type, in the order in which news is sent: policies before what they protect,
+    /// credentials before what needs them.
+    pub const ALL: [Self; 6] = [
+        Self::Authorization,
+        Self::Address,
+        Self::Workload,
+        Self::Service,
+        Self::Credential,
+        Self::L7,
+    ];
 
     /// Returns the type with the given URL.
     pub fn from_url(url: &str) -> Option<Self> {
@@ -38,6 +47,7 @@ impl ResourceType {
             Self::Address => "type.googleapis.com/istio.workload.Address",
             Self::Workload => "type.googleapis.com/istio.workload.Workload",
             Self::Service => "type.googleapis.com/istio.workload.Service",
+            Self::Credential => CREDENTIAL_TYPE,
             Self::L7 => L7_TYPE,
         }
     }
@@ -49,6 +59,7 @@ impl ResourceType {
             Self::Address => "wds",
             Self::Workload => "workload",
             Self::Service => "service",
+            Self::Credential => "credential",
             Self::L7 => "l7",
         }
     }
@@ -60,7 +71,16 @@ impl ResourceType {
             // Clients find a resource by an address, and then hold the resource itself.
             Self::Authorization | Self::Address | Self::Workload | Self::Service => true,
             // Aliases say which waypoints it is for.
-            Self::L7 => false,
+            Self::Credential | Self::L7 => false,
+        }
+    }
+
+    /// Returns whether a client can subscribe to everything of the type.
+    pub fn has_wildcard(self) -> bool {
+        match self {
+            Self::Authorization | Self::Address | Self::Workload | Self::Service | Self::L7 => true,
+            // Nobody needs all of them.
+            Self::Credential => false,
         }
     }
 
@@ -71,6 +91,7 @@ impl ResourceType {
             Self::Address => matches!(kind, Kind::Workload | Kind::Service),
             Self::Workload => kind == Kind::Workload,
             Self::Service => kind == Kind::Service,
+            Self::Credential => kind == Kind::Credential,
             Self::L7 => kind == Kind::L7,
         }
     }

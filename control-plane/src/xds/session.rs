@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use mesh_api::{proto::discovery::DeltaDiscoveryRequest, xds_client::WILDCARD};
 
 use super::{
+    clearance::{Clearance, Scope},
     frame::Response,
     limits::{MAX_OTHER_TYPES, MAX_REMARK_BYTES, MAX_SUBSCRIBED_NAMES},
     request::Request,
@@ -20,6 +21,8 @@ use super::{
 pub(super) struct Session {
     /// Distinguishes the nonces of this stream from those of others.
     stream: u32,
+    /// What of confidential types the client may be told.
+    clearance: Clearance,
     /// In the order of [`ResourceType::ALL`].
     subscriptions: [Option<Subscription>; ResourceType::ALL.len()],
     others: Vec<OtherType>,
@@ -49,9 +52,9 @@ pub(super) struct Outgoing {
 
 impl Session {
     /// Creates the session of a stream whose nonces are marked with `stream`.
-    pub(super) fn new(stream: u32) -> Self {
+    pub(super) fn new(stream: u32, clearance: Clearance) -> Self {
         let subscriptions = [const { None }; ResourceType::ALL.len()];
-        Self { stream, subscriptions, others: Vec::new(), answered: 0 }
+        Self { stream, clearance, subscriptions, others: Vec::new(), answered: 0 }
     }
 
     /// Takes up a request; the first of a type subscribes. Returns what it says about the response
@@ -69,7 +72,8 @@ impl Session {
         if let Some(subscription) = subscription {
             return Ok(Some((resource_type, subscription.request(&request.message, collection)?)));
         }
-        let new = Subscription::open(resource_type, self.stream, request, collection)?;
+        let scope = Scope { resource_type, clearance: self.clearance.clone() };
+        let new = Subscription::open(scope, self.stream, request, collection)?;
         *subscription = Some(new);
         // A nonce would be one of another stream.
         Ok(Some((resource_type, Reply::Nothing)))
@@ -128,7 +132,8 @@ impl Session {
             ResourceType::Authorization
             | ResourceType::Address
             | ResourceType::Workload
-            | ResourceType::Service => return false,
+            | ResourceType::Service
+            | ResourceType::Credential => return false,
         };
         let collection = store.of(ResourceType::Address);
         addresses.as_ref().is_some_and(|addresses| !addresses.is_current(collection))
@@ -184,7 +189,7 @@ mod tests {
         let mut store = Store::default();
         store.apply(service("shop", HOST, 1, &[]));
         store.apply(labels("a", &["shop/w"]));
-        let mut session = Session::new(7);
+        let mut session = Session::new(7, Clearance::default());
         for (resource_type, names) in [(L7, &["shop/w"][..]), (Address, &[])] {
             session.request(&received(&request(resource_type, names)), &store).unwrap();
         }
@@ -213,7 +218,7 @@ mod tests {
     #[test]
     fn who_asks_for_routes_only_is_told_of_them_at_once() {
         let mut store = Store::default();
-        let mut session = Session::new(7);
+        let mut session = Session::new(7, Clearance::default());
         session.request(&received(&request(ResourceType::L7, &["shop/w"])), &store).unwrap();
         store.apply(service("shop", HOST, 1, &[]));
         store.apply(labels("a", &["shop/w"]));

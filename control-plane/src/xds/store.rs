@@ -23,6 +23,7 @@ pub struct Position(u64);
 pub struct Store {
     addresses: Collection,
     policies: Collection,
+    credentials: Collection,
     l7: Collection,
 }
 
@@ -95,7 +96,12 @@ impl Store {
     /// Creates an empty store that remembers so many removals in each collection.
     pub fn with_max_tombstones(max: usize) -> Self {
         let collection = || Collection::new(max);
-        Self { addresses: collection(), policies: collection(), l7: collection() }
+        Self {
+            addresses: collection(),
+            policies: collection(),
+            credentials: collection(),
+            l7: collection(),
+        }
     }
 
     /// Takes a change up; returns whether it changes anything.
@@ -103,6 +109,7 @@ impl Store {
         let collection = match change.kind {
             Kind::Workload | Kind::Service => &mut self.addresses,
             Kind::Authorization => &mut self.policies,
+            Kind::Credential => &mut self.credentials,
             Kind::L7 => &mut self.l7,
         };
         match change.resource {
@@ -118,13 +125,14 @@ impl Store {
             ResourceType::Address | ResourceType::Workload | ResourceType::Service => {
                 &self.addresses
             }
+            ResourceType::Credential => &self.credentials,
             ResourceType::L7 => &self.l7,
         }
     }
 
     /// Returns how many resources of the given kind there are.
     pub fn count(&self, kind: Kind) -> usize {
-        let collections = [&self.addresses, &self.policies, &self.l7];
+        let collections = [&self.addresses, &self.policies, &self.credentials, &self.l7];
         collections.iter().map(|collection| collection.counts[kind as usize]).sum()
     }
 
@@ -310,6 +318,7 @@ impl Entry {
             ResourceType::Authorization
             | ResourceType::Workload
             | ResourceType::Service
+            | ResourceType::Credential
             | ResourceType::L7 => &self.own_head,
         };
         head.get_or_init(|| frame::head(resource_type, &self.resource))

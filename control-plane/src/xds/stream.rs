@@ -10,6 +10,7 @@ use tonic::Status;
 use tracing::{debug, warn};
 
 use super::{
+    clearance::Clearance,
     clients::{Registration, TypeState},
     frame::Response,
     limits::{ACKNOWLEDGE_TIME, MAX_STARTING_CLIENTS, START_TIME},
@@ -20,7 +21,7 @@ use super::{
     session::Session,
     subscription::{Refusal, Reply, remark},
 };
-use crate::telemetry::metrics::Metrics;
+use crate::{auth::Account, telemetry::metrics::Metrics};
 
 /// What all streams share.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub(super) struct Shared {
     pub(super) metrics: Arc<Metrics>,
     pub(super) max_response_bytes: usize,
     pub(super) large_requests: LargeRequests,
+    /// Accounts of node proxies.
+    node_accounts: Vec<Account>,
     starting: Arc<Semaphore>,
 }
 
@@ -75,10 +78,11 @@ impl Shared {
         published: Arc<Published>,
         metrics: Arc<Metrics>,
         max_response_bytes: usize,
+        node_accounts: Vec<Account>,
     ) -> Self {
         let starting = Arc::new(Semaphore::new(MAX_STARTING_CLIENTS));
         let large_requests = LargeRequests::new(Arc::clone(&metrics));
-        Self { published, metrics, max_response_bytes, large_requests, starting }
+        Self { published, metrics, max_response_bytes, large_requests, node_accounts, starting }
     }
 }
 
@@ -86,10 +90,11 @@ impl Shared {
 
 impl Stream {
     pub(super) fn new(shared: Arc<Shared>, registration: Registration) -> Self {
+        let clearance = Clearance::of(registration.client().caller(), &shared.node_accounts);
         Self {
             shared,
             registration,
-            session: Session::new(rand::random()),
+            session: Session::new(rand::random(), clearance),
             pending: false,
             behind: None,
             told: false,

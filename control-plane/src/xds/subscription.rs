@@ -6,8 +6,8 @@
 //! it catches up after a reconnect, the positions of what changed while it was away. A client that
 //! subscribes to names also has the set of what it holds. It is told of a resource if it asked for
 //! its name or one of its aliases, or holds a service that the resource is an endpoint of: who asks
-//! for a service wants to reach it. Whether it is told further of what it holds, if none of this is
-//! so any longer, depends on the type.
+//! for a service wants to reach it. What it may not be told is not there for it ([`Scope`]). Whether
+//! it is told further of what it holds, if none of this is so any longer, depends on the type.
 //!
 //! One response is in flight at a time: the next is made of the state at the time when the client
 //! acknowledges, or rejects, the one before.
@@ -23,6 +23,7 @@ use mesh_api::{proto::discovery::DeltaDiscoveryRequest, xds_client::WILDCARD};
 
 pub use self::news::News;
 use super::{
+    clearance::Scope,
     limits::{MAX_OTHER_TYPES, MAX_REMARK_BYTES, MAX_SUBSCRIBED_NAMES},
     request::{Had, Request},
     resource_type::ResourceType,
@@ -33,7 +34,7 @@ use crate::resource::{Kind, Resource, ResourceName};
 /// What one client knows of one type.
 #[derive(Debug)]
 pub struct Subscription {
-    resource_type: ResourceType,
+    scope: Scope,
     /// Distinguishes the nonces of this stream from those of others.
     stream: u32,
     everything: bool,
@@ -131,16 +132,18 @@ pub(super) fn remark(text: &str) -> String {
 impl Subscription {
     /// Creates what the first request of a type asks for.
     pub fn open(
-        resource_type: ResourceType,
+        scope: impl Into<Scope>,
         stream: u32,
         request: &Request,
         collection: &Collection,
     ) -> Result<Self, Refusal> {
         let Request { message: request, had } = request;
         let subscribe = &request.resource_names_subscribe;
-        let everything = subscribe.is_empty() || names_everything(subscribe);
+        let scope = scope.into();
+        let has_wildcard = scope.resource_type.has_wildcard();
+        let everything = has_wildcard && (subscribe.is_empty() || names_everything(subscribe));
         let mut subscription = Self {
-            resource_type,
+            scope,
             stream,
             everything: everything && !names_everything(&request.resource_names_unsubscribe),
             keys: HashSet::new(),
@@ -158,7 +161,7 @@ impl Subscription {
             subscription.open_everything(had, collection)?;
         } else {
             // Who takes everything back at once looks names up later.
-            subscription.owes_answer = !names_everything(subscribe);
+            subscription.owes_answer = !has_wildcard || !names_everything(subscribe);
             subscription.open_named(had, collection)?;
         }
         Ok(subscription)
@@ -175,7 +178,7 @@ impl Subscription {
             (&request.resource_names_subscribe, &request.resource_names_unsubscribe);
         self.change_keys(request)?;
         let (begin, end) = (names_everything(subscribe), names_everything(unsubscribe));
-        if begin && !end && !self.everything {
+        if begin && !end && !self.everything && self.scope.resource_type.has_wildcard() {
             self.widen(collection);
         } else if end && self.everything {
             self.narrow(collection);
@@ -231,7 +234,7 @@ impl Subscription {
         for had in had {
             let name = had.name().ok_or(Refusal::NotText)?;
             match collection.current(name) {
-                Some((at, kind, version)) if self.resource_type.carries(kind) => {
+                Some((at, kind, version)) if self.scope.has(kind) => {
                     if version.is(had.version()) {
                         known.push(at);
                     }
@@ -243,7 +246,7 @@ impl Subscription {
         known.dedup();
         let mut known = known.into_iter().peekable();
         for (at, entry) in collection.live() {
-            if known.next_if_eq(&at).is_none() && self.resource_type.carries(entry.kind()) {
+            if known.next_if_eq(&at).is_none() && self.scope.admits(entry.resource()) {
                 self.catch_up.insert(at);
             }
         }
@@ -314,7 +317,7 @@ impl Subscription {
         let held = std::mem::take(&mut self.held);
         let seen = collection.live().take_while(|(at, _)| *at <= self.cursor);
         let unknown = seen.filter(|(_, entry)| {
-            self.resource_type.carries(entry.kind()) && !held.contains(&entry.resource().name)
+            self.scope.admits(entry.resource()) && !held.contains(&entry.resource().name)
         });
         self.catch_up.extend(unknown.map(|(at, _)| at));
     }
@@ -328,7 +331,7 @@ impl Subscription {
             Slot::Live(_) => None,
             Slot::Gone(name, kind) => Some((name, *kind)),
         });
-        let all = live.chain(gone).filter(|(_, kind)| self.resource_type.carries(*kind));
+        let all = live.chain(gone).filter(|(_, kind)| self.scope.has(*kind));
         self.held = all.map(|(name, _)| name.clone()).collect();
     }
 
@@ -354,7 +357,7 @@ impl Subscription {
     fn look_up(&mut self, key: &str, collection: &Collection, known: Known) {
         let mut exists = false;
         for (at, entry) in collection.find(key) {
-            if !self.resource_type.carries(entry.kind()) {
+            if !self.scope.admits(entry.resource()) {
                 continue;
             }
             exists = true;
@@ -377,7 +380,7 @@ impl Subscription {
     fn want_endpoints(&mut self, service: &ResourceName, collection: &Collection) {
         for (at, entry) in collection.endpoints(service.as_str()) {
             let resource = entry.resource();
-            if self.resource_type.carries(resource.kind) && !self.held.contains(&resource.name) {
+            if self.scope.admits(resource) && !self.held.contains(&resource.name) {
                 self.want(at);
             }
         }
@@ -386,34 +389,35 @@ impl Subscription {
     /// Tells of the names asked for that nothing has.
     fn remove_gone(&mut self, collection: &Collection) {
         for key in &self.keys {
-            if !collection.find(key).any(|(_, entry)| self.resource_type.carries(entry.kind())) {
+            if !collection.find(key).any(|(_, entry)| self.scope.admits(entry.resource())) {
                 self.removed.push_back(key.clone());
             }
         }
     }
 
-    /// Passes on a resource if it is of this type.
+    /// Passes on a resource if it is of this type, and the client may be told of it.
     fn carried<'a>(
         &self,
         found: Option<(Position, &'a Arc<Entry>)>,
     ) -> Option<(Position, &'a Arc<Entry>)> {
-        found.filter(|(_, entry)| self.resource_type.carries(entry.kind()))
+        found.filter(|(_, entry)| self.scope.admits(entry.resource()))
     }
 
     fn wants(&self, entry: &Entry) -> bool {
         let resource = entry.resource();
-        if !self.resource_type.carries(resource.kind) {
+        if !self.scope.admits(resource) {
             return false;
         }
         self.everything
-            || (self.resource_type.outlasts_its_aliases() && self.held.contains(&resource.name))
+            || (self.scope.resource_type.outlasts_its_aliases()
+                && self.held.contains(&resource.name))
             || self.asks_for(resource)
             || resource.services.iter().any(|service| self.held.contains(&**service))
     }
 
     /// Returns whether a client that holds a resource goes on to do so.
     fn may_keep(&self, entry: &Entry) -> bool {
-        self.resource_type.outlasts_its_aliases() || self.asks_for(entry.resource())
+        self.scope.resource_type.outlasts_its_aliases() || self.asks_for(entry.resource())
     }
 
     fn asks_for(&self, resource: &Resource) -> bool {

@@ -3,4 +3,5 @@
 
 mod audience;
 mod convergence;
+mod credentials;
 mod publishing;

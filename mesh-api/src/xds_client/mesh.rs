@@ -22,6 +22,10 @@ pub const AUTHORIZATION_TYPE: &str = "type.googleapis.com/istio.security.Authori
 /// Type of what only waypoints are told.
 pub const L7_TYPE: &str = "type.googleapis.com/fairlead.l7.Resource";
 
+/// Type of what secrets have for TLS with endpoints: told by name only, and only to the waypoints of the
+/// secret's namespace that need it.
+pub const CREDENTIAL_TYPE: &str = "type.googleapis.com/fairlead.l7.Credential";
+
 /// Alias of what every waypoint has to be told. What is for one waypoint has the `namespace/name` of
 /// its gateway for an alias, in which there is no star.
 pub const EVERY_WAYPOINT: &str = "*/*";

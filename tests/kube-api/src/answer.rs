@@ -14,6 +14,7 @@ pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     NotFound(String),
+    Forbidden(String),
     AlreadyExists(String),
     Conflict(String),
     /// The version asked for is no longer remembered.
@@ -55,6 +56,9 @@ impl Refusal {
         match self {
             Self::NotFound(what) => {
                 (StatusCode::NOT_FOUND, "NotFound", format!("{what} not found"))
+            }
+            Self::Forbidden(what) => {
+                (StatusCode::FORBIDDEN, "Forbidden", format!("{what} is forbidden"))
             }
             Self::AlreadyExists(what) => {
                 (StatusCode::CONFLICT, "AlreadyExists", format!("{what} already exists"))

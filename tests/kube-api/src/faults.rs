@@ -13,6 +13,8 @@ pub struct Faults {
     pub refuse: u32,
     /// A group whose definitions are not installed.
     pub missing_group: Option<&'static str>,
+    /// A path to which requests are refused with 403, such as `/api/v1/secrets`.
+    pub forbidden: Option<&'static str>,
     /// Events after which a watch is cut off, in the middle of nowhere.
     pub watch_events: Option<u32>,
 }

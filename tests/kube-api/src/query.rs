@@ -78,8 +78,10 @@ fn field<'a>(object: &'a Object, path: &str) -> &'a str {
     if let Some(name) = path.strip_prefix("metadata.") {
         return metadata(object, name);
     }
-    let (first, rest) = path.split_once('.').unwrap_or((path, ""));
-    let value = object.get(first).and_then(|value| value.get(rest));
+    let value = match path.split_once('.') {
+        Some((first, rest)) => object.get(first).and_then(|value| value.get(rest)),
+        None => object.get(path),
+    };
     value.and_then(Value::as_str).unwrap_or_default()
 }
 
@@ -129,6 +131,7 @@ mod tests {
         let Value::Object(object) = json!({
             "metadata": { "name": "a", "labels": { "app": "web", "tier": "1" } },
             "spec": { "nodeName": "n1" },
+            "type": "Opaque",
         }) else {
             unreachable!("an object was written");
         };
@@ -142,6 +145,8 @@ mod tests {
             ("fieldSelector=metadata.name%3Db", false),
             ("fieldSelector=spec.nodeName%3Dn1%2Cmetadata.name%21%3Db", true),
             ("fieldSelector=spec.nodeName%3Dn2", false),
+            ("fieldSelector=type%21%3DOpaque", false),
+            ("fieldSelector=type%21%3Dother", true),
         ];
         for (query, expected) in cases {
             assert_eq!(Query::parse(query).unwrap().selector.matches(&object), expected, "{query}");

@@ -34,11 +34,11 @@ impl Shared {
         let view = View::asked_for(header_text(request.headers(), header::ACCEPT));
         let line = format!("{} {} {view:?}", request.method(), request.uri());
         lock(&self.requests).push(line);
-        let (delay, status_delay, refused, missing) = {
+        let (delay, status_delay, refused, missing, forbidden) = {
             let mut faults = lock(&self.faults);
             let refused = faults.refuse > 0;
             faults.refuse = faults.refuse.saturating_sub(1);
-            (faults.delay, faults.status_delay, refused, faults.missing_group)
+            (faults.delay, faults.status_delay, refused, faults.missing_group, faults.forbidden)
         };
         sleep(delay).await;
         if refused {
@@ -47,6 +47,9 @@ impl Shared {
         let path = request.uri().path();
         if missing.is_some_and(|group| path.starts_with(&format!("/apis/{group}/"))) {
             return Refusal::NotFound(format!("path {path}")).response();
+        }
+        if forbidden == Some(path) {
+            return Refusal::Forbidden(path.to_owned()).response();
         }
         let (head, body) = request.into_parts();
         let body = match body.collect().await {

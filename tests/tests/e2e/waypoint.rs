@@ -3,6 +3,7 @@
 mod automatic;
 mod bodies;
 mod connections;
+mod credentials;
 mod deployed;
 mod extended;
 mod grpc;

@@ -10,11 +10,14 @@ use mesh_api::{
         workload::{Address, address::Type},
     },
     workload::{Service, ServiceKey, Workload, WorkloadUid},
-    xds_client::{ADDRESS_TYPE, Change, EVERY_WAYPOINT, Interest, L7_TYPE, Subscription},
+    xds_client::{
+        ADDRESS_TYPE, CREDENTIAL_TYPE, Change, EVERY_WAYPOINT, Interest, L7_TYPE, Subscription,
+    },
 };
 use prost::Message as _;
 
 use super::{
+    credential::Credential,
     service::ServiceView,
     snapshot::{Extent, Snapshot, named},
 };
@@ -44,16 +47,21 @@ pub enum MeshResource {
     Labels(WorkloadUid, Arc<Labels>),
     /// What holds for all requests.
     Settings(Normalisation),
+    /// What a secret of a namespace has.
+    Credential(Namespace, Arc<Credential>),
 }
 
 /// Returns the subscriptions that together describe the mesh to the waypoint of a gateway.
 ///
 /// Services come first: after a time without the control plane, one that has left this waypoint is known
-/// before its routes go. What is for other waypoints is not asked for.
-pub fn subscriptions(gateway: &GatewayKey) -> [Subscription<MeshResource>; 2] {
+/// before its routes go. What these need of secrets comes before them. What is for other waypoints is not
+/// asked for.
+pub fn subscriptions(gateway: &GatewayKey) -> [Subscription<MeshResource>; 3] {
+    let secrets = Interest::Names(vec![gateway.to_string()]);
     let own = Interest::Names(vec![gateway.to_string(), EVERY_WAYPOINT.to_owned()]);
     [
         Subscription { type_url: ADDRESS_TYPE, interest: Interest::Everything, read: read_address },
+        Subscription { type_url: CREDENTIAL_TYPE, interest: secrets, read: read_credential },
         Subscription { type_url: L7_TYPE, interest: own, read: read_l7 },
     ]
 }
@@ -98,6 +106,16 @@ fn read_l7(_: &str, content: &[u8]) -> Result<MeshResource, String> {
     }
 }
 
+fn read_credential(name: &str, content: &[u8]) -> Result<MeshResource, String> {
+    let wire = l7::Credential::decode(content).map_err(|error| error.to_string())?;
+    let namespace = wire.namespace.parse::<Namespace>().map_err(|error| error.to_string())?;
+    let credential = Credential::from(wire);
+    if Credential::secret_of(name) != Some(&*credential.name()) {
+        return Err("has the name of another secret".to_owned());
+    }
+    Ok(MeshResource::Credential(namespace, Arc::new(credential)))
+}
+
 fn key_of(service: Option<&l7::ServiceRef>) -> Result<ServiceKey, String> {
     let service = service.ok_or("names no service")?;
     let namespace = service.namespace.parse::<Namespace>().map_err(|error| error.to_string())?;
@@ -135,7 +153,19 @@ impl Snapshot {
             Change::Updated(_, MeshResource::Settings(normalisation)) => {
                 self.normalisation = normalisation;
             }
+            Change::Updated(_, MeshResource::Credential(namespace, credential)) => {
+                if namespace == self.own.workload.identity.namespace {
+                    let name: Arc<str> = credential.short_name().into();
+                    self.released.remove(&name);
+                    self.credentials.insert_mut(name.clone(), credential);
+                    let users: Vec<_> = self.users_of(&name).cloned().collect();
+                    for service in users {
+                        self.touch(service, Extent::Whole);
+                    }
+                }
+            }
             Change::Removed(name) if type_url == L7_TYPE => self.remove_l7(&name),
+            Change::Removed(name) if type_url == CREDENTIAL_TYPE => self.release_credential(&name),
             Change::Removed(name) => {
                 let uid = WorkloadUid(name);
                 if !self.remove_workload(&uid)
@@ -149,6 +179,7 @@ impl Snapshot {
 
     /// Puts together what changes have concerned.
     pub fn settle(&mut self) {
+        self.forget_released();
         if std::mem::take(&mut self.policies_changed) {
             self.direct_policies = self.policies.of(&self.gateway, None);
             let views = self.views.iter().map(|(key, view)| {
@@ -300,6 +331,39 @@ impl Snapshot {
             }
         }
         self.touch(service, Extent::Routes);
+    }
+
+    /// Takes note that nothing names a secret any more. Destinations that have not been told so go on
+    /// with it: they would fail otherwise where a rule begins to name another one.
+    fn release_credential(&mut self, name: &str) {
+        let own = self.own.workload.identity.namespace.clone();
+        let secret = Credential::secret_of(name).and_then(|secret| secret.split_once('/'));
+        if let Some((namespace, name)) = secret
+            && namespace == own.as_str()
+        {
+            self.released.insert(name.into());
+        }
+    }
+
+    /// Forgets what was released and is not used.
+    fn forget_released(&mut self) {
+        let released = std::mem::take(&mut self.released);
+        for name in released {
+            if self.users_of(&name).next().is_none() {
+                self.credentials.remove_mut(&*name);
+            } else {
+                self.released.insert(name);
+            }
+        }
+    }
+
+    /// Returns the services that are reached with a secret.
+    fn users_of(&self, secret: &str) -> impl Iterator<Item = &ServiceKey> {
+        let names = move |variant: &l7::Variant| {
+            variant.tls.as_ref().is_some_and(|tls| tls.credential_name == secret)
+        };
+        let users = self.destinations.iter();
+        users.filter(move |(_, used)| used.variants.iter().any(names)).map(|(service, _)| service)
     }
 
     /// Has a service put together anew.

@@ -135,7 +135,7 @@ impl ServiceView {
                     members: Members::OfService(service.clone(), number, instances.clone()),
                     preamble: variant.map_or_else(
                         || Ok(Preamble::default()),
-                        |variant| preamble(service, variant),
+                        |variant| preamble(mesh, service, variant),
                     ),
                     // An equal policy is kept, which says that endpoints are judged as before.
                     policy: before
@@ -296,8 +296,14 @@ fn variant_of<'a>(variants: &'a [l7::Variant], port: u16, subset: &str) -> Optio
 }
 
 /// Returns what connections begin with.
-fn preamble(service: &Service, variant: &l7::Variant) -> Result<Preamble, Unsupported> {
-    Preamble::compile(variant, service.subject_alt_names.iter().map(ToString::to_string))
+fn preamble(
+    mesh: &Snapshot,
+    service: &Service,
+    variant: &l7::Variant,
+) -> Result<Preamble, Unsupported> {
+    let names = service.subject_alt_names.iter().map(ToString::to_string);
+    let namespace = &mesh.own.workload.identity.namespace;
+    Preamble::compile(variant, names, namespace.as_str(), &mesh.credentials)
 }
 
 fn name_of(service: &Service, port: u16, subset: &str) -> Arc<str> {
@@ -367,8 +373,8 @@ impl Backend {
 
     /// Returns how one of its endpoints is reached.
     pub fn way(&self, endpoint: &Endpoint) -> Way {
-        if let Err(unsupported) = self.preamble {
-            return Way::Unsupported(unsupported);
+        if let Err(unsupported) = &self.preamble {
+            return Way::Unsupported(unsupported.clone());
         }
         let workload = &endpoint.instance.workload;
         match workload.tunnel_protocol {

@@ -15,7 +15,10 @@ use mesh_api::{
 use rpds::{HashTrieMapSync, RedBlackTreeSetSync};
 use serde_json::{Value, json};
 
-use super::service::{Backend, ServiceView, route_to};
+use super::{
+    preamble::Credentials,
+    service::{Backend, ServiceView, route_to},
+};
 use crate::{
     balance::{Instance, Labels, Statistics},
     policy::{GatewayKey, PolicySet, ServicePolicies},
@@ -42,6 +45,9 @@ pub struct Snapshot {
     /// Services and ids of routes, by the names of their resources.
     pub(super) route_names: HashTrieMapSync<Arc<str>, (ServiceKey, Arc<str>)>,
     pub(super) destinations: HashTrieMapSync<ServiceKey, Arc<l7::Destination>>,
+    pub(super) credentials: Credentials,
+    /// Those that nothing names any more, as far as the control plane knows.
+    pub(super) released: BTreeSet<Arc<str>>,
     pub(super) policies: PolicySet,
     /// Those of what is addressed to workloads themselves.
     pub(super) direct_policies: ServicePolicies,
@@ -104,6 +110,8 @@ impl Snapshot {
             routes: HashTrieMapSync::default(),
             route_names: HashTrieMapSync::default(),
             destinations: HashTrieMapSync::default(),
+            credentials: Credentials::default(),
+            released: BTreeSet::new(),
             policies: PolicySet::default(),
             direct_policies: ServicePolicies::default(),
             policies_changed: false,
@@ -221,6 +229,11 @@ impl Snapshot {
             })
         });
         services.collect()
+    }
+
+    /// Returns what operators are shown of secrets: what they have, not what that is.
+    pub fn dump_credentials(&self) -> Value {
+        self.credentials.values().map(|credential| credential.dump()).collect()
     }
 
     /// Returns a workload as what stands behind one of its own addresses, and the route there.

@@ -1,6 +1,7 @@
 //! What resources make of the snapshot.
 
 mod binding;
+mod credentials;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
@@ -384,7 +385,7 @@ fn what_cannot_be_done_for_a_destination_keeps_everything_from_it() {
         l7::UpstreamTls { credential_name: "secret".into(), ..tls(l7::upstream_tls::Mode::Simple) };
     let of = |tls| l7::Variant { tls: Some(tls), ..Default::default() };
     for (variant, expected) in [
-        (of(secret), Some(Unsupported::Credential)),
+        (of(secret), Some(Unsupported::UntoldSecret("shop/secret".into()))),
         (of(tls(l7::upstream_tls::Mode::Mutual)), Some(Unsupported::NoClientCertificate)),
         (of(tls(l7::upstream_tls::Mode::Simple)), None),
         (of(tls(l7::upstream_tls::Mode::Disable)), None),

@@ -10,7 +10,7 @@ use mesh_api::{
         DefaultTrafficPolicy, LocalitySettings, PortTrafficPolicy, Subset, TcpSettings,
         TrafficPolicy,
     },
-    proto::l7::{Destination, ServiceRef, Variant, resource::Kind as Wire},
+    proto::l7::{Destination, ServiceRef, Variant, resource::Kind as Wire, upstream_tls::Mode},
 };
 
 pub(in crate::mesh) use self::ignored::note_ignored;
@@ -84,7 +84,7 @@ impl<'a> Defaults<'a> {
 
 /// Returns how the waypoints of a namespace use a service, if that is not as usual.
 pub(in crate::mesh) fn destination(
-    context: &Context<'_>,
+    context: &mut Context<'_>,
     used: &Use,
     waypoints: Vec<&ObjectName>,
 ) -> Option<Resource> {
@@ -96,6 +96,9 @@ pub(in crate::mesh) fn destination(
         return None;
     }
     let Use { consumer, namespace, hostname } = used;
+    let secrets = variants.iter().filter_map(credential_name);
+    let secrets = secrets.map(|secret| ObjectName::new(consumer.clone(), secret));
+    context.depends_on.credentials.extend(secrets);
     let destination = Destination {
         consumer_namespace: consumer.to_string(),
         service: Some(ServiceRef {
@@ -106,6 +109,12 @@ pub(in crate::mesh) fn destination(
     };
     let name = format!("{DESTINATION_PREFIX}{consumer}/{namespace}/{hostname}");
     Some(Resource::l7(name, Wire::Destination(destination), aliases(waypoints)))
+}
+
+/// Returns the secret that TLS is begun with, if it is one.
+fn credential_name(variant: &Variant) -> Option<&str> {
+    let tls = variant.tls.as_ref().filter(|tls| tls.mode() != Mode::Disable)?;
+    Some(tls.credential_name.as_str()).filter(|name| !name.is_empty())
 }
 
 /// Returns the rules that hold, the oldest first: those of the consumer's namespace, otherwise of the

@@ -39,6 +39,7 @@ fn of_workload(object: &Object, uid: &str) -> Option<Resource> {
         | Object::Namespace(_)
         | Object::Node(_)
         | Object::ServiceAccount(_)
+        | Object::Secret(_)
         | Object::Gateway(_)
         | Object::Service(_)
         | Object::EndpointSlice(_)

@@ -1,6 +1,7 @@
 mod audience;
 mod authorization;
 mod consumers;
+mod credentials;
 mod destinations;
 mod gateway_api;
 mod reach;

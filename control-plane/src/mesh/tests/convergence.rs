@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Objects that depend on each other in many ways, each in some versions.
-const UNIVERSE: [&[&str]; 40] = [
+const UNIVERSE: [&[&str]; 42] = [
     &[
         "v1, kind: Namespace, metadata: {name: shop}",
         "v1, kind: Namespace, metadata: {name: shop, labels: {istio.io/dataplane-mode: ambient, \
@@ -203,7 +203,15 @@ const UNIVERSE: [&[&str]; 40] = [
          {host: cart, subsets: [{name: x}]}",
         "networking.istio.io/v1, kind: DestinationRule, metadata: {name: r, namespace: shop}, spec: \
          {host: '*.b', trafficPolicy: {loadBalancer: {simple: RANDOM}}}",
+        "networking.istio.io/v1, kind: DestinationRule, metadata: {name: r, namespace: shop}, spec: \
+         {host: cart, trafficPolicy: {tls: {mode: SIMPLE, credentialName: s}}}",
     ],
+    &[
+        "v1, kind: Secret, metadata: {name: s, namespace: shop}, stringData: {cert: c, key: k, cacert: \
+         r}",
+        "v1, kind: Secret, metadata: {name: s, namespace: shop}, stringData: {tls.crt: c, tls.key: k}",
+    ],
+    &["v1, kind: Secret, metadata: {name: s-cacert, namespace: shop}, data: {ca.crt: cg==}"],
     &[
         "networking.istio.io/v1, kind: DestinationRule, metadata: {name: r, namespace: bank}, spec: \
          {host: till, subsets: [{name: x}]}",
@@ -315,6 +323,10 @@ fn refusal(resource: &Resource) -> Option<String> {
         Kind::L7 => {
             let resource = l7::Resource::decode(body).unwrap();
             return resource.kind.is_none().then(|| "says nothing".to_owned());
+        }
+        Kind::Credential => {
+            let credential = l7::Credential::decode(body).unwrap();
+            return credential.name.is_empty().then(|| "has no name".to_owned());
         }
     };
     refusal.map(|error| error.to_string()).filter(|text| !text.contains("not supported"))

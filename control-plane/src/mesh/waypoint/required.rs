@@ -87,7 +87,7 @@ fn policy<'a>(
 
 /// Returns the service account of a waypoint, as its gateway declares it. What its pods run as does
 /// not count: whoever may create pods may give one the labels of a waypoint.
-fn runs_as(context: &Context<'_>, waypoint: &ObjectName) -> ObjectName {
+pub(in crate::mesh) fn runs_as(context: &Context<'_>, waypoint: &ObjectName) -> ObjectName {
     let ObjectName { namespace, name } = waypoint;
     let gateway = context.store.gateway(waypoint);
     let annotation = |name: &str| gateway.and_then(|gateway| gateway.metadata.annotation(name));

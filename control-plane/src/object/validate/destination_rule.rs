@@ -12,6 +12,7 @@ use super::{
     InvalidObject, Problem, at_most, each, match_labels, port,
     traffic::{export_to, time, times},
 };
+use crate::object::is_name;
 
 /// Most subsets and ports of a rule, as the API limits the latter.
 const MAX_ENTRIES: usize = 4096;
@@ -303,12 +304,20 @@ fn check_tls(tls: &ClientTls) -> Result<(), InvalidObject> {
         .iter()
         .any(|path| !path.is_empty());
     match tls.mode {
-        ClientTlsMode::Mutual if tls.credential_name.is_empty() && !by_file => {
+        ClientTlsMode::Simple | ClientTlsMode::Mutual if !tls.credential_name.is_empty() => {
+            if has_files || !tls.ca_crl.is_empty() {
+                return Err(Problem::Conflict("paths of files").at("credentialName"));
+            }
+            if !is_name(&tls.credential_name) {
+                let value = tls.credential_name.escape_debug().to_string();
+                let form = "the name of a secret in the namespace of the waypoint";
+                return Err(Problem::Form { value, form }.at("credentialName"));
+            }
+            Ok(())
+        }
+        ClientTlsMode::Mutual if !by_file => {
             let missing = "set it together with privateKey, or set credentialName";
             Err(Problem::Missing(missing).at("clientCertificate"))
-        }
-        ClientTlsMode::Mutual if !tls.credential_name.is_empty() && has_files => {
-            Err(Problem::Conflict("paths of files").at("credentialName"))
         }
         ClientTlsMode::IstioMutual if has_files || !tls.credential_name.is_empty() => {
             Err(Problem::Conflict("certificates other than those of the mesh").at("mode"))

@@ -425,6 +425,20 @@ fn limits_and_tls_of_destination_rules_are_checked() {
             policy("outlierDetection: {maxEjectionPercent: 101}"),
             format!("{at}.outlierDetection.maxEjectionPercent: \"101\" is not valid"),
         ),
+        (policy("tls: {mode: MUTUAL, credentialName: client}"), String::new()),
+        (policy("tls: {mode: SIMPLE, credentialName: client, sni: a.b}"), String::new()),
+        (
+            policy("tls: {mode: SIMPLE, credentialName: client, caCertificates: /ca.pem}"),
+            format!("{at}.tls.credentialName: does not go together with paths of files"),
+        ),
+        (
+            policy("tls: {mode: MUTUAL, credentialName: client, caCrl: /crl.pem}"),
+            format!("{at}.tls.credentialName: does not go together with paths of files"),
+        ),
+        (
+            policy("tls: {mode: MUTUAL, credentialName: bank/client}"),
+            format!("{at}.tls.credentialName: \"bank/client\" is not valid: use the name"),
+        ),
         (policy("tls: {mode: MUTUAL}"), format!("{at}.tls.clientCertificate: is missing")),
         (policy("http: {}"), format!("{at}.http: unknown field")),
         (

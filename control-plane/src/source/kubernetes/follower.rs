@@ -86,6 +86,11 @@ impl Follower {
         self.relisted()
     }
 
+    /// Returns that the objects are those that are known.
+    pub(super) fn unchanged(&mut self) -> Batch {
+        self.relisted()
+    }
+
     fn relisted(&mut self) -> Batch {
         let objects = self.known.values().cloned().collect();
         let stamps = std::mem::take(&mut self.stamped);

@@ -45,7 +45,7 @@ impl Subscription {
         let mut deferred = Vec::new();
         let mut bytes = 0;
         while let Some(item) = self.next_item(collection, &mut deferred) {
-            bytes += item.wire_len(self.resource_type);
+            bytes += item.wire_len(self.scope.resource_type);
             if bytes > limit && !news.is_empty() {
                 self.put_back(item);
                 news.incomplete = true;
@@ -120,7 +120,7 @@ impl Subscription {
 
     fn loses(&mut self, position: Position, name: &ResourceName, kind: Kind) -> bool {
         if self.everything {
-            position > self.removals_from && self.resource_type.carries(kind)
+            position > self.removals_from && self.scope.has(kind)
         } else {
             self.held.remove(name)
         }

@@ -118,6 +118,16 @@ impl Credentials {
         PrivateKeyDer::Pkcs8(self.key.serialize_der().into())
     }
 
+    /// Returns the leaf as PEM text.
+    pub(crate) fn leaf_pem(&self) -> &str {
+        &self.leaf_pem
+    }
+
+    /// Returns the key as PEM text.
+    pub(crate) fn key_pem(&self) -> String {
+        self.key.serialize_pem()
+    }
+
     /// Writes `NAME.pem` and `NAME-key.pem` to `dir` and returns their paths.
     pub(crate) fn write(&self, dir: &Path, name: &str) -> Result<[PathBuf; 2]> {
         let paths = [dir.join(format!("{name}.pem")), dir.join(format!("{name}-key.pem"))];

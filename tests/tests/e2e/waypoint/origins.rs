@@ -17,10 +17,10 @@ use crate::{
 };
 
 /// Name of the server.
-const NAME: &str = "api.outside.example";
+pub(super) const NAME: &str = "api.outside.example";
 
 /// A name that it does not have.
-const SNI: &str = "other.example";
+pub(super) const SNI: &str = "other.example";
 
 /// Another name of the server.
 const URI: &str = "spiffe://outside.example/ns/api/sa/api";
@@ -30,19 +30,19 @@ const PORT: u16 = 8443;
 
 /// A mesh with a server by HTTPS outside of it, for which a service entry stands that is bound to the
 /// waypoint.
-struct Outside {
+pub(super) struct Outside {
     /// Signs the server's certificate and, where one is wanted, the client's.
-    ca: Ca,
+    pub(super) ca: Ca,
     dir: PathBuf,
     _server: Child,
-    bound: Bound,
+    pub(super) bound: Bound,
 }
 
 // === impl Outside ===
 
 impl Outside {
     /// Starts the server, which asks clients for a certificate of the CA or does not.
-    fn new(name: &str, asks_clients: bool) -> Result<Self> {
+    pub(super) fn new(name: &str, asks_clients: bool) -> Result<Self> {
         let bound = Bound::new(name)?;
         let ca = Ca::foreign()?;
         let dir = bound.mesh.lab.dir().join("origin");
@@ -58,7 +58,7 @@ impl Outside {
     }
 
     /// Has TLS be used as `fields` say.
-    fn rule(&self, fields: &str) -> Result<()> {
+    pub(super) fn rule(&self, fields: &str) -> Result<()> {
         self.bound.write(&format!(
             "apiVersion: networking.istio.io/v1
 kind: DestinationRule
@@ -79,13 +79,13 @@ spec: {{host: {NAME}, trafficPolicy: {{{fields}}}}}
     }
 
     /// Waits until the answer is as it has to be, and returns it.
-    fn wait_for(&self, what: &str, wanted: impl Fn(&Answer) -> bool) -> Result<Answer> {
+    pub(super) fn wait_for(&self, what: &str, wanted: impl Fn(&Answer) -> bool) -> Result<Answer> {
         let found = wait_for(what, FELT, || Ok(Some(self.get()?).filter(|answer| wanted(answer))));
         found.map_err(|error| error.context(self.bound.waypoint.log().unwrap_or_default()))
     }
 
     /// Waits until requests fail, and until the log says why in these words.
-    fn wait_for_failure(&self, reason: &str) -> Result<()> {
+    pub(super) fn wait_for_failure(&self, reason: &str) -> Result<()> {
         wait_for(reason, FELT, || {
             let refused = self.get()?.status == "503";
             let log = self.bound.waypoint.log()?;
@@ -102,7 +102,7 @@ fn address() -> SocketAddr {
 }
 
 /// Signs a certificate for this name.
-fn issue(ca: &Ca, name: &str) -> Result<Credentials> {
+pub(super) fn issue(ca: &Ca, name: &str) -> Result<Credentials> {
     let mut params = workload_params(URI)?;
     params.subject_alt_names.push(SanType::DnsName(name.try_into()?));
     ca.issue(&params)

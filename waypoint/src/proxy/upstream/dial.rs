@@ -59,7 +59,7 @@ impl Dialler {
                     let peer = Peer { address: *address, expected: expected.clone() };
                     Box::new(self.through_tunnel(peer, wanted).await?) as Box<dyn Io>
                 }
-                Way::Unsupported(what) => return Err(UpstreamError::Unsupported(*what)),
+                Way::Unsupported(what) => return Err(UpstreamError::Unsupported(what.clone())),
                 Way::Plain => {
                     let socket = TcpStream::connect(wanted.address).await?;
                     socket.set_nodelay(true)?;
