@@ -155,6 +155,7 @@ impl Store {
 
     /// Adds an object that is not there; returns service entries whose addresses changed.
     pub(super) fn insert(&mut self, object: Object) -> BTreeSet<ObjectName> {
+        self.surroundings += u64::from(surrounds_routes(object.kind()));
         let moved = self.index(Op::Insert, &object);
         self.objects.insert(object.key(), object);
         moved
@@ -162,6 +163,7 @@ impl Store {
 
     /// Removes an object; returns service entries whose addresses changed.
     pub(super) fn remove(&mut self, key: &ObjectKey) -> BTreeSet<ObjectName> {
+        self.surroundings += u64::from(surrounds_routes(key.kind));
         let removed = self.objects.remove(key);
         removed.map_or_else(BTreeSet::new, |object| self.index(Op::Remove, &object))
     }
@@ -207,9 +209,6 @@ impl Store {
 
     fn index(&mut self, op: Op, object: &Object) -> BTreeSet<ObjectName> {
         let key = object.key();
-        if surrounds_routes(key.kind) {
-            self.surroundings += 1;
-        }
         let selector = selector(object);
         match object {
             Object::Pod(pod) => self.index_pod(op, &key, pod),
