@@ -39,7 +39,7 @@ pub use self::{
     automatic::{PROVIDED, PROVIDED_LABEL, Provision},
     judgement::{Judgement, ParentJudgement, condition_of, is_judged},
     options::{AbsentWaypoint, Enrolment, Options},
-    warning::Warning,
+    warning::{RouteFlaw, Warning},
     waypoint::WAYPOINT_CLASS,
 };
 use self::{

@@ -110,10 +110,7 @@ fn of_policy(policy: &AuthorizationPolicy, warnings: &[Warning]) -> Option<Judge
         | Warning::HostTaken { .. }
         | Warning::AddressesExhausted(_)
         | Warning::ExportedToAll
-        | Warning::NoEffect { .. }
-        | Warning::DestinationMissing(_)
-        | Warning::DelegateMissing { .. }
-        | Warning::NotHttp(_) => None,
+        | Warning::Route(_) => None,
     });
     Some(unsupported.map_or_else(
         || Judgement { holds: true, reason: "Accepted", message: "attached to ztunnel".to_owned() },

@@ -37,7 +37,12 @@ pub(super) use self::{
     labels::labels,
     virtual_service::{is_for_mesh, note_without_effect},
 };
-use super::{context::Context, dependency::Use, hosts, warning::Warning};
+use super::{
+    context::Context,
+    dependency::Use,
+    hosts,
+    warning::{RouteFlaw, Warning},
+};
 use crate::{
     object::{ObjectKey, ObjectName},
     resource::Resource,
@@ -156,7 +161,7 @@ fn note_uses(context: &mut Context<'_>, waypoints: &[ObjectName], scope: &Scope,
         }
     }
     for host in missing {
-        context.warn(Warning::DestinationMissing(host.to_string()));
+        context.warn(Warning::Route(RouteFlaw::DestinationMissing(host.to_string())));
     }
 }
 
@@ -177,7 +182,7 @@ fn note_unspoken(context: &mut Context<'_>, service: &workload::Service, routes:
         *by_object.entry(object).or_insert(false) |= is_spoken(route);
     }
     for (name, _) in by_object.into_iter().filter(|(_, is_spoken)| !is_spoken) {
-        context.warn(Warning::NotHttp(name));
+        context.warn(Warning::Route(RouteFlaw::NotHttp(name)));
     }
 }
 

@@ -1,7 +1,10 @@
 //! What is accepted but does not do what it seems to.
 
+mod route;
+
 use std::fmt;
 
+pub use self::route::RouteFlaw;
 use crate::object::ObjectName;
 
 /// Something about an object that is accepted but does not do what it seems to.
@@ -45,24 +48,8 @@ pub enum Warning {
     AddressesExhausted(String),
     /// A service is exported to some namespaces only, which proxies cannot tell apart.
     ExportedToAll,
-    /// A field has no effect.
-    NoEffect {
-        /// Its path.
-        field: String,
-        /// Why not, and what to do about it.
-        why: &'static str,
-    },
-    /// Routes of a service send requests to a host name that nothing has.
-    DestinationMissing(String),
-    /// A virtual service delegates to what is not there, or not to be delegated to.
-    DelegateMissing {
-        /// The virtual service.
-        of: ObjectName,
-        /// What it names.
-        name: ObjectName,
-    },
-    /// What routes requests of a service is for ports that are declared to carry no HTTP.
-    NotHttp(String),
+    /// Routes do not do what they seem to.
+    Route(RouteFlaw),
 }
 
 // === impl Warning ===
@@ -76,8 +63,8 @@ impl Warning {
             | Self::SelectorInRootNamespace
             | Self::InvalidCanaryWeight
             | Self::CanaryIsWaypoint
-            | Self::ExportedToAll
-            | Self::NoEffect { .. } => false,
+            | Self::ExportedToAll => false,
+            Self::Route(flaw) => flaw.depends_on_others(),
             Self::UnusedPolicy
             | Self::OlderInForce(_)
             | Self::WaypointMissing(_)
@@ -85,10 +72,7 @@ impl Warning {
             | Self::WaypointForbidden(_)
             | Self::WaypointUnsuited(_)
             | Self::HostTaken { .. }
-            | Self::AddressesExhausted(_)
-            | Self::DestinationMissing(_)
-            | Self::DelegateMissing { .. }
-            | Self::NotHttp(_) => true,
+            | Self::AddressesExhausted(_) => true,
         }
     }
 
@@ -97,9 +81,7 @@ impl Warning {
         match self {
             Self::UnusedPolicy => "NoWorkloadSelected",
             Self::UnsupportedAction(_) | Self::OnlyAtWaypoint { .. } => "UnsupportedValue",
-            Self::SelectorInRootNamespace | Self::OlderInForce(_) | Self::NoEffect { .. } => {
-                "Ignored"
-            }
+            Self::SelectorInRootNamespace | Self::OlderInForce(_) => "Ignored",
             Self::WaypointMissing(_) | Self::WaypointNotReady(_) => "WaypointIsNotReady",
             Self::WaypointForbidden(_) => "CrossNamespaceWaypointForbidden",
             Self::WaypointUnsuited(_) => "UnsupportedTrafficType",
@@ -108,9 +90,7 @@ impl Warning {
             Self::HostTaken { .. } => "HostTaken",
             Self::AddressesExhausted(_) => "AddressesExhausted",
             Self::ExportedToAll => "ExportedToAll",
-            Self::DestinationMissing(_) => "DestinationNotFound",
-            Self::DelegateMissing { .. } => "DelegateNotFound",
-            Self::NotHttp(_) => "UnsupportedProtocol",
+            Self::Route(flaw) => flaw.reason(),
         }
     }
 }
@@ -175,22 +155,7 @@ impl fmt::Display for Warning {
                 "is visible to all namespaces, as proxies know only all and the own: use \".\" or \
                  \"*\"",
             ),
-            Self::NoEffect { field, why } => write!(f, "{field} has no effect: {why}"),
-            Self::DestinationMissing(host) => write!(
-                f,
-                "requests that are routed to {host} fail, as no service has that host name: create \
-                 one, or correct the routes"
-            ),
-            Self::NotHttp(name) => write!(
-                f,
-                "{name} routes requests of HTTP, and is for ports that are declared to carry something \
-                 else: set their appProtocol to http, or name them so"
-            ),
-            Self::DelegateMissing { of, name } => write!(
-                f,
-                "virtual service {of} delegates to {name}, which does not exist, has hosts, or is not \
-                 exported to it: create or correct it"
-            ),
+            Self::Route(flaw) => flaw.fmt(f),
         }
     }
 }

@@ -4,7 +4,11 @@ use mesh_api::crd::{VirtualFault, VirtualMatch, VirtualRoute};
 
 use super::is_for_mesh;
 use crate::{
-    mesh::{context::Context, l7::matching, warning::Warning},
+    mesh::{
+        context::Context,
+        l7::matching,
+        warning::{RouteFlaw, Warning},
+    },
     object::VirtualService,
 };
 
@@ -46,7 +50,7 @@ pub(in crate::mesh) fn note_without_effect(context: &mut Context<'_>, object: &V
         }
     }
     for (field, why) in ignored {
-        context.warn(Warning::NoEffect { field, why });
+        context.warn(Warning::Route(RouteFlaw::NoEffect { field, why }));
     }
 }
 
