@@ -1,6 +1,6 @@
 //! What a change of a resource does to the snapshot. Pure.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use mesh_api::{
     convert::{InvalidField, policy_key, service_key},
@@ -16,13 +16,16 @@ use prost::Message as _;
 
 use super::{
     service::ServiceView,
-    snapshot::{Extent, Snapshot},
+    snapshot::{Extent, Snapshot, named},
 };
 use crate::{
     balance::{self, Labels},
     policy::GatewayKey,
-    route::Route,
+    route::{Normalisation, Route},
 };
+
+/// Name of the resource that holds for all requests.
+const SETTINGS: &str = "settings";
 
 /// A resource that a waypoint is told of.
 #[derive(Clone, Debug)]
@@ -39,6 +42,8 @@ pub enum MeshResource {
     Policy(Box<l7::Authorization>),
     /// Labels of a workload.
     Labels(WorkloadUid, Arc<Labels>),
+    /// What holds for all requests.
+    Settings(Normalisation),
 }
 
 /// Returns the subscriptions that together describe the mesh to the waypoint of a gateway.
@@ -84,6 +89,11 @@ fn read_l7(_: &str, content: &[u8]) -> Result<MeshResource, String> {
         Some(Kind::Labels(wire)) => {
             Ok(MeshResource::Labels(WorkloadUid(wire.uid.into()), Arc::new(wire.labels)))
         }
+        Some(Kind::Settings(wire)) => {
+            let how = l7::PathNormalisation::try_from(wire.path_normalisation);
+            let how = how.map_err(|unknown| format!("path_normalisation: {unknown}"))?;
+            Ok(MeshResource::Settings(how.into()))
+        }
         None => Err("is of a kind that this version does not know".to_owned()),
     }
 }
@@ -121,6 +131,9 @@ impl Snapshot {
             Change::Updated(_, MeshResource::Labels(uid, labels)) => {
                 self.labels.insert_mut(uid.clone(), labels);
                 self.touch_services_of(&uid);
+            }
+            Change::Updated(_, MeshResource::Settings(normalisation)) => {
+                self.normalisation = normalisation;
             }
             Change::Removed(name) if type_url == L7_TYPE => self.remove_l7(&name),
             Change::Removed(name) => {
@@ -167,6 +180,10 @@ impl Snapshot {
         for address in &workload.addresses {
             self.by_address.insert_mut(*address, workload.clone());
         }
+        if let Some(name) = named(&workload) {
+            let uids = self.named.get(name).cloned().unwrap_or_default();
+            self.named.insert_mut(name.clone(), uids.insert(workload.uid.clone()));
+        }
         for key in workload.services.keys() {
             let endpoints = self.endpoints.get(key).cloned().unwrap_or_default();
             self.endpoints.insert_mut(key.clone(), endpoints.insert(workload.uid.clone()));
@@ -189,6 +206,7 @@ impl Snapshot {
                 self.by_address.remove_mut(address);
             }
         }
+        self.forget_name(&workload);
         for key in workload.services.keys() {
             if let Some(endpoints) = self.endpoints.get(key) {
                 let rest = endpoints.remove(uid);
@@ -201,6 +219,26 @@ impl Snapshot {
             self.touch(key.clone(), Extent::Whole);
         }
         true
+    }
+
+    fn forget_name(&mut self, workload: &Workload) {
+        let Some(name) = named(workload) else { return };
+        let rest = self.named.get(name).map(|uids| uids.remove(&workload.uid)).unwrap_or_default();
+        if rest.is_empty() {
+            self.named.remove_mut(name);
+            self.found.remove_mut(name);
+        } else {
+            self.named.insert_mut(name.clone(), rest);
+        }
+    }
+
+    /// Notes the addresses that a host name stands for. [`Snapshot::settle`] completes it.
+    pub fn found(&mut self, name: Arc<str>, addresses: Arc<[IpAddr]>) {
+        let Some(uids) = self.named.get(&name).cloned() else { return };
+        self.found.insert_mut(name, addresses);
+        for uid in &uids {
+            self.touch_services_of(uid);
+        }
     }
 
     fn touch_services_of(&mut self, uid: &WorkloadUid) {
@@ -271,6 +309,10 @@ impl Snapshot {
     }
 
     fn remove_l7(&mut self, name: &str) {
+        if name == SETTINGS {
+            self.normalisation = Normalisation::default();
+            return;
+        }
         match name.split_once('/') {
             Some(("route", _)) => self.remove_route(name),
             Some(("destination", rest)) => {

@@ -4,16 +4,10 @@ use std::fmt;
 
 use crate::object::ObjectName;
 
-/// Something about routes that is accepted but does not do what it seems to.
+/// Something about the routes of a service that is accepted but does not do what it seems to, as long
+/// as other objects are as they are.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RouteFlaw {
-    /// A field of a virtual service has no effect.
-    NoEffect {
-        /// Its path.
-        field: String,
-        /// Why not, and what to do about it.
-        why: &'static str,
-    },
     /// Routes of a service send requests to a host name that nothing has.
     DestinationMissing(String),
     /// A virtual service delegates to what is not there, or not to be delegated to.
@@ -30,16 +24,8 @@ pub enum RouteFlaw {
 // === impl RouteFlaw ===
 
 impl RouteFlaw {
-    pub(super) fn depends_on_others(&self) -> bool {
-        match self {
-            Self::NoEffect { .. } => false,
-            Self::DestinationMissing(_) | Self::DelegateMissing { .. } | Self::NotHttp(_) => true,
-        }
-    }
-
     pub(super) fn reason(&self) -> &'static str {
         match self {
-            Self::NoEffect { .. } => "Ignored",
             Self::DestinationMissing(_) => "DestinationNotFound",
             Self::DelegateMissing { .. } => "DelegateNotFound",
             Self::NotHttp(_) => "UnsupportedProtocol",
@@ -50,7 +36,6 @@ impl RouteFlaw {
 impl fmt::Display for RouteFlaw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoEffect { field, why } => write!(f, "{field} has no effect: {why}"),
             Self::DestinationMissing(host) => write!(
                 f,
                 "requests that are routed to {host} fail, as no service has that host name: create \

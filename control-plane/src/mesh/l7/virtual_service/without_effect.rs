@@ -4,11 +4,7 @@ use mesh_api::crd::{VirtualFault, VirtualMatch, VirtualRoute};
 
 use super::is_for_mesh;
 use crate::{
-    mesh::{
-        context::Context,
-        l7::matching,
-        warning::{RouteFlaw, Warning},
-    },
+    mesh::{context::Context, l7::matching, warning::Warning},
     object::VirtualService,
 };
 
@@ -50,7 +46,7 @@ pub(in crate::mesh) fn note_without_effect(context: &mut Context<'_>, object: &V
         }
     }
     for (field, why) in ignored {
-        context.warn(Warning::Route(RouteFlaw::NoEffect { field, why }));
+        context.warn(Warning::NoEffect { field, why });
     }
 }
 
