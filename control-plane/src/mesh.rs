@@ -74,6 +74,8 @@ pub struct Computed {
     pub services: u64,
     /// Policies of both kinds.
     pub policies: u64,
+    /// Objects of the Gateway API with routes, for a service.
+    pub routes: u64,
 }
 
 /// All objects, and what proxies are told because of them.
@@ -306,6 +308,7 @@ impl Mesh {
     /// Computes a unit anew; returns what depends on its outcome.
     fn compute(&mut self, unit: &Unit, diff: &mut Diff) -> Moved {
         let mut context = Context::new(&self.store, &self.options, &self.settings);
+        context.before = self.outcomes.take_lowered(unit);
         let mut resources = match unit {
             Unit::Object(key) => of_key(&mut context, key, &mut self.computed),
             Unit::StrictPolicy => policy::strict_policy(&context).into_iter().collect(),
@@ -328,7 +331,8 @@ impl Mesh {
             Unit::Object(key) => self.store.get(key).map(|o| l7::judge(&mut context, o)),
             Unit::StrictPolicy | Unit::Labels(_) | Unit::Destination(_) => None,
         };
-        let Context { warnings, depends_on, further, .. } = context;
+        let Context { warnings, depends_on, further, lowered, newly_lowered, .. } = context;
+        self.computed.routes += newly_lowered;
         resources.extend(further);
         if let Unit::Object(key) = unit {
             match judgement {
@@ -345,7 +349,7 @@ impl Mesh {
                 self.warnings.insert(key.clone(), warnings);
             }
         }
-        self.outcomes.replace(unit, resources, depends_on, diff)
+        self.outcomes.replace(unit, (resources, lowered), depends_on, diff)
     }
 
     /// Returns whether an object is a policy with a selector that selects nothing.

@@ -13,6 +13,7 @@ use mesh_api::{
 
 use super::{
     dependency::Dependencies,
+    l7::LoweredRoutes,
     options::{Enrolment, Options},
     store::Store,
     warning::Warning,
@@ -90,6 +91,12 @@ pub(super) struct Context<'a> {
     pub(super) binding: Option<Binding>,
     /// Who enforces the object, if it is a policy that is attached to something.
     pub(super) enforced_at: Vec<Enforcer>,
+    /// Routes that came out last time, of which what is as it was is taken.
+    pub(super) before: LoweredRoutes,
+    /// Routes that come out besides.
+    pub(super) lowered: LoweredRoutes,
+    /// How many objects' routes among them are not as before.
+    pub(super) newly_lowered: u64,
 }
 
 // === impl Settings ===
@@ -168,6 +175,9 @@ impl<'a> Context<'a> {
             further: Vec::new(),
             binding: None,
             enforced_at: Vec::new(),
+            before: LoweredRoutes::new(),
+            lowered: LoweredRoutes::new(),
+            newly_lowered: 0,
         }
     }
 
