@@ -39,7 +39,7 @@ pub use self::{
     automatic::{PROVIDED, PROVIDED_LABEL, Provision},
     judgement::{Condition, Judgement, ParentJudgement, is_judged},
     options::{AbsentWaypoint, Enrolment, Options},
-    warning::{Flaw, Warning},
+    warning::{Flaw, RouteFlaw, Warning},
     waypoint::WAYPOINT_CLASS,
 };
 use self::{

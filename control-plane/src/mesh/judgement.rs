@@ -172,9 +172,7 @@ fn flaw(warnings: &[Warning]) -> Option<(&Warning, bool)> {
         | Warning::UnreachableAtWaypoint
         | Warning::NoEffect { .. }
         | Warning::SaidByOlder { .. }
-        | Warning::DestinationMissing(_)
-        | Warning::DelegateMissing { .. }
-        | Warning::NotHttp(_) => None,
+        | Warning::Route(_) => None,
     })
 }
 

@@ -46,7 +46,12 @@ pub(super) use self::{
     settings::settings,
     virtual_service::{is_for_mesh, note_without_effect},
 };
-use super::{context::Context, dependency::Use, hosts, warning::Warning};
+use super::{
+    context::Context,
+    dependency::Use,
+    hosts,
+    warning::{RouteFlaw, Warning},
+};
 use crate::{
     object::{ObjectKey, ObjectName},
     resource::Resource,
@@ -190,7 +195,7 @@ fn note_uses(
         }
     }
     for host in missing {
-        context.warn(Warning::DestinationMissing(host.to_string()));
+        context.warn(Warning::Route(RouteFlaw::DestinationMissing(host.to_string())));
     }
 }
 
@@ -211,7 +216,7 @@ fn note_unspoken(context: &mut Context<'_>, service: &workload::Service, routes:
         *by_object.entry(object).or_insert(false) |= is_spoken(route);
     }
     for (name, _) in by_object.into_iter().filter(|(_, is_spoken)| !is_spoken) {
-        context.warn(Warning::NotHttp(name));
+        context.warn(Warning::Route(RouteFlaw::NotHttp(name)));
     }
 }
 

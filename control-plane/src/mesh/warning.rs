@@ -1,7 +1,10 @@
 //! What is accepted but does not do what it seems to.
 
+mod route;
+
 use std::fmt;
 
+pub use self::route::RouteFlaw;
 use crate::object::ObjectName;
 
 const SELECTOR_IN_ROOT_NAMESPACE: &str =
@@ -77,17 +80,8 @@ pub enum Warning {
         /// The older object.
         by: ObjectName,
     },
-    /// Routes of a service send requests to a host name that nothing has.
-    DestinationMissing(String),
-    /// A virtual service delegates to what is not there, or not to be delegated to.
-    DelegateMissing {
-        /// The virtual service.
-        of: ObjectName,
-        /// What it names.
-        name: ObjectName,
-    },
-    /// What routes requests of a service is for ports that are declared to carry no HTTP.
-    NotHttp(String),
+    /// Routes do not do what they seem to.
+    Route(RouteFlaw),
 }
 
 /// Why a policy is not enforced as it is written where it is attached.
@@ -129,9 +123,7 @@ impl Warning {
             | Self::AddressesExhausted(_)
             | Self::UnreachableAtWaypoint
             | Self::SaidByOlder { .. }
-            | Self::DestinationMissing(_)
-            | Self::DelegateMissing { .. }
-            | Self::NotHttp(_) => true,
+            | Self::Route(_) => true,
         }
     }
 
@@ -155,9 +147,7 @@ impl Warning {
             Self::HostTaken { .. } => "HostTaken",
             Self::AddressesExhausted(_) => "AddressesExhausted",
             Self::ExportedToAll => "ExportedToAll",
-            Self::DestinationMissing(_) => "DestinationNotFound",
-            Self::DelegateMissing { .. } => "DelegateNotFound",
-            Self::NotHttp(_) => "UnsupportedProtocol",
+            Self::Route(flaw) => flaw.reason(),
         }
     }
 }
@@ -209,21 +199,7 @@ impl fmt::Display for Warning {
                  one object"
             ),
             Self::NoEffect { field, why } => write!(f, "{field} has no effect: {why}"),
-            Self::DestinationMissing(host) => write!(
-                f,
-                "requests that are routed to {host} fail, as no service has that host name: create \
-                 one, or correct the routes"
-            ),
-            Self::NotHttp(name) => write!(
-                f,
-                "{name} routes requests of HTTP, and is for ports that are declared to carry something \
-                 else: set their appProtocol to http, or name them so"
-            ),
-            Self::DelegateMissing { of, name } => write!(
-                f,
-                "virtual service {of} delegates to {name}, which does not exist, has hosts, or is not \
-                 exported to it: create or correct it"
-            ),
+            Self::Route(flaw) => flaw.fmt(f),
         }
     }
 }

@@ -182,6 +182,11 @@ fn accepted(
     Judgement { holds: true, reason: "Accepted", message }
 }
 
+/// Returns whether routes of a kind are for requests of HTTP.
+fn is_of_http(kind: ObjectKind) -> bool {
+    matches!(kind, ObjectKind::HttpRoute | ObjectKind::GrpcRoute)
+}
+
 /// Returns whether one of the ports that a route is attached to may carry what it routes.
 fn is_spoken(kind: ObjectKind, service: &Declaration<'_>, reference: &ParentReference) -> bool {
     let only = match attached(service, reference) {
@@ -192,23 +197,17 @@ fn is_spoken(kind: ObjectKind, service: &Declaration<'_>, reference: &ParentRefe
     let ports = service.ports();
     let mut attached = ports.iter().filter(|(port, _)| only.is_none_or(|only| only == *port));
     ports.is_empty()
-        || attached.any(|(_, protocol)| match kind {
-            ObjectKind::HttpRoute | ObjectKind::GrpcRoute => may_be_http(*protocol),
-            _ => matches!(protocol, AppProtocol::Unknown) || !may_be_http(*protocol),
+        || attached.any(|(_, protocol)| {
+            *protocol == AppProtocol::Unknown || may_be_http(*protocol) == is_of_http(kind)
         })
 }
 
 /// Returns what becomes of requests that a route does not match, if that is for others to say.
 fn what_is_left(context: &Context<'_>, source: &Source<'_>) -> String {
-    let is_for_all_requests = match source.kind {
-        ObjectKind::HttpRoute | ObjectKind::GrpcRoute => !source.is_of_consumer,
-        _ => false,
-    };
-    let names = if is_for_all_requests {
-        virtual_service::of_http(context, source.scope)
-    } else {
-        Vec::new()
-    };
+    if source.is_of_consumer || !is_of_http(source.kind) {
+        return String::new();
+    }
+    let names = virtual_service::of_http(context, source.scope);
     if names.is_empty() {
         return String::new();
     }

@@ -6,7 +6,11 @@ use mesh_api::crd::{Text, VirtualMatch, VirtualRoute};
 
 use super::seen;
 use crate::{
-    mesh::{context::Context, store::delegate_name, warning::Warning},
+    mesh::{
+        context::Context,
+        store::delegate_name,
+        warning::{RouteFlaw, Warning},
+    },
     object::VirtualService,
 };
 
@@ -29,7 +33,8 @@ pub(super) fn resolved<'a>(
                 && seen(context, other, other.metadata.namespace(), namespace).is_some()
         });
         let Some(other) = other else {
-            context.warn(Warning::DelegateMissing { of: service.metadata.name.clone(), name });
+            let of = service.metadata.name.clone();
+            context.warn(Warning::Route(RouteFlaw::DelegateMissing { of, name }));
             continue;
         };
         for route in &other.spec.http {
