@@ -37,9 +37,9 @@ use std::{
 pub(crate) use self::waypoint::made as waypoint_names;
 pub use self::{
     automatic::{PROVIDED, PROVIDED_LABEL, Provision},
-    judgement::{Judgement, ParentJudgement, condition_of, is_judged},
+    judgement::{Condition, Judgement, ParentJudgement, is_judged},
     options::{AbsentWaypoint, Enrolment, Options},
-    warning::Warning,
+    warning::{Flaw, Warning},
     waypoint::WAYPOINT_CLASS,
 };
 use self::{
@@ -84,7 +84,7 @@ pub struct Mesh {
     store: Store,
     outcomes: Outcomes,
     warnings: BTreeMap<ObjectKey, Vec<Warning>>,
-    judgements: BTreeMap<ObjectKey, Judgement>,
+    judgements: BTreeMap<ObjectKey, (Condition, Judgement)>,
     /// Of routes that are attached to services.
     parents: BTreeMap<ObjectKey, Vec<ParentJudgement>>,
     computed: Computed,
@@ -149,12 +149,12 @@ impl Mesh {
     }
 
     /// Returns what the status of objects has to say.
-    pub fn judgements(&self) -> impl Iterator<Item = (&ObjectKey, &Judgement)> {
+    pub fn judgements(&self) -> impl Iterator<Item = (&ObjectKey, &(Condition, Judgement))> {
         self.judgements.iter()
     }
 
     /// Returns what the status of an object has to say, if anything.
-    pub fn judgement(&self, key: &ObjectKey) -> Option<&Judgement> {
+    pub fn judgement(&self, key: &ObjectKey) -> Option<&(Condition, Judgement)> {
         self.judgements.get(key)
     }
 
@@ -367,11 +367,13 @@ fn of_key(context: &mut Context<'_>, key: &ObjectKey, computed: &mut Computed) -
         Object::Service(_) | Object::ServiceEntry(_) => &mut computed.services,
         Object::AuthorizationPolicy(_) | Object::PeerAuthentication(_) => &mut computed.policies,
         // Nothing much.
-        Object::Gateway(_) | Object::DestinationRule(_) | Object::VirtualService(_) => {
+        Object::Gateway(_)
+        | Object::MeshConfig(_)
+        | Object::DestinationRule(_)
+        | Object::VirtualService(_) => {
             return of_object(context, object);
         }
-        Object::MeshConfig(_)
-        | Object::Namespace(_)
+        Object::Namespace(_)
         | Object::Node(_)
         | Object::ServiceAccount(_)
         | Object::HttpRoute(_)
@@ -410,12 +412,14 @@ fn of_object(context: &mut Context<'_>, object: &Object) -> Vec<Resource> {
             l7::note_ignored(context, rule);
             Vec::new()
         }
+        Object::MeshConfig(config) => {
+            l7::settings(context, &config.metadata.name).into_iter().collect()
+        }
         Object::VirtualService(service) => {
             l7::note_without_effect(context, service);
             Vec::new()
         }
-        Object::MeshConfig(_)
-        | Object::Namespace(_)
+        Object::Namespace(_)
         | Object::Node(_)
         | Object::ServiceAccount(_)
         | Object::HttpRoute(_)

@@ -91,3 +91,7 @@ pub const MAX_NAMES: usize = 1 << 10;
 
 /// Lookups of host names at once: each takes a thread until the resolver of the system has answered.
 pub const MAX_LOOKUPS: usize = 16;
+
+/// Time after which the bytes of a connection that goes on are counted (Istio's), and after which a
+/// policy that has come is held against it.
+pub const REVIEW_INTERVAL: Duration = Duration::from_secs(5);

@@ -42,7 +42,10 @@ pub use self::{
     head::{RequestHead, authority},
     headers::{HeaderMutation, set_authority},
     http_route::{Action, DirectResponse, HttpRoute, MAX_DIRECT_RESPONSE_BYTES},
-    hygiene::{Malformed, REQUEST_ID, remove_hop_by_hop, sanitise, sanitise_response},
+    hygiene::{
+        FORWARDED_CLIENT_CERT, Malformed, REQUEST_ID, forwarded_client_cert, remove_hop_by_hop,
+        sanitise, sanitise_response,
+    },
     invalid::{Invalid, Problem},
     normalise::{Normalisation, Unnormalisable, normal_path, normalise},
     pattern::MAX_PATTERN_CHARS,

@@ -2,10 +2,12 @@
 
 mod access_log;
 mod clusters;
+mod messages;
 mod metrics;
 
 pub use self::{
-    access_log::{AccessLog, RequestRecord},
+    access_log::{AccessLog, Record, Request},
     clusters::clusters,
-    metrics::{Metrics, RequestCounts, RequestLabels, Side},
+    messages::Messages,
+    metrics::{Bytes, GRPC, Metrics, RequestCounts, RequestLabels, RequestTotals, Side},
 };

@@ -143,6 +143,7 @@ impl Dirty<'_> {
             self.unit(service);
             self.all(self.store.routes_of.get(service));
             for host in self.store.hosts_of(service) {
+                self.all(self.dependents.of_host.get(&host));
                 self.uses(&host);
             }
         }

@@ -7,10 +7,12 @@
 
 mod authorization;
 mod destination;
+mod enforcement;
 mod gateway_api;
 mod labels;
 mod matching;
 mod order;
+mod settings;
 mod virtual_service;
 mod visibility;
 
@@ -35,6 +37,7 @@ pub(super) use self::{
     destination::{destination, note_ignored},
     gateway_api::judge,
     labels::labels,
+    settings::settings,
     virtual_service::{is_for_mesh, note_without_effect},
 };
 use super::{context::Context, dependency::Use, hosts, warning::Warning};
@@ -112,9 +115,10 @@ pub(super) fn routes(
     routes.into_iter().map(encode).collect()
 }
 
-/// Returns whether a resource is a policy, for which traffic must not be ahead.
+/// Returns whether a resource is a policy, or says how one is applied: traffic must not be ahead.
 pub(super) fn is_policy(resource: &Resource) -> bool {
-    resource.name.as_str().starts_with(POLICY_PREFIX)
+    let name = resource.name.as_str();
+    name.starts_with(POLICY_PREFIX) || name == settings::NAME
 }
 
 /// Returns whether a resource says how requests are routed.

@@ -52,3 +52,6 @@ pub(super) const EXPORT_TO: &str = "networking.istio.io/exportTo";
 pub(super) const NO_AUTO_ADDRESS: &str = "networking.istio.io/enable-autoallocate-ip";
 /// Annotation of policies that are only reported.
 pub(super) const DRY_RUN: &str = "istio.io/dry-run";
+
+/// Scheme that principals are written without; with it, they are meant alike.
+pub(super) const SPIFFE_SCHEME: &str = "spiffe://";

@@ -32,6 +32,8 @@ pub enum Warning {
         /// Whether the policy denies: then its rules match more, otherwise they never match.
         denies: bool,
     },
+    /// A policy that is attached to something is not enforced there as it is written.
+    Attached(Flaw),
     /// A peer authentication with a selector in the root namespace.
     SelectorInRootNamespace,
     /// An older peer authentication of the same level is in force.
@@ -88,6 +90,21 @@ pub enum Warning {
     NotHttp(String),
 }
 
+/// Why a policy is not enforced as it is written where it is attached.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Flaw {
+    /// What it is attached to does not exist.
+    TargetMissing(String),
+    /// What it is attached to has no waypoint that could enforce it.
+    TargetUnbound(String),
+    /// It wants an external authorizer asked, of this name.
+    NoProvider(String),
+    /// Waypoints cannot read these fields.
+    Unreadable(Vec<String>),
+    /// These fields are about what waypoints never know of a request.
+    NeverKnown(Vec<String>),
+}
+
 // === impl Warning ===
 
 impl Warning {
@@ -101,6 +118,7 @@ impl Warning {
             | Self::CanaryIsWaypoint
             | Self::ExportedToAll
             | Self::NoEffect { .. } => false,
+            Self::Attached(flaw) => flaw.depends_on_others(),
             Self::UnusedPolicy
             | Self::OlderInForce(_)
             | Self::WaypointMissing(_)
@@ -124,6 +142,7 @@ impl Warning {
             Self::UnsupportedAction(_)
             | Self::OnlyAtWaypoint { .. }
             | Self::UnreachableAtWaypoint => "UnsupportedValue",
+            Self::Attached(flaw) => flaw.reason(),
             Self::SelectorInRootNamespace
             | Self::OlderInForce(_)
             | Self::NoEffect { .. }
@@ -153,6 +172,7 @@ impl fmt::Display for Warning {
                  targetRefs"
             ),
             Self::OnlyAtWaypoint { fields, denies } => only_at_waypoint(f, fields, *denies),
+            Self::Attached(flaw) => flaw.fmt(f),
             Self::SelectorInRootNamespace => f.write_str(SELECTOR_IN_ROOT_NAMESPACE),
             Self::OlderInForce(name) => {
                 write!(f, "has no effect, as {name} is older: remove one of them")
@@ -217,4 +237,68 @@ fn only_at_waypoint(f: &mut fmt::Formatter<'_>, fields: &[String], denies: bool)
         "{fields} can only be checked by a waypoint, so {effect}: attach the policy to a waypoint by \
          targetRefs"
     )
+}
+
+// === impl Flaw ===
+
+impl Flaw {
+    /// Returns whether the policy is accepted nevertheless.
+    pub fn is_accepted(&self) -> bool {
+        match self {
+            Self::NeverKnown(_) => true,
+            Self::TargetMissing(_)
+            | Self::TargetUnbound(_)
+            | Self::NoProvider(_)
+            | Self::Unreadable(_) => false,
+        }
+    }
+
+    fn depends_on_others(&self) -> bool {
+        match self {
+            Self::TargetMissing(_) | Self::TargetUnbound(_) => true,
+            Self::NoProvider(_) | Self::Unreadable(_) | Self::NeverKnown(_) => false,
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::TargetMissing(_) => "TargetNotFound",
+            Self::TargetUnbound(_) => "AncestorNotBound",
+            Self::NoProvider(_) | Self::Unreadable(_) | Self::NeverKnown(_) => "UnsupportedValue",
+        }
+    }
+}
+
+impl fmt::Display for Flaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TargetMissing(target) => write!(
+                f,
+                "{target} does not exist, so the policy guards nothing there: create it, or correct \
+                 targetRefs"
+            ),
+            Self::TargetUnbound(target) => write!(
+                f,
+                "{target} has no waypoint, so nobody enforces the policy there: label it or its \
+                 namespace with istio.io/use-waypoint"
+            ),
+            Self::NoProvider(provider) => write!(
+                f,
+                "provider {provider} cannot be asked, so what the rules match is refused: use action \
+                 ALLOW or DENY"
+            ),
+            Self::Unreadable(fields) => write!(
+                f,
+                "{} cannot be read by waypoints, so they refuse everything that the policy is for: \
+                 correct it",
+                fields.join(", ")
+            ),
+            Self::NeverKnown(fields) => write!(
+                f,
+                "{} is nothing that waypoints verify, so all requests count as being without: use \
+                 other conditions",
+                fields.join(", ")
+            ),
+        }
+    }
 }

@@ -21,8 +21,11 @@ use super::{
 use crate::{
     balance::{self, Labels},
     policy::GatewayKey,
-    route::Route,
+    route::{Normalisation, Route},
 };
+
+/// Name of the resource that holds for all requests.
+const SETTINGS: &str = "settings";
 
 /// A resource that a waypoint is told of.
 #[derive(Clone, Debug)]
@@ -39,6 +42,8 @@ pub enum MeshResource {
     Policy(Box<l7::Authorization>),
     /// Labels of a workload.
     Labels(WorkloadUid, Arc<Labels>),
+    /// What holds for all requests.
+    Settings(Normalisation),
 }
 
 /// Returns the subscriptions that together describe the mesh to the waypoint of a gateway.
@@ -84,6 +89,11 @@ fn read_l7(_: &str, content: &[u8]) -> Result<MeshResource, String> {
         Some(Kind::Labels(wire)) => {
             Ok(MeshResource::Labels(WorkloadUid(wire.uid.into()), Arc::new(wire.labels)))
         }
+        Some(Kind::Settings(wire)) => {
+            let how = l7::PathNormalisation::try_from(wire.path_normalisation);
+            let how = how.map_err(|unknown| format!("path_normalisation: {unknown}"))?;
+            Ok(MeshResource::Settings(how.into()))
+        }
         None => Err("is of a kind that this version does not know".to_owned()),
     }
 }
@@ -121,6 +131,9 @@ impl Snapshot {
             Change::Updated(_, MeshResource::Labels(uid, labels)) => {
                 self.labels.insert_mut(uid.clone(), labels);
                 self.touch_services_of(&uid);
+            }
+            Change::Updated(_, MeshResource::Settings(normalisation)) => {
+                self.normalisation = normalisation;
             }
             Change::Removed(name) if type_url == L7_TYPE => self.remove_l7(&name),
             Change::Removed(name) => {
@@ -296,6 +309,10 @@ impl Snapshot {
     }
 
     fn remove_l7(&mut self, name: &str) {
+        if name == SETTINGS {
+            self.normalisation = Normalisation::default();
+            return;
+        }
         match name.split_once('/') {
             Some(("route", _)) => self.remove_route(name),
             Some(("destination", rest)) => {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Instant,
@@ -18,7 +19,7 @@ use super::service::{Backend, ServiceView, route_to};
 use crate::{
     balance::{Instance, Labels, Statistics},
     policy::{GatewayKey, PolicySet, ServicePolicies},
-    route::{HttpRoute, ServiceRoutes},
+    route::{HttpRoute, Normalisation, ServiceRoutes},
 };
 
 /// The mesh at one moment. Cheap to clone.
@@ -46,6 +47,8 @@ pub struct Snapshot {
     pub(super) direct_policies: ServicePolicies,
     /// Whether policies have changed since they were put together.
     pub(super) policies_changed: bool,
+    /// How paths are spelled before anything is decided by them.
+    pub(super) normalisation: Normalisation,
     /// The gateway that declares this waypoint.
     pub(super) gateway: GatewayKey,
     pub(super) views: HashTrieMapSync<ServiceKey, Arc<ServiceView>>,
@@ -71,6 +74,17 @@ pub enum Target {
     Workload(Arc<Workload>, SocketAddr),
 }
 
+// === impl Target ===
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Service(view, port) => write!(f, "{}:{port}", view.service().key.hostname),
+            Self::Workload(_, address) => address.fmt(f),
+        }
+    }
+}
+
 // === impl Snapshot ===
 
 impl Snapshot {
@@ -93,6 +107,7 @@ impl Snapshot {
             policies: PolicySet::default(),
             direct_policies: ServicePolicies::default(),
             policies_changed: false,
+            normalisation: Normalisation::default(),
             gateway,
             views: HashTrieMapSync::default(),
             dirty: BTreeMap::new(),
@@ -135,6 +150,11 @@ impl Snapshot {
     /// Returns the labels of the workload at an address, as far as they are known.
     pub fn labels_at(&self, address: IpAddr) -> Option<&Arc<Labels>> {
         self.labels.get(&self.by_address.get(&address)?.uid)
+    }
+
+    /// Returns how paths are spelled before anything is decided by them.
+    pub fn normalisation(&self) -> Normalisation {
+        self.normalisation
     }
 
     /// Returns this waypoint.

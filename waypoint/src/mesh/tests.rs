@@ -19,7 +19,7 @@ use super::{service::MANY_ENDPOINTS, *};
 use crate::{
     balance::Context,
     policy::{GatewayKey, Peer, Subject, Verdict},
-    route::{Action, Client, Found, RequestHead},
+    route::{Action, Client, Found, Normalisation, RequestHead},
 };
 
 const HOST: &str = "cart.shop.svc.cluster.local";
@@ -239,6 +239,29 @@ fn labels(workload: &str, version: &str) -> Kind {
 
 fn address(text: &str) -> SocketAddr {
     text.parse().unwrap()
+}
+
+#[test]
+fn paths_are_normalised_as_the_mesh_says_and_as_usual_once_it_says_nothing() {
+    let mut told = Told::nothing();
+    assert_eq!(told.0.normalisation(), Normalisation::Base);
+    for (wire, expected) in [
+        (l7::PathNormalisation::None, Normalisation::None),
+        (l7::PathNormalisation::MergeSlashes, Normalisation::MergeSlashes),
+        (l7::PathNormalisation::DecodeAndMergeSlashes, Normalisation::DecodeAndMergeSlashes),
+        (l7::PathNormalisation::Base, Normalisation::Base),
+        (l7::PathNormalisation::MergeSlashes, Normalisation::MergeSlashes),
+    ] {
+        let settings = l7::Settings { path_normalisation: wire.into() };
+        told.l7("settings", Kind::Settings(settings));
+        assert_eq!(told.0.normalisation(), expected);
+    }
+    let unknown = Kind::Settings(l7::Settings { path_normalisation: 9 });
+    let content = l7::Resource { kind: Some(unknown) }.encode_to_vec();
+    assert!(told.read(L7_TYPE, "settings", &content).is_err());
+    assert_eq!(told.0.normalisation(), Normalisation::MergeSlashes);
+    told.removed(L7_TYPE, "settings");
+    assert_eq!(told.0.normalisation(), Normalisation::Base);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::{num::NonZeroU16, rc::Rc, sync::Arc, time::Instant};
 
 use http::{
-    HeaderName, HeaderValue, Uri, Version as HttpVersion,
+    HeaderMap, HeaderName, HeaderValue, Uri, Version as HttpVersion,
     header::{HOST, SET_COOKIE},
     request::Parts,
     uri::{PathAndQuery, Scheme},
@@ -26,11 +26,11 @@ use super::{
 };
 use crate::{
     balance::{self, Cluster, Context, NoEndpoint, Permit, Picked, Tried},
-    mesh::Backend,
+    mesh::{Backend, Way},
     route::{
-        Destination, Flag, Forward, HttpRoute, LocalReply, Means, Mirror, Next, Outcome,
-        RequestHead, ResetReason, Tries, authority, remove_hop_by_hop, sanitise_response,
-        set_authority, split_port,
+        Destination, FORWARDED_CLIENT_CERT, Flag, Forward, HttpRoute, LocalReply, Means, Mirror,
+        Next, Outcome, RequestHead, ResetReason, Tries, authority, remove_hop_by_hop,
+        sanitise_response, set_authority, split_port,
     },
 };
 
@@ -224,7 +224,9 @@ async fn send_copy(
     let Ok(picked) = picked else { return Ok(()) };
     let version = version_to(backend, copy.version);
     let wanted = wanted(connection, backend, &cluster, &picked, version, &copy);
-    let request = Request::from_parts(addressed(copy, version)?, body);
+    let mut copy = addressed(copy, version)?;
+    introduce(connection, &wanted.way, &mut copy.headers);
+    let request = Request::from_parts(copy, body);
     let response = connection.worker.upstreams.send(&wanted, request).await?;
     // Read to its end, so that the connection can be used again.
     let mut body = response.into_body();
@@ -310,6 +312,7 @@ impl Attempts<'_> {
             self.request,
         );
         wanted.switch.clone_from(&self.switch);
+        introduce(self.connection, &wanted.way, &mut parts.headers);
         let request = Request::from_parts(parts, Body::Kept(self.body.read()));
         let begun = tokio::time::Instant::now();
         let sending = self.connection.worker.upstreams.send(&wanted, request);
@@ -355,6 +358,13 @@ fn wanted(
         opening,
         switch: None,
         client: connection.client,
+    }
+}
+
+/// Tells an endpoint who asks, if it is one of the mesh: who is outside has no business with it.
+fn introduce(connection: &Connection, way: &Way, headers: &mut HeaderMap) {
+    if let (Way::Tunnel(..), Some(client)) = (way, connection.client_cert()) {
+        headers.insert(FORWARDED_CLIENT_CERT, client.clone());
     }
 }
 

@@ -128,7 +128,7 @@ impl Tunnel {
         let Switched { io, held: _held } = self.endpoint;
         let mut endpoint = Watched::new(io);
         let ended = pass(&mut client, &mut endpoint, Some(DEFAULT_TCP_IDLE_TIMEOUT)).await;
-        finished.passed(client.read, endpoint.read);
+        finished.passed(client.read().get(), endpoint.read().get());
         match ended {
             Passed::Whole => finished.completed(),
             // Without an end the client is known to have gone away.
