@@ -8,9 +8,10 @@
 //! own namespace only, by the names of Kubernetes and of no other providers; it sends upgrades
 //! (WebSocket) on in HTTP/1.1, and as extended CONNECTs (RFC 8441) to endpoints that are declared to
 //! speak HTTP/2, of which those that take none are not asked: the answer is 503 with the flag `UR`, as
-//! if they had reset it; it reaches no endpoints behind gateways of other networks; it asks nobody else
-//! whether a request may pass, so what a CUSTOM policy matches is refused; `perTryTimeout` holds until
-//! an answer begins.
+//! if they had reset it; it looks up no host name with a wildcard (resolution `DYNAMIC_DNS`), and knows
+//! no endpoints of resolution `NONE`; it reaches no endpoints behind gateways of other networks; it asks
+//! nobody else whether a request may pass, so what a CUSTOM policy matches is refused; `perTryTimeout`
+//! holds until an answer begins.
 #![forbid(unsafe_code)]
 
 pub mod balance;

@@ -156,11 +156,7 @@ impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::UnusedPolicy => f.write_str("selects no workload: check the selector's labels"),
-            Self::UnsupportedAction(action) => write!(
-                f,
-                "action {action} has no effect without a waypoint: attach the policy to one by \
-                 targetRefs"
-            ),
+            Self::UnsupportedAction(action) => unsupported_action(f, action),
             Self::OnlyAtWaypoint { fields, denies } => only_at_waypoint(f, fields, *denies),
             Self::Attached(flaw) => flaw.fmt(f),
             Self::SelectorInRootNamespace => f.write_str(SELECTOR_IN_ROOT_NAMESPACE),
@@ -202,6 +198,13 @@ impl fmt::Display for Warning {
             Self::Route(flaw) => flaw.fmt(f),
         }
     }
+}
+
+fn unsupported_action(f: &mut fmt::Formatter<'_>, action: &str) -> fmt::Result {
+    write!(
+        f,
+        "action {action} has no effect without a waypoint: attach the policy to one by targetRefs"
+    )
 }
 
 fn only_at_waypoint(f: &mut fmt::Formatter<'_>, fields: &[String], denies: bool) -> fmt::Result {

@@ -8,6 +8,7 @@ mod deployed;
 mod extended;
 mod grpc;
 mod hostile;
+mod http2_endpoints;
 mod names;
 mod origins;
 mod outage;
