@@ -92,10 +92,12 @@ impl Lookups {
     /// that it has: whoever provides the service may still be there.
     pub async fn changed(&mut self) -> (Arc<str>, Arc<[IpAddr]>) {
         loop {
-            let Some(ended) = self.running.join_next().await else { return pending().await };
+            let ended = self.running.join_next_with_id().await;
+            let Some(ended) = ended else { return pending().await };
             // Otherwise it is not wanted any more.
-            let Ok(Answer { name, addresses }) = ended else { continue };
-            if !self.names.contains_key(&name) {
+            let Ok((task, Answer { name, addresses })) = ended else { continue };
+            // One that ended before it ceased to be wanted may be followed by another by then.
+            if self.names.get(&name).is_none_or(|known| known.task.id() != task) {
                 continue;
             }
             let task = self.look_up(name.clone(), REFRESH);
@@ -189,6 +191,21 @@ mod tests {
         assert!(begun.elapsed() >= REFRESH);
         lookups.want(&names(&["fails.example"]));
         assert!(timeout(REFRESH * 10, lookups.changed()).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_that_is_wanted_again_is_looked_up_no_more_often() {
+        let mut lookups = Lookups::with(turning);
+        lookups.want(&names(&["turns.example"]));
+        // Its answer is there, and nobody has taken it.
+        sleep(REFRESH / 2).await;
+        lookups.want(&names(&[]));
+        lookups.want(&names(&["turns.example"]));
+        lookups.changed().await;
+        let begun = Instant::now();
+        lookups.changed().await;
+        lookups.changed().await;
+        assert!(begun.elapsed() >= REFRESH * 2);
     }
 
     #[tokio::test(start_paused = true)]
