@@ -94,7 +94,7 @@ pub(crate) fn routes(mesh: &Mesh) -> Vec<l7::Route> {
         .into_values()
         .filter_map(|kind| match kind {
             L7::Route(route) => Some(route),
-            L7::Destination(_) | L7::Authorization(_) | L7::Labels(_) => None,
+            L7::Destination(_) | L7::Authorization(_) | L7::Labels(_) | L7::Settings(_) => None,
         })
         .collect();
     let service = |route: &l7::Route| route.service.clone().map(|s| (s.namespace, s.hostname));

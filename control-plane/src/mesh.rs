@@ -37,9 +37,9 @@ use std::{
 pub(crate) use self::waypoint::made as waypoint_names;
 pub use self::{
     automatic::{PROVIDED, PROVIDED_LABEL, Provision},
-    judgement::{Judgement, ParentJudgement, condition_of, is_judged},
+    judgement::{Condition, Judgement, ParentJudgement, is_judged},
     options::{AbsentWaypoint, Enrolment, Options},
-    warning::Warning,
+    warning::{Flaw, Warning},
     waypoint::WAYPOINT_CLASS,
 };
 use self::{
@@ -74,6 +74,8 @@ pub struct Computed {
     pub services: u64,
     /// Policies of both kinds.
     pub policies: u64,
+    /// Objects of the Gateway API with routes, for a service.
+    pub routes: u64,
 }
 
 /// All objects, and what proxies are told because of them.
@@ -84,7 +86,7 @@ pub struct Mesh {
     store: Store,
     outcomes: Outcomes,
     warnings: BTreeMap<ObjectKey, Vec<Warning>>,
-    judgements: BTreeMap<ObjectKey, Judgement>,
+    judgements: BTreeMap<ObjectKey, (Condition, Judgement)>,
     /// Of routes that are attached to services.
     parents: BTreeMap<ObjectKey, Vec<ParentJudgement>>,
     computed: Computed,
@@ -149,12 +151,12 @@ impl Mesh {
     }
 
     /// Returns what the status of objects has to say.
-    pub fn judgements(&self) -> impl Iterator<Item = (&ObjectKey, &Judgement)> {
+    pub fn judgements(&self) -> impl Iterator<Item = (&ObjectKey, &(Condition, Judgement))> {
         self.judgements.iter()
     }
 
     /// Returns what the status of an object has to say, if anything.
-    pub fn judgement(&self, key: &ObjectKey) -> Option<&Judgement> {
+    pub fn judgement(&self, key: &ObjectKey) -> Option<&(Condition, Judgement)> {
         self.judgements.get(key)
     }
 
@@ -310,6 +312,7 @@ impl Mesh {
     /// Computes a unit anew; returns what depends on its outcome.
     fn compute(&mut self, unit: &Unit, diff: &mut Diff) -> Moved {
         let mut context = Context::new(&self.store, &self.options, &self.settings);
+        context.before = self.outcomes.take_lowered(unit);
         let mut resources = match unit {
             Unit::Object(key) => of_key(&mut context, key, &mut self.computed),
             Unit::StrictPolicy => policy::strict_policy(&context).into_iter().collect(),
@@ -340,7 +343,8 @@ impl Mesh {
                 None
             }
         };
-        let Context { warnings, depends_on, further, .. } = context;
+        let Context { warnings, depends_on, further, lowered, newly_lowered, .. } = context;
+        self.computed.routes += newly_lowered;
         resources.extend(further);
         if let Unit::Object(key) = unit {
             match judgement {
@@ -357,7 +361,7 @@ impl Mesh {
                 self.warnings.insert(key.clone(), warnings);
             }
         }
-        self.outcomes.replace(unit, resources, depends_on, diff)
+        self.outcomes.replace(unit, (resources, lowered), depends_on, diff)
     }
 
     /// Returns whether an object is a policy with a selector that selects nothing.
@@ -379,13 +383,16 @@ fn of_key(context: &mut Context<'_>, key: &ObjectKey, computed: &mut Computed) -
         Object::Service(_) | Object::ServiceEntry(_) => &mut computed.services,
         Object::AuthorizationPolicy(_) | Object::PeerAuthentication(_) => &mut computed.policies,
         // Nothing much.
-        Object::Gateway(_) | Object::VirtualService(_) => return of_object(context, object),
-        Object::MeshConfig(_)
-        | Object::Namespace(_)
+        Object::Gateway(_)
+        | Object::MeshConfig(_)
+        | Object::DestinationRule(_)
+        | Object::VirtualService(_) => {
+            return of_object(context, object);
+        }
+        Object::Namespace(_)
         | Object::Node(_)
         | Object::ServiceAccount(_)
         | Object::Secret(_)
-        | Object::DestinationRule(_)
         | Object::HttpRoute(_)
         | Object::GrpcRoute(_)
         | Object::TlsRoute(_)
@@ -418,16 +425,21 @@ fn of_object(context: &mut Context<'_>, object: &Object) -> Vec<Resource> {
             policy::of_peer_authentication(context, object).into_iter().collect()
         }
         Object::Gateway(gateway) => waypoint::policy_of(context, gateway).into_iter().collect(),
+        Object::DestinationRule(rule) => {
+            l7::note_ignored(context, rule);
+            Vec::new()
+        }
+        Object::MeshConfig(config) => {
+            l7::settings(context, &config.metadata.name).into_iter().collect()
+        }
         Object::VirtualService(service) => {
             l7::note_without_effect(context, service);
             Vec::new()
         }
-        Object::MeshConfig(_)
-        | Object::Namespace(_)
+        Object::Namespace(_)
         | Object::Node(_)
         | Object::ServiceAccount(_)
         | Object::Secret(_)
-        | Object::DestinationRule(_)
         | Object::HttpRoute(_)
         | Object::GrpcRoute(_)
         | Object::TlsRoute(_)

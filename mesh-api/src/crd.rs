@@ -33,7 +33,10 @@ pub use self::{
         AllowedRoutes, Gateway, GatewayAddress, GatewayStatus, Listener, RouteNamespaces,
         RouteOrigin,
     },
-    mesh_config::{DefaultTrafficPolicy, MeshConfig, OutboundMode, OutboundTrafficPolicy},
+    mesh_config::{
+        DefaultTrafficPolicy, MeshConfig, NormalizationType, OutboundMode, OutboundTrafficPolicy,
+        PathNormalization,
+    },
     mesh_route::{
         BackendReference, Fraction, GrpcMethod, GrpcRoute, GrpcRouteMatch, GrpcRule, HeaderFilter,
         HttpRoute, HttpRouteMatch, HttpRule, ParentReference, PathModifier, RouteCors, RouteFilter,

@@ -23,6 +23,14 @@ pub fn namespace(name: &str, labels: &str) -> String {
     format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}, labels: {{{labels}}}}}\n")
 }
 
+/// Returns the mesh configuration, of which `fields` is a line of YAML.
+pub fn mesh_config(fields: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio, namespace: istio-system}}\n\
+         data:\n  mesh: |\n    {fields}\n"
+    )
+}
+
 /// Returns a running pod with the label `app`, its own name, and further `labels`.
 pub fn pod(pod: &Pod, labels: &str) -> String {
     labelled_pod(pod, &format!("app: {}, {labels}", pod.name()))

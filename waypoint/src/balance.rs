@@ -40,8 +40,8 @@ pub use endpoint::{Endpoint, Instance, Labels, Outcome, Picked, Tried};
 pub use limits::{Overflow, Permit};
 pub use policy::{
     Algorithm, ConnectionPool, ConsistentHash, DEFAULT_CONNECT_TIMEOUT, DEFAULT_IDLE_TIMEOUT,
-    Distribution, HashCookie, HashKey, HashTable, HttpVersion, InvalidPolicy, Keepalive,
-    LocalityPattern, LocalityPolicy, OutlierDetection, Policy, PreferredLabel, Problem,
+    Distribution, HashCookie, HashKey, HashTable, Http2Keepalive, HttpVersion, InvalidPolicy,
+    Keepalive, LocalityPattern, LocalityPolicy, OutlierDetection, Policy, PreferredLabel, Problem,
     RegionFailover, RetryBudget, Warmup,
 };
 pub use shared::Statistics;

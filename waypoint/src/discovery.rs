@@ -1,7 +1,7 @@
-//! The mesh as the control plane describes it: followed, turned into snapshots, kept while the
-//! control plane is away.
+//! The mesh as the control plane describes it, with the addresses of what it names: followed, turned
+//! into snapshots, kept while the control plane is away.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use fairlead_component::readiness::Gate;
 use fairlead_tunnel::identity::IdentityStore;
@@ -9,6 +9,8 @@ use mesh_api::xds_client::{Event, StreamEnd, StreamLog, Update};
 use tokio::sync::{mpsc, watch};
 
 use crate::{
+    limits::MAX_NAMES,
+    lookups::Lookups,
     mesh::{MeshResource, Snapshot},
     proxy::worker::Shared,
 };
@@ -22,6 +24,7 @@ pub struct Discovery {
     shared: Arc<Shared>,
     identities: IdentityStore,
     next: Snapshot,
+    lookups: Lookups,
     known: Gate,
     configured: watch::Sender<bool>,
     log: StreamLog,
@@ -34,7 +37,8 @@ impl Discovery {
     pub fn new(shared: Arc<Shared>, identities: IdentityStore, known: Gate) -> Self {
         let next = Snapshot::clone(&shared.snapshot.load());
         let configured = watch::Sender::new(false);
-        Self { shared, identities, next, known, configured, log: StreamLog::default() }
+        let (lookups, log) = (Lookups::default(), StreamLog::default());
+        Self { shared, identities, next, lookups, known, configured, log }
     }
 
     /// Returns what becomes true once the mesh is known.
@@ -44,11 +48,15 @@ impl Discovery {
 
     /// Applies all that comes by `events`. Returns when nothing more can come.
     pub async fn follow(mut self, mut events: mpsc::Receiver<Event<MeshResource>>) {
-        while let Some(event) = events.recv().await {
-            match event {
-                Event::Connected => self.connected(),
-                Event::Update(update) => self.take(update),
-                Event::Disconnected(end) => self.disconnected(&end),
+        loop {
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(Event::Connected) => self.connected(),
+                    Some(Event::Update(update)) => self.take(update),
+                    Some(Event::Disconnected(end)) => self.disconnected(&end),
+                    None => return,
+                },
+                (name, addresses) = self.lookups.changed() => self.found(name, addresses),
             }
         }
     }
@@ -76,13 +84,36 @@ impl Discovery {
         if !synced {
             return;
         }
-        self.next.settle();
-        self.shared.snapshot.store(Arc::new(self.next.clone()));
+        self.publish();
+        self.look_up();
         if !*self.configured.borrow() {
             let (workloads, services, routes) = self.next.counts();
             tracing::info!(workloads, services, routes, "the mesh is known");
             self.known.open();
             self.configured.send_replace(true);
+        }
+    }
+
+    fn publish(&mut self) {
+        self.next.settle();
+        self.shared.snapshot.store(Arc::new(self.next.clone()));
+    }
+
+    /// Has the names of endpoints looked up that traffic may go to.
+    fn look_up(&mut self) {
+        let mut names = self.next.names();
+        if names.len() > MAX_NAMES {
+            self.shared.metrics.limit("names").inc();
+            names = names.into_iter().take(MAX_NAMES).collect::<BTreeSet<_>>();
+        }
+        self.lookups.want(&names);
+    }
+
+    fn found(&mut self, name: Arc<str>, addresses: Arc<[IpAddr]>) {
+        tracing::debug!(%name, ?addresses, "endpoints were looked up");
+        self.next.found(name, addresses);
+        if *self.configured.borrow() {
+            self.publish();
         }
     }
 }

@@ -21,6 +21,7 @@
 //! | `request_time` | `--request-timeout`; the answer is 408, or what has begun is reset |
 //! | `tcp_idle` | [`DEFAULT_TCP_IDLE_TIMEOUT`], or `connectionPool.tcp.idleTimeout` of a destination rule, for connections that are not HTTP or not any longer; it is reset |
 //! | `interim_answers` | [`MAX_INTERIM_ANSWERS`]; the answer is 502 with the flag `UPE` |
+//! | `names` | [`MAX_NAMES`]; services that have only further ones are answered 503 with the flag `UH` |
 //! | `answer_frames` | as `request_frames` for a connection to an endpoint that speaks HTTP/2; the answer is the same |
 //!
 //! Requests over HTTP/1 that can be read in two ways are answered 400 and counted by
@@ -34,6 +35,7 @@
 //! | [`MAX_KEPT_BYTES`] | the request is not tried again, and not mirrored |
 //! | [`MAX_IDLE_CONNECTIONS`] | the one that waits longest is closed |
 //! | [`CLIENT_IDLE_TIMEOUT`] | the connection is closed |
+//! | [`MAX_LOOKUPS`] | further host names of endpoints wait until one has been looked up |
 //! | limits of a destination rule | the answer is 503 with the flag `UO` |
 
 use std::{num::NonZeroUsize, time::Duration};
@@ -83,3 +85,13 @@ pub const DEFAULT_MAX_PEER_TUNNELS: NonZeroUsize = NonZeroUsize::new(1 << 12).un
 /// Connections from one address, through tunnels, unless an operator wants otherwise: more than a
 /// client has ephemeral ports for to one port.
 pub const DEFAULT_MAX_PEER_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(1 << 15).unwrap();
+
+/// Host names whose addresses are looked up for endpoints: each costs a lookup every few seconds.
+pub const MAX_NAMES: usize = 1 << 10;
+
+/// Lookups of host names at once: each takes a thread until the resolver of the system has answered.
+pub const MAX_LOOKUPS: usize = 16;
+
+/// Time after which the bytes of a connection that goes on are counted (Istio's), and after which a
+/// policy that has come is held against it.
+pub const REVIEW_INTERVAL: Duration = Duration::from_secs(5);

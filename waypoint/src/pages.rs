@@ -16,7 +16,7 @@ use fairlead_component::{
     readiness::Readiness,
 };
 use fairlead_tunnel::identity::{self, IdentityStore};
-use fairlead_waypoint::{cli::RunArgs, proxy::worker::Shared};
+use fairlead_waypoint::{cli::RunArgs, proxy::worker::Shared, telemetry::clusters};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -67,8 +67,9 @@ impl Pages<'_> {
         let pages = Admin { shared: shared.clone(), identities: identities.clone(), levels, quit };
         Ok(async move {
             let full = &shared.metrics.full;
+            let encode = || shared.metrics.encode(&clusters(shared.snapshot.load().statistics()));
             tokio::select! {
-                never = serve_metrics(&metrics, || shared.metrics.encode(), full) => never,
+                never = serve_metrics(&metrics, encode, full) => never,
                 never = serve_readiness(&ready, &readiness, full) => never,
                 never = serve("admin", &admin, &pages, full) => never,
                 () = pending() => {}

@@ -87,6 +87,8 @@ pub enum Claim {
 struct Policy {
     key: PolicyKey,
     action: Action,
+    /// Whether what it decides is told and not done.
+    is_on_trial: bool,
     targets: Box<[Target]>,
     /// Any of them suffices.
     rules: Box<[Rule]>,
@@ -99,7 +101,7 @@ enum Action {
     Deny,
     /// Refused: whoever would have to be asked cannot be.
     Custom,
-    /// Noted.
+    /// Told.
     Audit,
 }
 
@@ -127,8 +129,11 @@ type Clause = Box<[Check]>;
 pub struct Decision {
     /// Whether it goes on.
     pub verdict: Verdict,
-    /// Whether a policy wants it noted.
-    pub audited: bool,
+    /// The policy that wants it told of, if one does.
+    pub audited: Option<PolicyKey>,
+    /// What policies on trial would have decided; none if they would have let it pass unnamed, as
+    /// without any.
+    pub on_trial: Option<Verdict>,
 }
 
 /// Whether a request goes on.

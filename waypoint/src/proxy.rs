@@ -16,6 +16,7 @@ mod local_executor;
 mod prefixed;
 pub mod progress;
 mod replay;
+mod session;
 mod tcp;
 mod upgrade;
 mod upstream;

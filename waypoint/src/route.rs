@@ -42,7 +42,10 @@ pub use self::{
     head::{RequestHead, authority},
     headers::{HeaderMutation, set_authority},
     http_route::{Action, DirectResponse, HttpRoute, MAX_DIRECT_RESPONSE_BYTES},
-    hygiene::{Malformed, REQUEST_ID, remove_hop_by_hop, sanitise, sanitise_response},
+    hygiene::{
+        FORWARDED_CLIENT_CERT, Malformed, REQUEST_ID, forwarded_client_cert, remove_hop_by_hop,
+        sanitise, sanitise_response,
+    },
     invalid::{Invalid, Problem},
     normalise::{Normalisation, Unnormalisable, normal_path, normalise},
     pattern::MAX_PATTERN_CHARS,
@@ -105,6 +108,20 @@ impl Route {
             Traffic::Http(_) => true,
             Traffic::Tcp(_) => false,
         }
+    }
+
+    /// Returns the services that it leads to.
+    fn destinations(&self) -> impl Iterator<Item = &ServiceKey> {
+        let (split, mirrors) = match &self.traffic {
+            Traffic::Http(http) => match &http.action {
+                Action::Forward(forward) => (Some(&forward.destinations), &forward.mirrors[..]),
+                Action::Redirect(_) | Action::Respond(_) => (None, &[][..]),
+            },
+            Traffic::Tcp(tcp) => (Some(&tcp.destinations), &[][..]),
+        };
+        let destinations = split.into_iter().flat_map(Split::destinations);
+        let services = destinations.map(|destination| &destination.service);
+        services.chain(mirrors.iter().map(|mirror| &mirror.service))
     }
 }
 

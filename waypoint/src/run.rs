@@ -62,7 +62,10 @@ const TICK: Duration = Duration::from_millis(500);
 pub(crate) fn run(args: &RunArgs) -> Result<()> {
     let log = logging::init(args.log_format, &args.log_level)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve(args, &log))
+    let served = runtime.block_on(serve(args, &log));
+    // A name that is being looked up is not waited for.
+    runtime.shutdown_background();
+    served
 }
 
 async fn serve(args: &RunArgs, log: &Guard) -> Result<()> {

@@ -23,12 +23,13 @@ use tracing::{debug, info, warn};
 
 pub(super) use self::amend::amended;
 use self::{
+    amend::amended_all,
     parents::amended_parents,
     tries::{Outcome, Tries},
 };
 use crate::{
     feed::Standing,
-    mesh::condition_of,
+    mesh::Condition,
     object::{ObjectKey, ObjectKind},
     source::kubernetes::Stamp,
 };
@@ -110,7 +111,7 @@ fn due(standing: &Standing, tries: &Tries) -> Vec<Write> {
         if tries.have(key, &stamp.version) {
             return None;
         }
-        let conditions = amended(condition_of(key.kind)?, stamp, judgement, &now)?;
+        let conditions = amended_all(Condition::all_of(key.kind), stamp, judgement, &now)?;
         Some(Write::of(key, stamp, json!({ "conditions": conditions })))
     });
     let most = WRITES_PER_ROUND - due.len();

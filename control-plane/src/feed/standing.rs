@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::watch;
 
 use crate::{
-    mesh::{Judgement, Mesh, ParentJudgement, Provision},
+    mesh::{Condition, Judgement, Mesh, ParentJudgement, Provision},
     object::ObjectKey,
     source::kubernetes::{Stamp, Stamps},
 };
@@ -42,7 +42,7 @@ impl Standing {
     pub fn look<T>(
         &self,
         most: usize,
-        mut look: impl FnMut(&ObjectKey, &Stamp, Option<&Judgement>) -> Option<T>,
+        mut look: impl FnMut(&ObjectKey, &Stamp, Option<&(Condition, Judgement)>) -> Option<T>,
     ) -> Vec<T> {
         // In the order in which they are written.
         let mesh = self.mesh.read().unwrap_or_else(PoisonError::into_inner);

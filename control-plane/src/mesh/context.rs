@@ -3,12 +3,17 @@
 use std::sync::Arc;
 
 use mesh_api::{
-    crd::{DefaultTrafficPolicy, LocalitySettings, MeshConfig, OutboundMode, VirtualRetries},
+    crd::{
+        DefaultTrafficPolicy, LocalitySettings, MeshConfig, NormalizationType, OutboundMode,
+        TcpSettings, VirtualRetries,
+    },
+    proto::l7::PathNormalisation,
     workload::UnknownDestinations,
 };
 
 use super::{
     dependency::Dependencies,
+    l7::LoweredRoutes,
     options::{Enrolment, Options},
     store::Store,
     warning::Warning,
@@ -38,9 +43,14 @@ pub(super) struct Settings {
     pub(super) default_retries: Option<VirtualRetries>,
     /// How services are used where no destination rule says it.
     pub(super) default_policy: DefaultTrafficPolicy,
+    /// How long a connection may take to be made and how it is probed, where no destination rule says
+    /// it; none for the usual way.
+    pub(super) default_connections: Option<TcpSettings>,
     /// How endpoints are chosen by where they are, where neither a destination rule nor the service
     /// says it; none for the usual way.
     pub(super) default_locality: Option<LocalitySettings>,
+    /// How waypoints spell paths before they decide by them.
+    pub(super) path_normalisation: PathNormalisation,
     /// What becomes of connections to addresses that the mesh does not know; none if nothing is said,
     /// which leaves it to each proxy.
     pub(super) unknown_destinations: Option<UnknownDestinations>,
@@ -53,6 +63,15 @@ pub(super) enum Binding {
     Bound(ObjectName),
     /// It is not, or not as it asks for.
     Refused(Warning),
+}
+
+/// Who enforces a policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Enforcer {
+    /// A waypoint, and for what.
+    pub(super) name: String,
+    /// Whether what is for it has to pass it.
+    pub(super) is_required: bool,
 }
 
 /// What a computation sees, and what it notes.
@@ -70,6 +89,14 @@ pub(super) struct Context<'a> {
     pub(super) further: Vec<Resource>,
     /// What became of the object's waypoint, if it is a service that names one.
     pub(super) binding: Option<Binding>,
+    /// Who enforces the object, if it is a policy that is attached to something.
+    pub(super) enforced_at: Vec<Enforcer>,
+    /// Routes that came out last time, of which what is as it was is taken.
+    pub(super) before: LoweredRoutes,
+    /// Routes that come out besides.
+    pub(super) lowered: LoweredRoutes,
+    /// How many objects' routes among them are not as before.
+    pub(super) newly_lowered: u64,
 }
 
 // === impl Settings ===
@@ -77,8 +104,10 @@ pub(super) struct Context<'a> {
 impl Settings {
     /// Returns the settings in force.
     pub(super) fn new(store: &Store, options: &Options) -> Self {
-        let name = ObjectName::new(options.system_namespace.clone(), "istio");
-        let config = store.mesh_config(&name).map(|config| config.spec.clone()).unwrap_or_default();
+        let config = store
+            .mesh_config(&config_name(options))
+            .map(|config| config.spec.clone())
+            .unwrap_or_default();
         let unknown_destinations = unknown_destinations(&config);
         let root = config.root_namespace.filter(|name| !name.is_empty());
         let trust_domain = config.trust_domain.filter(|name| name != DEFAULT_TRUST_DOMAIN);
@@ -90,10 +119,22 @@ impl Settings {
             default_rule_export: config.default_destination_rule_export_to,
             default_retries: config.default_http_retry_policy,
             default_policy: config.default_traffic_policy,
+            default_connections: Some(TcpSettings {
+                connect_timeout: config.connect_timeout,
+                tcp_keepalive: config.tcp_keepalive,
+                ..TcpSettings::default()
+            })
+            .filter(|written| *written != TcpSettings::default()),
             default_locality: Some(config.locality_lb_setting).filter(|written| !is_usual(written)),
+            path_normalisation: path_normalisation(config.path_normalization.normalization),
             unknown_destinations,
         }
     }
+}
+
+/// Returns the name of the config map that has the settings.
+pub(super) fn config_name(options: &Options) -> ObjectName {
+    ObjectName::new(options.system_namespace.clone(), "istio")
 }
 
 /// Returns whether the nearest endpoints are preferred, and nothing else is said.
@@ -101,6 +142,15 @@ fn is_usual(locality: &LocalitySettings) -> bool {
     let LocalitySettings { distribute, failover, failover_priority, enabled } = locality;
     let is_empty = distribute.is_empty() && failover.is_empty() && failover_priority.is_empty();
     is_empty && *enabled != Some(false)
+}
+
+fn path_normalisation(written: NormalizationType) -> PathNormalisation {
+    match written {
+        NormalizationType::Default | NormalizationType::Base => PathNormalisation::Base,
+        NormalizationType::None => PathNormalisation::None,
+        NormalizationType::MergeSlashes => PathNormalisation::MergeSlashes,
+        NormalizationType::DecodeAndMergeSlashes => PathNormalisation::DecodeAndMergeSlashes,
+    }
 }
 
 fn unknown_destinations(config: &MeshConfig) -> Option<UnknownDestinations> {
@@ -124,6 +174,10 @@ impl<'a> Context<'a> {
             waypoints: Vec::new(),
             further: Vec::new(),
             binding: None,
+            enforced_at: Vec::new(),
+            before: LoweredRoutes::new(),
+            lowered: LoweredRoutes::new(),
+            newly_lowered: 0,
         }
     }
 

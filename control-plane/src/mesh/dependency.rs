@@ -71,6 +71,20 @@ pub(super) enum Namespaces {
     All,
 }
 
+// === impl Dependencies ===
+
+impl Dependencies {
+    /// Adds what something else depends on.
+    pub(super) fn add(&mut self, other: &Self) {
+        let Self { gateways, hosts, uses, client_labels, credentials } = other;
+        self.gateways.extend(gateways.iter().cloned());
+        self.hosts.extend(hosts.iter().cloned());
+        self.uses.extend(uses.iter().cloned());
+        self.client_labels |= client_labels;
+        self.credentials.extend(credentials.iter().cloned());
+    }
+}
+
 // === impl Namespaces ===
 
 impl Default for Namespaces {

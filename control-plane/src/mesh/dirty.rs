@@ -70,6 +70,11 @@ impl Dirty<'_> {
             Object::DestinationRule(rule) => {
                 let host = self.store.expanded(&key.name.namespace, &rule.spec.host);
                 self.uses(&host);
+                self.unit(&key);
+                for name in self.store.destination_rules.get(&(key.name.namespace, host)) {
+                    let (kind, name) = (ObjectKind::DestinationRule, name.clone());
+                    self.unit(&ObjectKey { kind, name });
+                }
             }
             Object::HttpRoute(_)
             | Object::GrpcRoute(_)
@@ -151,6 +156,7 @@ impl Dirty<'_> {
             self.unit(service);
             self.all(self.store.routes_of.get(service));
             for host in self.store.hosts_of(service) {
+                self.all(self.dependents.of_host.get(&host));
                 self.uses(&host);
             }
         }

@@ -9,10 +9,13 @@
 mod authorization;
 mod credential;
 mod destination;
+mod enforcement;
 mod gateway_api;
 mod labels;
+mod lowered;
 mod matching;
 mod order;
+mod settings;
 mod virtual_service;
 mod visibility;
 
@@ -32,12 +35,15 @@ use mesh_api::{
     xds_client::EVERY_WAYPOINT,
 };
 
+use self::lowered::Summary;
 pub(super) use self::{
     authorization::of_policy,
     credential::credential,
-    destination::destination,
+    destination::{destination, note_ignored},
     gateway_api::judge,
     labels::labels,
+    lowered::{LoweredRoutes, resources as lowered_resources},
+    settings::settings,
     virtual_service::{is_for_mesh, note_without_effect},
 };
 use super::{context::Context, dependency::Use, hosts, warning::Warning};
@@ -56,7 +62,7 @@ const ROUTE_PREFIX: &str = "route/";
 const DESTINATION_PREFIX: &str = "destination/";
 
 /// A service that routes are computed for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Scope {
     /// The service.
     service: ServiceRef,
@@ -68,6 +74,16 @@ struct Scope {
     consumer: Arc<str>,
 }
 
+/// A service that is bound to waypoints.
+struct Bound<'a> {
+    /// What declares it.
+    key: &'a ObjectKey,
+    /// The service as proxies are told of it.
+    service: &'a workload::Service,
+    scope: Arc<Scope>,
+    waypoints: &'a Arc<[ObjectName]>,
+}
+
 /// A service that a host name stands for.
 #[derive(Clone, Debug)]
 struct Target {
@@ -75,15 +91,16 @@ struct Target {
     ports: Vec<u32>,
 }
 
-/// Returns the routes of a service that is declared by `key`, unless no waypoint is for it.
+/// Returns the routes of a service that is declared by `key`, unless no waypoint is for it. Those of the
+/// Gateway API are noted by the objects that declare them.
 pub(super) fn routes(
     context: &mut Context<'_>,
     key: &ObjectKey,
     service: &workload::Service,
 ) -> Vec<Resource> {
-    let waypoints = context.waypoints.clone();
+    let waypoints: Arc<[ObjectName]> = context.waypoints.as_slice().into();
     let Some(primary) = waypoints.first() else { return Vec::new() };
-    let scope = Scope {
+    let scope = Arc::new(Scope {
         service: ServiceRef {
             namespace: service.namespace.clone(),
             hostname: service.hostname.clone(),
@@ -91,33 +108,43 @@ pub(super) fn routes(
         ports: service.ports.iter().map(|port| port.service_port).collect(),
         addresses: service.addresses.iter().filter_map(super::wire::address).collect(),
         consumer: primary.namespace.clone(),
-    };
-    let mut routes = gateway_api::routes(context, key, &scope);
-    routes.extend(virtual_service::routes(context, &scope));
-    note_unspoken(context, service, &routes);
-    let is_for_all = |route: &Route| {
-        route.client_namespace.is_empty()
-            && route.client_labels.is_empty()
-            && route.source_namespace.is_empty()
-            && matches!(route.traffic, Some(Traffic::Http(_)))
-    };
-    if !routes.iter().any(is_for_all) && context.settings.default_retries.is_some() {
-        routes.push(virtual_service::default_route(context, &scope));
+    });
+    let bound = Bound { key, service, scope, waypoints: &waypoints };
+    let scope = &bound.scope;
+    let mut summary = Summary::default();
+    for name in gateway_api::attached_to(context, key) {
+        lowered::lower(context, &bound, name, &mut summary);
     }
-    note_uses(context, &waypoints, &scope, &routes);
-    context.depends_on.client_labels |= routes.iter().any(|route| !route.client_labels.is_empty());
-    let aliases = aliases(&waypoints);
-    let encode = |route: Route| {
+    let mut routes = virtual_service::routes(context, scope);
+    note_unspoken(context, service, &routes);
+    summary.add(&Summary::of(&routes));
+    if !summary.has_one_for_all && context.settings.default_retries.is_some() {
+        // It names the service itself.
+        routes.push(virtual_service::default_route(context, scope));
+    }
+    note_uses(context, &waypoints, scope, summary.targets);
+    context.depends_on.client_labels |= summary.looks_at_labels;
+    encode(scope, &waypoints, routes).collect()
+}
+
+/// Returns what the waypoints of a service are told of its routes.
+fn encode(
+    scope: &Scope,
+    waypoints: &[ObjectName],
+    routes: Vec<Route>,
+) -> impl Iterator<Item = Resource> {
+    let aliases = aliases(waypoints);
+    routes.into_iter().map(move |route| {
         let ServiceRef { namespace, hostname } = &scope.service;
         let name = format!("{ROUTE_PREFIX}{namespace}/{hostname}/{}", route.id);
         Resource::l7(name, Wire::Route(route), aliases.clone())
-    };
-    routes.into_iter().map(encode).collect()
+    })
 }
 
-/// Returns whether a resource is a policy, for which traffic must not be ahead.
+/// Returns whether a resource is a policy, or says how one is applied: traffic must not be ahead.
 pub(super) fn is_policy(resource: &Resource) -> bool {
-    resource.name.as_str().starts_with(POLICY_PREFIX)
+    let name = resource.name.as_str();
+    name.starts_with(POLICY_PREFIX) || name == settings::NAME
 }
 
 /// Returns whether a resource says how requests are routed.
@@ -136,12 +163,16 @@ fn every_waypoint() -> Box<[Box<str>]> {
     Box::new([EVERY_WAYPOINT.into()])
 }
 
-/// Notes which services the waypoints of a service send its traffic to.
-fn note_uses(context: &mut Context<'_>, waypoints: &[ObjectName], scope: &Scope, routes: &[Route]) {
-    let targets = routes.iter().flat_map(targets).chain([&scope.service]);
-    // Thousands of routes name a few services.
-    let targets: BTreeSet<_> =
-        targets.map(|target| (target.namespace.as_str(), target.hostname.as_str())).collect();
+/// Notes which services the waypoints of a service send its traffic to, beside itself: `targets` are their
+/// namespaces and host names.
+fn note_uses(
+    context: &mut Context<'_>,
+    waypoints: &[ObjectName],
+    scope: &Scope,
+    mut targets: BTreeSet<(String, String)>,
+) {
+    let ServiceRef { namespace, hostname } = &scope.service;
+    targets.insert((namespace.clone(), hostname.clone()));
     let mut missing = BTreeSet::new();
     for (namespace, hostname) in targets {
         let (namespace, hostname): (Arc<str>, Arc<str>) = (namespace.into(), hostname.into());

@@ -54,3 +54,6 @@ pub(super) const NO_AUTO_ADDRESS: &str = "networking.istio.io/enable-autoallocat
 pub(super) const CA_SECRET_SUFFIX: &str = "-cacert";
 /// Annotation of policies that are only reported.
 pub(super) const DRY_RUN: &str = "istio.io/dry-run";
+
+/// Scheme that principals are written without; with it, they are meant alike.
+pub(super) const SPIFFE_SCHEME: &str = "spiffe://";

@@ -1,8 +1,8 @@
 //! What came out of computations, and what is different from before.
 
 use std::{
-    cell::OnceCell,
     collections::{BTreeMap, BTreeSet, HashMap},
+    ops::Range,
     sync::Arc,
 };
 
@@ -13,7 +13,7 @@ use super::{
     dependency::{Dependencies, Dependents, Moved, Namespaces, Use},
     dirty::Unit,
     index::Op,
-    l7,
+    l7::{self, LoweredRoutes},
 };
 use crate::{
     object::ObjectKey,
@@ -30,13 +30,23 @@ pub(super) struct Outcomes {
 /// What came out of a unit.
 #[derive(Debug, Default)]
 struct Outcome {
+    /// Those of `lowered`, too.
     resources: Box<[Arc<Resource>]>,
     depends_on: Dependencies,
+    lowered: LoweredRoutes,
 }
 
 /// Resources before and after, as far as they differ.
 #[derive(Debug, Default)]
 pub(super) struct Diff(BTreeMap<(Kind, ResourceName), BeforeAfter>);
+
+/// What is left of two lists without what they begin and end with alike.
+#[derive(Clone, Copy, Debug)]
+struct Middle {
+    first: usize,
+    /// How many follow.
+    behind: usize,
+}
 
 #[derive(Debug, Default)]
 struct BeforeAfter {
@@ -56,22 +66,29 @@ impl Outcomes {
         &self.dependents
     }
 
+    /// Takes the routes out of what came out of a unit, which is computed anew.
+    pub(super) fn take_lowered(&mut self, unit: &Unit) -> LoweredRoutes {
+        self.by_unit.get_mut(unit).map(|old| std::mem::take(&mut old.lowered)).unwrap_or_default()
+    }
+
     /// Replaces what came out of a unit, adding the difference to `diff`; returns what depends
     /// on that.
     pub(super) fn replace(
         &mut self,
         unit: &Unit,
-        resources: Vec<Resource>,
+        (resources, lowered): (Vec<Resource>, LoweredRoutes),
         depends_on: Dependencies,
         diff: &mut Diff,
     ) -> Moved {
         let old = self.by_unit.remove(unit).unwrap_or_default();
-        let resources = reuse(&old, resources);
-        let (before, after) = differing(&old.resources, &resources);
-        for resource in before {
+        let own = resources.into_iter().map(Arc::new);
+        let all = own.chain(l7::lowered_resources(&lowered).cloned()).collect();
+        let resources = reuse(&old.resources, all);
+        let middle = differing(&old.resources, &resources, Arc::ptr_eq);
+        for resource in &old.resources[middle.of(&old.resources)] {
             diff.before(resource);
         }
-        for resource in after {
+        for resource in &resources[middle.of(&resources)] {
             diff.after(resource);
         }
         let moved = match unit {
@@ -80,7 +97,7 @@ impl Outcomes {
             Unit::StrictPolicy | Unit::Labels(_) | Unit::Credential(_) => Moved::default(),
         };
         if !resources.is_empty() || depends_on != Dependencies::default() {
-            self.by_unit.insert(unit.clone(), Outcome { resources, depends_on });
+            self.by_unit.insert(unit.clone(), Outcome { resources, depends_on, lowered });
         }
         moved
     }
@@ -127,6 +144,15 @@ impl Outcomes {
     }
 }
 
+// === impl Middle ===
+
+impl Middle {
+    /// Returns where it is in one of the lists.
+    fn of(self, list: &[Arc<Resource>]) -> Range<usize> {
+        self.first..list.len() - self.behind
+    }
+}
+
 // === impl Diff ===
 
 impl Diff {
@@ -157,33 +183,38 @@ impl Diff {
 }
 
 /// Returns the old ones of equal resources, so that they are held once.
-fn reuse(old: &Outcome, new: Vec<Resource>) -> Box<[Arc<Resource>]> {
-    // A service may have thousands of routes, of which one has changed: most are in their old place.
-    let by_name: OnceCell<HashMap<_, _>> = OnceCell::new();
-    let named = |new: &Resource| {
-        let by_name = by_name.get_or_init(|| {
-            old.resources.iter().map(|old| ((old.kind, old.name.as_str()), old)).collect()
-        });
-        by_name.get(&(new.kind, new.name.as_str())).copied()
-    };
-    let held = |(place, new): (usize, Resource)| {
-        let in_place = old.resources.get(place).filter(|old| ***old == new);
-        let equal = in_place.or_else(|| named(&new).filter(|old| ***old == new));
-        equal.map_or_else(|| Arc::new(new), Arc::clone)
-    };
-    new.into_iter().enumerate().map(held).collect()
+pub(super) fn reuse(old: &[Arc<Resource>], mut new: Vec<Arc<Resource>>) -> Box<[Arc<Resource>]> {
+    // Most are in their old place: there may be thousands, of which one has changed.
+    let is_equal = |old: &Arc<Resource>, new: &Arc<Resource>| Arc::ptr_eq(old, new) || old == new;
+    let middle = differing(old, &new, is_equal);
+    let by_name: HashMap<_, _> =
+        old[middle.of(old)].iter().map(|old| ((old.kind, old.name.as_str()), old)).collect();
+    let (of_new, length) = (middle.of(&new), new.len());
+    for (place, new) in new.iter_mut().enumerate() {
+        let equal = if place < of_new.start {
+            old.get(place)
+        } else if place >= of_new.end {
+            old.get(old.len() + place - length)
+        } else {
+            by_name.get(&(new.kind, new.name.as_str())).copied().filter(|old| *old == new)
+        };
+        if let Some(equal) = equal {
+            *new = Arc::clone(equal);
+        }
+    }
+    new.into()
 }
 
 /// Returns what is between the resources that two lists begin and end with alike.
-fn differing<'a>(
-    old: &'a [Arc<Resource>],
-    new: &'a [Arc<Resource>],
-) -> (&'a [Arc<Resource>], &'a [Arc<Resource>]) {
-    let same = |(old, new): &(&Arc<Resource>, &Arc<Resource>)| Arc::ptr_eq(old, new);
+fn differing(
+    old: &[Arc<Resource>],
+    new: &[Arc<Resource>],
+    is_same: impl Fn(&Arc<Resource>, &Arc<Resource>) -> bool,
+) -> Middle {
+    let same = |(old, new): &(&Arc<Resource>, &Arc<Resource>)| is_same(old, new);
     let first = old.iter().zip(new).take_while(same).count();
-    let (old, new) = (&old[first..], &new[first..]);
-    let last = old.iter().rev().zip(new.iter().rev()).take_while(same).count();
-    (&old[..old.len() - last], &new[..new.len() - last])
+    let rest = old[first..].iter().rev().zip(new[first..].iter().rev());
+    Middle { first, behind: rest.take_while(same).count() }
 }
 
 /// Returns the place of a change among others: what is named comes before what names it, and goes
@@ -266,10 +297,12 @@ mod tests {
         for (before, after, expected, held) in cases {
             let mut outcomes = Outcomes::default();
             let depends_on = Dependencies::default;
-            outcomes.replace(&unit, resources(before), depends_on(), &mut Diff::default());
+            let none = LoweredRoutes::new;
+            let before_all = (resources(before), none());
+            outcomes.replace(&unit, before_all, depends_on(), &mut Diff::default());
             let old: Vec<_> = outcomes.resources().cloned().collect();
             let mut diff = Diff::default();
-            outcomes.replace(&unit, resources(after), depends_on(), &mut diff);
+            outcomes.replace(&unit, (resources(after), none()), depends_on(), &mut diff);
             let changes = diff.into_changes();
             let mut changes: Vec<_> = changes
                 .iter()

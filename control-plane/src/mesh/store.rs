@@ -23,6 +23,7 @@ use mesh_api::crd::{self, Resolution};
 pub(super) struct Store {
     domain: Arc<str>,
     objects: HashMap<ObjectKey, Object>,
+    surroundings: u64,
     /// Pods, workload entries and service entries, which have workloads.
     pub(super) workloads: LabelIndex,
     /// Services and service entries, by namespace.
@@ -89,6 +90,7 @@ impl Store {
         Self {
             domain,
             objects: HashMap::new(),
+            surroundings: 0,
             workloads: LabelIndex::default(),
             services: MultiMap::default(),
             service_selectors: SelectorIndex::default(),
@@ -117,6 +119,12 @@ impl Store {
 
     pub(super) fn get(&self, key: &ObjectKey) -> Option<&Object> {
         self.objects.get(key)
+    }
+
+    /// Returns what is another number after each change of what the routes of an object may depend on
+    /// beside the object itself.
+    pub(super) fn surroundings(&self) -> u64 {
+        self.surroundings
     }
 
     pub(super) fn keys(&self) -> impl Iterator<Item = &ObjectKey> {
@@ -199,6 +207,9 @@ impl Store {
 
     fn index(&mut self, op: Op, object: &Object) -> BTreeSet<ObjectName> {
         let key = object.key();
+        if surrounds_routes(key.kind) {
+            self.surroundings += 1;
+        }
         let selector = selector(object);
         match object {
             Object::Pod(pod) => self.index_pod(op, &key, pod),
@@ -327,6 +338,32 @@ impl Store {
             });
         }
         moved
+    }
+}
+
+/// Returns whether routes of the Gateway API may depend on objects of a kind.
+fn surrounds_routes(kind: ObjectKind) -> bool {
+    match kind {
+        ObjectKind::MeshConfig
+        | ObjectKind::Namespace
+        | ObjectKind::Gateway
+        | ObjectKind::Service
+        | ObjectKind::ServiceEntry
+        | ObjectKind::ReferenceGrant => true,
+        ObjectKind::Node
+        | ObjectKind::ServiceAccount
+        | ObjectKind::Secret
+        | ObjectKind::EndpointSlice
+        | ObjectKind::WorkloadEntry
+        | ObjectKind::VirtualService
+        | ObjectKind::DestinationRule
+        | ObjectKind::HttpRoute
+        | ObjectKind::GrpcRoute
+        | ObjectKind::TlsRoute
+        | ObjectKind::TcpRoute
+        | ObjectKind::AuthorizationPolicy
+        | ObjectKind::PeerAuthentication
+        | ObjectKind::Pod => false,
     }
 }
 

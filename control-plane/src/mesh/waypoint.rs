@@ -13,7 +13,7 @@ use mesh_api::{
     },
 };
 
-pub(super) use self::required::{policy_of, require, runs_as};
+pub(super) use self::required::{is_demanding, policy_of, require, runs_as};
 use super::{
     automatic, context::Context, names, options::AbsentWaypoint, warning::Warning, wire::octets,
 };
@@ -74,6 +74,16 @@ pub(super) fn of_service(context: &mut Context<'_>, metadata: &Metadata) -> Opti
         Some(reference) => resolve(context, namespace, reference, Traffic::Service),
         None => automatic::of_service(context, namespace, &metadata.labels),
     }
+}
+
+/// Returns the waypoint of a service, be it ready or not, for another object: nothing is said of that
+/// which is to be said of the service.
+pub(super) fn name_for(context: &mut Context<'_>, metadata: &Metadata) -> Option<ObjectName> {
+    let mut service = Context::new(context.store, context.options, context.settings);
+    // What is asked for is the name, which it notes.
+    let _address = of_service(&mut service, metadata);
+    context.depends_on.gateways.extend(service.depends_on.gateways);
+    service.waypoints.into_iter().next()
 }
 
 /// Returns whether a waypoint is there for services, be they named or not.

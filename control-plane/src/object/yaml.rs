@@ -13,13 +13,9 @@ const MIN_NODES: usize = 1024;
 
 /// Returns the documents of a text that are not empty.
 pub(crate) fn documents(text: &str) -> Vec<Result<Value, String>> {
-    let options = || parser_options(text.len());
-    if let Ok(values) = serde_saphyr::from_multiple_with_options::<Value>(text, options()) {
-        return values.into_iter().map(Ok).collect();
-    }
-    // A reader takes several times as long, and says which of the documents is broken.
     let mut reader = text.as_bytes();
-    let values = serde_saphyr::read_with_options::<_, Value>(&mut reader, options());
+    let options = parser_options(text.len());
+    let values = serde_saphyr::read_with_options::<_, Value>(&mut reader, options);
     values.map(|value| value.map_err(|error| message(&error))).collect()
 }
 

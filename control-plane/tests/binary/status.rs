@@ -127,7 +127,17 @@ async fn what_became_of_objects_is_in_their_status() -> Result<()> {
     let refused =
         until(&server, &policy("p"), ["ZtunnelAccepted", "False", "UnsupportedValue"]).await?;
     assert_eq!(refused["observedGeneration"], 2);
+    let attached = json!([{ "group": "", "kind": "Service", "name": "s" }]);
+    edit(&server, &policy("p"), |policy| policy["spec"]["targetRefs"] = attached.clone())?;
+    let enforced = until(&server, &policy("p"), ["WaypointAccepted", "True", "Accepted"]).await?;
+    let message = enforced["message"].as_str().unwrap_or_default();
+    let by =
+        "enforced by waypoint default/w for Service default/s; what is sent past it is not refused";
+    assert!(message.starts_with(by), "{message}");
+    let present = server.get(&policy("p"))?.context("it is gone")?;
+    assert!(conditions(&present, "ZtunnelAccepted").is_empty(), "{present:?}");
     edit(&server, &service("s"), |service| service["metadata"]["labels"] = json!({}))?;
+    until(&server, &policy("p"), ["WaypointAccepted", "False", "AncestorNotBound"]).await?;
     eventually("the condition goes with the binding", async || {
         let service = server.get(&service("s")).unwrap()?;
         (service["status"]["conditions"] == json!([foreign])).then_some(())

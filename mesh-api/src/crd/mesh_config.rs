@@ -3,7 +3,8 @@
 use serde::Deserialize;
 
 use super::{
-    destination_rule::{ConnectionPoolSettings, LocalitySettings, OutlierSettings},
+    destination_rule::{ConnectionPoolSettings, LocalitySettings, OutlierSettings, TcpKeepalive},
+    quantity::Time,
     virtual_service::VirtualRetries,
 };
 
@@ -27,9 +28,40 @@ pub struct MeshConfig {
     pub outbound_traffic_policy: Option<OutboundTrafficPolicy>,
     /// How services are used where no destination rule says it.
     pub default_traffic_policy: DefaultTrafficPolicy,
+    /// How long a connection to an endpoint may take to be made, where no destination rule says it.
+    pub connect_timeout: Option<Time>,
+    /// How connections to endpoints are probed, where no destination rule says it.
+    pub tcp_keepalive: Option<TcpKeepalive>,
     /// How endpoints are chosen by where they are, where neither a destination rule nor the service
     /// says it.
     pub locality_lb_setting: LocalitySettings,
+    /// How waypoints spell paths before they decide by them.
+    pub path_normalization: PathNormalization,
+}
+
+/// How paths are spelled before anything is decided by them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PathNormalization {
+    /// How far they are normalised.
+    pub normalization: NormalizationType,
+}
+
+/// How far paths are normalised.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum NormalizationType {
+    /// As with `BASE`.
+    #[default]
+    Default,
+    /// Not at all.
+    None,
+    /// Dot segments and escapes of unreserved characters are removed.
+    Base,
+    /// Several slashes become one, too.
+    MergeSlashes,
+    /// Escaped slashes count as slashes, too.
+    DecodeAndMergeSlashes,
 }
 
 /// How services are used where no destination rule says it.

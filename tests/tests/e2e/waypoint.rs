@@ -5,19 +5,26 @@ mod bodies;
 mod connections;
 mod credentials;
 mod deployed;
+mod extended;
 mod grpc;
 mod hostile;
+mod names;
 mod origins;
 mod outage;
 mod policy;
 mod required;
 mod routes;
+mod rules;
 mod subscription;
 mod tunnels;
 mod upgrades;
 mod websocket;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    io::{Read as _, Write as _},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use anyhow::Result;
 use fairlead_lab::{
@@ -29,6 +36,7 @@ use fairlead_lab::{
 use crate::{
     clients::{Answer, curl_with},
     mesh::vip4,
+    peer::dial,
 };
 
 /// Time for a change of the configuration to be felt: generous for what takes milliseconds on an idle
@@ -169,6 +177,10 @@ fn requests_to_a_bound_service_pass_its_waypoint_and_are_counted_there() -> Resu
         ("request_protocol", "http"),
     ];
     assert!(metrics.sum("istio_requests_total", &labels) >= before + 5.0, "{metrics:?}");
+    // A GET has no body, and its answers have some.
+    assert!(metrics.sum("istio_response_bytes_count", &labels) >= before + 5.0, "{metrics:?}");
+    assert!(metrics.sum("istio_response_bytes_sum", &labels) >= 5.0, "{metrics:?}");
+    assert_eq!(metrics.sum("istio_request_bytes_sum", &labels), 0.0, "{metrics:?}");
     let line = r#""GET / HTTP/1.1" 200 - via_upstream"#;
     assert!(bound.waypoint.log()?.contains(line), "{}", bound.waypoint.log()?);
     // What does not belong to the service goes past it.
@@ -198,5 +210,38 @@ fn bytes_that_are_no_http_pass_as_they_are() -> Result<()> {
     let metrics = bound.waypoint.metrics()?;
     let labels = [("request_protocol", "tcp"), ("source_workload", "a")];
     assert!(metrics.sum("istio_tcp_connections_opened_total", &labels) >= 1.0, "{metrics:?}");
+    wait_for("a line of a connection", FELT, || {
+        let log = bound.waypoint.log()?;
+        let passed = log.lines().find(|line| line.contains(r#""- - -" 0 - - - "-" 12 12 "#));
+        Ok(passed.is_some_and(|line| line.contains("b.shop.svc.cluster.local")).then_some(()))
+    })
+}
+
+#[test]
+fn the_bytes_of_a_connection_are_counted_while_it_lasts_and_once() -> Result<()> {
+    let mut bound = Bound::new("wplasting")?;
+    for pod in [&bound.mesh.b.clone(), &bound.second.clone()] {
+        bound.mesh.serve(pod, "echo.py", ECHO)?;
+    }
+    let counted = |name: &str| {
+        let labels = [("request_protocol", "tcp"), ("source_workload", "a")];
+        Ok::<_, anyhow::Error>(bound.waypoint.metrics()?.sum(name, &labels))
+    };
+    let [sent, received, closed] = ["sent_bytes", "received_bytes", "connections_closed"]
+        .map(|n| format!("istio_tcp_{n}_total"));
+    let mut connection = dial(&bound.mesh.a, vip4(10, ECHO))?;
+    for _ in 0..2 {
+        let before = counted(&received)?;
+        connection.write_all(&[b'x'; 1000])?;
+        connection.read_exact(&mut [0; 1000])?;
+        wait_for("bytes are counted", FELT, || {
+            Ok((counted(&received)? == before + 1000.0).then_some(()))
+        })?;
+        assert_eq!(counted(&sent)?, counted(&received)?);
+        assert_eq!(counted(&closed)?, 0.0);
+    }
+    drop(connection);
+    wait_for("the end is counted", FELT, || Ok((counted(&closed)? == 1.0).then_some(())))?;
+    assert_eq!((counted(&sent)?, counted(&received)?), (2000.0, 2000.0));
     Ok(())
 }

@@ -80,11 +80,13 @@ enum End {
     Broken,
 }
 
-/// Tells of an excess.
+/// Tells of an excess, and of the peer's settings.
 #[derive(Debug, Default)]
 pub struct Alarm {
     excess: Cell<Option<Excess>>,
     raised: Notify,
+    is_introduced: Cell<bool>,
+    introduced: Notify,
 }
 
 /// Finds the heads of frames in the bytes that go one way.
@@ -95,6 +97,8 @@ struct Heads {
     head: [u8; HEAD_BYTES],
     /// Bytes of the head that are known.
     known: usize,
+    /// Heads that were found, or as many as can be counted.
+    found: u8,
 }
 
 // === impl Guarded ===
@@ -172,6 +176,10 @@ impl<T: AsyncRead + Unpin> AsyncRead for Guarded<T> {
         if let Some(excess) = this.alarm.excess() {
             return this.end(excess);
         }
+        // Whoever reads on has dealt with what was read.
+        if !this.alarm.is_introduced.get() && this.received.has_frame() {
+            this.alarm.introduce();
+        }
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
         match this.judge(buf.filled().get(before..).unwrap_or_default()) {
@@ -242,6 +250,18 @@ impl Alarm {
         }
     }
 
+    /// Waits until the settings of the peer hold, with which its preface begins (RFC 9113 section 3.4).
+    pub async fn introduced(&self) {
+        while !self.is_introduced.get() {
+            self.introduced.notified().await;
+        }
+    }
+
+    fn introduce(&self) {
+        self.is_introduced.set(true);
+        self.introduced.notify_one();
+    }
+
     fn raise(&self, excess: Excess) {
         self.excess.set(Some(excess));
         self.raised.notify_one();
@@ -253,6 +273,11 @@ impl Alarm {
 impl Heads {
     fn is_between_frames(&self) -> bool {
         self.skip == 0 && self.known == 0
+    }
+
+    /// Returns whether a whole frame has come by.
+    fn has_frame(&self) -> bool {
+        self.found > 1 || (self.found == 1 && self.skip == 0)
     }
 
     /// Gives each head to `each` once it is whole, to the first error.
@@ -274,6 +299,7 @@ impl Heads {
             if self.known == HEAD_BYTES {
                 let head = Head::from(self.head);
                 (self.skip, self.known) = (head.length, 0);
+                self.found = self.found.saturating_add(1);
                 each(head)?;
             }
             bytes = rest;
@@ -322,6 +348,22 @@ mod tests {
             assert_eq!(broken.to_string(), Excess::InterimAnswers.to_string());
         }
         assert_eq!(alarm.excess(), Some(Excess::InterimAnswers));
+    }
+
+    #[tokio::test]
+    async fn a_peer_is_introduced_once_its_first_frame_was_read_and_dealt_with() {
+        const SETTINGS: u8 = 0x4;
+        let (io, mut server) = tokio::io::duplex(1 << 10);
+        let (mut io, alarm) = Guarded::answers(io, 2);
+        let bytes = frame(SETTINGS, 0, 6);
+        for part in [&bytes[..HEAD_BYTES], &bytes[HEAD_BYTES..]] {
+            server.write_all(part).await.unwrap();
+            io.read_exact(&mut vec![0; part.len()]).await.unwrap();
+            assert!(!alarm.is_introduced.get());
+        }
+        drop(server);
+        assert_eq!(io.read(&mut [0]).await.unwrap(), 0);
+        alarm.introduced().await;
     }
 
     #[test]

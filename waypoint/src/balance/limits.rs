@@ -7,9 +7,10 @@ use super::{
     shared::Shared,
 };
 
-/// What holds where no rule limits retries (the values of Envoy's budgets): endpoints that are all down
-/// get a fifth more than they would without retries, and hardly used ones are still tried again.
-const DEFAULT_RETRY_BUDGET: RetryBudget = RetryBudget { percent: 20.0, min_concurrency: 3 };
+/// What holds where no rule limits retries: endpoints that are all down get a fifth more than they would
+/// without retries, as one of six requests under way may be one; and hardly used ones are still tried
+/// again.
+const DEFAULT_RETRY_BUDGET: RetryBudget = RetryBudget { percent: 100.0 / 6.0, min_concurrency: 3 };
 
 /// What there are as many of as there may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

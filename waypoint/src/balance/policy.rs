@@ -16,8 +16,9 @@ pub use locality::{Distribution, LocalityPattern, LocalityPolicy, PreferredLabel
 /// Time for a connection to an endpoint to be made.
 pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Time after which an unused connection is closed.
-pub const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_hours(1);
+/// Time after which an unused connection is closed: servers close theirs after a minute or more, and a
+/// request should not meet that.
+pub const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 
 /// How one port and subset of a service is used.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -86,6 +87,8 @@ pub struct HashCookie {
     /// How long a client without one is to keep the one that it gets: zero for the session. Absent:
     /// it gets none.
     pub ttl: Option<Duration>,
+    /// Further attributes, with their values, of which some have none.
+    pub attributes: Box<[(Box<str>, Box<str>)]>,
 }
 
 /// How keys are mapped to endpoints.
@@ -142,6 +145,17 @@ pub struct ConnectionPool {
     /// How connections are probed that have a socket of their own, if they are. Those through
     /// tunnels have none, and tunnels are probed anyway.
     pub keepalive: Option<Keepalive>,
+    /// How connections that speak HTTP/2 are probed, if they are.
+    pub http2_keepalive: Option<Http2Keepalive>,
+}
+
+/// How connections that speak HTTP/2 are probed: those that do not answer in time are closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Http2Keepalive {
+    /// Time between two probes.
+    pub interval: Duration,
+    /// Time for the answer.
+    pub timeout: Duration,
 }
 
 /// How connections are probed; what is absent is as the system does it.
@@ -250,6 +264,7 @@ impl Default for ConnectionPool {
             max_concurrent_streams: i32::MAX.unsigned_abs(),
             http_version: HttpVersion::ByPort,
             keepalive: None,
+            http2_keepalive: None,
         }
     }
 }

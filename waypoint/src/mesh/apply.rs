@@ -1,6 +1,6 @@
 //! What a change of a resource does to the snapshot. Pure.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use mesh_api::{
     convert::{InvalidField, policy_key, service_key},
@@ -19,13 +19,16 @@ use prost::Message as _;
 use super::{
     credential::Credential,
     service::ServiceView,
-    snapshot::{Extent, Snapshot},
+    snapshot::{Extent, Snapshot, named},
 };
 use crate::{
     balance::{self, Labels},
     policy::GatewayKey,
-    route::Route,
+    route::{Normalisation, Route},
 };
+
+/// Name of the resource that holds for all requests.
+const SETTINGS: &str = "settings";
 
 /// A resource that a waypoint is told of.
 #[derive(Clone, Debug)]
@@ -44,6 +47,8 @@ pub enum MeshResource {
     Labels(WorkloadUid, Arc<Labels>),
     /// What a secret of a namespace has.
     Credential(Namespace, Arc<Credential>),
+    /// What holds for all requests.
+    Settings(Normalisation),
 }
 
 /// Returns the subscriptions that together describe the mesh to the waypoint of a gateway.
@@ -91,6 +96,11 @@ fn read_l7(_: &str, content: &[u8]) -> Result<MeshResource, String> {
         Some(Kind::Authorization(wire)) => Ok(MeshResource::Policy(Box::new(wire))),
         Some(Kind::Labels(wire)) => {
             Ok(MeshResource::Labels(WorkloadUid(wire.uid.into()), Arc::new(wire.labels)))
+        }
+        Some(Kind::Settings(wire)) => {
+            let how = l7::PathNormalisation::try_from(wire.path_normalisation);
+            let how = how.map_err(|unknown| format!("path_normalisation: {unknown}"))?;
+            Ok(MeshResource::Settings(how.into()))
         }
         None => Err("is of a kind that this version does not know".to_owned()),
     }
@@ -151,6 +161,9 @@ impl Snapshot {
                     }
                 }
             }
+            Change::Updated(_, MeshResource::Settings(normalisation)) => {
+                self.normalisation = normalisation;
+            }
             Change::Removed(name) if type_url == L7_TYPE => self.remove_l7(&name),
             Change::Removed(name) if type_url == CREDENTIAL_TYPE => self.release_credential(&name),
             Change::Removed(name) => {
@@ -198,6 +211,10 @@ impl Snapshot {
         for address in &workload.addresses {
             self.by_address.insert_mut(*address, workload.clone());
         }
+        if let Some(name) = named(&workload) {
+            let uids = self.named.get(name).cloned().unwrap_or_default();
+            self.named.insert_mut(name.clone(), uids.insert(workload.uid.clone()));
+        }
         for key in workload.services.keys() {
             let endpoints = self.endpoints.get(key).cloned().unwrap_or_default();
             self.endpoints.insert_mut(key.clone(), endpoints.insert(workload.uid.clone()));
@@ -220,6 +237,7 @@ impl Snapshot {
                 self.by_address.remove_mut(address);
             }
         }
+        self.forget_name(&workload);
         for key in workload.services.keys() {
             if let Some(endpoints) = self.endpoints.get(key) {
                 let rest = endpoints.remove(uid);
@@ -232,6 +250,26 @@ impl Snapshot {
             self.touch(key.clone(), Extent::Whole);
         }
         true
+    }
+
+    fn forget_name(&mut self, workload: &Workload) {
+        let Some(name) = named(workload) else { return };
+        let rest = self.named.get(name).map(|uids| uids.remove(&workload.uid)).unwrap_or_default();
+        if rest.is_empty() {
+            self.named.remove_mut(name);
+            self.found.remove_mut(name);
+        } else {
+            self.named.insert_mut(name.clone(), rest);
+        }
+    }
+
+    /// Notes the addresses that a host name stands for. [`Snapshot::settle`] completes it.
+    pub fn found(&mut self, name: Arc<str>, addresses: Arc<[IpAddr]>) {
+        let Some(uids) = self.named.get(&name).cloned() else { return };
+        self.found.insert_mut(name, addresses);
+        for uid in &uids {
+            self.touch_services_of(uid);
+        }
     }
 
     fn touch_services_of(&mut self, uid: &WorkloadUid) {
@@ -335,6 +373,10 @@ impl Snapshot {
     }
 
     fn remove_l7(&mut self, name: &str) {
+        if name == SETTINGS {
+            self.normalisation = Normalisation::default();
+            return;
+        }
         match name.split_once('/') {
             Some(("route", _)) => self.remove_route(name),
             Some(("destination", rest)) => {

@@ -23,7 +23,7 @@ use super::{
     snapshot::Snapshot,
 };
 use crate::{
-    balance::{Cluster, Endpoint, Instance, Policy},
+    balance::{Cluster, Endpoint, Instance, Policy, Statistics},
     policy::ServicePolicies,
     route::{HttpRoute, RouteTable, RouteTables, ServiceRoutes},
 };
@@ -230,6 +230,13 @@ impl ServiceView {
                 cluster.tick(now);
             }
         }
+    }
+
+    /// Returns what is counted for each port and subset that is in use, by name.
+    pub(super) fn statistics(&self) -> impl Iterator<Item = (Arc<str>, Statistics)> {
+        let backends = self.ports.values().flat_map(|port| port.backends.values());
+        backends
+            .filter_map(|backend| Some((backend.name.clone(), backend.cluster.get()?.statistics())))
     }
 
     /// Returns the route of requests where there is no other.

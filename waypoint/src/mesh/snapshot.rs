@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Instant,
@@ -19,9 +20,9 @@ use super::{
     service::{Backend, ServiceView, route_to},
 };
 use crate::{
-    balance::{Instance, Labels},
+    balance::{Instance, Labels, Statistics},
     policy::{GatewayKey, PolicySet, ServicePolicies},
-    route::{HttpRoute, ServiceRoutes},
+    route::{HttpRoute, Normalisation, ServiceRoutes},
 };
 
 /// The mesh at one moment. Cheap to clone.
@@ -36,6 +37,10 @@ pub struct Snapshot {
     pub(super) by_vip: HashTrieMapSync<IpAddr, ServiceKey>,
     pub(super) by_hostname: HashTrieMapSync<Arc<str>, ServiceKey>,
     pub(super) endpoints: HashTrieMapSync<ServiceKey, RedBlackTreeSetSync<WorkloadUid>>,
+    /// Workloads that are known by a host name only.
+    pub(super) named: HashTrieMapSync<Arc<str>, RedBlackTreeSetSync<WorkloadUid>>,
+    /// What the host names stand for, as far as they were looked up.
+    pub(super) found: HashTrieMapSync<Arc<str>, Arc<[IpAddr]>>,
     pub(super) routes: HashTrieMapSync<ServiceKey, Arc<ServiceRoutes>>,
     /// Services and ids of routes, by the names of their resources.
     pub(super) route_names: HashTrieMapSync<Arc<str>, (ServiceKey, Arc<str>)>,
@@ -48,6 +53,8 @@ pub struct Snapshot {
     pub(super) direct_policies: ServicePolicies,
     /// Whether policies have changed since they were put together.
     pub(super) policies_changed: bool,
+    /// How paths are spelled before anything is decided by them.
+    pub(super) normalisation: Normalisation,
     /// The gateway that declares this waypoint.
     pub(super) gateway: GatewayKey,
     pub(super) views: HashTrieMapSync<ServiceKey, Arc<ServiceView>>,
@@ -73,6 +80,17 @@ pub enum Target {
     Workload(Arc<Workload>, SocketAddr),
 }
 
+// === impl Target ===
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Service(view, port) => write!(f, "{}:{port}", view.service().key.hostname),
+            Self::Workload(_, address) => address.fmt(f),
+        }
+    }
+}
+
 // === impl Snapshot ===
 
 impl Snapshot {
@@ -87,6 +105,8 @@ impl Snapshot {
             by_vip: HashTrieMapSync::default(),
             by_hostname: HashTrieMapSync::default(),
             endpoints: HashTrieMapSync::default(),
+            named: HashTrieMapSync::default(),
+            found: HashTrieMapSync::default(),
             routes: HashTrieMapSync::default(),
             route_names: HashTrieMapSync::default(),
             destinations: HashTrieMapSync::default(),
@@ -95,6 +115,7 @@ impl Snapshot {
             policies: PolicySet::default(),
             direct_policies: ServicePolicies::default(),
             policies_changed: false,
+            normalisation: Normalisation::default(),
             gateway,
             views: HashTrieMapSync::default(),
             dirty: BTreeMap::new(),
@@ -139,18 +160,59 @@ impl Snapshot {
         self.labels.get(&self.by_address.get(&address)?.uid)
     }
 
+    /// Returns how paths are spelled before anything is decided by them.
+    pub fn normalisation(&self) -> Normalisation {
+        self.normalisation
+    }
+
     /// Returns this waypoint.
     pub fn own(&self) -> &Workload {
         &self.own.workload
     }
 
-    /// Returns the endpoints of a service, with their labels.
+    /// Returns the host names whose addresses are needed: of the endpoints of services that are bound to
+    /// this waypoint, and of those that its routes lead to.
+    pub fn names(&self) -> BTreeSet<Arc<str>> {
+        if self.named.is_empty() {
+            return BTreeSet::new();
+        }
+        let routed: BTreeSet<_> =
+            self.routes.values().flat_map(|routes| routes.destinations()).collect();
+        let is_used = |key: &ServiceKey| {
+            let is_bound = self.views.get(key).is_some_and(|view| view.binding().is_some());
+            is_bound || routed.contains(key)
+        };
+        let used = self.named.iter().filter(|(_, uids)| {
+            let workloads = uids.iter().filter_map(|uid| self.workloads.get(uid));
+            workloads.flat_map(|workload| workload.services.keys()).any(is_used)
+        });
+        // A name with a wildcard stands for many.
+        used.map(|(name, _)| name.clone()).filter(|name| !name.starts_with('*')).collect()
+    }
+
+    /// Returns the endpoints of a service, with their labels: one of each address that a host name
+    /// stands for.
     pub(super) fn instances_of(&self, key: &ServiceKey) -> impl Iterator<Item = Instance> {
         let uids = self.endpoints.get(key).into_iter().flat_map(RedBlackTreeSetSync::iter);
-        uids.filter_map(|uid| {
-            let workload = self.workloads.get(uid)?.clone();
-            Some(Instance { workload, labels: self.labels.get(uid).cloned().unwrap_or_default() })
+        uids.filter_map(|uid| self.workloads.get(uid)).flat_map(|workload| {
+            let labels = self.labels.get(&workload.uid).cloned().unwrap_or_default();
+            let instance = move |workload| Instance { workload, labels: labels.clone() };
+            self.located(workload).into_iter().map(instance)
         })
+    }
+
+    /// Returns a workload, or one with each address that its host name stands for.
+    fn located(&self, workload: &Arc<Workload>) -> Vec<Arc<Workload>> {
+        let Some(name) = named(workload) else { return vec![workload.clone()] };
+        let found = self.found.get(name).map_or(&[][..], |found| &**found);
+        let own = &self.own.workload.addresses;
+        let is_spoken = |address: &&IpAddr| {
+            own.is_empty() || own.iter().any(|own| own.is_ipv4() == address.is_ipv4())
+        };
+        let at = |address: &IpAddr| {
+            Arc::new(Workload { addresses: vec![*address], ..Workload::clone(workload) })
+        };
+        found.iter().filter(is_spoken).map(at).collect()
     }
 
     /// Returns what operators are shown.
@@ -195,6 +257,11 @@ impl Snapshot {
         }
     }
 
+    /// Returns what is counted for each port and subset of a service that is in use, by name.
+    pub fn statistics(&self) -> impl Iterator<Item = (Arc<str>, Statistics)> {
+        self.views.values().flat_map(|view| view.statistics())
+    }
+
     /// Returns the policies of what is addressed to workloads themselves.
     pub fn direct_policies(&self) -> &ServicePolicies {
         &self.direct_policies
@@ -204,4 +271,9 @@ impl Snapshot {
     pub fn counts(&self) -> (usize, usize, usize) {
         (self.workloads.size(), self.services.size(), self.route_names.size())
     }
+}
+
+/// Returns the host name by which alone a workload is found, if it is.
+pub(super) fn named(workload: &Workload) -> Option<&Arc<str>> {
+    workload.hostname.as_ref().filter(|_| workload.addresses.is_empty())
 }

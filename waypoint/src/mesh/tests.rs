@@ -20,10 +20,11 @@ use super::{service::MANY_ENDPOINTS, *};
 use crate::{
     balance::Context,
     policy::{GatewayKey, Peer, Subject, Verdict},
-    route::{Action, Client, Found, RequestHead},
+    route::{Action, Client, Found, Normalisation, RequestHead},
 };
 
 const HOST: &str = "cart.shop.svc.cluster.local";
+const OUTSIDE: &str = "api.example";
 
 /// A waypoint of the namespace `shop` that is told things.
 struct Told(Snapshot);
@@ -242,6 +243,29 @@ fn address(text: &str) -> SocketAddr {
 }
 
 #[test]
+fn paths_are_normalised_as_the_mesh_says_and_as_usual_once_it_says_nothing() {
+    let mut told = Told::nothing();
+    assert_eq!(told.0.normalisation(), Normalisation::Base);
+    for (wire, expected) in [
+        (l7::PathNormalisation::None, Normalisation::None),
+        (l7::PathNormalisation::MergeSlashes, Normalisation::MergeSlashes),
+        (l7::PathNormalisation::DecodeAndMergeSlashes, Normalisation::DecodeAndMergeSlashes),
+        (l7::PathNormalisation::Base, Normalisation::Base),
+        (l7::PathNormalisation::MergeSlashes, Normalisation::MergeSlashes),
+    ] {
+        let settings = l7::Settings { path_normalisation: wire.into() };
+        told.l7("settings", Kind::Settings(settings));
+        assert_eq!(told.0.normalisation(), expected);
+    }
+    let unknown = Kind::Settings(l7::Settings { path_normalisation: 9 });
+    let content = l7::Resource { kind: Some(unknown) }.encode_to_vec();
+    assert!(told.read(L7_TYPE, "settings", &content).is_err());
+    assert_eq!(told.0.normalisation(), Normalisation::MergeSlashes);
+    told.removed(L7_TYPE, "settings");
+    assert_eq!(told.0.normalisation(), Normalisation::Base);
+}
+
+#[test]
 fn an_address_stands_for_a_service_before_a_workload_and_a_name_in_any_case() {
     let mut told = Told::of_cart();
     told.workload(wire::Workload { waypoint: Some(waypoint_at(1)), ..workload("cart-1", 10) });
@@ -434,4 +458,53 @@ fn what_cannot_be_read_is_refused_with_its_reason() {
         assert!(told.read(L7_TYPE, "x", content).is_err());
         assert!(told.read(ADDRESS_TYPE, "x", content).is_err());
     }
+}
+
+#[test]
+fn the_addresses_of_a_host_name_are_endpoints_while_it_stands_for_them() {
+    let mut told = Told::nothing();
+    told.service();
+    let by_name = |hostname: &str| wire::Workload {
+        addresses: Vec::new(),
+        hostname: hostname.to_owned(),
+        ..workload("cart-1", 10)
+    };
+    told.workload(by_name("cart.example"));
+    assert_eq!(told.0.names(), ["cart.example".into()].into());
+    assert_eq!(told.endpoints(""), Some(vec![]));
+    let mut find = |addresses: &[&str]| {
+        let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        told.0.found("cart.example".into(), addresses);
+        told.0.settle();
+        told.endpoints("").unwrap().into_iter().map(|at| at.to_string()).collect::<Vec<_>>()
+    };
+    // The waypoint itself has no address of the other family.
+    let all = find(&["192.0.2.1", "192.0.2.2", "2001:db8::1"]);
+    assert_eq!(all, ["192.0.2.1:8080", "192.0.2.2:8080"]);
+    assert_eq!(find(&["192.0.2.3"]), ["192.0.2.3:8080"]);
+    told.workload(by_name("*.example"));
+    assert_eq!((told.0.names(), told.endpoints("")), ([].into(), Some(vec![])));
+}
+
+#[test]
+fn the_names_of_a_service_are_looked_up_only_if_traffic_may_go_there() {
+    let mut told = Told::of_cart();
+    let outside = format!("shop/{OUTSIDE}");
+    let services = BTreeMap::from([(outside.clone(), wire::PortList::default())]);
+    let hostname = OUTSIDE.to_owned();
+    let addresses = Vec::new();
+    told.workload(wire::Workload { addresses, hostname, services, ..workload("outside", 10) });
+    assert_eq!(told.0.names(), [].into());
+    let service = l7::ServiceRef { hostname: OUTSIDE.to_owned(), ..cart() };
+    let destination =
+        l7::WeightedDestination { service: Some(service), weight: 1, ..Default::default() };
+    let forward = l7::Forward { destinations: vec![destination], ..Default::default() };
+    let action = Some(l7::http_route::Action::Forward(forward));
+    let http = l7::HttpRoute { action, ..Default::default() };
+    let traffic = Some(l7::route::Traffic::Http(http));
+    let route = l7::Route { id: "r".into(), service: Some(cart()), traffic, ..Default::default() };
+    told.l7(&route_name("r"), Kind::Route(route));
+    assert_eq!(told.0.names(), [OUTSIDE.into()].into());
+    told.removed(L7_TYPE, &route_name("r"));
+    assert_eq!(told.0.names(), [].into());
 }

@@ -54,7 +54,8 @@ pub(super) enum AddressAttribute {
 
 impl Check {
     /// Returns whether the property is as it has to be. Without a request, of a connection whose
-    /// protocol is not looked at, no request can be allowed and every one is refused.
+    /// protocol is not looked at, no request can be allowed and every one is refused; nor is the server
+    /// name known then that a client may have asked for in TLS.
     pub(super) fn holds(
         &self,
         action: Action,
@@ -62,7 +63,9 @@ impl Check {
         request: Option<&RequestHead<'_>>,
     ) -> bool {
         match self {
-            Self::Text { attribute, .. } if request.is_none() && attribute.is_http() => {
+            Self::Text { attribute, .. }
+                if request.is_none() && attribute.is_unread_without_request(subject) =>
+            {
                 action != Action::Allow
             }
             Self::Text { attribute, values } => values.hold(|condition| {
@@ -93,14 +96,11 @@ impl<T> Values<T> {
 // === impl Attribute ===
 
 impl Attribute {
-    /// Returns whether only requests of HTTP have it.
-    fn is_http(&self) -> bool {
+    /// Returns whether it may be there, but is not read, where the protocol is not looked at.
+    fn is_unread_without_request(&self, subject: &Subject<'_>) -> bool {
         match self {
-            Self::Principal
-            | Self::Namespace
-            | Self::ServiceAccount
-            | Self::TrustDomain
-            | Self::ServerName => false,
+            Self::Principal | Self::Namespace | Self::ServiceAccount | Self::TrustDomain => false,
+            Self::ServerName => subject.server_name.is_none(),
             Self::Host
             | Self::Method
             | Self::Path

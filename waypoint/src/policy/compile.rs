@@ -31,8 +31,6 @@ impl TryFrom<l7::Authorization> for Policy {
     fn try_from(wire: l7::Authorization) -> Result<Self, Invalid> {
         let key = key(&wire.namespace, wire.name)?;
         let action = match l7::Action::try_from(wire.action) {
-            // What it decides is noted and not done.
-            Ok(_) if wire.dry_run => Action::Audit,
             Ok(l7::Action::Allow) => Action::Allow,
             Ok(l7::Action::Deny) => Action::Deny,
             Ok(l7::Action::Custom) => Action::Custom,
@@ -41,7 +39,7 @@ impl TryFrom<l7::Authorization> for Policy {
         };
         let targets = targets(wire.targets)?;
         let rules = each(wire.rules, "rules", Rule::try_from)?;
-        Ok(Self { key, action, targets, rules })
+        Ok(Self { key, action, is_on_trial: wire.dry_run, targets, rules })
     }
 }
 
@@ -51,7 +49,8 @@ impl Policy {
     pub(super) fn refusing(wire: l7::Authorization) -> Result<Self, Invalid> {
         let key = key(&wire.namespace, wire.name)?;
         let targets = targets(wire.targets).unwrap_or_else(|_| [Target::All].into());
-        Ok(Self { key, action: Action::Deny, targets, rules: [Rule::default()].into() })
+        let rules = [Rule::default()].into();
+        Ok(Self { key, action: Action::Deny, is_on_trial: false, targets, rules })
     }
 }
 

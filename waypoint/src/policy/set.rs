@@ -31,8 +31,15 @@ pub struct PolicySet {
 /// The policies of one service.
 #[derive(Clone, Debug, Default)]
 pub struct ServicePolicies {
-    custom: Box<[SharedPolicy]>,
     audit: Box<[SharedPolicy]>,
+    enforced: Selection,
+    on_trial: Selection,
+}
+
+/// Policies that decide together.
+#[derive(Clone, Debug, Default)]
+struct Selection {
+    custom: Box<[SharedPolicy]>,
     deny: Box<[SharedPolicy]>,
     allow: Box<[SharedPolicy]>,
 }
@@ -101,18 +108,21 @@ impl PolicySet {
             .flat_map(RedBlackTreeSetSync::iter)
             .collect();
         let policies: Vec<_> = keys.into_iter().filter_map(|key| self.policies.get(key)).collect();
-        let with = |action| {
-            policies
-                .iter()
-                .filter(|policy| policy.action == action)
-                .map(|p| Arc::clone(p))
-                .collect()
+        let with = |action, is_on_trial| {
+            let is_meant = |policy: &&&SharedPolicy| {
+                policy.action == action && policy.is_on_trial == is_on_trial
+            };
+            policies.iter().filter(is_meant).map(|p| Arc::clone(p)).collect()
+        };
+        let selection = |is_on_trial| Selection {
+            custom: with(Action::Custom, is_on_trial),
+            deny: with(Action::Deny, is_on_trial),
+            allow: with(Action::Allow, is_on_trial),
         };
         ServicePolicies {
-            custom: with(Action::Custom),
-            audit: with(Action::Audit),
-            deny: with(Action::Deny),
-            allow: with(Action::Allow),
+            audit: with(Action::Audit, false),
+            enforced: selection(false),
+            on_trial: selection(true),
         }
     }
 }
@@ -122,16 +132,21 @@ impl PolicySet {
 impl ServicePolicies {
     /// Decides a request, or, without one, a connection whose protocol is not looked at.
     pub fn decide(&self, subject: &Subject<'_>, request: Option<&RequestHead<'_>>) -> Decision {
-        let first = |policies: &[SharedPolicy]| {
-            let matching = |policy: &SharedPolicy| {
-                let rule = policy.matching_rule(subject, request)?;
-                Some((policy.key.clone(), rule))
-            };
-            policies.iter().find_map(matching)
-        };
-        let audited = first(&self.audit).is_some();
-        let refused = first(&self.custom).or_else(|| first(&self.deny));
-        let verdict = if let Some((policy, rule)) = refused {
+        let on_trial = self.on_trial.decide(subject, request);
+        Decision {
+            verdict: self.enforced.decide(subject, request),
+            audited: first(&self.audit, subject, request).map(|(policy, _)| policy),
+            on_trial: Some(on_trial).filter(|verdict| *verdict != Verdict::Allow(None)),
+        }
+    }
+}
+
+// === impl Selection ===
+
+impl Selection {
+    fn decide(&self, subject: &Subject<'_>, request: Option<&RequestHead<'_>>) -> Verdict {
+        let first = |policies: &[SharedPolicy]| first(policies, subject, request);
+        if let Some((policy, rule)) = first(&self.custom).or_else(|| first(&self.deny)) {
             Verdict::Deny(Denied::Matched { policy, rule })
         } else if self.allow.is_empty() {
             Verdict::Allow(None)
@@ -140,7 +155,18 @@ impl ServicePolicies {
                 Some((policy, _)) => Verdict::Allow(Some(policy)),
                 None => Verdict::Deny(Denied::NoneMatched),
             }
-        };
-        Decision { verdict, audited }
+        }
     }
+}
+
+/// Returns the first of some policies that matches, with the index of its rule.
+fn first(
+    policies: &[SharedPolicy],
+    subject: &Subject<'_>,
+    request: Option<&RequestHead<'_>>,
+) -> Option<(PolicyKey, usize)> {
+    policies.iter().find_map(|policy| {
+        let rule = policy.matching_rule(subject, request)?;
+        Some((policy.key.clone(), rule))
+    })
 }

@@ -315,7 +315,75 @@ fn refusals_come_before_permissions() {
             Verdict::Allow(Some(key)) => format!("allowed by {}", key.name),
             Verdict::Deny(denied) => denied.to_string(),
         };
-        assert_eq!((shown, decided.audited), (expected, audited), "{policies:?}");
+        assert_eq!((shown, decided.audited.is_some()), (expected, audited), "{policies:?}");
+        assert_eq!(decided.on_trial, None, "{policies:?}");
+    }
+}
+
+#[test]
+fn policies_on_trial_decide_nothing_and_say_what_they_would_have_decided() {
+    use l7::Action::{Allow, Deny};
+    let on_trial = |name, action, rules| {
+        let policy = policy(name, action, rules);
+        l7::Authorization { dry_run: true, ..policy }
+    };
+    let hit = || vec![l7::Rule::default()];
+    let miss = || vec![to(Operation { methods: vec![exact("GET")], ..Default::default() })];
+    let key = |name: &str| PolicyKey { namespace: "shop".parse().unwrap(), name: name.into() };
+    let denied = |name| Verdict::Deny(Denied::Matched { policy: key(name), rule: 0 });
+    for (policies, verdict_of_others, expected) in [
+        (vec![on_trial("a", Deny, hit())], Verdict::Allow(None), Some(denied("a"))),
+        (vec![on_trial("a", Deny, miss())], Verdict::Allow(None), None),
+        (
+            vec![on_trial("a", Allow, hit())],
+            Verdict::Allow(None),
+            Some(Verdict::Allow(Some(key("a")))),
+        ),
+        (
+            vec![on_trial("a", Allow, miss())],
+            Verdict::Allow(None),
+            Some(Verdict::Deny(Denied::NoneMatched)),
+        ),
+        (
+            vec![on_trial("a", Allow, hit()), on_trial("b", Deny, hit())],
+            Verdict::Allow(None),
+            Some(denied("b")),
+        ),
+        // They stand for themselves: others neither add to them nor take away.
+        (
+            vec![on_trial("a", Allow, miss()), policy("b", Allow, hit())],
+            Verdict::Allow(Some(key("b"))),
+            Some(Verdict::Deny(Denied::NoneMatched)),
+        ),
+        (
+            vec![on_trial("a", Allow, hit()), policy("b", Deny, hit())],
+            denied("b"),
+            Some(Verdict::Allow(Some(key("a")))),
+        ),
+    ] {
+        let decided = verdict(policies.clone());
+        assert_eq!(
+            (decided.verdict, decided.on_trial),
+            (verdict_of_others, expected),
+            "{policies:?}"
+        );
+    }
+}
+
+#[test]
+fn the_server_name_of_a_connection_that_is_not_looked_into_is_never_allowed_and_always_refused() {
+    let peer = client();
+    for (values, not_values) in
+        [(vec![suffix(".shop")], vec![]), (vec![], vec![exact("cart.shop")])]
+    {
+        for action in [l7::Action::Allow, l7::Action::Deny] {
+            let rule = when("connection.sni", &values, &not_values);
+            let policies = set(vec![policy("p", action, vec![rule])]);
+            let unread = Subject { server_name: None, ..subject(&peer, None) };
+            let decided = policies.of(&gateway(), None).decide(&unread, None);
+            let is_refused = matches!(decided.verdict, Verdict::Deny(_));
+            assert!(is_refused, "{action:?} {values:?} {not_values:?}");
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -29,6 +30,8 @@ pub(super) struct Checked<S> {
     /// on its way would be lost. The library does so after requests for another protocol.
     left: Option<oneshot::Sender<S>>,
     framing: Framing,
+    /// Whose it is, for the log.
+    client: SocketAddr,
     shared: Arc<Shared>,
     /// What is left to read once something has been refused.
     refused: Option<&'static [u8]>,
@@ -41,12 +44,17 @@ pub(super) struct Checked<S> {
 
 impl<S> Checked<S> {
     /// Checks what comes out of `stream`, which is given back if it is dropped before its end.
-    pub(super) fn new(stream: S, shared: Arc<Shared>) -> (Self, oneshot::Receiver<S>) {
+    pub(super) fn new(
+        stream: S,
+        client: SocketAddr,
+        shared: Arc<Shared>,
+    ) -> (Self, oneshot::Receiver<S>) {
         let (left, leaves) = oneshot::channel();
         let checked = Self {
             stream: Some(stream),
             left: Some(left),
             framing: Framing::default(),
+            client,
             shared,
             refused: None,
             head_timeout: None,
@@ -71,6 +79,7 @@ impl<S> Checked<S> {
     fn check(&mut self, buffer: &mut ReadBuf<'_>, before: usize) {
         let checked = self.framing.advance(buffer.filled().get(before..).unwrap_or_default());
         if let Err(Refused { sound, violation }) = checked {
+            tracing::info!(client = %self.client, error = %violation, "request refused: it is malformed");
             self.shared.metrics.malformed(violation).inc();
             buffer.set_filled(before + sound);
             self.refused = Some(IN_ITS_PLACE);

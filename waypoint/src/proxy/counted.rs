@@ -64,9 +64,10 @@ mod tests {
     use std::time::Duration;
 
     use fairlead_component::logging::DroppedLines;
+    use prometheus_client::registry::Registry;
 
     use super::*;
-    use crate::telemetry::{Metrics, RequestLabels, Side};
+    use crate::telemetry::{Metrics, RequestLabels, RequestTotals, Side};
 
     fn labels(status: u16) -> RequestLabels<'static> {
         RequestLabels {
@@ -92,16 +93,28 @@ mod tests {
                 looked += 1;
                 metrics.requests(&labels(status))
             });
-            counts.add(Duration::from_millis(1));
+            let duration = Duration::from_millis(1);
+            counts.add(RequestTotals { duration, received: 3, sent: 5, messages: [0, 0] });
         }
         assert_eq!(looked, 2);
-        let page = metrics.encode().unwrap();
+        let page = metrics.encode(&Registry::default()).unwrap();
         for (status, number) in [(200, 3), (503, 1)] {
             let line = page.lines().find(|line| {
                 line.starts_with("istio_requests_total")
                     && line.contains(&format!("response_code=\"{status}\""))
             });
             assert!(line.unwrap().ends_with(&format!("}} {number}")), "{page}");
+            for (name, sum) in [
+                ("istio_request_duration_milliseconds", number),
+                ("istio_request_bytes", 3 * number),
+                ("istio_response_bytes", 5 * number),
+            ] {
+                let line = page.lines().find(|line| {
+                    line.starts_with(&format!("{name}_sum{{"))
+                        && line.contains(&format!("response_code=\"{status}\""))
+                });
+                assert!(line.unwrap().ends_with(&format!("}} {sum}.0")), "{name}: {page}");
+            }
         }
     }
 

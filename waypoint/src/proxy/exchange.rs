@@ -30,13 +30,19 @@ use crate::{
     balance::{Instance, Permit, Picked},
     mesh::Target,
     route::{Facts, Flag, Flags, LocalReply, authority},
-    telemetry::{RequestLabels, RequestRecord, Side},
+    telemetry::{self, GRPC, Messages, Record, RequestLabels, RequestTotals, Side},
 };
 
 /// Id of a request.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+
+/// Highest status of gRPC.
+const MAX_GRPC_STATUS: u16 = 16;
+
+/// What gRPC calls unknown.
+const UNKNOWN_GRPC_STATUS: u16 = 2;
 
 /// A request with what becomes of it. It ends when it is dropped, whoever does that and when.
 pub(super) struct Exchange {
@@ -97,6 +103,7 @@ struct Sent {
     status: Option<StatusCode>,
     grpc_status: Option<u16>,
     bytes: u64,
+    messages: Messages,
     end: End,
 }
 
@@ -125,7 +132,6 @@ impl Exchange {
         under_way: UnderWay,
     ) -> Box<Self> {
         let header = |name: HeaderName| request.headers.get(name).cloned();
-        let kind = request.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
         Box::new(Self {
             connection: connection.clone(),
             start: SystemTime::now(),
@@ -137,7 +143,7 @@ impl Exchange {
             forwarded_for: header(FORWARDED_FOR),
             user_agent: header(USER_AGENT),
             request_id: header(REQUEST_ID),
-            is_grpc: kind.is_some_and(|kind| kind.starts_with(b"application/grpc")),
+            is_grpc: is_grpc(&request.headers),
             body,
             under_way,
             flags: Flags::default(),
@@ -207,8 +213,17 @@ impl Exchange {
     }
 }
 
+/// Returns whether a request is a call of gRPC.
+pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    kind.is_some_and(|kind| kind.starts_with(b"application/grpc"))
+}
+
+/// Returns the status of a call. One that gRPC does not know means unknown, as it does to clients: each is
+/// a value of a label, of which an endpoint must not make as many as it likes.
 fn grpc_status(headers: &HeaderMap) -> Option<u16> {
-    headers.get(GRPC_STATUS)?.to_str().ok()?.parse().ok()
+    let status = headers.get(GRPC_STATUS)?.to_str().ok()?.parse().ok()?;
+    Some(if status > MAX_GRPC_STATUS { UNKNOWN_GRPC_STATUS } else { status })
 }
 
 // === impl Finished ===
@@ -221,10 +236,13 @@ impl Finished {
 
     /// Notes what is sent of the body.
     pub(super) fn sent(&mut self, frame: &Frame<Bytes>) {
-        let Exchange { under_way, sent, .. } = &mut *self.0;
+        let Exchange { under_way, sent, is_grpc, .. } = &mut *self.0;
         under_way.progress().offered();
         if let Some(data) = frame.data_ref() {
             sent.bytes += data.len() as u64;
+            if *is_grpc {
+                sent.messages.advance(data);
+            }
         }
         if let Some(trailers) = frame.trailers_ref() {
             sent.grpc_status = grpc_status(trailers).or(sent.grpc_status);
@@ -290,10 +308,19 @@ impl Drop for Exchange {
 impl Exchange {
     /// Counts and logs it.
     fn tell(&self) {
-        let Sent { status, grpc_status, bytes: sent, end: _ } = self.sent;
+        let totals = RequestTotals {
+            duration: self.started.elapsed(),
+            received: self.body.received() + self.upgraded,
+            sent: self.sent.bytes,
+            messages: [self.body.messages(), self.sent.messages.count()],
+        };
+        self.count(totals);
+        self.log(totals);
+    }
+
+    fn count(&self, totals: RequestTotals) {
+        let Sent { status, grpc_status, .. } = self.sent;
         let connection = &*self.connection;
-        let shared = &connection.worker.shared;
-        let duration = self.started.elapsed();
         let destination = self.endpoint.as_ref().map(|(instance, _)| &*instance.workload);
         let service = match &connection.target {
             Target::Service(view, _) => Some((&view.service().key, &*view.service().name)),
@@ -309,7 +336,7 @@ impl Exchange {
                 principal: destination.map(|workload| &workload.identity),
             },
             service,
-            protocol: if self.is_grpc { "grpc" } else { "http" },
+            protocol: if self.is_grpc { GRPC } else { "http" },
             status: Some(status.map_or(0, |status| status.as_u16())),
             grpc_status,
             flags: self.flags,
@@ -321,26 +348,36 @@ impl Exchange {
             grpc_status,
             flags: self.flags,
         };
-        connection.counted.of(kind, || shared.metrics.requests(&labels)).add(duration);
+        let metrics = &connection.worker.shared.metrics;
+        connection.counted.of(kind, || metrics.requests(&labels)).add(totals);
+    }
+
+    fn log(&self, totals: RequestTotals) {
+        let RequestTotals { duration, received, sent, messages: _ } = totals;
+        let connection = &*self.connection;
         let [forwarded_for, user_agent, request_id] =
             [&self.forwarded_for, &self.user_agent, &self.request_id]
                 .map(|value| value.as_ref().map(|value| String::from_utf8_lossy(value.as_bytes())));
-        shared.access_log.write(&RequestRecord {
-            start: self.start,
+        let request = telemetry::Request {
             method: self.method.as_str(),
             path: self.path.as_ref().map_or("/", PathAndQuery::as_str),
             protocol: protocol(self.version),
-            status,
-            flags: self.flags,
+            status: self.sent.status,
             details: &self.details,
-            received: self.body.received() + self.upgraded,
-            sent,
-            duration,
             upstream_time: self.upstream_time,
             forwarded_for: forwarded_for.as_deref(),
             user_agent: user_agent.as_deref(),
             request_id: request_id.as_deref(),
             authority: &self.authority,
+        };
+        connection.worker.shared.access_log.write(&Record {
+            start: self.start,
+            request: Some(request),
+            flags: self.flags,
+            termination: None,
+            received,
+            sent,
+            duration,
             upstream_host: self.endpoint.as_ref().map(|(_, address)| *address),
             upstream_cluster: self.cluster.as_deref(),
             upstream_failure: self.failure.as_deref(),
@@ -358,5 +395,28 @@ fn protocol(version: Version) -> &'static str {
         "HTTP/1.0"
     } else {
         "HTTP/1.1"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_has_one_of_the_statuses_that_grpc_knows() {
+        for (value, expected) in [
+            (None, None),
+            (Some("0"), Some(0)),
+            (Some("16"), Some(16)),
+            (Some("17"), Some(2)),
+            (Some("65535"), Some(2)),
+            (Some("65536"), None),
+            (Some("-1"), None),
+            (Some("ok"), None),
+        ] {
+            let header = |value| (GRPC_STATUS, HeaderValue::from_static(value));
+            let headers: HeaderMap = value.map(header).into_iter().collect();
+            assert_eq!(grpc_status(&headers), expected, "{value:?}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::{num::NonZeroU16, rc::Rc, sync::Arc, time::Instant};
 
 use http::{
-    HeaderName, HeaderValue, Uri, Version as HttpVersion,
+    HeaderMap, HeaderName, HeaderValue, Uri, Version as HttpVersion,
     header::{HOST, SET_COOKIE},
     request::Parts,
     uri::{PathAndQuery, Scheme},
@@ -26,11 +26,11 @@ use super::{
 };
 use crate::{
     balance::{self, Cluster, Context, NoEndpoint, Permit, Picked, Tried},
-    mesh::Backend,
+    mesh::{Backend, Way},
     route::{
-        Destination, Flag, Forward, HttpRoute, LocalReply, Means, Mirror, Next, Outcome,
-        RequestHead, ResetReason, Tries, authority, remove_hop_by_hop, sanitise_response,
-        set_authority, split_port,
+        Destination, FORWARDED_CLIENT_CERT, Flag, Forward, HttpRoute, LocalReply, Means, Mirror,
+        Next, Outcome, RequestHead, ResetReason, Tries, authority, remove_hop_by_hop,
+        sanitise_response, set_authority, split_port,
     },
 };
 
@@ -94,7 +94,7 @@ impl Forwarding<'_> {
             Some(hash) => (Some(hash), None),
             None => hash::new_cookie(cluster.policy(), rand::random()).unzip(),
         };
-        let (version, switch) = spoken(&backend, &mut request, original.version, exchange);
+        let (version, switch) = spoken(&backend, original.version, exchange);
         let attempts = Attempts {
             connection: self.connection,
             forward: self.forward,
@@ -224,7 +224,9 @@ async fn send_copy(
     let Ok(picked) = picked else { return Ok(()) };
     let version = version_to(backend, copy.version);
     let wanted = wanted(connection, backend, &cluster, &picked, version, &copy);
-    let request = Request::from_parts(addressed(copy, version)?, body);
+    let mut copy = addressed(copy, version)?;
+    introduce(connection, &wanted.way, &mut copy.headers);
+    let request = Request::from_parts(copy, body);
     let response = connection.worker.upstreams.send(&wanted, request).await?;
     // Read to its end, so that the connection can be used again.
     let mut body = response.into_body();
@@ -310,6 +312,7 @@ impl Attempts<'_> {
             self.request,
         );
         wanted.switch.clone_from(&self.switch);
+        introduce(self.connection, &wanted.way, &mut parts.headers);
         let request = Request::from_parts(parts, Body::Kept(self.body.read()));
         let begun = tokio::time::Instant::now();
         let sending = self.connection.worker.upstreams.send(&wanted, request);
@@ -358,23 +361,23 @@ fn wanted(
     }
 }
 
+/// Tells an endpoint who asks, if it is one of the mesh: who is outside has no business with it.
+fn introduce(connection: &Connection, way: &Way, headers: &mut HeaderMap) {
+    if let (Way::Tunnel(..), Some(client)) = (way, connection.client_cert()) {
+        headers.insert(FORWARDED_CLIENT_CERT, client.clone());
+    }
+}
+
 /// Returns which HTTP an endpoint is spoken to in, and where its connection goes if it is asked for
 /// another protocol.
 fn spoken(
     backend: &Backend,
-    request: &mut Parts,
     client: HttpVersion,
     exchange: &Exchange,
 ) -> (Version, Option<Switch>) {
     let Some(asked) = &exchange.upgrade else { return (version_to(backend, client), None) };
-    // Whatever the client speaks: what it asks for is a matter of HTTP/1.1.
-    match version_to(backend, HttpVersion::HTTP_11) {
-        Version::Http1 => (Version::Http1, Some(asked.switch.clone())),
-        Version::Http2 => {
-            upgrade::withdraw(&mut request.headers);
-            (Version::Http2, None)
-        }
-    }
+    // Whatever the client speaks: endpoints that are not declared to take it in HTTP/2 do in HTTP/1.1.
+    (version_to(backend, HttpVersion::HTTP_11), Some(asked.switch.clone()))
 }
 
 /// Returns which HTTP an endpoint is spoken to in.
@@ -432,6 +435,8 @@ impl Ended {
         match self {
             Self::Answered(response) => balance::Outcome::Response(response.status().as_u16()),
             Self::TimedOut => balance::Outcome::Timeout,
+            // It can be as well as any.
+            Self::Failed(UpstreamError::NoExtendedConnect) => balance::Outcome::Abandoned,
             Self::Failed(error) if error.is_before_request() => balance::Outcome::ConnectFailure,
             Self::Failed(_) => balance::Outcome::Reset,
         }
@@ -474,6 +479,11 @@ fn reason(error: &UpstreamError) -> ResetReason {
     match error {
         UpstreamError::ConnectTimeout(_) => ResetReason::ConnectionTimeout,
         UpstreamError::Reset(_) => ResetReason::ConnectionTermination,
+        // As an endpoint does that is asked nevertheless.
+        UpstreamError::StreamReset(_) | UpstreamError::NoExtendedConnect => {
+            ResetReason::RemoteReset
+        }
+        UpstreamError::RefusedStream => ResetReason::RemoteRefusedStream,
         UpstreamError::Protocol(_) | UpstreamError::Excess(_) | UpstreamError::Unasked => {
             ResetReason::ProtocolError
         }

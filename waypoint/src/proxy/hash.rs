@@ -4,19 +4,48 @@ use std::{fmt::Write as _, net::IpAddr};
 
 use http::{HeaderMap, HeaderValue, header::COOKIE, request::Parts};
 
-use crate::balance::{HashKey, Policy, hash};
+use super::http::SCHEME;
+use crate::{
+    balance::{HashKey, Policy, hash},
+    route::authority,
+};
 
 /// Returns the hash of what `policy` says of a request; none if it says nothing, or the request has
 /// nothing of it.
 pub(super) fn of(policy: &Policy, request: &Parts, client: IpAddr) -> Option<u64> {
     match policy.hash_key()? {
-        HashKey::Header(name) => Some(hash(request.headers.get(&**name)?.as_bytes())),
+        HashKey::Header(name) => header(request, name),
         HashKey::Cookie(wanted) => Some(hash(cookie(&request.headers, &wanted.name)?.as_bytes())),
         HashKey::SourceIp => Some(hash(client.to_string().as_bytes())),
         HashKey::QueryParameter(name) => {
             let parameters = form_urlencoded::parse(request.uri.query()?.as_bytes());
             let mut values = parameters.filter(|(key, _)| *key == **name);
             values.next().map(|(_, value)| hash(value.as_bytes()))
+        }
+    }
+}
+
+/// Returns the hash of a connection that is no HTTP, of which only the client is known.
+pub(super) fn of_connection(policy: &Policy, client: IpAddr) -> Option<u64> {
+    match policy.hash_key()? {
+        HashKey::SourceIp => Some(hash(client.to_string().as_bytes())),
+        HashKey::Header(_) | HashKey::Cookie(_) | HashKey::QueryParameter(_) => None,
+    }
+}
+
+/// Returns the hash of a header, in whatever order it has several values; HTTP/2 has some headers of
+/// its own, which are as good for HTTP/1.
+fn header(request: &Parts, name: &str) -> Option<u64> {
+    match name {
+        ":authority" | "host" => Some(hash(authority(request).as_bytes())),
+        ":method" => Some(hash(request.method.as_str().as_bytes())),
+        ":scheme" => Some(hash(SCHEME.as_bytes())),
+        ":path" => Some(hash(request.uri.path_and_query()?.as_str().as_bytes())),
+        name => {
+            let values = request.headers.get_all(name).iter().map(HeaderValue::as_bytes);
+            let mut values: Vec<_> = values.collect();
+            values.sort_unstable();
+            (!values.is_empty()).then(|| hash(&values.concat()))
         }
     }
 }
@@ -34,6 +63,12 @@ pub(super) fn new_cookie(policy: &Policy, random: u64) -> Option<(u64, HeaderVal
     }
     if !wanted.path.is_empty() {
         let _ = write!(cookie, "; Path={}", wanted.path);
+    }
+    for (name, value) in &wanted.attributes {
+        let _ = match &**value {
+            "" => write!(cookie, "; {name}"),
+            value => write!(cookie, "; {name}={value}"),
+        };
     }
     cookie += "; HttpOnly";
     Some((hash(value.as_bytes()), HeaderValue::try_from(cookie).ok()?))
@@ -63,6 +98,8 @@ mod tests {
     fn the_hash_is_of_what_the_policy_names() {
         let request = http::Request::get("http://shop/cart?user=a%20b&user=c")
             .header("x-user", "jason")
+            .header("x-role", "reader")
+            .header("x-role", "editor")
             .header("cookie", "theme=dark; session=\"s1\"")
             .body(())
             .unwrap();
@@ -72,6 +109,11 @@ mod tests {
         for (key, expected) in [
             (Key::Header("x-user".into()), Some("jason")),
             (Key::Header("x-other".into()), None),
+            (Key::Header("x-role".into()), Some("editorreader")),
+            (Key::Header(":authority".into()), Some("shop")),
+            (Key::Header("host".into()), Some("shop")),
+            (Key::Header(":path".into()), Some("/cart?user=a%20b&user=c")),
+            (Key::Header(":method".into()), Some("GET")),
             (Key::Cookie(cookie("session")), Some("s1")),
             (Key::Cookie(cookie("missing")), None),
             (Key::SourceIp(true), Some("10.1.0.2")),
@@ -80,6 +122,9 @@ mod tests {
         ] {
             let expected = expected.map(|text| hash(text.as_bytes()));
             assert_eq!(of(&policy(key.clone()), &parts, client), expected, "{key:?}");
+            let is_of_client = key == Key::SourceIp(true);
+            let of_connection = of_connection(&policy(key), client);
+            assert_eq!(of_connection, expected.filter(|_| is_of_client));
         }
     }
 
@@ -87,14 +132,26 @@ mod tests {
     fn a_cookie_is_made_where_the_policy_has_a_lifetime_for_it() {
         let cookie = |path: &str, ttl: Option<i64>| {
             let ttl = ttl.map(|seconds| prost_types::Duration { seconds, nanos: 0 });
-            Key::Cookie(l7::HashCookie { name: "user".into(), path: path.into(), ttl })
+            let (name, path) = ("user".into(), path.into());
+            Key::Cookie(l7::HashCookie { name, path, ttl, ..Default::default() })
         };
+        let attribute = |name: &str, value: &str| l7::CookieAttribute {
+            name: name.into(),
+            value: value.into(),
+        };
+        let attributes = vec![attribute("SameSite", "Lax"), attribute("Secure", "")];
+        let Key::Cookie(plain) = cookie("/", Some(0)) else { unreachable!() };
+        let with_attributes = Key::Cookie(l7::HashCookie { attributes, ..plain });
         let value = "00000000000000ff";
         for (key, expected) in [
             (cookie("", Some(0)), Some("user=\"00000000000000ff\"; HttpOnly")),
             (
                 cookie("/cart", Some(60)),
                 Some("user=\"00000000000000ff\"; Max-Age=60; Path=/cart; HttpOnly"),
+            ),
+            (
+                with_attributes,
+                Some("user=\"00000000000000ff\"; Path=/; SameSite=Lax; Secure; HttpOnly"),
             ),
             (cookie("/cart", None), None),
             (Key::Header("user".into()), None),

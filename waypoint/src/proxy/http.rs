@@ -21,7 +21,7 @@ use super::{
     body::{Body, ResponseBody},
     calming::{Calming, take_leave},
     checked::Checked,
-    exchange::{Exchange, REQUEST_ID},
+    exchange::{Exchange, REQUEST_ID, is_grpc},
     forward::Forwarding,
     inbound::{Connection, RequestIo},
     local_executor::{StreamExecutor, stop_of_stream},
@@ -35,8 +35,8 @@ use crate::{
     limits::{MAX_HEAD_BYTES, MAX_HEADERS, MAX_REQUESTS_AT_ONCE},
     policy::Verdict,
     route::{
-        Abort, Action, CorsDecision, Found, HttpRoute, LocalReply, Normalisation, RequestHead,
-        normalise, remove_hop_by_hop, sanitise,
+        Abort, Action, CorsDecision, Found, HttpRoute, LocalReply, RequestHead, normalise,
+        remove_hop_by_hop, sanitise,
     },
 };
 
@@ -90,7 +90,7 @@ async fn serve_http1(connection: Rc<Connection>, io: RequestIo) -> hyper::Result
         .max_headers(MAX_HEADERS)
         .max_header_size(MAX_HEAD_BYTES)
         .max_buf_size(MAX_HEAD_BYTES);
-    let (io, mut left) = Checked::new(io, shared.clone());
+    let (io, mut left) = Checked::new(io, connection.client, shared.clone());
     let mut served = Box::pin(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
     let mut is_leaving = false;
     let ended = loop {
@@ -181,7 +181,7 @@ fn service(
         let (connection, under_way) = (connection.clone(), exchanges.begin());
         let progress = under_way.progress().clone();
         let (parts, incoming) = request.into_parts();
-        let body = Replay::new(incoming, &progress);
+        let body = Replay::new(incoming, is_grpc(&parts.headers), &progress);
         let exchange = Exchange::new(&connection, &parts, body.clone(), under_way);
         async move { answer(connection, &progress, exchange, parts, body).await }
     })
@@ -269,7 +269,7 @@ async fn decide(
         return Answer::Local(refused);
     }
     let is_sound = sanitise(&mut request, rand::random()).is_ok()
-        && normalise(&mut request, Normalisation::default()).is_ok();
+        && normalise(&mut request, connection.normalisation()).is_ok();
     if let Some(id) = request.headers.get(REQUEST_ID) {
         exchange.identified(id);
     }

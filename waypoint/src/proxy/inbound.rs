@@ -22,7 +22,7 @@ use fairlead_tunnel::{
     tls::PeerError,
 };
 use h2::server::SendResponse;
-use http::{Method, Response, StatusCode};
+use http::{HeaderValue, Method, Response, StatusCode};
 use mesh_api::{
     identity::Identity,
     workload::{AppProtocol, Workload},
@@ -42,9 +42,15 @@ use crate::{
     balance::Labels,
     limits::CLIENT_IDLE_TIMEOUT,
     mesh::{Backend, Binding, ServiceView, Target},
-    policy::{Peer, Subject, Verdict},
-    route::{Client, HttpRoute, RequestHead, RouteTable},
+    policy::{Decision, Peer, Subject, Verdict},
+    route::{Client, HttpRoute, Normalisation, RequestHead, RouteTable, forwarded_client_cert},
 };
+
+/// Where log lines are from about what policies want told.
+const AUDIT: &str = "policy::audit";
+
+/// Where log lines are from about policies on trial.
+const DRY_RUN: &str = "policy::dry_run";
 
 /// A connection of a client, which came through a tunnel.
 #[derive(Debug)]
@@ -66,6 +72,8 @@ pub(super) struct Connection {
     pub(super) counted: Counted,
     /// Made once it is needed: most traffic is addressed to services.
     direct: OnceCell<(Arc<Backend>, Arc<HttpRoute>)>,
+    /// What endpoints are told of whom it is of; made once a request needs it.
+    client_cert: OnceCell<Option<HeaderValue>>,
     /// Its place among those of its client.
     _part: Part,
 }
@@ -182,6 +190,7 @@ async fn serve_stream(
         address,
         counted: Counted::default(),
         direct: OnceCell::new(),
+        client_cert: OnceCell::new(),
         _part: part,
     };
     serve(Rc::new(connection), stream).await;
@@ -246,8 +255,16 @@ impl Connection {
         }
     }
 
-    /// Decides by policy whether a request goes on; without one, the connection itself.
+    /// Decides by policy whether a request goes on; without one, the connection itself. Says what policies
+    /// want told.
     pub(super) fn judge(&self, request: Option<&RequestHead<'_>>) -> Verdict {
+        let decision = self.decide(request);
+        self.tell(&decision);
+        decision.verdict
+    }
+
+    /// Does so without a word.
+    pub(super) fn decide(&self, request: Option<&RequestHead<'_>>) -> Decision {
         let (ip, port) = match (&self.target, self.address) {
             (_, Some(address)) => (address.ip(), address.port()),
             (Target::Service(_, port), None) => (Ipv4Addr::UNSPECIFIED.into(), *port),
@@ -261,10 +278,32 @@ impl Connection {
             token: None,
         };
         if let Some((view, _)) = self.service() {
-            return view.policies().decide(&subject, request).verdict;
+            return view.policies().decide(&subject, request);
         }
         let snapshot = self.worker.shared.snapshot.load();
-        snapshot.direct_policies().decide(&subject, request).verdict
+        snapshot.direct_policies().decide(&subject, request)
+    }
+
+    /// Says what policies want told, and what those on trial would have decided.
+    fn tell(&self, decision: &Decision) {
+        let (client, source, to) = (self.client, &self.source, &self.target);
+        if let Some(policy) = &decision.audited {
+            tracing::info!(target: AUDIT, %client, %source, %to, %policy, "audited");
+        }
+        match &decision.on_trial {
+            Some(Verdict::Deny(denied)) => {
+                tracing::info!(target: DRY_RUN, %client, %source, %to, %denied, "would be denied");
+            }
+            Some(Verdict::Allow(Some(policy))) => {
+                tracing::info!(target: DRY_RUN, %client, %source, %to, %policy, "would be allowed");
+            }
+            Some(Verdict::Allow(None)) | None => {}
+        }
+    }
+
+    /// Returns how paths are spelled before anything is decided by them.
+    pub(super) fn normalisation(&self) -> Normalisation {
+        self.worker.shared.snapshot.load().normalisation()
     }
 
     /// Returns the service as it is now, which may be younger than the connection, and its port.
@@ -308,6 +347,15 @@ impl Connection {
     pub(super) fn direct(&self) -> Option<&(Arc<Backend>, Arc<HttpRoute>)> {
         let Target::Workload(workload, address) = &self.target else { return None };
         Some(self.direct.get_or_init(|| self.worker.snapshot().direct(workload, *address)))
+    }
+
+    /// Returns what endpoints of the mesh are told of who asks.
+    pub(super) fn client_cert(&self) -> Option<&HeaderValue> {
+        let made = || {
+            let snapshot = self.worker.shared.snapshot.load();
+            forwarded_client_cert(&snapshot.own().identity, &self.source)
+        };
+        self.client_cert.get_or_init(made).as_ref()
     }
 
     fn speaks_http(&self) -> bool {

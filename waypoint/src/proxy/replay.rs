@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::progress::Progress;
-use crate::limits::MAX_KEPT_BYTES;
+use crate::{limits::MAX_KEPT_BYTES, telemetry::Messages};
 
 /// A body of which what has come is kept. Clones read it from its beginning.
 #[derive(Clone, Debug)]
@@ -30,6 +30,8 @@ struct State {
     kept: Vec<Bytes>,
     kept_bytes: usize,
     received: u64,
+    /// None if it is not made of messages.
+    messages: Option<Messages>,
     /// Whether all of it has come.
     ended: bool,
     /// Told when it has.
@@ -66,7 +68,7 @@ pub(super) struct Reading {
 
 impl Replay {
     /// Reads a body as it comes, and has `progress` told of it.
-    pub(super) fn new(incoming: Incoming, progress: &Rc<Progress>) -> Self {
+    pub(super) fn new(incoming: Incoming, is_grpc: bool, progress: &Rc<Progress>) -> Self {
         let ended = incoming.is_end_stream();
         if ended {
             progress.is_received();
@@ -76,6 +78,7 @@ impl Replay {
             kept: Vec::new(),
             kept_bytes: 0,
             received: 0,
+            messages: is_grpc.then(Messages::default),
             ended,
             over: Rc::default(),
             last: Instant::now(),
@@ -138,6 +141,11 @@ impl Replay {
         self.0.borrow().received
     }
 
+    /// Returns how many messages of gRPC have come.
+    pub(super) fn messages(&self) -> u64 {
+        self.0.borrow().messages.map_or(0, Messages::count)
+    }
+
     /// Returns all of it, if it has all come and is all there.
     pub(super) fn whole(&self) -> Option<Bytes> {
         let state = self.0.borrow();
@@ -156,6 +164,9 @@ impl State {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
                     self.received += data.len() as u64;
+                    if let Some(messages) = &mut self.messages {
+                        messages.advance(data);
+                    }
                     self.keep(data);
                 } else {
                     // Trailers are not kept.

@@ -1,40 +1,60 @@
 //! Connections whose protocol is not looked at.
 
-use std::{num::NonZeroU16, rc::Rc, time::Instant};
+use std::{
+    cell::Cell,
+    future::pending,
+    num::NonZeroU16,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::time::sleep;
 
 use super::{
-    idle::{Passed, pass},
+    hash,
+    idle::pass,
     inbound::{Connection, Io},
-    upstream::{Opening, UpstreamError, Version, Wanted},
+    session::{Ending, Session},
+    upstream::{Opening, Version, Wanted},
     watched::Watched,
 };
 use crate::{
     balance::{Context, Outcome},
-    mesh::{Backend, Target},
-    policy::Verdict,
-    route::{Flag, Flags},
-    telemetry::{RequestLabels, Side},
+    limits::REVIEW_INTERVAL,
+    mesh::Backend,
+    policy::{Denied, Verdict},
+    route::Flag,
+    telemetry::Bytes,
 };
 
 /// Passes a connection on to an endpoint, byte for byte.
 pub(super) async fn serve(connection: Rc<Connection>, io: Io) {
+    let mut session = Session::new(&connection);
+    let ending = carry(&connection, io, &mut session).await;
+    session.end(&ending);
+}
+
+/// Does so, and returns how it ended.
+async fn carry(connection: &Connection, io: Io, session: &mut Session) -> Ending {
     if let Verdict::Deny(denied) = connection.judge(None) {
-        tracing::info!(client = %connection.client, source = %connection.source, %denied, "connection refused");
-        return refused(&connection, None);
+        return Ending::Denied(denied);
     }
     // Once routes were looked at: a service leaves its waypoint before they are gone.
-    let Some(backend) = backend(&connection).filter(|_| !connection.is_unbound()) else {
-        tracing::info!(client = %connection.client, "connection refused: it has no destination");
-        return;
+    let Some(backend) = backend(connection).filter(|_| !connection.is_unbound()) else {
+        return Ending::Failed(Flag::NoClusterFound);
     };
+    session.cluster = Some(backend.name.clone());
     let cluster = backend.cluster().clone();
-    let context = Context { target: connection.address, ..Context::default() };
+    let hash = hash::of_connection(cluster.policy(), connection.client.ip());
+    let context = Context { hash, target: connection.address, ..Context::default() };
     let picked = cluster.choose(&context, rand::random(), Instant::now());
-    let Ok(picked) = picked else { return refused(&connection, Some(Flag::NoHealthyUpstream)) };
+    let Ok(picked) = picked else { return Ending::Failed(Flag::NoHealthyUpstream) };
     let Ok(_permit) = cluster.connection() else {
-        return refused(&connection, Some(Flag::UpstreamOverflow));
+        return Ending::Failed(Flag::UpstreamOverflow);
     };
     let endpoint = picked.endpoint().clone();
+    session.endpoint = Some((endpoint.instance.clone(), endpoint.address));
     let addressed = connection.address.unwrap_or(endpoint.address);
     let host = backend.hostname().unwrap_or_default();
     let opening = backend
@@ -50,32 +70,57 @@ pub(super) async fn serve(connection: Rc<Connection>, io: Io) {
         switch: None,
         client: connection.client,
     };
-    let connected = connection.worker.upstreams.connect(&wanted).await;
-    let upstream = match connected {
+    let upstream = match connection.worker.upstreams.connect(&wanted).await {
         Ok(upstream) => upstream,
         Err(error) => {
             picked.finish(Outcome::ConnectFailure, Instant::now());
-            return failed(&connection, &error);
+            return Ending::Unreachable(error);
         }
     };
-    let workload = &endpoint.instance.workload;
-    let mut labels = labels(&connection, Some(workload), Flags::default());
-    let metrics = &connection.worker.shared.metrics;
-    metrics.opened(&labels);
+    picked.report(Outcome::Connected, Instant::now());
+    session.opened();
     let (mut client, mut endpoint) = (Watched::new(io), Watched::new(upstream));
-    let ended = pass(&mut client, &mut endpoint, cluster.policy().pool.tcp_idle_timeout).await;
-    picked.finish(Outcome::Connected, Instant::now());
-    // What is broken is broken for both, and each sees to its own end.
-    if ended == Passed::Idle {
-        metrics.limit("tcp_idle").inc();
-        tracing::info!(client = %connection.client, source = %connection.source, "connection closed: it was idle");
-        labels.flags = labels.flags.with(Flag::StreamIdleTimeout);
+    let read = [client.read(), endpoint.read()];
+    let limits = &cluster.policy().pool;
+    tokio::select! {
+        passed = pass(&mut client, &mut endpoint, limits.tcp_idle_timeout) => {
+            Ending::Passed(passed, bytes(&read))
+        }
+        () = over(limits.max_connection_duration) => Ending::Overdue(bytes(&read)),
+        denied = oversee(connection, session, &read) => Ending::Revoked(denied, bytes(&read)),
     }
-    metrics.closed(&labels, endpoint.read, client.read);
+}
+
+/// Waits until a connection has lasted for as long as it may.
+async fn over(limit: Option<Duration>) {
+    match limit {
+        Some(limit) => sleep(limit).await,
+        None => pending().await,
+    }
+}
+
+/// Counts what has passed, again and again, for some connections last for days. Returns why this one
+/// may not any longer, once a policy has come that refuses it.
+async fn oversee(
+    connection: &Connection,
+    session: &mut Session,
+    read: &[Rc<Cell<u64>>; 2],
+) -> Denied {
+    loop {
+        sleep(REVIEW_INTERVAL).await;
+        session.report(bytes(read));
+        if let Verdict::Deny(denied) = connection.decide(None).verdict {
+            return denied;
+        }
+    }
+}
+
+fn bytes([client, endpoint]: &[Rc<Cell<u64>>; 2]) -> Bytes {
+    Bytes { sent: endpoint.get(), received: client.get() }
 }
 
 /// Returns what the connection goes to.
-fn backend(connection: &Connection) -> Option<std::sync::Arc<Backend>> {
+fn backend(connection: &Connection) -> Option<Arc<Backend>> {
     let Some((view, port)) = connection.service() else {
         return connection.direct().map(|(backend, _)| backend.clone());
     };
@@ -92,42 +137,4 @@ fn backend(connection: &Connection) -> Option<std::sync::Arc<Backend>> {
     let view = snapshot.service(&destination.service)?;
     let port = destination.port.map_or_else(|| view.port_or(port), NonZeroU16::get);
     view.backend(port, destination.subset.as_deref().unwrap_or_default()).cloned()
-}
-
-fn failed(connection: &Connection, error: &UpstreamError) {
-    tracing::info!(client = %connection.client, %error, "connection failed");
-    refused(connection, Some(Flag::UpstreamConnectionFailure));
-}
-
-fn refused(connection: &Connection, flag: Option<Flag>) {
-    let flags = flag.map_or_else(Flags::default, |flag| Flags::default().with(flag));
-    let labels = labels(connection, None, flags);
-    let metrics = &connection.worker.shared.metrics;
-    metrics.opened(&labels);
-    metrics.closed(&labels, 0, 0);
-}
-
-fn labels<'a>(
-    connection: &'a Connection,
-    destination: Option<&'a mesh_api::workload::Workload>,
-    flags: Flags,
-) -> RequestLabels<'a> {
-    RequestLabels {
-        source: Side {
-            workload: connection.client_workload.as_deref(),
-            principal: Some(&connection.source),
-        },
-        destination: Side {
-            workload: destination,
-            principal: destination.map(|workload| &workload.identity),
-        },
-        service: match &connection.target {
-            Target::Service(view, _) => Some((&view.service().key, &*view.service().name)),
-            Target::Workload(..) => None,
-        },
-        protocol: "tcp",
-        status: None,
-        grpc_status: None,
-        flags,
-    }
 }

@@ -1,5 +1,6 @@
 //! Requests to speak another protocol from here on: WebSocket and others (RFC 9110 section 7.8), in
-//! HTTP/2 an extended CONNECT (RFC 8441). Both are decided on as the same GET.
+//! HTTP/2 an extended CONNECT (RFC 8441). Both are decided on as the same GET, whichever of them client
+//! and endpoint speak.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use fairlead_tunnel::hbone::duplex::Lingering;
@@ -124,10 +125,10 @@ impl Tunnel {
             // A stream of HTTP/2.
             Err(client) => Watched::new(Box::new(TokioIo::new(client)) as Box<dyn Io>),
         };
-        let Switched { io, places: _places } = self.endpoint;
+        let Switched { io, held: _held } = self.endpoint;
         let mut endpoint = Watched::new(io);
         let ended = pass(&mut client, &mut endpoint, Some(DEFAULT_TCP_IDLE_TIMEOUT)).await;
-        finished.passed(client.read, endpoint.read);
+        finished.passed(client.read().get(), endpoint.read().get());
         match ended {
             Passed::Whole => finished.completed(),
             // Without an end the client is known to have gone away.

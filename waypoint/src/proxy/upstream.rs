@@ -65,6 +65,15 @@ pub(super) enum UpstreamError {
     /// The endpoint may not be reached as this waypoint could.
     #[error(transparent)]
     Unsupported(#[from] Unsupported),
+    /// It speaks HTTP/2, and offers no other protocol by it.
+    #[error("the endpoint takes no extended CONNECT (RFC 8441), by which HTTP/2 is upgraded")]
+    NoExtendedConnect,
+    /// It did nothing with the request.
+    #[error("the endpoint refused the stream")]
+    RefusedStream,
+    /// It reset the stream before an answer began.
+    #[error("the endpoint reset the stream before the answer: {0}")]
+    StreamReset(h2::Reason),
     /// The connection ended before an answer began.
     #[error("the connection ended before the answer: {0}")]
     Reset(String),
@@ -115,8 +124,14 @@ impl UpstreamError {
             | Self::Tls(_)
             | Self::Refused(_)
             | Self::Overflow(_)
-            | Self::Unsupported(_) => true,
-            Self::Reset(_) | Self::Protocol(_) | Self::Excess(_) | Self::Unasked => false,
+            | Self::Unsupported(_)
+            | Self::NoExtendedConnect
+            | Self::RefusedStream => true,
+            Self::StreamReset(_)
+            | Self::Reset(_)
+            | Self::Protocol(_)
+            | Self::Excess(_)
+            | Self::Unasked => false,
         }
     }
 }

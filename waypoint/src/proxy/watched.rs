@@ -14,8 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 #[derive(Debug)]
 pub(super) struct Watched<S> {
     stream: S,
-    /// Bytes that came out of it.
-    pub(super) read: u64,
+    read: Rc<Cell<u64>>,
     /// Whether it has failed.
     pub(super) is_broken: bool,
     intake: Rc<Intake>,
@@ -32,7 +31,12 @@ pub(super) struct Intake {
 
 impl<S> Watched<S> {
     pub(super) fn new(stream: S) -> Self {
-        Self { stream, read: 0, is_broken: false, intake: Rc::default() }
+        Self { stream, read: Rc::default(), is_broken: false, intake: Rc::default() }
+    }
+
+    /// Returns how many bytes came out of it, which is so while it is read, too.
+    pub(super) fn read(&self) -> Rc<Cell<u64>> {
+        self.read.clone()
     }
 
     /// Returns how its end takes what is for it.
@@ -54,7 +58,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        self.read += (buffer.filled().len() - before) as u64;
+        self.read.update(|read| read + (buffer.filled().len() - before) as u64);
         self.seen(polled)
     }
 }

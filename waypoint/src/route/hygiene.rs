@@ -4,9 +4,13 @@ use std::fmt::Write;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts};
+use mesh_api::identity::Identity;
 
 /// Identifies a request in logs and traces.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Says whose certificate came with a request, and to whom it was shown.
+pub const FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 
 /// Longest name of a host with a port, in bytes: of a domain name 253, and `:65535`.
 const MAX_AUTHORITY_BYTES: usize = 259;
@@ -14,7 +18,7 @@ const MAX_AUTHORITY_BYTES: usize = 259;
 /// Headers by which proxies tell each other who asks, or tell this one what to do: what an
 /// application says in them is not heard.
 const RESERVED: [HeaderName; 3] = [
-    HeaderName::from_static("x-forwarded-client-cert"),
+    FORWARDED_CLIENT_CERT,
     HeaderName::from_static("x-forwarded-network"),
     HeaderName::from_static("x-istio-source"),
 ];
@@ -85,6 +89,12 @@ fn join_cookies(headers: &mut HeaderMap) {
     if let Ok(cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
         headers.insert(header::COOKIE, cookie);
     }
+}
+
+/// Returns the value of [`FORWARDED_CLIENT_CERT`] for a request of `client` that came to `own`, as Envoy
+/// writes it.
+pub fn forwarded_client_cert(own: &Identity, client: &Identity) -> Option<HeaderValue> {
+    HeaderValue::try_from(format!("By={own};URI={client}")).ok()
 }
 
 /// Removes from a response of an application what only this proxy may say.
@@ -264,6 +274,19 @@ mod tests {
         let mut response = request("/", &[("x-envoy-overloaded", "true"), ("etag", "x")]).headers;
         sanitise_response(&mut response);
         assert_eq!(shown(&response), ["etag: x"]);
+    }
+
+    #[test]
+    fn who_asks_is_told_as_envoy_tells_it() {
+        let [own, client] = ["waypoint", "web"].map(|account| {
+            let identity = format!("spiffe://cluster.local/ns/shop/sa/{account}");
+            identity.parse::<Identity>().unwrap()
+        });
+        assert_eq!(
+            forwarded_client_cert(&own, &client).unwrap(),
+            "By=spiffe://cluster.local/ns/shop/sa/waypoint;\
+             URI=spiffe://cluster.local/ns/shop/sa/web"
+        );
     }
 
     #[test]

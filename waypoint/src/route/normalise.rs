@@ -6,6 +6,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use http::{StatusCode, request::Parts, uri::PathAndQuery};
+use mesh_api::proto::l7::PathNormalisation;
 
 /// How far paths are normalised; Istio's names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,6 +38,19 @@ pub enum Unnormalisable {
     /// A fragment, which has no place in a request.
     #[error("the path has a fragment")]
     Fragment,
+}
+
+// === impl Normalisation ===
+
+impl From<PathNormalisation> for Normalisation {
+    fn from(wire: PathNormalisation) -> Self {
+        match wire {
+            PathNormalisation::Base => Self::Base,
+            PathNormalisation::None => Self::None,
+            PathNormalisation::MergeSlashes => Self::MergeSlashes,
+            PathNormalisation::DecodeAndMergeSlashes => Self::DecodeAndMergeSlashes,
+        }
+    }
 }
 
 // === impl Unnormalisable ===

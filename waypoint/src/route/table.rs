@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
 };
 
+use mesh_api::workload::ServiceKey;
 use rpds::HashTrieMapSync;
 
 use self::index::PathIndex;
@@ -83,6 +84,11 @@ impl ServiceRoutes {
     /// Returns whether no route is left.
     pub fn is_empty(&self) -> bool {
         self.routes.is_empty()
+    }
+
+    /// Returns the services that they lead to.
+    pub fn destinations(&self) -> impl Iterator<Item = &ServiceKey> {
+        self.routes.values().flat_map(Route::destinations)
     }
 
     /// Makes the tables of a port; the routes themselves are shared with them.

@@ -1,7 +1,7 @@
-//! The access log: a line for each request, in Envoy's default format, or the same as JSON.
+//! The access log: a line for each request and for each connection whose protocol is not looked at, in Envoy's default format, or the same as JSON.
 
 use std::{
-    fmt::{self, Display},
+    fmt::{self, Display, Write as _},
     net::SocketAddr,
     time::{Duration, SystemTime},
 };
@@ -17,39 +17,23 @@ use crate::route::Flags;
 #[derive(Clone, Copy, Debug)]
 pub struct AccessLog(LogFormat);
 
-/// What is said about a request that has ended.
+/// What is said about a request or a connection that has ended.
 #[derive(Clone, Debug)]
-pub struct RequestRecord<'a> {
+pub struct Record<'a> {
     /// When it came.
     pub start: SystemTime,
-    /// Its method.
-    pub method: &'a str,
-    /// Its path and query, as the client sent them.
-    pub path: &'a str,
-    /// Its version of HTTP.
-    pub protocol: &'a str,
-    /// Status of the answer; none if there was none.
-    pub status: Option<StatusCode>,
+    /// What only requests have; none of a connection.
+    pub request: Option<Request<'a>>,
     /// What went wrong.
     pub flags: Flags,
-    /// Where the answer came from.
-    pub details: &'a str,
-    /// Bytes of the request's body.
+    /// Why a connection was ended here.
+    pub termination: Option<&'a str>,
+    /// Bytes of the client, of a request those of its body.
     pub received: u64,
-    /// Bytes of the response's body.
+    /// Bytes that it was sent, of a response those of its body.
     pub sent: u64,
     /// From its first byte to the last one of the answer.
     pub duration: Duration,
-    /// Until the endpoint's answer began.
-    pub upstream_time: Option<Duration>,
-    /// `x-forwarded-for`.
-    pub forwarded_for: Option<&'a str>,
-    /// `user-agent`.
-    pub user_agent: Option<&'a str>,
-    /// `x-request-id`.
-    pub request_id: Option<&'a str>,
-    /// Whom it was addressed to.
-    pub authority: &'a str,
     /// The endpoint.
     pub upstream_host: Option<SocketAddr>,
     /// Name of what it was sent to.
@@ -64,6 +48,34 @@ pub struct RequestRecord<'a> {
     pub route: Option<&'a str>,
 }
 
+/// What is said about a request alone.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    /// Its method.
+    pub method: &'a str,
+    /// Its path and query, as the client sent them.
+    pub path: &'a str,
+    /// Its version of HTTP.
+    pub protocol: &'a str,
+    /// Status of the answer; none if there was none.
+    pub status: Option<StatusCode>,
+    /// Where the answer came from.
+    pub details: &'a str,
+    /// Until the endpoint's answer began.
+    pub upstream_time: Option<Duration>,
+    /// `x-forwarded-for`.
+    pub forwarded_for: Option<&'a str>,
+    /// `user-agent`.
+    pub user_agent: Option<&'a str>,
+    /// `x-request-id`.
+    pub request_id: Option<&'a str>,
+    /// Whom it was addressed to.
+    pub authority: &'a str,
+}
+
+/// What a client says, so that it neither ends the field that it is in nor directs a terminal.
+struct Escaped<'a>(&'a str);
+
 /// A value, or a dash without one.
 struct Or<T>(Option<T>);
 
@@ -76,7 +88,7 @@ impl AccessLog {
     }
 
     /// Writes a line, unless that is turned off.
-    pub fn write(self, record: &RequestRecord<'_>) {
+    pub fn write(self, record: &Record<'_>) {
         match self.0 {
             LogFormat::Plain => tracing::info!(target: VERBATIM, "{}", record.as_text()),
             LogFormat::Json => tracing::info!(target: VERBATIM, "{}", record.as_json()),
@@ -84,23 +96,31 @@ impl AccessLog {
     }
 }
 
-// === impl RequestRecord ===
+// === impl Record ===
 
-impl RequestRecord<'_> {
+impl Record<'_> {
     /// Returns the line in Envoy's default format.
     fn as_text(&self) -> impl Display {
         fmt::from_fn(move |f| {
+            let request = self.request.as_ref();
             write!(f, "[{}] ", timestamp(self.start))?;
-            write!(f, "\"{} {} {}\" ", self.method, self.path, self.protocol)?;
-            let status = self.status.map_or(0, |status| status.as_u16());
-            write!(f, "{status} {} {} - ", self.flags, self.details)?;
+            write!(f, "\"{} ", Or(request.map(|request| Escaped(request.method))))?;
+            write!(f, "{} ", Or(request.map(|request| Escaped(request.path))))?;
+            write!(f, "{}\" ", Or(request.map(|request| request.protocol)))?;
+            write!(f, "{} {} ", self.status(), self.flags)?;
+            write!(f, "{} {} ", Or(request.map(|request| request.details)), Or(self.termination))?;
             write!(f, "\"{}\" ", Or(self.upstream_failure))?;
             write!(f, "{} {} {} ", self.received, self.sent, self.duration.as_millis())?;
-            write!(f, "{} ", Or(self.upstream_time.map(|time| time.as_millis())))?;
-            write!(f, "\"{}\" ", Or(self.forwarded_for))?;
-            write!(f, "\"{}\" ", Or(self.user_agent))?;
-            write!(f, "\"{}\" ", Or(self.request_id))?;
-            write!(f, "\"{}\" ", self.authority)?;
+            let upstream_time = request.and_then(|request| request.upstream_time);
+            write!(f, "{} ", Or(upstream_time.map(|time| time.as_millis())))?;
+            write!(
+                f,
+                "\"{}\" ",
+                Or(request.and_then(|request| request.forwarded_for).map(Escaped))
+            )?;
+            write!(f, "\"{}\" ", Or(request.and_then(|request| request.user_agent).map(Escaped)))?;
+            write!(f, "\"{}\" ", Or(request.and_then(|request| request.request_id).map(Escaped)))?;
+            write!(f, "\"{}\" ", Or(request.map(|request| Escaped(request.authority))))?;
             write!(f, "\"{}\" ", Or(self.upstream_host))?;
             write!(f, "{} - ", Or(self.upstream_cluster))?;
             write!(f, "{} {} ", Or(self.local_address), self.remote_address)?;
@@ -110,24 +130,25 @@ impl RequestRecord<'_> {
 
     /// Returns the same as JSON, under Envoy's names.
     fn as_json(&self) -> serde_json::Value {
+        let request = self.request.as_ref();
         json!({
             "start_time": timestamp(self.start).to_string(),
-            "method": self.method,
-            "path": self.path,
-            "protocol": self.protocol,
-            "response_code": self.status.map_or(0, |status| status.as_u16()),
+            "method": request.map(|request| request.method),
+            "path": request.map(|request| request.path),
+            "protocol": request.map(|request| request.protocol),
+            "response_code": self.status(),
             "response_flags": self.flags.to_string(),
-            "response_code_details": self.details,
-            "connection_termination_details": null,
+            "response_code_details": request.map(|request| request.details),
+            "connection_termination_details": self.termination,
             "upstream_transport_failure_reason": self.upstream_failure,
             "bytes_received": self.received,
             "bytes_sent": self.sent,
             "duration": millis(self.duration),
-            "upstream_service_time": self.upstream_time.map(millis),
-            "x_forwarded_for": self.forwarded_for,
-            "user_agent": self.user_agent,
-            "request_id": self.request_id,
-            "authority": self.authority,
+            "upstream_service_time": request.and_then(|request| request.upstream_time).map(millis),
+            "x_forwarded_for": request.and_then(|request| request.forwarded_for),
+            "user_agent": request.and_then(|request| request.user_agent),
+            "request_id": request.and_then(|request| request.request_id),
+            "authority": request.map(|request| request.authority),
             "upstream_host": self.upstream_host,
             "upstream_cluster": self.upstream_cluster,
             "upstream_local_address": null,
@@ -136,6 +157,12 @@ impl RequestRecord<'_> {
             "requested_server_name": null,
             "route_name": self.route,
         })
+    }
+
+    /// Returns the status of the answer; 0 without one.
+    fn status(&self) -> u16 {
+        let status = self.request.as_ref().and_then(|request| request.status);
+        status.map_or(0, |status| status.as_u16())
     }
 }
 
@@ -161,28 +188,53 @@ impl<T: Display> Display for Or<T> {
     }
 }
 
+impl Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for character in self.0.chars() {
+            match character {
+                '"' | '\\' => write!(f, "\\{character}")?,
+                // Controls, and what turns the direction of text.
+                _ if character.is_control() || is_format(character) => {
+                    write!(f, "{}", character.escape_unicode())?;
+                }
+                _ => f.write_char(character)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns whether a character is not seen itself and changes how others are.
+fn is_format(character: char) -> bool {
+    matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::route::Flag;
 
-    fn record() -> RequestRecord<'static> {
-        RequestRecord {
-            start: SystemTime::UNIX_EPOCH + Duration::from_millis(1_500),
+    fn record() -> Record<'static> {
+        let request = Request {
             method: "GET",
             path: "/productpage?u=normal",
             protocol: "HTTP/1.1",
             status: Some(StatusCode::SERVICE_UNAVAILABLE),
-            flags: Flags::default().with(Flag::NoHealthyUpstream),
             details: "no_healthy_upstream",
-            received: 0,
-            sent: 19,
-            duration: Duration::from_millis(2),
             upstream_time: None,
             forwarded_for: None,
             user_agent: Some("curl/8"),
             request_id: Some("x"),
             authority: "productpage:9080",
+        };
+        Record {
+            start: SystemTime::UNIX_EPOCH + Duration::from_millis(1_500),
+            request: Some(request),
+            flags: Flags::default().with(Flag::NoHealthyUpstream),
+            termination: None,
+            received: 0,
+            sent: 19,
+            duration: Duration::from_millis(2),
             upstream_host: None,
             upstream_cluster: Some("inbound-vip|9080|http|productpage.default.svc.cluster.local"),
             upstream_failure: None,
@@ -190,6 +242,13 @@ mod tests {
             remote_address: "10.1.0.2:40000".parse().unwrap(),
             route: Some("default"),
         }
+    }
+
+    /// A connection that a policy refused.
+    fn refused() -> Record<'static> {
+        let termination = Some("rbac_access_denied_matched_policy[none]");
+        let flags = Flags::default();
+        Record { request: None, flags, termination, sent: 0, route: None, ..record() }
     }
 
     #[test]
@@ -201,6 +260,44 @@ mod tests {
              inbound-vip|9080|http|productpage.default.svc.cluster.local - 10.96.0.10:9080 \
              10.1.0.2:40000 - default"
         );
+    }
+
+    #[test]
+    fn what_a_client_says_stays_in_its_field() {
+        for (said, shown) in [
+            ("curl/8", "curl/8"),
+            ("Mozilla/5.0 (X; é) {a}", "Mozilla/5.0 (X; é) {a}"),
+            (r#"x" "id" "host"#, r#"x\" \"id\" \"host"#),
+            (r#"\" x"#, r#"\\\" x"#),
+            ("a\tb\u{9b}31m\u{7f}", r"a\u{9}b\u{9b}31m\u{7f}"),
+            ("a\u{202e}b\u{2028}c", r"a\u{202e}b\u{2028}c"),
+        ] {
+            assert_eq!(Escaped(said).to_string(), shown);
+        }
+        let mut record = record();
+        let request = record.request.as_mut().unwrap();
+        (request.authority, request.user_agent) = (r#"h" "1.2.3.4:80"#, Some(r#"a" b"#));
+        let line = record.as_text().to_string();
+        assert!(line.contains(r#" "a\" b" "x" "h\" \"1.2.3.4:80" "-" inbound-vip"#), "{line}");
+    }
+
+    #[test]
+    fn of_a_connection_the_line_says_what_there_is() {
+        assert_eq!(
+            refused().as_text().to_string(),
+            "[1970-01-01T00:00:01.500Z] \"- - -\" 0 - - rbac_access_denied_matched_policy[none] \"-\" \
+             0 0 2 - \"-\" \"-\" \"-\" \"-\" \"-\" \
+             inbound-vip|9080|http|productpage.default.svc.cluster.local - 10.96.0.10:9080 \
+             10.1.0.2:40000 - -"
+        );
+        let json = refused().as_json();
+        assert_eq!(
+            json["connection_termination_details"],
+            "rbac_access_denied_matched_policy[none]"
+        );
+        for field in ["method", "path", "protocol", "response_code_details", "authority"] {
+            assert_eq!(json[field], serde_json::Value::Null, "{field}");
+        }
     }
 
     #[test]

@@ -12,8 +12,9 @@ use prometheus_client::{
 
 use crate::http1::Violation;
 
-/// Upper ends of the buckets of times, in milliseconds (l7 telemetry of Istio).
-const MILLISECONDS: [f64; 19] = [
+/// Upper ends of the buckets of times, in milliseconds, and of sizes, in bytes: Istio has the same for
+/// both (l7 14.1).
+const BUCKETS: [f64; 19] = [
     0.5,
     1.0,
     5.0,
@@ -38,6 +39,12 @@ const MILLISECONDS: [f64; 19] = [
 /// Counters that a label tells apart.
 type ByName = Family<[(&'static str, &'static str); 1], Counter>;
 
+/// How something is distributed over requests with the same labels.
+type Distribution = Family<Labels, Histogram, fn() -> Histogram>;
+
+/// Protocol of calls that are made of messages.
+pub const GRPC: &str = "grpc";
+
 /// What a label says where nothing is known.
 const UNKNOWN: &str = "unknown";
 
@@ -46,7 +53,9 @@ const UNKNOWN: &str = "unknown";
 pub struct Metrics {
     registry: Registry,
     requests: Family<Labels, Counter>,
-    durations: Family<Labels, Histogram, fn() -> Histogram>,
+    distributions: Distributions,
+    request_messages: Family<Labels, Counter>,
+    response_messages: Family<Labels, Counter>,
     connections_opened: Family<Labels, Counter>,
     connections_closed: Family<Labels, Counter>,
     sent: Family<Labels, Counter>,
@@ -57,6 +66,14 @@ pub struct Metrics {
     malformed: ByName,
     /// Connections to operators' pages that had to wait.
     pub full: Counter,
+}
+
+/// How what is counted of requests is distributed.
+#[derive(Debug)]
+struct Distributions {
+    durations: Distribution,
+    request_bytes: Distribution,
+    response_bytes: Distribution,
 }
 
 /// One end of a request.
@@ -92,6 +109,32 @@ pub struct RequestLabels<'a> {
 pub struct RequestCounts {
     number: Counter,
     durations: Histogram,
+    request_bytes: Histogram,
+    response_bytes: Histogram,
+    /// Of requests and of answers, for calls of gRPC.
+    messages: Option<[Counter; 2]>,
+}
+
+/// What is counted of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestTotals {
+    /// From its first byte to the last one of the answer.
+    pub duration: Duration,
+    /// Bytes of its body.
+    pub received: u64,
+    /// Bytes of the answer's body.
+    pub sent: u64,
+    /// Messages of gRPC in its body, and in that of the answer.
+    pub messages: [u64; 2],
+}
+
+/// Bytes of a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bytes {
+    /// From the server to the client.
+    pub sent: u64,
+    /// From the client to the server.
+    pub received: u64,
 }
 
 /// Labels as they are shown.
@@ -136,17 +179,13 @@ impl Metrics {
             family
         };
         let requests = counters("istio_requests", "Requests that have ended");
+        let request_messages = counters("istio_request_messages", "Messages of calls of gRPC");
+        let response_messages = counters("istio_response_messages", "Messages of their answers");
         let connections_opened = counters("istio_tcp_connections_opened", "Connections begun");
         let connections_closed = counters("istio_tcp_connections_closed", "Connections ended");
         let sent = counters("istio_tcp_sent_bytes", "Bytes from servers to clients");
         let received = counters("istio_tcp_received_bytes", "Bytes from clients to servers");
-        let durations =
-            Family::new_with_constructor((|| Histogram::new(MILLISECONDS)) as fn() -> Histogram);
-        registry.register(
-            "istio_request_duration_milliseconds",
-            "Time from the first byte of a request to the last one of its answer",
-            durations.clone(),
-        );
+        let distributions = Distributions::register(&mut registry);
         let (connected, rejected, full) =
             (Gauge::default(), Counter::default(), Counter::default());
         registry.register(
@@ -178,7 +217,9 @@ impl Metrics {
         Self {
             registry,
             requests,
-            durations,
+            distributions,
+            request_messages,
+            response_messages,
             connections_opened,
             connections_closed,
             sent,
@@ -193,9 +234,20 @@ impl Metrics {
 
     /// Returns where requests with these labels are counted once they have been answered.
     pub fn requests(&self, labels: &RequestLabels<'_>) -> RequestCounts {
+        let is_grpc = labels.protocol == GRPC;
         let labels = Labels::from(labels);
-        let number = self.requests.get_or_create(&labels).clone();
-        RequestCounts { number, durations: self.durations.get_or_create(&labels).clone() }
+        let of = |family: &Distribution| family.get_or_create(&labels).clone();
+        let Distributions { durations, request_bytes, response_bytes } = &self.distributions;
+        RequestCounts {
+            number: self.requests.get_or_create(&labels).clone(),
+            durations: of(durations),
+            request_bytes: of(request_bytes),
+            response_bytes: of(response_bytes),
+            messages: is_grpc.then(|| {
+                [&self.request_messages, &self.response_messages]
+                    .map(|family| family.get_or_create(&labels).clone())
+            }),
+        }
     }
 
     /// Counts a connection that begins.
@@ -203,12 +255,17 @@ impl Metrics {
         self.connections_opened.get_or_create(&labels.into()).inc();
     }
 
-    /// Counts a connection that has ended, with its bytes.
-    pub fn closed(&self, labels: &RequestLabels<'_>, sent: u64, received: u64) {
+    /// Counts bytes of a connection.
+    pub fn passed(&self, labels: &RequestLabels<'_>, bytes: Bytes) {
         let labels = Labels::from(labels);
-        self.connections_closed.get_or_create(&labels).inc();
-        self.sent.get_or_create(&labels).inc_by(sent);
-        self.received.get_or_create(&labels).inc_by(received);
+        self.sent.get_or_create(&labels).inc_by(bytes.sent);
+        self.received.get_or_create(&labels).inc_by(bytes.received);
+    }
+
+    /// Counts a connection that has ended, with those of its bytes that have not been counted.
+    pub fn closed(&self, labels: &RequestLabels<'_>, rest: Bytes) {
+        self.connections_closed.get_or_create(&labels.into()).inc();
+        self.passed(labels, rest);
     }
 
     /// Notes whether the control plane is connected.
@@ -231,10 +288,11 @@ impl Metrics {
         self.malformed.get_or_create_owned(&[("reason", violation.name())])
     }
 
-    /// Returns all metrics as text.
-    pub fn encode(&self) -> Result<String, fmt::Error> {
+    /// Returns all metrics as text, with others.
+    pub fn encode(&self, others: &Registry) -> Result<String, fmt::Error> {
         let mut body = String::new();
-        text::encode(&mut body, &self.registry)?;
+        text::encode_registry(&mut body, &self.registry)?;
+        text::encode(&mut body, others)?;
         Ok(body)
     }
 }
@@ -246,14 +304,46 @@ fn by_name(registry: &mut Registry, name: &str, help: &str) -> ByName {
     family
 }
 
+// === impl Distributions ===
+
+impl Distributions {
+    fn register(registry: &mut Registry) -> Self {
+        let mut distribution = |name: &str, help: &str| {
+            let family: Distribution = Family::new_with_constructor(|| Histogram::new(BUCKETS));
+            registry.register(name, help, family.clone());
+            family
+        };
+        Self {
+            durations: distribution(
+                "istio_request_duration_milliseconds",
+                "Time from the first byte of a request to the last one of its answer",
+            ),
+            request_bytes: distribution("istio_request_bytes", "Sizes of the bodies of requests"),
+            response_bytes: distribution("istio_response_bytes", "Sizes of the bodies of answers"),
+        }
+    }
+}
+
 // === impl RequestCounts ===
 
 impl RequestCounts {
-    /// Counts a request that took this long.
-    pub fn add(&self, duration: Duration) {
+    /// Counts a request that has ended.
+    pub fn add(&self, totals: RequestTotals) {
+        let RequestTotals { duration, received, sent, messages } = totals;
         self.number.inc();
         self.durations.observe(duration.as_secs_f64() * 1_000.0);
+        self.request_bytes.observe(size(received));
+        self.response_bytes.observe(size(sent));
+        for (counter, count) in self.messages.iter().flatten().zip(messages) {
+            counter.inc_by(count);
+        }
     }
+}
+
+/// Returns a number of bytes as histograms take it, which are not exact beyond some petabytes.
+#[expect(clippy::cast_precision_loss, reason = "see above")]
+fn size(bytes: u64) -> f64 {
+    bytes as f64
 }
 
 // === impl Labels ===

@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::{mesh::Judgement, source::kubernetes::Stamp};
+use crate::{
+    mesh::{Condition, Judgement},
+    source::kubernetes::Stamp,
+};
 
 /// Returns the conditions of an object with the one of type `condition` as it is judged, or without
 /// it if it is not; nothing if they are so already. What others wrote stays as it is.
@@ -35,6 +38,24 @@ pub(crate) fn amended(
     }
     conditions.extend(wanted);
     Some(conditions)
+}
+
+/// Does so for several conditions, of which the object is judged by one at most.
+pub(super) fn amended_all(
+    conditions: &[Condition],
+    stamp: &Stamp,
+    judged: Option<&(Condition, Judgement)>,
+    now: &str,
+) -> Option<Vec<Value>> {
+    let mut amended_stamp: Option<Stamp> = None;
+    for condition in conditions {
+        let judgement = judged.filter(|(judged, _)| judged == condition).map(|(_, it)| it);
+        let present = amended_stamp.as_ref().unwrap_or(stamp);
+        if let Some(conditions) = amended(condition.name(), present, judgement, now) {
+            amended_stamp = Some(Stamp { conditions, ..stamp.clone() });
+        }
+    }
+    amended_stamp.map(|stamp| stamp.conditions)
 }
 
 /// Returns a condition; `present` itself if that says the same.
@@ -78,6 +99,7 @@ pub(super) fn observed(condition: &Value) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::object::ObjectKind;
 
     const TYPE: &str = "ZtunnelAccepted";
     const BEFORE: &str = "2026-01-01T00:00:00Z";
@@ -162,5 +184,19 @@ mod tests {
         let written = amended(TYPE, &stamp(None, &[]), Some(&accepted()), NOW).unwrap();
         assert_eq!(written[0].get("observedGeneration"), None);
         assert_eq!(amended(TYPE, &stamp(None, &written), Some(&accepted()), NOW), None);
+    }
+
+    #[test]
+    fn a_condition_that_another_one_of_the_object_took_the_place_of_goes() {
+        let both = Condition::all_of(ObjectKind::AuthorizationPolicy);
+        let foreign = json!({ "type": "Foreign" });
+        let present = stamp(Some(3), &[foreign.clone(), condition(&accepted(), 3, BEFORE)]);
+        let judged = (Condition::WaypointAccepted, accepted());
+        let written = amended_all(both, &present, Some(&judged), NOW).unwrap();
+        let types: Vec<_> = written.iter().map(|condition| &condition["type"]).collect();
+        assert_eq!(types, ["Foreign", "WaypointAccepted"]);
+        let present = stamp(Some(3), &written);
+        assert_eq!(amended_all(both, &present, Some(&judged), "later"), None);
+        assert_eq!(amended_all(both, &present, None, NOW), Some(vec![foreign]));
     }
 }

@@ -134,7 +134,7 @@ fn services_are_bound_once_the_waypoint_has_an_address_and_while_it_is_there() {
     assert!(l7(&mesh).keys().any(|name| name.starts_with("route/")), "it is told what to do");
     mesh.apply(applied(PROVIDED_GATEWAY));
     assert!(is_bound(&mesh));
-    assert_eq!(mesh.judgements().filter(|(_, judgement)| judgement.holds).count(), 1);
+    assert_eq!(mesh.judgements().filter(|(_, (_, judgement))| judgement.holds).count(), 1);
     mesh.apply(applied(&service("istio.io/use-waypoint: none")));
     assert!(!is_bound(&mesh));
     mesh.apply(applied(&service("")));

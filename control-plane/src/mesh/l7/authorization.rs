@@ -14,6 +14,7 @@ use mesh_api::{
     xds_client::EVERY_WAYPOINT,
 };
 
+use super::enforcement;
 use crate::{
     mesh::{context::Context, names, waypoint::WAYPOINT_CLASS},
     object::{AuthorizationPolicy, ObjectName},
@@ -22,9 +23,10 @@ use crate::{
 
 /// Returns a policy as waypoints are told of it, unless it is attached to nothing of theirs.
 pub(in crate::mesh) fn of_policy(
-    context: &Context<'_>,
+    context: &mut Context<'_>,
     policy: &AuthorizationPolicy,
 ) -> Option<Resource> {
+    enforcement::note(context, policy);
     let namespace = policy.metadata.namespace();
     let targets: Vec<_> =
         policy.spec.targets().flat_map(|target| targets(context, namespace, target)).collect();
@@ -106,7 +108,7 @@ fn lower(rule: &AuthorizationRule, namespace: &Arc<str>) -> Rule {
 fn lower_source(written: &WrittenSource, namespace: &Arc<str>) -> Source {
     let principals = |principals: &[String], accounts: &[String]| {
         let accounts = accounts.iter().map(|account| of_account(account, namespace));
-        strings(principals).into_iter().chain(accounts).collect()
+        principals.iter().map(|text| principal(text)).chain(accounts).collect()
     };
     Source {
         principals: principals(&written.principals, &written.service_accounts),
@@ -122,6 +124,11 @@ fn lower_source(written: &WrittenSource, namespace: &Arc<str>) -> Source {
         trust_domains: strings(&written.trust_domains),
         not_trust_domains: strings(&written.not_trust_domains),
     }
+}
+
+/// Returns a condition on a principal, which is meant alike with and without the scheme.
+fn principal(text: &str) -> StringMatch {
+    string(text.strip_prefix(names::SPIFFE_SCHEME).unwrap_or(text))
 }
 
 /// Returns a condition on principals: the account of a namespace, of whichever trust domain.
@@ -144,14 +151,13 @@ fn lower_operation(written: &WrittenOperation) -> Operation {
 }
 
 fn lower_condition(written: &WrittenCondition, namespace: &Arc<str>) -> Condition {
-    let is_account = written.key == "source.serviceAccount";
     let values = |values: &[String]| {
-        let qualified = |value: &String| {
-            if is_account && !value.contains('/') {
+        let qualified = |value: &String| match written.key.as_str() {
+            "source.serviceAccount" if !value.contains('/') => {
                 string(&format!("{namespace}/{value}"))
-            } else {
-                string(value)
             }
+            "source.principal" => principal(value),
+            _ => string(value),
         };
         values.iter().map(qualified).collect()
     };

@@ -1,14 +1,19 @@
 //! How a service is used: destination rules.
 
+mod ignored;
 mod settings;
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use mesh_api::{
-    crd::{DefaultTrafficPolicy, LocalitySettings, PortTrafficPolicy, Subset, TrafficPolicy},
+    crd::{
+        DefaultTrafficPolicy, LocalitySettings, PortTrafficPolicy, Subset, TcpSettings,
+        TrafficPolicy,
+    },
     proto::l7::{Destination, ServiceRef, Variant, resource::Kind as Wire, upstream_tls::Mode},
 };
 
+pub(in crate::mesh) use self::ignored::note_ignored;
 use super::{
     DESTINATION_PREFIX, aliases,
     visibility::{self, Visibility},
@@ -30,6 +35,7 @@ struct Merged<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Defaults<'a> {
     policy: &'a DefaultTrafficPolicy,
+    connections: Option<&'a TcpSettings>,
     /// None if the service says how its endpoints are chosen, or nobody does.
     locality: Option<&'a LocalitySettings>,
 }
@@ -42,13 +48,16 @@ impl<'a> Defaults<'a> {
         let locality = settings.default_locality.as_ref();
         Self {
             policy: &settings.default_policy,
+            connections: settings.default_connections.as_ref(),
             locality: locality
                 .filter(|_| !service::prefers_endpoints(context, &used.namespace, &used.hostname)),
         }
     }
 
     fn is_empty(self) -> bool {
-        *self.policy == DefaultTrafficPolicy::default() && self.locality.is_none()
+        *self.policy == DefaultTrafficPolicy::default()
+            && self.connections.is_none()
+            && self.locality.is_none()
     }
 
     /// Adds the parts of which no rule says anything.
@@ -58,6 +67,11 @@ impl<'a> Defaults<'a> {
         }
         if policy.outlier_detection.is_none() {
             policy.outlier_detection.clone_from(&self.policy.outlier_detection);
+        }
+        if let Some(connections) = self.connections {
+            let tcp = &mut policy.connection_pool.get_or_insert_default().tcp;
+            tcp.connect_timeout = tcp.connect_timeout.or(connections.connect_timeout);
+            tcp.tcp_keepalive = tcp.tcp_keepalive.or(connections.tcp_keepalive);
         }
         if let Some(locality) = self.locality {
             let balancer = policy.load_balancer.get_or_insert_default();
@@ -134,22 +148,30 @@ fn closest<'a>(
 ) -> Option<Vec<&'a DestinationRule>> {
     let hostname = hostname.to_ascii_lowercase();
     let hosts = covering(&hostname).chain([Arc::from("*")]);
-    let store = context.store;
-    let mut of_hosts = hosts.map(|host| {
-        let place = (namespace.clone(), host);
-        let names = store.destination_rules.get(&place);
-        let rules = names.filter_map(|name| store.destination_rule(name)).map(|rule| &**rule);
-        let mut rules: Vec<_> = rules
-            // Which workloads follow it is for sidecars to say.
-            .filter(|rule| rule.spec.workload_selector.is_none() && counts(rule))
-            .collect();
-        rules.sort_by_key(|rule| (&rule.metadata.created, &rule.metadata.name));
-        rules
-    });
+    let mut of_hosts = hosts.map(|host| oldest_first(context, namespace, host, &counts));
     let mut rules = of_hosts.find(|rules| !rules.is_empty())?;
     let reach = &rules[0].spec.export_to;
     rules.retain(|rule| rule.spec.export_to == *reach);
     Some(rules)
+}
+
+/// Returns the rules of a namespace for a host, the oldest first.
+fn oldest_first<'a>(
+    context: &Context<'a>,
+    namespace: &Arc<str>,
+    host: Arc<str>,
+    counts: impl Fn(&DestinationRule) -> bool,
+) -> Vec<&'a DestinationRule> {
+    let store = context.store;
+    let place = (namespace.clone(), host);
+    let names = store.destination_rules.get(&place);
+    let rules = names.filter_map(|name| store.destination_rule(name)).map(|rule| &**rule);
+    let mut rules: Vec<_> = rules
+        // Which workloads follow it is for sidecars to say.
+        .filter(|rule| rule.spec.workload_selector.is_none() && counts(rule))
+        .collect();
+    rules.sort_by_key(|rule| (&rule.metadata.created, &rule.metadata.name));
+    rules
 }
 
 /// Returns what rules say together: the first policy, and the first subset of each name.

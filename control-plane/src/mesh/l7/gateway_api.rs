@@ -73,30 +73,31 @@ struct Rule<'a> {
     retry: Option<&'a RouteRetry>,
 }
 
-/// Returns the routes of a service that is declared by `key`, in no order.
-pub(super) fn routes(context: &mut Context<'_>, key: &ObjectKey, scope: &Scope) -> Vec<Route> {
-    let attached: BTreeSet<_> = context.store.routes_of.get(key).collect();
+/// Returns the objects that are attached to a service that is declared by `key`.
+pub(super) fn attached_to<'a>(context: &Context<'a>, key: &ObjectKey) -> BTreeSet<&'a ObjectKey> {
+    let store = context.store;
+    store.routes_of.get(key).collect()
+}
+
+/// Returns the routes of an object for a service that is declared by `key`, in no order.
+pub(super) fn routes(
+    context: &mut Context<'_>,
+    key: &ObjectKey,
+    scope: &Scope,
+    object: &Object,
+) -> Vec<Route> {
     let mut routes = Vec::new();
-    for name in attached {
-        let object = context.store.get(name);
-        let Some((metadata, parents)) = object.map(|o| (o.metadata(), parents_of(o))) else {
-            continue;
-        };
-        let Some(ports) = ports(context, metadata, parents, key) else { continue };
-        let (kind, is_of_consumer) = (name.kind, is_of_consumer(metadata.namespace(), scope));
-        let source = Source { scope, metadata, kind, ports, is_of_consumer };
-        match object {
-            Some(Object::HttpRoute(route)) => {
-                http(context, &source, &route.spec.rules, &mut routes);
-            }
-            Some(Object::GrpcRoute(route)) => {
-                grpc(context, &source, &route.spec.rules, &mut routes);
-            }
-            Some(Object::TlsRoute(route) | Object::TcpRoute(route)) => {
-                streams(context, &source, &route.spec.rules, &mut routes);
-            }
-            _ => {}
+    let metadata = object.metadata();
+    let Some(ports) = ports(context, metadata, parents_of(object), key) else { return routes };
+    let (kind, is_of_consumer) = (object.kind(), is_of_consumer(metadata.namespace(), scope));
+    let source = Source { scope, metadata, kind, ports, is_of_consumer };
+    match Some(object) {
+        Some(Object::HttpRoute(route)) => http(context, &source, &route.spec.rules, &mut routes),
+        Some(Object::GrpcRoute(route)) => grpc(context, &source, &route.spec.rules, &mut routes),
+        Some(Object::TlsRoute(route) | Object::TcpRoute(route)) => {
+            streams(context, &source, &route.spec.rules, &mut routes);
         }
+        _ => {}
     }
     routes
 }

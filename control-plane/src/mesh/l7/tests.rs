@@ -6,6 +6,7 @@ mod destinations;
 mod gateway_api;
 mod reach;
 mod route_status;
+mod settings;
 mod streams;
 mod virtual_services;
 mod warnings;

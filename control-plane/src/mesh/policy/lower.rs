@@ -12,10 +12,10 @@ use mesh_api::{
     },
 };
 
-use crate::{mesh::wire::octets, object::range};
-
-/// Scheme that principals are written without; with it, they are meant alike.
-const SPIFFE_SCHEME: &str = "spiffe://";
+use crate::{
+    mesh::{names::SPIFFE_SCHEME, wire::octets},
+    object::range,
+};
 
 /// Rules that a node proxy can check.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -35,6 +35,9 @@ pub(in crate::mesh) fn of_service_entry(
     let audience = export::of_entry(context, entry);
     let Some(visibility) = export::visibility(context, audience) else { return Vec::new() };
     let waypoint = waypoint::of_service(context, metadata);
+    if waypoint.is_some() && entry.spec.resolution == Resolution::None {
+        context.warn(Warning::UnreachableAtWaypoint);
+    }
     let weighted_waypoints = match &waypoint {
         Some(primary) => waypoint::weighted(context, metadata, primary),
         None => Vec::new(),

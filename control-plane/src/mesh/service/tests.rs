@@ -228,3 +228,34 @@ fn only_identities_are_accepted_of_endpoints() {
     let service = services(&mesh).into_values().next().unwrap();
     assert_eq!(service.subject_alt_names, ["spiffe://td/ns/a/sa/b"]);
 }
+
+#[test]
+fn entries_that_waypoints_and_proxies_cannot_follow_are_warned_of() {
+    const WAYPOINT: &str = "---
+{apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: {istio.io/use-waypoint: w}}}
+---
+{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {name: w, namespace: shop}, spec: \
+                            {gatewayClassName: istio-waypoint, listeners: [{name: mesh, port: \
+                            15008, protocol: HBONE}]}, status: {addresses: [{value: 10.9.0.1}]}}
+";
+    let warned = |spec: &str, more: &str| {
+        let spec = format!("hosts: [a.b], addresses: [10.96.0.1], {spec}");
+        let mesh = mesh(&(entry_yaml("e", "shop", &spec) + more));
+        let warnings = mesh.warnings().into_values().flatten();
+        warnings.map(|warning| warning.to_string()).collect::<Vec<_>>()
+    };
+    let file = "resolution: STATIC, endpoints: [{address: 10.0.0.1}, {address: 'unix:///a'}]";
+    for (spec, more, expected) in [
+        ("resolution: NONE", "", None),
+        ("resolution: STATIC", WAYPOINT, None),
+        ("resolution: NONE", WAYPOINT, Some("spec.resolution: with NONE its waypoint knows no")),
+        (file, "", Some("spec.endpoints[1].address has no effect: proxies reach no files")),
+    ] {
+        let found = warned(spec, more);
+        assert_eq!(found.len(), usize::from(expected.is_some()), "{spec}: {found:?}");
+        assert!(
+            found.first().is_none_or(|found| found.starts_with(expected.unwrap())),
+            "{found:?}"
+        );
+    }
+}

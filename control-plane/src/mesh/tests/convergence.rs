@@ -12,7 +12,7 @@ use prost::Message as _;
 
 use crate::{
     fixture::{declared, object},
-    mesh::{Event, Judgement, Mesh, ParentJudgement},
+    mesh::{Condition, Event, Judgement, Mesh, ParentJudgement},
     object::{Object, ObjectKey, ObjectKind},
     resource::{Change, Kind, Resource, ResourceName},
 };
@@ -261,6 +261,8 @@ const UNIVERSE: [&[&str]; 42] = [
         "security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: t, namespace: shop}, spec: \
          {targetRefs: [{group: '', kind: Service, name: cart}], action: AUDIT}",
         "security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: t, namespace: shop}, spec: \
+         {targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: w}]}",
+        "security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: t, namespace: shop}, spec: \
          {selector: {matchLabels: {app: cart}}}",
     ],
     &[
@@ -298,8 +300,11 @@ fn resources(mesh: &Mesh) -> BTreeMap<(Kind, ResourceName), Resource> {
     mesh.resources().map(entry).collect()
 }
 
+/// What the status of an object has to say.
+type Judged = (ObjectKey, Option<(Condition, Judgement)>, Vec<ParentJudgement>);
+
 /// What the status of all objects has to say.
-fn judgements(mesh: &Mesh) -> Vec<(ObjectKey, Option<Judgement>, Vec<ParentJudgement>)> {
+fn judgements(mesh: &Mesh) -> Vec<Judged> {
     let keys = OBJECTS.iter().map(|versions| versions[0].key());
     keys.map(|key| {
         let (judgement, parents) = (mesh.judgement(&key).cloned(), mesh.parents(&key).to_vec());

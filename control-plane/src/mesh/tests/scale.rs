@@ -74,12 +74,13 @@ fn cost_of(mesh: &mut Mesh, events: Vec<Event>) -> (Computed, usize) {
         workloads: after.workloads - before.workloads,
         services: after.services - before.services,
         policies: after.policies - before.policies,
+        routes: after.routes - before.routes,
     };
     (computed, changes)
 }
 
 fn computed(workloads: usize, services: u64, policies: u64) -> Computed {
-    Computed { workloads: workloads as u64, services, policies }
+    Computed { workloads: workloads as u64, services, policies, routes: 0 }
 }
 
 #[test]
@@ -134,4 +135,45 @@ fn a_change_computes_only_what_depends_on_it() {
     let gateway = "{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {name: w, \
                    namespace: ns7}, spec: {gatewayClassName: istio-waypoint}}";
     assert_eq!(cost(&mut mesh, gateway), (computed(0, 0, 0), 0), "a gateway that nobody names");
+}
+
+/// Objects with routes for one service.
+const ROUTES: u64 = 300;
+
+fn route(i: u64, path: &str) -> Object {
+    object(&format!(
+        "{{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {{name: r{i}, \
+         namespace: ns}}, spec: {{parentRefs: [{{group: '', kind: Service, name: s}}], rules: \
+         [{{matches: [{{path: {{value: /{i}/{path}}}}}], backendRefs: [{{name: t, port: 80}}]}}]}}}}"
+    ))
+}
+
+#[test]
+fn a_change_of_a_route_computes_only_its_own_object() {
+    let mut mesh = Mesh::new(declared());
+    let namespaced = |text: &str| object(&text.replace("METADATA", "namespace: ns"));
+    let service = |name: &str, port: u16| {
+        namespaced(&format!(
+            "{{apiVersion: v1, kind: Service, metadata: {{name: {name}, METADATA, labels: \
+             {{istio.io/use-waypoint: w}}}}, spec: {{ports: [{{port: {port}}}]}}}}"
+        ))
+    };
+    let gateway = namespaced(
+        "{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {name: w, METADATA}, \
+         spec: {gatewayClassName: istio-waypoint}, status: {addresses: [{value: 10.9.0.1}]}}",
+    );
+    let others = [gateway, service("s", 80), service("t", 80)];
+    let routes = (0..ROUTES).map(|i| route(i, "a"));
+    mesh.apply(others.into_iter().chain(routes).map(Event::Applied).collect());
+    let mut cost = |event| {
+        let (Computed { routes, .. }, changes) = cost_of(&mut mesh, vec![event]);
+        (routes, changes as u64)
+    };
+    assert_eq!(cost(Event::Applied(route(7, "b"))), (1, 1), "a route");
+    assert_eq!(cost(Event::Applied(route(7, "b"))), (0, 0), "the same route");
+    assert_eq!(cost(Event::Deleted(route(7, "b").key())), (0, 1), "a route that goes");
+    assert_eq!(cost(Event::Applied(route(7, "b"))), (1, 1), "a route that comes back");
+    // Backends are not there any more: what they are is said with each route.
+    assert_eq!(cost(Event::Applied(service("t", 81))), (ROUTES, ROUTES + 1), "a backend");
+    assert_eq!(cost(Event::Applied(pod(1, true))).0, 0, "a pod");
 }

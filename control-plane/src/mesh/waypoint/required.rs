@@ -111,7 +111,8 @@ fn demanded(
     binds.then_some(reference.name)
 }
 
-fn is_demanding(context: &Context<'_>, gateway: &Gateway) -> bool {
+/// Returns whether what is for a waypoint has to pass it.
+pub(in crate::mesh) fn is_demanding(context: &Context<'_>, gateway: &Gateway) -> bool {
     let demand = match gateway.metadata.annotation(names::REQUIRE_WAYPOINT) {
         Some("true") => true,
         Some("false") => false,

@@ -19,6 +19,7 @@ use crate::{
         context::Context,
         service::Declaration,
         store::{account_of_entry, entry_labels},
+        warning::Warning,
         waypoint,
     },
     object::{
@@ -28,6 +29,8 @@ use crate::{
 };
 
 const UNIX_SCHEME: &str = "unix://";
+/// Why an endpoint that listens on a file gets nothing.
+const FILE: &str = "proxies reach no files of other machines: give an IP address";
 /// Condition of a workload entry that says whether it takes traffic.
 const HEALTHY_CONDITION: &str = "Healthy";
 
@@ -40,6 +43,9 @@ pub(in crate::mesh) fn of_workload_entry(
     let namespace = metadata.namespace();
     let labels = entry_labels(entry);
     let mut workload = base(context, namespace, &metadata.name.name, &labels);
+    if entry.spec.address.starts_with(UNIX_SCHEME) {
+        context.warn(Warning::NoEffect { field: "spec.address".to_owned(), why: FILE });
+    }
     let addresses = set_endpoint(&mut workload, &entry.spec)?;
     let kind = "networking.istio.io/WorkloadEntry";
     workload.uid = format!("{}/{kind}/{}", context.options.cluster, metadata.name);
@@ -78,7 +84,11 @@ pub(in crate::mesh) fn of_service_entry(
         }
         return resources;
     }
-    for endpoint in &entry.spec.endpoints {
+    for (i, endpoint) in entry.spec.endpoints.iter().enumerate() {
+        if endpoint.address.starts_with(UNIX_SCHEME) {
+            let field = format!("spec.endpoints[{i}].address");
+            context.warn(Warning::NoEffect { field, why: FILE });
+        }
         // A second one of the same address would have the same name.
         if seen.insert(&endpoint.address) {
             resources.extend(of_endpoint(context, entry, endpoint, &keys));

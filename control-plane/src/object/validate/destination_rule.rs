@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use mesh_api::crd::{
     ClientTls, ClientTlsMode, ConnectionPoolSettings, DestinationRule, H2Upgrade, HashSettings,
     LoadBalancerSettings, LocalitySettings, OutlierSettings, PortTrafficPolicy, SimpleBalancer,
-    Subset, TrafficPolicy,
+    Subset, Time, TrafficPolicy, TunnelSettings,
 };
 
 use super::{
@@ -19,6 +19,11 @@ const MAX_ENTRIES: usize = 4096;
 /// Table sizes of maglev are less than this.
 const MAX_TABLE_SIZE: u64 = 5_000_011;
 
+/// Largest ring that may be asked for, as Envoy limits it.
+const MAX_RING_SIZE: u64 = 8 << 20;
+/// Largest exponent by which the share of a new endpoint grows: with more it is all of it at once.
+const MAX_AGGRESSION: f64 = 1000.0;
+
 /// Checks the specification of a destination rule.
 pub(super) fn check(spec: &DestinationRule) -> Result<(), InvalidObject> {
     if spec.host.is_empty() {
@@ -31,6 +36,10 @@ pub(super) fn check(spec: &DestinationRule) -> Result<(), InvalidObject> {
     export_to(&spec.export_to)?;
     if let Some(selector) = &spec.workload_selector {
         match_labels("workloadSelector.matchLabels", &selector.match_labels)?;
+        let others = |namespace: &String| matches!(namespace.as_str(), "*" | "~");
+        if spec.export_to.len() > 1 || spec.export_to.iter().any(others) {
+            return Err(Problem::Conflict("namespaces other than its own").at("workloadSelector"));
+        }
     }
     if let Some(policy) = &spec.traffic_policy {
         check_policy(policy).map_err(|error| error.within("trafficPolicy"))?;
@@ -68,8 +77,11 @@ fn check_policy(policy: &TrafficPolicy) -> Result<(), InvalidObject> {
     if *policy == TrafficPolicy::default() {
         return Err(Problem::Missing("set one of its fields, or remove it").at(""));
     }
-    if policy.tunnel.is_some() && policy.proxy_protocol.is_some() {
-        return Err(Problem::Conflict("tunnel").at("proxyProtocol"));
+    if let Some(tunnel) = &policy.tunnel {
+        if policy.proxy_protocol.is_some() {
+            return Err(Problem::Conflict("tunnel").at("proxyProtocol"));
+        }
+        check_tunnel(tunnel).map_err(|error| error.within("tunnel"))?;
     }
     if let Some(percent) = policy.retry_budget.and_then(|budget| budget.percent) {
         share("retryBudget.percent", percent.0)?;
@@ -90,6 +102,17 @@ fn check_policy(policy: &TrafficPolicy) -> Result<(), InvalidObject> {
         }
         check_blocks(settings)
     })
+}
+
+fn check_tunnel(tunnel: &TunnelSettings) -> Result<(), InvalidObject> {
+    if !matches!(tunnel.protocol.as_str(), "" | "CONNECT" | "POST") {
+        let value = tunnel.protocol.escape_debug().to_string();
+        return Err(Problem::Unknown { value, known: "CONNECT and POST" }.at("protocol"));
+    }
+    if tunnel.target_host.is_empty() {
+        return Err(Problem::Missing("name the host that the proxy connects to").at("targetHost"));
+    }
+    port(tunnel.target_port).map_err(|problem| problem.at("targetPort"))
 }
 
 fn check_blocks(policy: &PortTrafficPolicy) -> Result<(), InvalidObject> {
@@ -134,9 +157,9 @@ fn check_balancer(settings: &LoadBalancerSettings) -> Result<(), InvalidObject> 
     time("warmup.duration", duration)?;
     share("warmup.minimumPercent", warmup.minimum_percent.unwrap_or_default().0)?;
     match warmup.aggression {
-        Some(aggression) if aggression.0 < 1.0 => {
+        Some(aggression) if !(1.0..=MAX_AGGRESSION).contains(&aggression.0) => {
             let value = aggression.to_string();
-            Err(Problem::Form { value, form: "1 or more" }.at("warmup.aggression"))
+            Err(Problem::Form { value, form: "1 to 1000" }.at("warmup.aggression"))
         }
         Some(_) | None => Ok(()),
     }
@@ -159,6 +182,17 @@ fn check_hash(hash: &HashSettings) -> Result<(), InvalidObject> {
     }
     if hash.http_cookie.as_ref().is_some_and(|cookie| cookie.name.is_empty()) {
         return Err(Problem::Missing("name the cookie").at("httpCookie.name"));
+    }
+    let ring = hash.ring_hash.map(|ring| ring.minimum_ring_size);
+    for (field, size) in [
+        ("minimumRingSize", hash.minimum_ring_size),
+        ("ringHash.minimumRingSize", ring.unwrap_or_default()),
+    ] {
+        if size > MAX_RING_SIZE {
+            return Err(
+                Problem::Form { value: size.to_string(), form: "at most 8388608" }.at(field)
+            );
+        }
     }
     match (&hash.ring_hash, hash.maglev) {
         (Some(_), Some(_)) => Err(Problem::Conflict("ringHash").at("maglev")),
@@ -216,6 +250,14 @@ fn check_pool(settings: &ConnectionPoolSettings) -> Result<(), InvalidObject> {
     times("tcp.idleTimeout", tcp.idle_timeout)?;
     times("http.idleTimeout", http.idle_timeout)?;
     times("tcp.maxConnectionDuration", tcp.max_connection_duration)?;
+    if let Some(keepalive) = tcp.tcp_keepalive {
+        times("tcp.tcpKeepalive.time", keepalive.time)?;
+        times("tcp.tcpKeepalive.interval", keepalive.interval)?;
+    }
+    if let Some(keepalive) = http.http2_keep_alive {
+        needed("http.http2KeepAlive.interval", keepalive.interval)?;
+        needed("http.http2KeepAlive.timeout", keepalive.timeout)?;
+    }
     if http.use_client_protocol && http.h2_upgrade_policy == H2Upgrade::Upgrade {
         return Err(Problem::Conflict("h2UpgradePolicy UPGRADE").at("http.useClientProtocol"));
     }
@@ -292,6 +334,12 @@ fn count(field: &str, number: i64) -> Result<(), InvalidObject> {
         return Ok(());
     }
     Err(Problem::Form { value: number.to_string(), form: "0 to 2147483647" }.at(field))
+}
+
+/// Checks a time that has to be given.
+fn needed(field: &str, given: Option<Time>) -> Result<(), InvalidObject> {
+    let missing = || Problem::Missing("say how long").at(field);
+    time(field, given.ok_or_else(missing)?)
 }
 
 fn share(field: &str, percent: f64) -> Result<(), InvalidObject> {

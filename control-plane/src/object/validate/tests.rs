@@ -441,6 +441,36 @@ fn limits_and_tls_of_destination_rules_are_checked() {
         ),
         (policy("tls: {mode: MUTUAL}"), format!("{at}.tls.clientCertificate: is missing")),
         (policy("http: {}"), format!("{at}.http: unknown field")),
+        (
+            policy("connectionPool: {http: {http2KeepAlive: {interval: 1s}}}"),
+            format!("{at}.connectionPool.http.http2KeepAlive.timeout: is missing"),
+        ),
+        (
+            policy("connectionPool: {tcp: {tcpKeepalive: {time: 1us}}}"),
+            format!("{at}.connectionPool.tcp.tcpKeepalive.time: \"1\u{b5}s\" is not valid"),
+        ),
+        (policy("tunnel: {targetPort: 1}"), format!("{at}.tunnel.targetHost: is missing")),
+        (
+            policy("tunnel: {protocol: GET, targetHost: a, targetPort: 1}"),
+            format!("{at}.tunnel.protocol: \"GET\" is not known"),
+        ),
+        (
+            policy("loadBalancer: {warmup: {duration: 1s, aggression: 1001}}"),
+            format!("{at}.loadBalancer.warmup.aggression: \"1001\" is not valid"),
+        ),
+        (
+            policy(
+                "loadBalancer: {consistentHash: {useSourceIp: true, ringHash: {minimumRingSize: \
+                 8388609}}}",
+            ),
+            format!(
+                "{at}.loadBalancer.consistentHash.ringHash.minimumRingSize: \"8388609\" is not"
+            ),
+        ),
+        (
+            "host: a, workloadSelector: {matchLabels: {a: b}}, exportTo: ['*']".to_owned(),
+            "spec.workloadSelector: does not go together with namespaces".to_owned(),
+        ),
     ];
     for (spec, expected) in cases {
         check_all(DESTINATION_RULE, &[(&spec, &expected)]);

@@ -14,7 +14,7 @@ use super::files::{self, MAX_FILES};
 
 /// Pause after which files that are whole are read: those that belong together are written within
 /// less.
-const GATHER_TIME: Duration = Duration::from_millis(10);
+const GATHER_TIME: Duration = Duration::from_millis(5);
 /// Pause after which files are read of which nobody says that they are whole: a link is never closed.
 const SETTLE_TIME: Duration = Duration::from_millis(20);
 
@@ -27,6 +27,8 @@ pub(super) enum Sign {
     Written(PathBuf),
     /// It was closed or put in its place as a whole, or it is gone.
     Complete(PathBuf),
+    /// Something else of it is different than what it holds, such as who may read it.
+    Attributes,
     /// Something happened that does not say more.
     Unclear,
 }
@@ -58,6 +60,7 @@ impl Sign {
             ) => Self::Complete,
             EventKind::Create(CreateKind::File) => Self::Created,
             EventKind::Modify(ModifyKind::Data(_)) => Self::Written,
+            EventKind::Modify(ModifyKind::Metadata(_)) => return Some(Self::Attributes),
             // Both names were told of before.
             EventKind::Access(_) | EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => {
                 return None;
@@ -66,7 +69,6 @@ impl Sign {
             EventKind::Create(CreateKind::Any | CreateKind::Folder | CreateKind::Other)
             | EventKind::Modify(
                 ModifyKind::Any
-                | ModifyKind::Metadata(_)
                 | ModifyKind::Name(RenameMode::Any | RenameMode::Other)
                 | ModifyKind::Other,
             )
@@ -86,6 +88,7 @@ impl Unfinished {
             Sign::Created(path) => self.insert(path, Progress::Created),
             Sign::Written(path) => self.insert(path, Progress::Written),
             Sign::Complete(path) => drop(self.files.remove(&path)),
+            Sign::Attributes => {}
             Sign::Unclear => self.is_unclear = true,
         }
     }
@@ -134,7 +137,7 @@ mod tests {
     #[test]
     fn files_that_are_whole_are_read_soon_and_those_that_are_written_are_waited_for() {
         let (gather, settle) = (Some(GATHER_TIME), Some(SETTLE_TIME));
-        let cases: [(&[(EventKind, &str)], Option<Duration>); 14] = [
+        let cases: [(&[(EventKind, &str)], Option<Duration>); 15] = [
             (&[(CREATED, "a.yaml"), (WRITTEN, "a.yaml"), (CLOSED, "a.yaml")], gather),
             (&[(CREATED, "a.yaml"), (WRITTEN, "a.yaml")], None),
             // Cut to nothing before it is written anew.
@@ -150,7 +153,8 @@ mod tests {
             (&[(CREATED, ".a.yaml"), (WRITTEN, ".a.yaml"), (TO, "a.yaml")], gather),
             (&[(CREATED, "..data_tmp"), (FROM, "..data_tmp"), (TO, "..data")], gather),
             (&[(FOLDER, "folder"), (TO, "a.yaml")], settle),
-            (&[(TOUCHED, "a.yaml")], settle),
+            (&[(TOUCHED, "a.yaml")], gather),
+            (&[(WRITTEN, "a.yaml"), (TOUCHED, "a.yaml")], None),
             (&[(EventKind::Other, "")], settle),
         ];
         for (events, expected) in cases {

@@ -11,11 +11,9 @@ use crate::{
     mesh::{HTTP, vip4, vip6},
 };
 
-fn mesh_config(text: &str) -> String {
-    format!(
-        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio, namespace: istio-system}}\n\
-         data:\n  mesh: |\n    outboundTrafficPolicy: {{mode: {text}}}\n"
-    )
+/// Returns the mesh configuration with a mode for connections out of the mesh.
+fn mesh_config(mode: &str) -> String {
+    manifest::mesh_config(&format!("outboundTrafficPolicy: {{mode: {mode}}}"))
 }
 
 /// Waits until connections to no service that the mesh knows are counted under `name`.

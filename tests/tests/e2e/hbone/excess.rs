@@ -67,11 +67,20 @@ fn floods_end_their_own_tunnel_and_are_counted() -> Result<()> {
 /// Returns how many there were.
 pub(crate) fn check_floods(
     listener: &Listener,
+    others: impl FnMut() -> Result<()>,
+) -> Result<usize> {
+    check_floods_of(&listener.open(1), async || listener.bare_tunnel().await, others)
+}
+
+/// Does so for floods of connections that `connect` makes, over which `open` asks for something.
+pub(crate) fn check_floods_of<S: AsyncRead + AsyncWrite>(
+    open: &Frame,
+    connect: impl AsyncFn() -> Result<S>,
     mut others: impl FnMut() -> Result<()>,
 ) -> Result<usize> {
-    let floods = floods(&listener.open(1));
+    let floods = floods(open);
     for (what, flood) in &floods {
-        let flood = async { Ok(until_the_end(listener.bare_tunnel().await?, flood).await) };
+        let flood = async { Ok(until_the_end(connect().await?, flood).await) };
         let end = block_on_for(LONG, flood).context(*what)?;
         assert_eq!(end, End::GoAway(ENHANCE_YOUR_CALM), "{what}");
         others().with_context(|| format!("after {what}"))?;

@@ -88,8 +88,19 @@ fn calls_of_every_kind_pass_with_their_messages_metadata_and_status() -> Result<
     // Larger than any window.
     let large = calls.call(&["unary", "20000000"])?;
     assert!(large.starts_with("20000000 ") && large.ends_with(" 20000000\nOK\n"), "{large}");
+    let messages = || {
+        let metrics = calls.bound.waypoint.metrics()?;
+        let of = |side| metrics.sum(&format!("istio_{side}_messages_total"), &[]);
+        Ok::<_, anyhow::Error>((of("request"), of("response")))
+    };
+    let (asked, answered) = messages()?;
     assert_eq!(calls.call(&["spread", "5000"])?, "5000 4999\nOK\n");
     assert_eq!(calls.call(&["gather", "2000", "1000"])?, "2000 2000000\nOK\n");
+    wait_for("their messages are counted", FELT, || {
+        let (now_asked, now_answered) = messages()?;
+        let more = [now_asked - asked - 2001.0, now_answered - answered - 5001.0];
+        Ok(more.iter().all(|more| more.abs() < 0.5).then_some(()))
+    })?;
     for (code, name) in
         [("5", "NOT_FOUND"), ("9", "FAILED_PRECONDITION"), ("16", "UNAUTHENTICATED")]
     {

@@ -73,7 +73,12 @@ fn requests_over_http1_that_mean_harm_do_none() -> Result<()> {
 #[test]
 fn requests_over_http2_that_mean_harm_do_none() -> Result<()> {
     let hostile = Hostile::new("hohttp2")?;
-    http2::requests_over_http2_that_would_be_two_over_http1_are_reset(&hostile)
+    each!(
+        &hostile,
+        http2::requests_over_http2_that_would_be_two_over_http1_are_reset,
+        http2::floods_end_the_connection_that_they_come_by_and_are_counted,
+    );
+    Ok(())
 }
 
 #[test]
@@ -83,6 +88,7 @@ fn what_requests_claim_and_how_they_spell_it_does_not_count() -> Result<()> {
         &hostile,
         headers::what_only_proxies_may_say_does_not_reach_the_application,
         headers::a_denied_path_is_denied_in_every_spelling_and_what_is_judged_is_forwarded,
+        headers::paths_are_the_same_where_the_mesh_says_that_applications_take_them_for_it,
     );
     Ok(())
 }

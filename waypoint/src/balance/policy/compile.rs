@@ -5,8 +5,8 @@ use std::{fmt, time::Duration};
 use mesh_api::proto::l7::{self, consistent_hash, load_balancer};
 
 use super::{
-    Algorithm, ConnectionPool, ConsistentHash, HashCookie, HashKey, HashTable, HttpVersion,
-    Keepalive, LocalityPolicy, OutlierDetection, Policy, RetryBudget, Warmup,
+    Algorithm, ConnectionPool, ConsistentHash, HashCookie, HashKey, HashTable, Http2Keepalive,
+    HttpVersion, Keepalive, LocalityPolicy, OutlierDetection, Policy, RetryBudget, Warmup,
 };
 
 /// Points on a ring unless more are asked for.
@@ -48,6 +48,9 @@ const DEFAULT_MIN_RETRIES: u32 = 3;
 /// Least and longest time of a probe of a connection that Linux takes: whole seconds of 15 bits.
 const MIN_KEEPALIVE: Duration = Duration::from_secs(1);
 const MAX_KEEPALIVE: Duration = Duration::from_secs(32_767);
+
+/// Shortest time between two probes of HTTP/2: the answers must not look like a flood.
+const MIN_HTTP2_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Most probes of a connection that Linux takes.
 const MAX_PROBES: u32 = 127;
@@ -176,6 +179,11 @@ fn key(key: Option<&consistent_hash::Key>) -> Result<HashKey, InvalidPolicy> {
             name: named(&cookie.name, "load_balancer.consistent_hash.cookie.name")?,
             path: cookie.path.as_str().into(),
             ttl: duration(cookie.ttl.as_ref(), "load_balancer.consistent_hash.cookie.ttl")?,
+            attributes: cookie
+                .attributes
+                .iter()
+                .map(|attribute| (attribute.name.as_str().into(), attribute.value.as_str().into()))
+                .collect(),
         })),
         Some(Key::SourceIp(true)) => Ok(HashKey::SourceIp),
         Some(Key::SourceIp(false)) | None => {
@@ -214,7 +222,7 @@ impl TryFrom<&l7::Warmup> for Warmup {
 
     fn try_from(warmup: &l7::Warmup) -> Result<Self, InvalidPolicy> {
         let time = positive(warmup.duration.as_ref(), "load_balancer.warmup.duration")?;
-        let percent = or_default(warmup.minimum_percent, DEFAULT_WARMUP_PERCENT);
+        let percent = warmup.minimum_percent.unwrap_or(DEFAULT_WARMUP_PERCENT);
         let percent = within_percent(percent, "load_balancer.warmup.minimum_percent")?;
         let field = "load_balancer.warmup.aggression";
         let aggression = or_default(warmup.aggression, DEFAULT_AGGRESSION);
@@ -267,7 +275,29 @@ impl TryFrom<&l7::ConnectionPool> for ConnectionPool {
                 l7::HttpVersion::AsClient => HttpVersion::AsClient,
             },
             keepalive: pool.tcp_keepalive.as_ref().map(Keepalive::try_from).transpose()?,
+            http2_keepalive: pool
+                .http2_keepalive
+                .as_ref()
+                .map(Http2Keepalive::try_from)
+                .transpose()?,
         })
+    }
+}
+
+// === impl Http2Keepalive ===
+
+impl TryFrom<&l7::Http2Keepalive> for Http2Keepalive {
+    type Error = InvalidPolicy;
+
+    fn try_from(keepalive: &l7::Http2Keepalive) -> Result<Self, InvalidPolicy> {
+        let needed = |given: Option<&prost_types::Duration>, field| {
+            positive(given, field)?.ok_or_else(|| invalid(field, Problem::Missing))
+        };
+        let field = "connection_pool.http2_keepalive.interval";
+        let interval = needed(keepalive.interval.as_ref(), field)?;
+        let timeout =
+            needed(keepalive.timeout.as_ref(), "connection_pool.http2_keepalive.timeout")?;
+        Ok(Self { interval: interval.max(MIN_HTTP2_INTERVAL), timeout })
     }
 }
 
@@ -327,7 +357,7 @@ impl TryFrom<l7::RetryBudget> for RetryBudget {
     type Error = InvalidPolicy;
 
     fn try_from(budget: l7::RetryBudget) -> Result<Self, InvalidPolicy> {
-        let percent = or_default(budget.percent, DEFAULT_BUDGET_PERCENT);
+        let percent = budget.percent.unwrap_or(DEFAULT_BUDGET_PERCENT);
         Ok(Self {
             percent: within_percent(percent, "retry_budget.percent")?,
             min_concurrency: match budget.min_concurrency {

@@ -47,7 +47,7 @@ fn warmup(warmup: l7::Warmup) -> Result<Warmup, InvalidPolicy> {
         .map(|policy| policy.warmup.unwrap())
 }
 
-fn budget(percent: f64, min_concurrency: u32) -> Result<RetryBudget, InvalidPolicy> {
+fn budget(percent: Option<f64>, min_concurrency: u32) -> Result<RetryBudget, InvalidPolicy> {
     let retry_budget = Some(l7::RetryBudget { percent, min_concurrency });
     let policy = Policy::try_from(&l7::Variant { retry_budget, ..Default::default() });
     policy.map(|policy| policy.retry_budget.unwrap())
@@ -64,12 +64,13 @@ fn who_says_nothing_gets_the_defaults() {
         max_retries: u32::MAX,
         max_requests_per_connection: None,
         connect_timeout: Duration::from_secs(10),
-        idle_timeout: Some(Duration::from_hours(1)),
+        idle_timeout: Some(Duration::from_secs(50)),
         tcp_idle_timeout: Some(Duration::from_hours(1)),
         max_connection_duration: None,
         max_concurrent_streams: 2_147_483_647,
         http_version: HttpVersion::ByPort,
         keepalive: None,
+        http2_keepalive: None,
     };
     assert_eq!(pool(l7::ConnectionPool::default()), Ok(expected));
     let expected = OutlierDetection {
@@ -83,7 +84,8 @@ fn who_says_nothing_gets_the_defaults() {
         error_statuses: [].into(),
     };
     assert_eq!(outlier(l7::OutlierDetection::default()), Ok(expected));
-    assert_eq!(budget(0.0, 0), Ok(RetryBudget { percent: 20.0, min_concurrency: 3 }));
+    assert_eq!(budget(None, 0), Ok(RetryBudget { percent: 20.0, min_concurrency: 3 }));
+    assert_eq!(budget(Some(0.0), 1), Ok(RetryBudget { percent: 0.0, min_concurrency: 1 }));
     let given = l7::Warmup { duration: Some(seconds(60)), ..Default::default() };
     let expected = Warmup { duration: Duration::from_mins(1), minimum: 0.1, aggression: 1.0 };
     assert_eq!(warmup(given), Ok(expected));
@@ -108,6 +110,19 @@ fn limits_are_as_given() {
             time: Some(seconds(20)),
             interval: Some(seconds(5)),
         }),
+        http2_keepalive: Some(l7::Http2Keepalive {
+            interval: Some(seconds(0)),
+            timeout: Some(seconds(10)),
+        }),
+    };
+    let field = "connection_pool.http2_keepalive.interval is missing";
+    refused(&[(pool(given).err(), field)]);
+    let given = l7::ConnectionPool {
+        http2_keepalive: Some(l7::Http2Keepalive {
+            interval: Some(prost_types::Duration { seconds: 0, nanos: 1_000_000 }),
+            timeout: Some(seconds(10)),
+        }),
+        ..given
     };
     let expected = ConnectionPool {
         max_connections: 1,
@@ -126,6 +141,11 @@ fn limits_are_as_given() {
             probes: Some(3),
             time: Some(Duration::from_secs(20)),
             interval: Some(Duration::from_secs(5)),
+        }),
+        // As short as it may be.
+        http2_keepalive: Some(Http2Keepalive {
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_secs(10),
         }),
     };
     assert_eq!(pool(given), Ok(expected));
@@ -168,8 +188,18 @@ fn hashes_have_a_key_and_a_table() {
     let maglev = |size| HashTable::Maglev { size };
     let header = || (Key::Header("x-user".into()), HashKey::Header("x-user".into()));
     let query = (Key::QueryParameter("user".into()), HashKey::QueryParameter("user".into()));
-    let cookie = l7::HashCookie { name: "user".into(), path: "/".into(), ttl: Some(seconds(0)) };
-    let expected = HashCookie { name: "user".into(), path: "/".into(), ttl: Some(Duration::ZERO) };
+    let cookie = l7::HashCookie {
+        name: "user".into(),
+        path: "/".into(),
+        ttl: Some(seconds(0)),
+        attributes: vec![l7::CookieAttribute { name: "SameSite".into(), value: "Lax".into() }],
+    };
+    let expected = HashCookie {
+        name: "user".into(),
+        path: "/".into(),
+        ttl: Some(Duration::ZERO),
+        attributes: [("SameSite".into(), "Lax".into())].into(),
+    };
     let cases = [
         (header(), None, ring(1024)),
         (header(), Some(Table::MinimumRingSize(0)), ring(1024)),
@@ -267,7 +297,7 @@ fn what_else_cannot_be_meant_is_refused_with_its_field() {
         (
             warmup(l7::Warmup {
                 duration: Some(seconds(1)),
-                minimum_percent: 101.0,
+                minimum_percent: Some(101.0),
                 aggression: 1.0,
             })
             .err(),
@@ -276,7 +306,7 @@ fn what_else_cannot_be_meant_is_refused_with_its_field() {
         (
             warmup(l7::Warmup {
                 duration: Some(seconds(1)),
-                minimum_percent: 1.0,
+                minimum_percent: Some(1.0),
                 aggression: f64::NAN,
             })
             .err(),
@@ -303,7 +333,7 @@ fn what_else_cannot_be_meant_is_refused_with_its_field() {
             outlier(l7::OutlierDetection { error_statuses: vec![600], ..Default::default() }).err(),
             "outlier_detection.error_statuses is 600, not between 100 and 599",
         ),
-        (budget(-1.0, 0).err(), "retry_budget.percent is -1, not between 0 and 100"),
+        (budget(Some(-1.0), 0).err(), "retry_budget.percent is -1, not between 0 and 100"),
         (
             locality(l7::LocalityPreference {
                 distribute: vec![l7::LocalityShare::default()],

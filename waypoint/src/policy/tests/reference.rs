@@ -246,7 +246,7 @@ proptest! {
             let subject = Subject { destination, ..subject(&peer, None) };
             let of = set.of(&gateway(), Some(&service(asked.service)));
             let decided = of.decide(&subject, Some(&RequestHead::of(&parts, "http")));
-            let found = (matches!(decided.verdict, Verdict::Allow(_)), decided.audited);
+            let found = (matches!(decided.verdict, Verdict::Allow(_)), decided.audited.is_some());
             prop_assert_eq!(found, reference(&policies, &asked), "{:?}", asked);
         }
     }

@@ -1,17 +1,20 @@
 //! HTTP connections to endpoints that are used again.
 
+mod extended;
 mod multiplexed;
 mod switch;
 
 use std::{
     cell::RefCell,
     collections::{HashMap, VecDeque},
+    error::Error as _,
     net::SocketAddr,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use h2::Reason;
 use hyper::{Request, Response, body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 
@@ -27,10 +30,6 @@ use crate::{
     mesh::Way,
     proxy::{body::Body, worker::spawn},
 };
-
-/// Time after which a connection without a request is closed; servers close theirs after a minute or
-/// more.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 
 /// What a connection belongs to: limits hold for each backend on its own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -65,16 +64,17 @@ struct Open {
 #[derive(Debug)]
 struct Idle {
     connection: Connection,
-    /// When it is closed.
-    until: Instant,
+    since: Instant,
+    /// As its last request wanted it.
+    lifetime: Lifetime,
 }
 
-/// How long connections last.
+/// How long connections last; none for ever.
 #[derive(Clone, Copy, Debug)]
 struct Lifetime {
     /// Without a request.
-    idle: Duration,
-    /// In all; none for ever.
+    idle: Option<Duration>,
+    /// In all.
     whole: Option<Duration>,
 }
 
@@ -99,14 +99,23 @@ enum Free<T> {
 
 impl Lifetime {
     fn of(limits: &ConnectionPool) -> Self {
-        let idle = limits.idle_timeout.map_or(IDLE_TIMEOUT, |limit| limit.min(IDLE_TIMEOUT));
-        Self { idle, whole: limits.max_connection_duration }
+        Self { idle: limits.idle_timeout, whole: limits.max_connection_duration }
     }
 
-    /// Returns when a connection is closed unless it is used until then.
-    fn end(self, made: Instant, idle_since: Instant) -> Instant {
-        let end = idle_since + self.idle;
-        self.whole.map_or(end, |whole| end.min(made + whole))
+    /// Returns whether a connection is to be closed unless it is in use.
+    fn is_over(self, made: Instant, idle_since: Instant, now: Instant) -> bool {
+        let has_passed = |since: Instant, limit: Option<Duration>| {
+            limit.is_some_and(|limit| now.saturating_duration_since(since) >= limit)
+        };
+        has_passed(idle_since, self.idle) || has_passed(made, self.whole)
+    }
+}
+
+// === impl Idle ===
+
+impl Idle {
+    fn is_over(&self, now: Instant) -> bool {
+        self.lifetime.is_over(self.connection.made, self.since, now)
     }
 }
 
@@ -137,15 +146,17 @@ impl Pool {
         let (way, backend) = (wanted.way.clone(), wanted.backend.name.clone());
         let opening = wanted.opening.clone();
         let key = Key { address: wanted.address, way, backend, opening };
-        if let Some(switch) = &wanted.switch {
-            let response = Box::pin(self.switch(&key, dialler, wanted, switch, request)).await?;
-            return Ok(response.map(|body| Received::new(body, None)));
-        }
-        let (response, stream) = match wanted.version {
-            Version::Http1 => (self.send_http1(key, dialler, wanted, request).await?, None),
-            Version::Http2 => {
+        let (response, stream) = match (wanted.version, &wanted.switch) {
+            (Version::Http1, None) => (self.send_http1(key, dialler, wanted, request).await?, None),
+            (Version::Http1, Some(switch)) => {
+                (Box::pin(self.switch(&key, dialler, wanted, switch, request)).await?, None)
+            }
+            (Version::Http2, None) => {
                 let (response, stream) = self.send_http2(key, dialler, wanted, request).await?;
                 (response, Some(stream))
+            }
+            (Version::Http2, Some(switch)) => {
+                Box::pin(self.switch_http2(key, dialler, wanted, switch, request)).await?
             }
         };
         Ok(response.map(|body| Received::new(body, stream)))
@@ -186,9 +197,10 @@ impl Pool {
         dialler: &Dialler,
         wanted: &Wanted,
     ) -> Result<Connection, UpstreamError> {
+        let _pending = wanted.cluster.pending()?;
         let room = match self.room(key, wanted) {
             Some(room) => room,
-            None => match self.wait(key, wanted, || self.idle(key)).await? {
+            None => match self.wait(key, wanted, || self.idle(key)).await {
                 Free::Open(connection) => return Ok(connection),
                 Free::Room(room) => room,
             },
@@ -226,20 +238,14 @@ impl Pool {
     }
 
     /// Waits until a connection is free or another one may be made.
-    async fn wait<T>(
-        &self,
-        key: &Key,
-        wanted: &Wanted,
-        take: impl Fn() -> Option<T>,
-    ) -> Result<Free<T>, UpstreamError> {
-        let _pending = wanted.cluster.pending()?;
+    async fn wait<T>(&self, key: &Key, wanted: &Wanted, take: impl Fn() -> Option<T>) -> Free<T> {
         loop {
             let released = wanted.backend.released.notified();
             if let Some(free) = take() {
-                return Ok(Free::Open(free));
+                return Free::Open(free);
             }
             if let Some(room) = self.room(key, wanted) {
-                return Ok(Free::Room(room));
+                return Free::Room(room);
             }
             released.await;
         }
@@ -249,9 +255,9 @@ impl Pool {
     fn idle(&self, key: &Key) -> Option<Connection> {
         let mut idle = self.http1.borrow_mut();
         let waiting = idle.get_mut(key)?;
-        while let Some(Idle { connection, until }) = waiting.pop_back() {
-            if connection.sender.is_ready() && Instant::now() < until {
-                return Some(connection);
+        while let Some(idle) = waiting.pop_back() {
+            if idle.connection.sender.is_ready() && !idle.is_over(Instant::now()) {
+                return Some(idle.connection);
             }
         }
         None
@@ -274,8 +280,7 @@ impl Pool {
             let Some(pool) = pool.upgrade() else { return };
             let mut pool = pool.borrow_mut();
             let waiting = pool.entry(key).or_default();
-            let until = lifetime.end(connection.made, Instant::now());
-            waiting.push_back(Idle { connection, until });
+            waiting.push_back(Idle { connection, since: Instant::now(), lifetime });
             if waiting.len() > MAX_IDLE_CONNECTIONS {
                 waiting.pop_front();
             }
@@ -287,7 +292,7 @@ impl Pool {
     pub(super) fn sweep(&self) {
         let now = Instant::now();
         self.http1.borrow_mut().retain(|_, waiting| {
-            waiting.retain(|idle| !idle.connection.sender.is_closed() && now < idle.until);
+            waiting.retain(|idle| !idle.connection.sender.is_closed() && !idle.is_over(now));
             !waiting.is_empty()
         });
         self.http2.borrow_mut().retain(|_, known| {
@@ -323,5 +328,10 @@ fn broken(error: &hyper::Error) -> UpstreamError {
     if error.is_parse() {
         return UpstreamError::Protocol(error.to_string());
     }
-    UpstreamError::Reset(error.to_string())
+    let source = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
+    match source.filter(|error| error.is_remote() && error.is_reset()).and_then(h2::Error::reason) {
+        Some(Reason::REFUSED_STREAM) => UpstreamError::RefusedStream,
+        Some(reason) => UpstreamError::StreamReset(reason),
+        None => UpstreamError::Reset(error.to_string()),
+    }
 }

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use mesh_api::{
     crd::{
-        ClientTls, ClientTlsMode, ConnectionPoolSettings, H2Upgrade, HashSettings,
+        self, ClientTls, ClientTlsMode, ConnectionPoolSettings, H2Upgrade, HashSettings,
         LoadBalancerSettings, LocalityFailover, OutlierSettings, ProxyVersion, RetryBudgetSettings,
         SimpleBalancer, Time, TrafficPolicy,
     },
     proto::l7::{
-        ConnectionPool, ConsistentHash, HashCookie, HttpVersion, LoadBalancer, LocalityPreference,
-        LocalityShare, OutlierDetection, RegionFailover, RetryBudget, SimpleAlgorithm,
-        TcpKeepalive, UpstreamTls, Variant, Warmup,
+        ConnectionPool, ConsistentHash, CookieAttribute, HashCookie, Http2Keepalive, HttpVersion,
+        LoadBalancer, LocalityPreference, LocalityShare, OutlierDetection, RegionFailover,
+        RetryBudget, SimpleAlgorithm, TcpKeepalive, UpstreamTls, Variant, Warmup,
         consistent_hash::{Key, Table},
         load_balancer::Algorithm,
         upstream_tls::Mode,
@@ -83,6 +83,7 @@ fn consistent_hash(written: &HashSettings) -> Option<ConsistentHash> {
             name: cookie.name.clone(),
             path: cookie.path.clone(),
             ttl: cookie.ttl.map(duration),
+            attributes: cookie.attributes.iter().map(attribute).collect(),
         })
     });
     let source = written.use_source_ip.filter(|uses| *uses).map(Key::SourceIp);
@@ -96,6 +97,10 @@ fn consistent_hash(written: &HashSettings) -> Option<ConsistentHash> {
     };
     let key = header.or(cookie).or(source).or(query)?;
     Some(ConsistentHash { key: Some(key), table: Some(table) })
+}
+
+fn attribute(written: &crd::CookieAttribute) -> CookieAttribute {
+    CookieAttribute { name: written.name.clone(), value: written.value.clone() }
 }
 
 fn locality(written: &LoadBalancerSettings) -> Option<LocalityPreference> {
@@ -134,7 +139,7 @@ fn warmup(written: &LoadBalancerSettings) -> Option<Warmup> {
     let aggression = settings.and_then(|warmup| given(warmup.aggression));
     Some(Warmup {
         duration: Some(duration(time)),
-        minimum_percent: minimum.unwrap_or(WARMUP_PERCENT),
+        minimum_percent: Some(minimum.unwrap_or(WARMUP_PERCENT)),
         aggression: aggression.unwrap_or(1.0),
     })
 }
@@ -165,6 +170,10 @@ fn connection_pool(written: &ConnectionPoolSettings) -> ConnectionPool {
             probes: given.probes,
             time: given.time.map(duration),
             interval: given.interval.map(duration),
+        }),
+        http2_keepalive: http.http2_keep_alive.map(|given| Http2Keepalive {
+            interval: given.interval.map(duration),
+            timeout: given.timeout.map(duration),
         }),
     }
 }
@@ -213,7 +222,7 @@ fn upstream_tls(written: &ClientTls) -> Option<UpstreamTls> {
 
 fn retry_budget(written: RetryBudgetSettings) -> RetryBudget {
     RetryBudget {
-        percent: written.percent.map_or(BUDGET_PERCENT, |percent| percent.0),
+        percent: Some(written.percent.map_or(BUDGET_PERCENT, |percent| percent.0)),
         min_concurrency: match written.min_retry_concurrency {
             0 => BUDGET_MINIMUM,
             number => number,

@@ -92,7 +92,7 @@ fn of_parent(
     let parent = found.and_then(|object| {
         Some(Parent { key, service: Declaration::of(object)?, metadata: object.metadata() })
     });
-    let waypoint = parent.as_ref().and_then(|parent| waypoint_of(context, parent.metadata));
+    let waypoint = parent.as_ref().and_then(|parent| waypoint::name_for(context, parent.metadata));
     let metadata = object.metadata();
     let scope = scope(context, reference, parent.as_ref(), waypoint.as_ref(), metadata);
     let source = Source {
@@ -107,15 +107,6 @@ fn of_parent(
         accepted: accepted(context, &source, reference, parent.as_ref(), waypoint.as_ref(), rules),
         resolved: resolved(context, &source, rules),
     }
-}
-
-/// Returns the waypoint of a service, without saying of the route what is to be said of the service.
-fn waypoint_of(context: &mut Context<'_>, metadata: &Metadata) -> Option<ObjectName> {
-    let mut service = Context::new(context.store, context.options, context.settings);
-    // What is asked for is the name, which it notes.
-    let _address = waypoint::of_service(&mut service, metadata);
-    context.depends_on.gateways.extend(service.depends_on.gateways);
-    service.waypoints.into_iter().next()
 }
 
 fn scope(

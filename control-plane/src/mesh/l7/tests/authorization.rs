@@ -25,7 +25,9 @@ fn lowered(namespace: &str, spec: &str) -> Option<Authorization> {
             assert!(policies(&mesh).is_empty(), "it is none of the node proxies' business");
             Some(policy)
         }
-        other @ (Kind::Route(_) | Kind::Destination(_) | Kind::Labels(_)) => panic!("{other:?}"),
+        other @ (Kind::Route(_) | Kind::Destination(_) | Kind::Labels(_) | Kind::Settings(_)) => {
+            panic!("{other:?}")
+        }
     }
 }
 
@@ -108,10 +110,10 @@ fn every_condition_of_a_rule_is_told() {
         &format!(
             "{CART}, rules: [{{from: [{{source: {{serviceAccounts: [a, bank/b], notIpBlocks: \
              [10.0.0.0/8], requestPrincipals: ['*'], trustDomains: [td]}}}}, {{source: {{principals: \
-             [td/ns/shop/sa/x], notNamespaces: [bank], remoteIpBlocks: [1.2.3.4]}}}}], to: \
+             [td/ns/shop/sa/x, 'spiffe://td/ns/shop/sa/y'], notNamespaces: [bank], remoteIpBlocks: [1.2.3.4]}}}}], to: \
              [{{operation: {{hosts: [h], ports: ['80'], notPorts: ['81'], paths: ['/a/{{*}}', '/b*'], \
              notMethods: [PUT]}}}}], when: [{{key: 'request.headers[x]', values: [a], notValues: \
-             ['b*']}}, {{key: source.serviceAccount, values: [a, bank/b]}}]}}]"
+             ['b*']}}, {{key: source.serviceAccount, values: [a, bank/b]}}, {{key: source.principal, values: ['spiffe://td/*']}}]}}]"
         ),
     )
     .unwrap();
@@ -126,7 +128,10 @@ fn every_condition_of_a_rule_is_told() {
     assert_eq!(kinds(&rule.from[0].request_principals), [string_match::Kind::Present(true)]);
     assert_eq!(kinds(&rule.from[0].trust_domains), [exact("td")]);
     assert_eq!(rule.from[0].not_ip_blocks, ["10.0.0.0/8"]);
-    assert_eq!(kinds(&rule.from[1].principals), [exact("td/ns/shop/sa/x")]);
+    assert_eq!(
+        kinds(&rule.from[1].principals),
+        [exact("td/ns/shop/sa/x"), exact("td/ns/shop/sa/y")]
+    );
     assert_eq!(kinds(&rule.from[1].not_namespaces), [exact("bank")]);
     assert_eq!(rule.from[1].remote_ip_blocks, ["1.2.3.4"]);
     let to = &rule.to[0];
@@ -135,9 +140,10 @@ fn every_condition_of_a_rule_is_told() {
     let paths: Vec<_> = to.paths.iter().map(|path| path.kind.clone().unwrap()).collect();
     assert_eq!(paths[0], path_pattern::Kind::Template("/a/{*}".into()));
     assert!(matches!(&paths[1], path_pattern::Kind::Value(_)));
-    let [header, account] = rule.when.as_slice() else { panic!("{rule:?}") };
+    let [header, account, principal] = rule.when.as_slice() else { panic!("{rule:?}") };
     assert_eq!(header.key, "request.headers[x]");
     assert_eq!(kinds(&header.values), [exact("a")]);
     assert_eq!(kinds(&header.not_values), [string_match::Kind::Prefix("b".into())]);
     assert_eq!(kinds(&account.values), [exact("shop/a"), exact("bank/b")]);
+    assert_eq!(kinds(&principal.values), [string_match::Kind::Prefix("td/".into())]);
 }

@@ -3,7 +3,11 @@ use mesh_api::proto::l7::{
 };
 
 use super::{destination_rule, shop};
-use crate::fixture::{applied, l7};
+use crate::{
+    fixture::{applied, l7, object},
+    mesh::{Event, Mesh},
+    object::ObjectKind,
+};
 
 /// How `cart` is used by the waypoint of its namespace.
 fn variants(more: &str) -> Vec<Variant> {
@@ -143,6 +147,10 @@ fn algorithms_are_told_with_their_parameters() {
     let (key, table) = hash("httpCookie: {name: c, path: /, ttl: 0s}, maglev: {tableSize: 65537}");
     let consistent_hash::Key::Cookie(cookie) = key else { panic!("{key:?}") };
     assert_eq!(cookie.ttl, Some(prost_types::Duration::default()));
+    let (key, _) = hash("httpCookie: {name: c, attributes: [{name: SameSite, value: Lax}]}");
+    let consistent_hash::Key::Cookie(cookie) = key else { panic!("{key:?}") };
+    let [attribute] = &cookie.attributes[..] else { panic!("{cookie:?}") };
+    assert_eq!((attribute.name.as_str(), attribute.value.as_str()), ("SameSite", "Lax"));
     assert_eq!(table, consistent_hash::Table::MaglevTableSize(65537));
     assert_eq!(hash("useSourceIp: true").0, consistent_hash::Key::SourceIp(true));
 }
@@ -152,7 +160,7 @@ fn limits_and_errors_are_told_with_their_defaults() {
     let pool = lowered(
         "connectionPool: {tcp: {maxConnections: 1, connectTimeout: 2s, idleTimeout: 5s}, http: \
          {http1MaxPendingRequests: 1, http2MaxRequests: 3, maxRequestsPerConnection: 4, maxRetries: \
-         5, idleTimeout: 0s, useClientProtocol: true}}",
+         5, idleTimeout: 0s, useClientProtocol: true, http2KeepAlive: {interval: 7s, timeout: 3s}}}",
     )
     .connection_pool
     .unwrap();
@@ -160,6 +168,11 @@ fn limits_and_errors_are_told_with_their_defaults() {
     assert_eq!((pool.max_requests_per_connection, pool.max_retries), (4, 5));
     assert_eq!(pool.idle_timeout, Some(prost_types::Duration::default()));
     assert_eq!(pool.tcp_idle_timeout.map(|idle| idle.seconds), Some(5));
+    let probes = pool.http2_keepalive.unwrap();
+    assert_eq!(
+        probes.interval.zip(probes.timeout).map(|(i, t)| (i.seconds, t.seconds)),
+        Some((7, 3))
+    );
     assert_eq!(pool.http_version(), mesh_api::proto::l7::HttpVersion::AsClient);
     let usual = lowered("outlierDetection: {}").outlier_detection.unwrap();
     assert_eq!((usual.consecutive_5xx, usual.consecutive_gateway_errors), (5, 0));
@@ -194,7 +207,9 @@ fn localities_tls_and_the_rest_are_told() {
     let budget = lowered("retryBudget: {}, proxyProtocol: {version: V2}");
     assert_eq!(budget.proxy_protocol, 2);
     let budget = budget.retry_budget.unwrap();
-    assert_eq!((budget.percent, budget.min_concurrency), (20.0, 3));
+    assert_eq!((budget.percent, budget.min_concurrency), (Some(20.0), 3));
+    let none = lowered("retryBudget: {percent: 0}").retry_budget.unwrap();
+    assert_eq!(none.percent, Some(0.0));
 }
 
 #[test]
@@ -284,4 +299,119 @@ fn what_a_service_says_of_its_endpoints_comes_before_what_the_mesh_says() {
         mesh.apply(applied(&namespace));
         assert_eq!(l7(&mesh).contains_key(name), is_told, "{value}");
     }
+}
+
+#[test]
+fn how_connections_are_made_in_the_mesh_holds_where_no_rule_says_it() {
+    let config = "---
+{apiVersion: v1, kind: ConfigMap, metadata: {name: istio, namespace: istio-system}, data: {mesh: \
+ '{connectTimeout: 3s, tcpKeepalive: {probes: 4}}'}}
+";
+    let used = super::virtual_service(
+        "v",
+        "hosts: [cart], http: [{route: [{destination: {host: cart}}]}]",
+    );
+    let rule = |spec: &str| destination_rule("shop", "r", &format!("host: cart, {spec}"));
+    let told = |more: &str| {
+        let [variant] = <[Variant; 1]>::try_from(variants(&(config.to_owned() + more))).unwrap();
+        let pool = variant.connection_pool.unwrap();
+        (pool.connect_timeout.unwrap().seconds, pool.tcp_keepalive.map(|probes| probes.probes))
+    };
+    assert_eq!(told(&used), (3, Some(4)));
+    let tcp =
+        |field: &str| rule(&format!("trafficPolicy: {{connectionPool: {{tcp: {{{field}}}}}}}"));
+    assert_eq!(told(&tcp("connectTimeout: 1s")), (1, Some(4)));
+    assert_eq!(told(&tcp("tcpKeepalive: {probes: 2}")), (3, Some(2)));
+}
+
+/// What is warned of because of these rules.
+fn warnings(rules: &str) -> Vec<String> {
+    warnings_of(&shop(rules))
+}
+
+fn warnings_of(mesh: &Mesh) -> Vec<String> {
+    let warnings = mesh.warnings();
+    let of_rules = warnings.into_iter().filter(|(key, _)| key.kind == ObjectKind::DestinationRule);
+    of_rules.flat_map(|(_, warnings)| warnings).map(|warning| warning.to_string()).collect()
+}
+
+#[test]
+fn what_a_rule_says_in_vain_is_warned_of_by_its_field() {
+    let at = "spec.trafficPolicy";
+    let failover = "loadBalancer: {localityLbSetting: {failoverPriority: [k]}}";
+    let outliers = "outlierDetection: {}";
+    let cases = [
+        (format!("trafficPolicy: {{{outliers}}}"), vec![]),
+        (
+            "trafficPolicy: {tunnel: {targetHost: a, targetPort: 1}}".to_owned(),
+            vec![format!("{at}.tunnel has no effect: waypoints ask no other proxy")],
+        ),
+        (
+            "trafficPolicy: {retryBudget: {budgetInterval: 10s}}".to_owned(),
+            vec![format!("{at}.retryBudget.budgetInterval has no effect: ")],
+        ),
+        (
+            format!("trafficPolicy: {{{failover}}}"),
+            vec![format!("{at}.loadBalancer.localityLbSetting has no effect: ")],
+        ),
+        (format!("trafficPolicy: {{{failover}, {outliers}}}"), vec![]),
+        // A subset has what it does not say itself from the rule, a port has not.
+        (
+            format!(
+                "trafficPolicy: {{{outliers}, portLevelSettings: [{{port: {{number: 80}}, \
+                 {failover}}}]}}, subsets: [{{name: s, trafficPolicy: {{{failover}}}}}]"
+            ),
+            vec![format!("{at}.portLevelSettings[0].loadBalancer.localityLbSetting has no effect")],
+        ),
+        (
+            "trafficPolicy: {loadBalancer: {warmup: {duration: 1s}, consistentHash: {useSourceIp: \
+             false}}}"
+                .to_owned(),
+            vec![
+                format!("{at}.loadBalancer.warmup has no effect: "),
+                format!("{at}.loadBalancer.consistentHash.useSourceIp has no effect: "),
+            ],
+        ),
+        (
+            "trafficPolicy: {loadBalancer: {simple: RANDOM, warmupDurationSecs: 1s}}".to_owned(),
+            vec![format!("{at}.loadBalancer.warmupDurationSecs has no effect: ")],
+        ),
+        (
+            "trafficPolicy: {loadBalancer: {zoneAwareLbSetting: {minClusterSize: 3}}}".to_owned(),
+            vec![format!("{at}.loadBalancer.zoneAwareLbSetting.minClusterSize has no effect: ")],
+        ),
+        (
+            "workloadSelector: {matchLabels: {a: b}}".to_owned(),
+            vec!["spec.workloadSelector has no effect: ".to_owned()],
+        ),
+    ];
+    for (spec, expected) in cases {
+        let found = warnings(&destination_rule("shop", "r", &format!("host: cart, {spec}")));
+        assert_eq!(found.len(), expected.len(), "{spec}: {found:?}");
+        for (found, expected) in found.iter().zip(expected) {
+            assert!(found.starts_with(&expected), "{spec}: {found}");
+        }
+    }
+}
+
+#[test]
+fn a_rule_is_told_what_an_older_one_says_of_the_same_host() {
+    let rule = |name: &str, spec: &str| destination_rule("shop", name, spec);
+    let policy = "trafficPolicy: {loadBalancer: {simple: RANDOM}}";
+    let older = rule("a", &format!("host: cart, {policy}, subsets: [{{name: x}}]"));
+    let newer = rule("b", &format!("host: cart, {policy}, subsets: [{{name: y}}, {{name: x}}]"));
+    let told = |field: &str| {
+        format!(
+            "{field} has no effect, as shop/a is older and says it of the same host: put both into one \
+             object"
+        )
+    };
+    let both = warnings(&(older.clone() + &newer));
+    assert_eq!(both, [told("spec.trafficPolicy"), told("spec.subsets[1]")]);
+    assert_eq!(warnings(&(newer.clone() + &older)), both);
+    assert_eq!(warnings(&newer), [""; 0]);
+    // It goes with the other one.
+    let mut mesh = shop(&(older.clone() + &newer));
+    mesh.apply(vec![Event::Deleted(object(&older).key())]);
+    assert_eq!(warnings_of(&mesh), [""; 0]);
 }

@@ -2,7 +2,7 @@
 //! and 69).
 
 use anyhow::{Result, ensure};
-use fairlead_lab::wait_for;
+use fairlead_lab::{Pod, manifest, wait_for};
 
 use super::{super::FELT, Hostile};
 
@@ -42,7 +42,17 @@ pub(super) fn what_only_proxies_may_say_does_not_reach_the_application(
     let request = request.to_ascii_lowercase();
     for line in forged {
         let name = line.split(':').next().unwrap_or_default().to_ascii_lowercase();
-        ensure!(!request.contains(&format!("\r\n{name}:")), "{name} in {request}");
+        let told = request.split("\r\n").filter_map(|line| line.strip_prefix(&format!("{name}:")));
+        // The waypoint says itself who asks, as the tunnel proved it.
+        let expected = (name == "x-forwarded-client-cert").then(|| {
+            let [own, client] = [hostile.waypoint.pod(), &hostile.mesh.a].map(Pod::identity);
+            format!(" by={own};uri={client}")
+        });
+        assert_eq!(
+            told.collect::<Vec<_>>(),
+            Vec::from_iter(expected.as_deref()),
+            "{name}: {request}"
+        );
     }
     for line in kept {
         ensure!(
@@ -67,14 +77,7 @@ spec:
   rules: [{to: [{operation: {paths: ['/admin*']}}]}]
 ",
     )?;
-    let ask = |path: &str| {
-        hostile.recorder.forget();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: raw\r\nConnection: close\r\n\r\n");
-        let status = hostile.send(request.as_bytes())?.status();
-        let sent = hostile.recorder.sent();
-        let forwarded = sent.strip_prefix("GET ").and_then(|rest| rest.split(' ').next());
-        anyhow::Ok((status, forwarded.unwrap_or_default().to_owned()))
-    };
+    let ask = |path| ask(hostile, path);
     wait_for("the policy", FELT, || Ok((ask("/admin")?.0 == 403).then_some(())))?;
     for (path, status, forwarded) in [
         ("/admin", 403, ""),
@@ -112,4 +115,32 @@ spec:
         assert_eq!(ask(path)?, (status, forwarded.to_owned()), "{path}");
     }
     hostile.is_well()
+}
+
+pub(super) fn paths_are_the_same_where_the_mesh_says_that_applications_take_them_for_it(
+    hostile: &Hostile,
+) -> Result<()> {
+    let ask = |path| ask(hostile, path);
+    let merging = "pathNormalization: {normalization: DECODE_AND_MERGE_SLASHES}";
+    hostile.mesh.plane.write("mesh-config.yaml", &manifest::mesh_config(merging))?;
+    wait_for("slashes are merged", FELT, || Ok((ask("//admin")?.0 == 403).then_some(())))?;
+    for (path, status, forwarded) in [
+        ("/x%2f..%2fadmin", 403, ""),
+        ("/x%5C..%5cadmin", 403, ""),
+        ("/.//%2fadmin", 403, ""),
+        ("//x//y?q=//z", 200, "/x/y?q=//z"),
+    ] {
+        assert_eq!(ask(path)?, (status, forwarded.to_owned()), "{path}");
+    }
+    hostile.is_well()
+}
+
+/// Asks for a path; returns the status and the path that the application was asked for.
+fn ask(hostile: &Hostile, path: &str) -> Result<(u16, String)> {
+    hostile.recorder.forget();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: raw\r\nConnection: close\r\n\r\n");
+    let status = hostile.send(request.as_bytes())?.status();
+    let sent = hostile.recorder.sent();
+    let forwarded = sent.strip_prefix("GET ").and_then(|rest| rest.split(' ').next());
+    Ok((status, forwarded.unwrap_or_default().to_owned()))
 }

@@ -1,10 +1,14 @@
-//! Requests over HTTP/2 that would be two over HTTP/1 (trust.md row 52).
+//! Requests over HTTP/2 that would be two over HTTP/1 (trust.md row 52), and too much of what makes them
+//! (rows 34 to 36 and 39).
 
 use anyhow::{Result, ensure};
 use tokio::io::AsyncWriteExt as _;
 
 use super::Hostile;
-use crate::peer::{Frame, PREFACE, adopt, block_on, header_block, read_frame, write_frame};
+use crate::{
+    hbone::excess,
+    peer::{Frame, PREFACE, adopt, block_on, header_block, read_frame, write_frame},
+};
 
 /// What a server of HTTP/1 might take for a request of its own.
 const HIDDEN: &[u8] = b"GET /hidden HTTP/1.1\r\nHost: raw\r\n\r\n";
@@ -32,6 +36,23 @@ pub(super) fn requests_over_http2_that_would_be_two_over_http1_are_reset(
         ensure!(is_answered(hostile, &headers, body)?, "{what}: it is not answered");
     }
     hostile.is_well()
+}
+
+pub(super) fn floods_end_the_connection_that_they_come_by_and_are_counted(
+    hostile: &Hostile,
+) -> Result<()> {
+    let before = hostile.limit_reached("request_frames")?;
+    let head = header_block(&post(b"POST", b"/", &[]));
+    let open = Frame::new(Frame::HEADERS, Frame::END_HEADERS, 1, head);
+    let connect = async || {
+        let mut io = adopt(hostile.dial()?)?;
+        io.write_all(PREFACE).await?;
+        write_frame(&mut io, &Frame::no_settings()).await?;
+        Ok(io)
+    };
+    let floods = excess::check_floods_of(&open, connect, || hostile.is_well())?;
+    let floods = f64::from(u32::try_from(floods)?);
+    hostile.wait_limit("request_frames", before + floods - 0.5)
 }
 
 fn cases() -> Vec<Case> {

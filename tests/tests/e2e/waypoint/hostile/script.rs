@@ -1,8 +1,11 @@
 //! An endpoint that answers every request with the same bytes, whatever they are.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicUsize, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use anyhow::Result;
@@ -10,6 +13,7 @@ use fairlead_lab::Pod;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
+    time::sleep,
 };
 
 use crate::peer::{App, Task};
@@ -21,6 +25,8 @@ pub(super) struct Part {
     pub(super) answer: Vec<u8>,
     /// Whether it closes the connection then.
     pub(super) closes: bool,
+    /// Time that it takes.
+    pub(super) time: Duration,
 }
 
 /// The endpoint, in some pods.
@@ -52,13 +58,22 @@ impl Script {
 
     /// Has it answer so from now on.
     pub(in crate::waypoint) fn answers(&self, answer: impl Into<Vec<u8>>, closes: bool) {
-        let part = Part { answer: answer.into(), closes };
-        *self.part.lock().unwrap_or_else(PoisonError::into_inner) = part;
+        let mut part = self.part();
+        *part = Part { answer: answer.into(), closes, time: part.time };
+    }
+
+    /// Has it take so long for each answer from now on.
+    pub(in crate::waypoint) fn takes(&self, time: Duration) {
+        self.part().time = time;
     }
 
     /// Returns how many requests it has been asked.
     pub(in crate::waypoint) fn asked(&self) -> usize {
         self.asked.load(Relaxed)
+    }
+
+    fn part(&self) -> MutexGuard<'_, Part> {
+        self.part.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -70,7 +85,9 @@ async fn play(mut socket: TcpStream, part: Arc<Mutex<Part>>, asked: Arc<AtomicUs
         let Some(end) = pending.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { continue };
         pending.drain(..end + 4);
         asked.fetch_add(1, Relaxed);
-        let Part { answer, closes } = part.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Part { answer, closes, time } =
+            part.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        sleep(time).await;
         if socket.write_all(&answer).await.is_err() || closes {
             return;
         }

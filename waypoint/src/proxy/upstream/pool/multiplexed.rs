@@ -1,19 +1,19 @@
 //! HTTP/2 connections to endpoints, which requests share.
 
-use std::{cell::Cell, rc::Rc, sync::Arc, time::Instant};
+use std::{cell::Cell, pin::pin, rc::Rc, sync::Arc, time::Instant};
 
 use fairlead_tunnel::hbone::{Alarm, Guarded};
 use hyper::{Request, Response, body::Incoming, client::conn::http2};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::Notify;
 
 use super::{
     Dialler, Free, Key, Lifetime, Pool, Room, UpstreamError, Wanted, broken, drive, is_worn,
 };
 use crate::{
-    balance::ConnectionPool,
+    balance::{ConnectionPool, Http2Keepalive},
     limits::MAX_INTERIM_ANSWERS,
-    proxy::{body::Body, local_executor::LocalExecutor},
+    proxy::{body::Body, local_executor::LocalExecutor, upstream::Io},
 };
 
 /// A connection. It ends when it is let go and its last request has been answered.
@@ -39,6 +39,9 @@ struct Load {
     alarm: Rc<Alarm>,
     /// Told of each end.
     released: Arc<Notify>,
+    /// Whether the endpoint takes extended CONNECTs; none before it has said so.
+    takes_extended_connect: Cell<Option<bool>>,
+    introduced: Notify,
 }
 
 /// The place of a request on a connection, for as long as it lives.
@@ -46,9 +49,9 @@ struct Load {
 pub(in crate::proxy) struct Stream(Rc<Load>);
 
 /// A connection, and a place on it.
-struct Place {
-    requests: http2::SendRequest<Body>,
-    stream: Stream,
+pub(super) struct Place {
+    pub(super) requests: http2::SendRequest<Body>,
+    pub(super) stream: Stream,
 }
 
 // === impl Multiplexed ===
@@ -87,21 +90,40 @@ impl Load {
             lifetime: Cell::new(Lifetime::of(limits)),
             alarm,
             released,
+            takes_extended_connect: Cell::new(None),
+            introduced: Notify::new(),
         }
+    }
+
+    /// Notes whether the endpoint takes extended CONNECTs.
+    fn introduce(&self, takes_extended_connect: bool) {
+        self.takes_extended_connect.set(Some(takes_extended_connect));
+        self.introduced.notify_waiters();
     }
 
     fn is_fit(&self, lifetime: Lifetime, now: Instant) -> bool {
         // One that carries requests is not idle, however long they take.
         let idle_since = if self.streams.get() == 0 { self.idle_since.get() } else { now };
-        now < lifetime.end(self.made, idle_since)
+        !lifetime.is_over(self.made, idle_since, now)
     }
 }
 
 // === impl Stream ===
 
 impl Stream {
+    /// Returns whether the endpoint takes extended CONNECTs, once that is known.
+    pub(super) async fn takes_extended_connect(&self) -> bool {
+        loop {
+            let introduced = self.0.introduced.notified();
+            if let Some(takes) = self.0.takes_extended_connect.get() {
+                return takes;
+            }
+            introduced.await;
+        }
+    }
+
     /// Returns why a request that was sent has no answer.
-    fn broken(&self, error: &hyper::Error) -> UpstreamError {
+    pub(super) fn broken(&self, error: &hyper::Error) -> UpstreamError {
         self.0.alarm.excess().map_or_else(|| broken(error), UpstreamError::Excess)
     }
 }
@@ -141,6 +163,21 @@ impl Pool {
         Ok((response.map_err(|error| stream.broken(&error))?, stream))
     }
 
+    /// Returns a place for one request, on whatever connection.
+    pub(super) async fn place_for_one(
+        &self,
+        key: Key,
+        dialler: &Dialler,
+        wanted: &Wanted,
+    ) -> Result<Place, UpstreamError> {
+        let limits = &wanted.cluster.policy().pool;
+        let is_worn = self.let_go(&key, limits);
+        match self.place(&key, limits) {
+            Some(place) => Ok(place),
+            None => self.free_http2(key, dialler, wanted, is_worn).await,
+        }
+    }
+
     /// Returns a place for a request: on a new connection, or else the first that is free.
     async fn free_http2(
         &self,
@@ -149,12 +186,13 @@ impl Pool {
         wanted: &Wanted,
         is_worn: bool,
     ) -> Result<Place, UpstreamError> {
+        let _pending = wanted.cluster.pending()?;
         // One that is worn ends with its last request, and makes room then.
         if let Some(room) = self.room(&key, wanted).or(is_worn.then_some(Room(None))) {
             return self.connect_http2(key, room, dialler, wanted).await;
         }
         let place = || self.place(&key, &wanted.cluster.policy().pool);
-        match self.wait(&key, wanted, place).await? {
+        match self.wait(&key, wanted, place).await {
             Free::Open(place) => Ok(place),
             Free::Room(room) => self.connect_http2(key, room, dialler, wanted).await,
         }
@@ -171,11 +209,17 @@ impl Pool {
         let open = self.count(&key);
         let io = dialler.connect(wanted).await?;
         let (io, alarm) = Guarded::answers(io, MAX_INTERIM_ANSWERS);
-        let handshake = http2::Builder::new(LocalExecutor).handshake(TokioIo::new(io));
-        let (requests, connection) = handshake.await.map_err(|error| broken(&error))?;
-        drive(connection, (room, open), wanted);
         let (limits, released) = (&wanted.cluster.policy().pool, wanted.backend.released.clone());
-        let made = Multiplexed { requests, load: Rc::new(Load::new(alarm, limits, released)) };
+        let mut builder = http2::Builder::new(LocalExecutor);
+        if let Some(Http2Keepalive { interval, timeout }) = limits.http2_keepalive {
+            builder.timer(TokioTimer::new()).keep_alive_while_idle(true);
+            builder.keep_alive_interval(interval).keep_alive_timeout(timeout);
+        }
+        let handshake = builder.handshake(TokioIo::new(io));
+        let (requests, connection) = handshake.await.map_err(|error| broken(&error))?;
+        let load = Rc::new(Load::new(alarm, limits, released));
+        drive(introduced(connection, load.clone()), (room, open), wanted);
+        let made = Multiplexed { requests, load };
         let place = made.place(limits);
         let mut connections = self.http2.borrow_mut();
         let known = connections.entry(key).or_default();
@@ -206,6 +250,23 @@ impl Pool {
         let known = connections.get(key)?.iter();
         let mut known = known.filter(|known| !known.requests.is_closed());
         Some(known.find(|known| known.has_place(limits))?.place(limits))
+    }
+}
+
+/// Runs a connection, and notes what the settings of the endpoint allow.
+async fn introduced(
+    connection: http2::Connection<TokioIo<Guarded<Box<dyn Io>>>, Body, LocalExecutor>,
+    load: Rc<Load>,
+) -> hyper::Result<()> {
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = &mut connection => Some(ended),
+        () = load.alarm.introduced() => None,
+    };
+    load.introduce(connection.is_extended_connect_protocol_enabled());
+    match ended {
+        Some(ended) => ended,
+        None => connection.await,
     }
 }
 

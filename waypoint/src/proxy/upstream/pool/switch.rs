@@ -13,7 +13,7 @@ use tokio::{
     sync::{Notify, oneshot},
 };
 
-use super::{Dialler, Free, Key, Open, Pool, Room, UpstreamError, Wanted, broken};
+use super::{Dialler, Free, Key, Open, Pool, Room, Stream, UpstreamError, Wanted, broken};
 use crate::proxy::{body::Body, prefixed::Prefixed, upstream::Io, worker::spawn};
 
 /// Where the connection is put once the endpoint has agreed.
@@ -23,8 +23,17 @@ pub(in crate::proxy) struct Switch(Rc<RefCell<Option<Switched>>>);
 /// A connection on which HTTP is over.
 pub(in crate::proxy) struct Switched {
     pub(in crate::proxy) io: Prefixed<Box<dyn Io>>,
-    /// Held for as long as it lasts.
-    pub(in crate::proxy) places: Places,
+    /// For as long as it lasts.
+    pub(in crate::proxy) held: Held,
+}
+
+/// What is held for as long as another protocol is spoken.
+#[expect(dead_code, reason = "held, and never looked at")]
+pub(in crate::proxy) enum Held {
+    /// A connection.
+    Places(Places),
+    /// A stream of a connection.
+    Stream(Stream),
 }
 
 /// The places of a connection among those that there may be; whoever waits for one is told when it is
@@ -40,6 +49,10 @@ impl Switch {
     /// Takes the connection, if the endpoint has agreed.
     pub(in crate::proxy) fn take(&self) -> Option<Switched> {
         self.0.borrow_mut().take()
+    }
+
+    pub(super) fn put(&self, switched: Switched) {
+        *self.0.borrow_mut() = Some(switched);
     }
 }
 
@@ -73,12 +86,14 @@ impl Pool {
         switch: &Switch,
         request: Request<Body>,
     ) -> Result<Response<Incoming>, UpstreamError> {
-        let room = self.room_of_its_own(key, wanted).await?;
+        let pending = wanted.cluster.pending()?;
+        let room = self.room_of_its_own(key, wanted).await;
         let released = wanted.backend.released.clone();
         let places = Places { taken: Some((room, self.count(key))), released };
         let io = TokioIo::new(dialler.connect(wanted).await?);
         let (mut sender, connection) =
             http1::handshake(io).await.map_err(|error| broken(&error))?;
+        drop(pending);
         let (end, ended) = oneshot::channel();
         spawn(async move {
             match connection.without_shutdown().await {
@@ -96,19 +111,19 @@ impl Pool {
             let lost = |_| UpstreamError::Reset("lost in the upgrade".to_owned());
             let (Parts { io, read_buf, .. }, places) = ended.await.map_err(lost)?;
             let io = Prefixed::new(read_buf, io.into_inner());
-            *switch.0.borrow_mut() = Some(Switched { io, places });
+            switch.put(Switched { io, held: Held::Places(places) });
         }
         Ok(response)
     }
 
     /// Takes a place for a connection, in place of one that waits for a request if need be.
-    async fn room_of_its_own(&self, key: &Key, wanted: &Wanted) -> Result<Room, UpstreamError> {
+    async fn room_of_its_own(&self, key: &Key, wanted: &Wanted) -> Room {
         loop {
             if let Some(room) = self.room(key, wanted) {
-                return Ok(room);
+                return room;
             }
-            match self.wait(key, wanted, || self.idle(key)).await? {
-                Free::Room(room) => return Ok(room),
+            match self.wait(key, wanted, || self.idle(key)).await {
+                Free::Room(room) => return room,
                 Free::Open(connection) => drop(connection),
             }
         }
