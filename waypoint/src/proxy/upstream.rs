@@ -7,7 +7,7 @@ mod origin;
 mod pool;
 mod received;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use fairlead_tunnel::hbone::Excess;
 use http::{
@@ -92,7 +92,7 @@ pub(super) enum UpstreamError {
 #[derive(Debug)]
 pub(super) struct Upstreams {
     shared: Arc<Shared>,
-    dialler: Dialler,
+    dialler: Rc<Dialler>,
     pool: Pool,
 }
 
@@ -146,7 +146,7 @@ impl From<io::Error> for UpstreamError {
 
 impl Upstreams {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { dialler: Dialler::new(shared.clone()), pool: Pool::default(), shared }
+        Self { dialler: Rc::new(Dialler::new(shared.clone())), pool: Pool::default(), shared }
     }
 
     /// Closes what is not used any more.

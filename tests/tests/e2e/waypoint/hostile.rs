@@ -77,6 +77,7 @@ fn requests_over_http2_that_mean_harm_do_none() -> Result<()> {
         &hostile,
         http2::requests_over_http2_that_would_be_two_over_http1_are_reset,
         http2::floods_end_the_connection_that_they_come_by_and_are_counted,
+        http2::requests_that_are_given_up_at_once_end_no_tunnel_that_others_use,
     );
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! HTTP connections to endpoints that are used again.
 
+mod begun;
 mod extended;
 mod multiplexed;
 mod switch;
@@ -17,8 +18,12 @@ use std::{
 use h2::Reason;
 use hyper::{Request, Response, body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
+use tokio::sync::oneshot;
 
-use self::multiplexed::Multiplexed;
+use self::{
+    begun::{Begun, Making},
+    multiplexed::Multiplexed,
+};
 pub(in crate::proxy) use self::{
     multiplexed::Stream,
     switch::{Switch, Switched},
@@ -44,6 +49,7 @@ struct Key {
 #[derive(Debug, Default)]
 pub(super) struct Pool {
     http1: Rc<RefCell<HashMap<Key, VecDeque<Idle>>>>,
+    begun: Begun,
     http2: RefCell<HashMap<Key, Vec<Multiplexed>>>,
     open: Counts,
 }
@@ -65,8 +71,6 @@ struct Open {
 struct Idle {
     connection: Connection,
     since: Instant,
-    /// As its last request wanted it.
-    lifetime: Lifetime,
 }
 
 /// How long connections last; none for ever.
@@ -82,6 +86,8 @@ struct Lifetime {
 #[derive(Debug)]
 struct Connection {
     sender: http1::SendRequest<Body>,
+    /// As its last request wanted it.
+    lifetime: Lifetime,
     made: Instant,
     /// Requests that it has carried.
     requests: u32,
@@ -115,7 +121,7 @@ impl Lifetime {
 
 impl Idle {
     fn is_over(&self, now: Instant) -> bool {
-        self.lifetime.is_over(self.connection.made, self.since, now)
+        self.connection.lifetime.is_over(self.connection.made, self.since, now)
     }
 }
 
@@ -139,7 +145,7 @@ impl Pool {
     /// Sends a request to an endpoint.
     pub(super) async fn send(
         &self,
-        dialler: &Dialler,
+        dialler: &Rc<Dialler>,
         wanted: &Wanted,
         request: Request<Body>,
     ) -> Result<Response<Received>, UpstreamError> {
@@ -165,7 +171,7 @@ impl Pool {
     async fn send_http1(
         &self,
         key: Key,
-        dialler: &Dialler,
+        dialler: &Rc<Dialler>,
         wanted: &Wanted,
         mut request: Request<Body>,
     ) -> Result<Response<Incoming>, UpstreamError> {
@@ -190,14 +196,18 @@ impl Pool {
         Ok(response)
     }
 
-    /// Returns a connection for a request: a new one, or else the first that is free.
+    /// Returns a connection for a request: one that was begun for another, a new one, or else the first
+    /// that is free.
     async fn free_http1(
         &self,
         key: &Key,
-        dialler: &Dialler,
+        dialler: &Rc<Dialler>,
         wanted: &Wanted,
     ) -> Result<Connection, UpstreamError> {
         let _pending = wanted.cluster.pending()?;
+        if let Some(making) = self.begun.take(key) {
+            return self.begun.wait(key, making).await;
+        }
         let room = match self.room(key, wanted) {
             Some(room) => room,
             None => match self.wait(key, wanted, || self.idle(key)).await {
@@ -205,21 +215,20 @@ impl Pool {
                 Free::Room(room) => room,
             },
         };
-        self.connect_http1(key, dialler, wanted, room).await
+        self.begun.wait(key, self.begin_http1(key, dialler, wanted, room)).await
     }
 
-    async fn connect_http1(
-        &self,
-        key: &Key,
-        dialler: &Dialler,
-        wanted: &Wanted,
-        room: Room,
-    ) -> Result<Connection, UpstreamError> {
+    /// Begins to make a connection.
+    fn begin_http1(&self, key: &Key, dialler: &Rc<Dialler>, wanted: &Wanted, room: Room) -> Making {
         let open = self.count(key);
-        let io = TokioIo::new(dialler.connect(wanted).await?);
-        let (sender, connection) = http1::handshake(io).await.map_err(|error| broken(&error))?;
-        drive(connection, (room, open), wanted);
-        Ok(Connection { sender, made: Instant::now(), requests: 0 })
+        let (dialler, wanted) = (dialler.clone(), wanted.clone());
+        let (give, making) = oneshot::channel();
+        spawn(async move {
+            // Nobody is left to have it only where the thread is about to end.
+            let _ = give.send(connect_http1(&dialler, &wanted, (room, open)).await);
+            wanted.backend.released.notify_waiters();
+        });
+        making
     }
 
     /// Takes a place for a new connection, if there may be one. The first one to an endpoint always
@@ -254,6 +263,9 @@ impl Pool {
     /// Takes a connection that waits, the one that was used last.
     fn idle(&self, key: &Key) -> Option<Connection> {
         let mut idle = self.http1.borrow_mut();
+        for connection in self.begun.made(key) {
+            put(&mut idle, key.clone(), connection);
+        }
         let waiting = idle.get_mut(key)?;
         while let Some(idle) = waiting.pop_back() {
             if idle.connection.sender.is_ready() && !idle.is_over(Instant::now()) {
@@ -271,19 +283,14 @@ impl Pool {
         if is_worn(limits, connection.requests, connection.made) {
             return;
         }
-        let lifetime = Lifetime::of(limits);
+        connection.lifetime = Lifetime::of(limits);
         let (pool, released) = (Rc::downgrade(&self.http1), wanted.backend.released.clone());
         spawn(async move {
             if connection.sender.ready().await.is_err() {
                 return;
             }
             let Some(pool) = pool.upgrade() else { return };
-            let mut pool = pool.borrow_mut();
-            let waiting = pool.entry(key).or_default();
-            waiting.push_back(Idle { connection, since: Instant::now(), lifetime });
-            if waiting.len() > MAX_IDLE_CONNECTIONS {
-                waiting.pop_front();
-            }
+            put(&mut pool.borrow_mut(), key, connection);
             released.notify_waiters();
         });
     }
@@ -291,6 +298,9 @@ impl Pool {
     /// Closes connections that wait too long, and forgets those that are closed.
     pub(super) fn sweep(&self) {
         let now = Instant::now();
+        for (key, connection) in self.begun.all_made() {
+            put(&mut self.http1.borrow_mut(), key, connection);
+        }
         self.http1.borrow_mut().retain(|_, waiting| {
             waiting.retain(|idle| !idle.connection.sender.is_closed() && !idle.is_over(now));
             !waiting.is_empty()
@@ -300,6 +310,28 @@ impl Pool {
             !known.is_empty()
         });
     }
+}
+
+/// Has a connection wait for a request.
+fn put(pool: &mut HashMap<Key, VecDeque<Idle>>, key: Key, connection: Connection) {
+    let waiting = pool.entry(key).or_default();
+    waiting.push_back(Idle { connection, since: Instant::now() });
+    if waiting.len() > MAX_IDLE_CONNECTIONS {
+        waiting.pop_front();
+    }
+}
+
+/// Makes a connection, which has these places for as long as it lasts.
+async fn connect_http1(
+    dialler: &Dialler,
+    wanted: &Wanted,
+    places: (Room, Open),
+) -> Result<Connection, UpstreamError> {
+    let io = TokioIo::new(dialler.connect(wanted).await?);
+    let (sender, connection) = http1::handshake(io).await.map_err(|error| broken(&error))?;
+    drive(connection, places, wanted);
+    let lifetime = Lifetime::of(&wanted.cluster.policy().pool);
+    Ok(Connection { sender, lifetime, made: Instant::now(), requests: 0 })
 }
 
 /// Returns whether a connection has served long enough.

@@ -1,6 +1,8 @@
 //! Requests over HTTP/2 that would be two over HTTP/1 (trust.md row 52), and too much of what makes them
 //! (rows 34 to 36 and 39).
 
+use std::io::Write as _;
+
 use anyhow::{Result, ensure};
 use tokio::io::AsyncWriteExt as _;
 
@@ -53,6 +55,34 @@ pub(super) fn floods_end_the_connection_that_they_come_by_and_are_counted(
     let floods = excess::check_floods_of(&open, connect, || hostile.is_well())?;
     let floods = f64::from(u32::try_from(floods)?);
     hostile.wait_limit("request_frames", before + floods - 0.5)
+}
+
+/// The node of the endpoints must not take the waypoint for the client: it would end tunnels that carry
+/// what others are being answered.
+pub(super) fn requests_that_are_given_up_at_once_end_no_tunnel_that_others_use(
+    hostile: &Hostile,
+) -> Result<()> {
+    const CONNECTIONS: usize = 300;
+    const REQUESTS: u32 = 50;
+    let head = header_block(&post(b"GET", b"/", &[]));
+    let mut flood = [PREFACE, &Frame::no_settings().to_bytes()].concat();
+    for stream in (0..REQUESTS).map(|n| 2 * n + 1) {
+        let flags = Frame::END_HEADERS | Frame::END_STREAM;
+        flood.extend(Frame::new(Frame::HEADERS, flags, stream, head.clone()).to_bytes());
+        flood.extend(Frame::new(Frame::RST_STREAM, 0, stream, [0, 0, 0, 8]).to_bytes());
+    }
+    let calmed = || {
+        let metrics = hostile.mesh.n2.metrics()?;
+        anyhow::Ok(metrics.sum("fairlead_limit_reached_total", &[("limit", "tunnel_frames")]))
+    };
+    let before = calmed()?;
+    for _ in 0..CONNECTIONS {
+        // What ends the connection may have come before.
+        let _ = hostile.dial()?.write_all(&flood);
+    }
+    let more = calmed()? - before;
+    ensure!(more < 0.5, "{more} tunnels of the waypoint were ended");
+    hostile.is_well()
 }
 
 fn cases() -> Vec<Case> {
