@@ -134,10 +134,13 @@ mod tests {
     const FOLDER: EventKind = EventKind::Create(CreateKind::Folder);
     const TOUCHED: EventKind = EventKind::Modify(ModifyKind::Metadata(MetadataKind::Any));
 
+    /// What was seen, and the pause that follows.
+    type Case = (&'static [(EventKind, &'static str)], Option<Duration>);
+
     #[test]
     fn files_that_are_whole_are_read_soon_and_those_that_are_written_are_waited_for() {
         let (gather, settle) = (Some(GATHER_TIME), Some(SETTLE_TIME));
-        let cases: [(&[(EventKind, &str)], Option<Duration>); 15] = [
+        let cases: [Case; 15] = [
             (&[(CREATED, "a.yaml"), (WRITTEN, "a.yaml"), (CLOSED, "a.yaml")], gather),
             (&[(CREATED, "a.yaml"), (WRITTEN, "a.yaml")], None),
             // Cut to nothing before it is written anew.
