@@ -29,22 +29,22 @@ spec:
     )
 }
 
-/// Starts the mesh anew with a waypoint that asks the outsider for names.
+/// Starts a mesh of which the waypoint asks the outsider for names.
 fn with_name_server(name: &str) -> Result<(Bound, Child)> {
-    let mut bound = Bound::new(name)?;
-    let outsider = &bound.mesh.outsider;
-    let server = outsider.serve(python("name_server.py", &[DNS.to_string()]), DNS)?;
-    let pod = bound.waypoint.pod().clone();
+    let Bound { waypoint, second, server, mesh } = Bound::new(name)?;
+    let names = mesh.outsider.serve(python("name_server.py", &[DNS.to_string()]), DNS)?;
+    let pod = waypoint.pod().clone();
     let program = WaypointProxy::program().to_string_lossy().into_owned();
-    let command = resolving(&pod, outsider.ipv4().into(), [program])?;
+    let command = resolving(&pod, mesh.outsider.ipv4().into(), [program])?;
     let quoted: Vec<_> = command.iter().map(|word| format!("'{word}'")).collect();
     let script = pod.lab_dir().join("waypoint.sh");
     fs::write(&script, format!("#!/bin/sh\nexec {} \"$@\"\n", quoted.join(" ")))?;
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
-    let started = WaypointProxy::start_program(&script, &bound.mesh.plane, &pod, WAYPOINT, &[])?;
-    bound.waypoint = started;
-    assert_eq!(bound.mesh.b.ipv4().to_string(), "10.2.0.2", "of the lab");
-    Ok((bound, server))
+    // Both would listen on the same ports.
+    waypoint.stop()?;
+    let waypoint = WaypointProxy::start_program(&script, &mesh.plane, &pod, WAYPOINT, &[])?;
+    assert_eq!(mesh.b.ipv4().to_string(), "10.2.0.2", "of the lab");
+    Ok((Bound { waypoint, second, server, mesh }, names))
 }
 
 #[test]
