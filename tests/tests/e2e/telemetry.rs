@@ -246,6 +246,6 @@ fn expect_totals(
 }
 
 /// Compares a counter with a count; counters are whole numbers far below 2^53.
-fn same(counter: f64, count: impl TryInto<u32>) -> bool {
+pub(crate) fn same(counter: f64, count: impl TryInto<u32>) -> bool {
     count.try_into().is_ok_and(|count| (counter - f64::from(count)).abs() < 0.5)
 }

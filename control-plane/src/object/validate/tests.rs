@@ -405,7 +405,7 @@ fn destination_rules_are_checked() {
 }
 
 #[test]
-fn limits_and_tls_of_destination_rules_are_checked() {
+fn limits_of_destination_rules_are_checked() {
     let policy = |fields: &str| format!("host: a, trafficPolicy: {{{fields}}}");
     let at = "spec.trafficPolicy";
     let cases = [
@@ -425,21 +425,6 @@ fn limits_and_tls_of_destination_rules_are_checked() {
             policy("outlierDetection: {maxEjectionPercent: 101}"),
             format!("{at}.outlierDetection.maxEjectionPercent: \"101\" is not valid"),
         ),
-        (policy("tls: {mode: MUTUAL, credentialName: client}"), String::new()),
-        (policy("tls: {mode: SIMPLE, credentialName: client, sni: a.b}"), String::new()),
-        (
-            policy("tls: {mode: SIMPLE, credentialName: client, caCertificates: /ca.pem}"),
-            format!("{at}.tls.credentialName: does not go together with paths of files"),
-        ),
-        (
-            policy("tls: {mode: MUTUAL, credentialName: client, caCrl: /crl.pem}"),
-            format!("{at}.tls.credentialName: does not go together with paths of files"),
-        ),
-        (
-            policy("tls: {mode: MUTUAL, credentialName: bank/client}"),
-            format!("{at}.tls.credentialName: \"bank/client\" is not valid: use the name"),
-        ),
-        (policy("tls: {mode: MUTUAL}"), format!("{at}.tls.clientCertificate: is missing")),
         (policy("http: {}"), format!("{at}.http: unknown field")),
         (
             policy("connectionPool: {http: {http2KeepAlive: {interval: 1s}}}"),
@@ -471,6 +456,32 @@ fn limits_and_tls_of_destination_rules_are_checked() {
             "host: a, workloadSelector: {matchLabels: {a: b}}, exportTo: ['*']".to_owned(),
             "spec.workloadSelector: does not go together with namespaces".to_owned(),
         ),
+    ];
+    for (spec, expected) in cases {
+        check_all(DESTINATION_RULE, &[(&spec, &expected)]);
+    }
+}
+
+#[test]
+fn tls_of_destination_rules_is_checked() {
+    let policy = |fields: &str| format!("host: a, trafficPolicy: {{{fields}}}");
+    let at = "spec.trafficPolicy";
+    let cases = [
+        (policy("tls: {mode: MUTUAL, credentialName: client}"), String::new()),
+        (policy("tls: {mode: SIMPLE, credentialName: client, sni: a.b}"), String::new()),
+        (
+            policy("tls: {mode: SIMPLE, credentialName: client, caCertificates: /ca.pem}"),
+            format!("{at}.tls.credentialName: does not go together with paths of files"),
+        ),
+        (
+            policy("tls: {mode: MUTUAL, credentialName: client, caCrl: /crl.pem}"),
+            format!("{at}.tls.credentialName: does not go together with paths of files"),
+        ),
+        (
+            policy("tls: {mode: MUTUAL, credentialName: bank/client}"),
+            format!("{at}.tls.credentialName: \"bank/client\" is not valid: use the name"),
+        ),
+        (policy("tls: {mode: MUTUAL}"), format!("{at}.tls.clientCertificate: is missing")),
     ];
     for (spec, expected) in cases {
         check_all(DESTINATION_RULE, &[(&spec, &expected)]);
