@@ -205,7 +205,8 @@ pub(crate) fn check_header_lists(listener: &Listener, proxy: Pid) -> Result<()> 
         ] {
             let mut io = listener.bare_tunnel().await?;
             for frame in Frame::headers(1, &block) {
-                write_frame(&mut io, &frame).await?;
+                // The server need not read all of it.
+                let _ = write_frame(&mut io, &frame).await;
             }
             assert_eq!(next_answer(&mut io).await, expected, "{} bytes", block.len());
         }
