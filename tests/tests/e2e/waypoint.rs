@@ -30,7 +30,7 @@ use std::{
 use anyhow::Result;
 use fairlead_lab::{
     Child, Host as _, Pod, WaypointProxy, manifest,
-    mesh::{ControlledMesh, ECHO, HALF_CLOSE, HTTP, SERVICE_PORTS, file_of, service_of},
+    mesh::{ControlledMesh, ECHO, HALF_CLOSE, HTTP, SERVICE_PORTS, TRANSFER, file_of, service_of},
     python, shown_identity, wait_for,
 };
 
@@ -152,6 +152,26 @@ impl Bound {
     /// Returns whether the version 2 did.
     fn is_second(&self, answer: &Answer) -> bool {
         answer.seen("own") == self.second.ipv4().to_string()
+    }
+
+    /// Has endpoints be asked in HTTP/2 at the port for transfers, with `more` settings of connections.
+    fn ask_in_http_2(&self, more: &str) -> Result<()> {
+        self.write(&format!(
+            "apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{name: b, namespace: shop}}
+spec:
+  host: b
+  trafficPolicy:
+    portLevelSettings:
+    - port: {{number: {TRANSFER}}}
+      connectionPool: {{http: {{h2UpgradePolicy: UPGRADE{more}}}}}
+"
+        ))?;
+        wait_for("endpoints are asked in HTTP/2", FELT, || {
+            let answer = curl_with(&self.mesh.a, vip4(10, TRANSFER), &[])?;
+            Ok((answer.status == "200").then_some(()))
+        })
     }
 }
 

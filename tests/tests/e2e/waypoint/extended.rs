@@ -72,24 +72,8 @@ impl Chat {
             }))
         };
         let tasks = [&bound.mesh.b, &bound.second].into_iter().map(task).collect::<Result<_>>()?;
-        bound.write(&format!(
-            "apiVersion: networking.istio.io/v1
-kind: DestinationRule
-metadata: {{name: b, namespace: shop}}
-spec:
-  host: b
-  trafficPolicy:
-    portLevelSettings:
-    - port: {{number: {TRANSFER}}}
-      connectionPool: {{http: {{h2UpgradePolicy: UPGRADE}}}}
-"
-        ))?;
-        let chat = Self { asked, _tasks: tasks, bound };
-        wait_for("endpoints are asked in HTTP/2", FELT, || {
-            let answer = curl_with(&chat.bound.mesh.a, service(), &[])?;
-            Ok((answer.status == "200").then_some(()))
-        })?;
-        Ok(chat)
+        bound.ask_in_http_2("")?;
+        Ok(Self { asked, _tasks: tasks, bound })
     }
 
     fn connects(&self) -> usize {

@@ -109,22 +109,7 @@ fn service() -> SocketAddr {
 fn asked_in_http_2(name: &str, more: &str) -> Result<(Bound, [Endpoint; 2])> {
     let bound = Bound::new(name)?;
     let endpoints = [Endpoint::start(&bound.mesh.b)?, Endpoint::start(&bound.second)?];
-    bound.write(&format!(
-        "apiVersion: networking.istio.io/v1
-kind: DestinationRule
-metadata: {{name: b, namespace: shop}}
-spec:
-  host: b
-  trafficPolicy:
-    portLevelSettings:
-    - port: {{number: {TRANSFER}}}
-      connectionPool: {{http: {{h2UpgradePolicy: UPGRADE{more}}}}}
-"
-    ))?;
-    wait_for("endpoints are asked in HTTP/2", FELT, || {
-        let answer = curl_with(&bound.mesh.a, service(), &[])?;
-        Ok((answer.status == "200").then_some(()))
-    })?;
+    bound.ask_in_http_2(more)?;
     Ok((bound, endpoints))
 }
 
